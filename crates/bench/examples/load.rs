@@ -1,0 +1,15 @@
+//! The load generator by itself: `cargo run --release -p sendpi-bench --example load -- bench --url http://host:port`.
+
+use clap::Parser;
+
+#[derive(Parser)]
+enum Command {
+    /// Measures
+    Bench(sendpi_bench::Args),
+}
+
+#[tokio::main]
+async fn main() -> Result<(), sendpi_bench::Error> {
+    let Command::Bench(args) = Command::parse();
+    sendpi_bench::run(args).await
+}

@@ -1,0 +1,109 @@
+//! What can be chosen.
+
+use clap::ValueEnum;
+
+/// What `sendpi bench` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The cases to run
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = CaseName::ALL)]
+    pub cases: Vec<CaseName>,
+    /// How long each case is measured, in seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// How many times each case is run; the middle result is shown
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub runs: u16,
+    /// Measure the server at this address, http://host:port, instead of starting one. It must hand out tokens at /dev/token.
+    /// There are no CPU and memory figures then.
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Do not run the limit, a bare broadcast without bus and store
+    #[arg(long)]
+    pub no_limit: bool,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+    /// How many idle connections `idle` holds
+    #[arg(long, value_delimiter = ',', default_values_t = [5_000, 10_000])]
+    pub idle: Vec<usize>,
+    /// How many rooms the users of `signin` have
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 10_000])]
+    pub rooms: Vec<usize>,
+    /// How long `signin` waits between making the rooms and signing in, in seconds. At once all rooms were active just now, and
+    /// each is joined; after 11 minutes none is
+    #[arg(long, default_value_t = 0)]
+    pub settle: u64,
+    /// Further arguments for `sendpi dev`, each with its own flag
+    #[arg(long = "server-arg", allow_hyphen_values = true)]
+    pub server_args: Vec<String>,
+    /// Serve the limit on this port: what the load generator starts beside Sendpi
+    #[arg(long, hide = true)]
+    pub serve_limit: Option<u16>,
+}
+
+/// The cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaseName {
+    /// One room of 1,000 members, 50 messages a second
+    Big,
+    /// 100 rooms of 10 members, 1,000 messages a second in all
+    Small,
+    /// As big, 4 senders that send on as soon as they are answered
+    Bigmax,
+    /// As small, 200 senders with 4 messages under way each
+    Smallmax,
+    /// Memory for each user who is signed in and quiet
+    Idle,
+    /// From hello to welcome, for users with few and with many rooms
+    Signin,
+}
+
+impl CaseName {
+    const ALL: [Self; 6] = [Self::Big, Self::Small, Self::Bigmax, Self::Smallmax, Self::Idle, Self::Signin];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Big => "big",
+            Self::Small => "small",
+            Self::Bigmax => "bigmax",
+            Self::Smallmax => "smallmax",
+            Self::Idle => "idle",
+            Self::Signin => "signin",
+        }
+    }
+}
+
+impl std::fmt::Display for CaseName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn without_arguments_every_case_is_run() {
+        let args = Command::parse_from(["bench"]).args;
+        assert_eq!(args.cases, CaseName::ALL);
+        assert_eq!((args.seconds, args.runs, args.idle), (10, 3, vec![5_000, 10_000]));
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let args = Command::parse_from(["bench", "--cases", "big,idle", "--server-arg", "--nodes=3"]).args;
+        assert_eq!(args.cases, [CaseName::Big, CaseName::Idle]);
+        assert_eq!(args.server_args, ["--nodes=3"]);
+    }
+}

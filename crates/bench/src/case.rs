@@ -1,0 +1,60 @@
+//! The shapes of load.
+
+use crate::CaseName;
+
+/// Who sends how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// So many messages a second in all, from all members in turn.
+    PerSecond(u32),
+    /// These senders send on as soon as they are answered.
+    Closed {
+        /// How many.
+        senders: usize,
+        /// How many messages each has under way.
+        under_way: usize,
+    },
+}
+
+/// Rooms of equal size, and who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) rooms: usize,
+    pub(crate) members: usize,
+    pub(crate) pace: Pace,
+}
+
+impl CaseName {
+    /// The load of a case; `None` for those that send nothing.
+    pub(crate) fn shape(self) -> Option<Shape> {
+        let (big, small) = ((1, 1000), (100, 10));
+        let ((rooms, members), pace) = match self {
+            Self::Big => (big, Pace::PerSecond(50)),
+            Self::Small => (small, Pace::PerSecond(1000)),
+            Self::Bigmax => (big, Pace::Closed { senders: 4, under_way: 1 }),
+            Self::Smallmax => (small, Pace::Closed { senders: 200, under_way: 4 }),
+            Self::Idle | Self::Signin => return None,
+        };
+        Some(Shape { rooms, members, pace })
+    }
+}
+
+impl Shape {
+    /// The members in the order in which they send, each as its room and its place in it: rooms take turns.
+    pub(crate) fn senders(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.members).flat_map(move |place| (0..self.rooms).map(move |room| (room, place)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_are_spread_over_the_rooms() {
+        let shape = CaseName::Smallmax.shape().unwrap();
+        let senders: Vec<_> = shape.senders().take(200).collect();
+        assert_eq!(senders.iter().filter(|(room, _)| *room == 7).count(), 2);
+        assert_eq!(shape.senders().count(), 1000);
+    }
+}

@@ -1,0 +1,129 @@
+//! The frames of the client protocol, as far as they have to be looked at: by search for bytes where they come by the hundred
+//! thousand.
+
+/// The length of a message's text: a time, and padding behind it.
+const TEXT: usize = 100;
+/// The digits of the time.
+const TIME: usize = 20;
+
+/// What came, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A durable event; `sent` is its message's time in it, where it is one of ours.
+    Event { seq: u64, sent: Option<u64> },
+    /// A request was done; `id` is what it was called, `seq` that of its event.
+    Done { id: u64, seq: u64 },
+    /// A request was refused, and may be tried again after this many milliseconds.
+    Refused { id: u64, retry_in_ms: Option<u64> },
+    /// A heartbeat.
+    Ping,
+    /// The server ends the session, or says that something was missed.
+    Trouble,
+    /// Anything else.
+    Other,
+}
+
+/// Looks at a text frame.
+pub(crate) fn look(frame: &[u8]) -> Seen {
+    if let Some(rest) = frame.strip_prefix(br#"{"op":"event","#) {
+        return match number(rest, br#""seq":"#) {
+            Some(seq) => Seen::Event { seq, sent: sent(frame) },
+            None => Seen::Other,
+        };
+    }
+    let id = number(frame, br#""id":"#);
+    match (id, op(frame)) {
+        (Some(id), b"ok") => number(frame, br#""seq":"#).map_or(Seen::Other, |seq| Seen::Done { id, seq }),
+        (Some(id), b"error") => Seen::Refused { id, retry_in_ms: number(frame, br#""retry_in_ms":"#) },
+        (None, b"ping") => Seen::Ping,
+        (_, b"bye" | b"heads" | b"error") => Seen::Trouble,
+        _ => Seen::Other,
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    let first = *what.first()?;
+    let mut from = 0;
+    loop {
+        from += text.get(from..)?.iter().position(|byte| *byte == first)?;
+        if text[from..].starts_with(what) {
+            return Some(from + what.len());
+        }
+        from += 1;
+    }
+}
+
+fn number(text: &[u8], name: &[u8]) -> Option<u64> {
+    digits(text.get(find(text, name)?..)?)
+}
+
+fn digits(text: &[u8]) -> Option<u64> {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    std::str::from_utf8(&text[..end]).ok()?.parse().ok()
+}
+
+fn op(frame: &[u8]) -> &[u8] {
+    let rest = find(frame, br#""op":""#).map_or(&[][..], |start| &frame[start..]);
+    &rest[..rest.iter().position(|byte| *byte == b'"').unwrap_or(0)]
+}
+
+/// The time in a message of ours: its text has a fixed length and ends the frame.
+fn sent(frame: &[u8]) -> Option<u64> {
+    let body = frame.strip_suffix(br#""}}"#)?;
+    let (head, text) = body.split_at_checked(body.len().checked_sub(TEXT)?)?;
+    if head.ends_with(br#""text":""#) { digits(&text[..TIME]) } else { None }
+}
+
+/// Appends a `send` with `id` as its name and the time in its text. The id is the time as well: an answer needs no table.
+pub(crate) fn write_send(out: &mut Vec<u8>, room: &str, nanos: u64, nonce: u64) {
+    use std::io::Write;
+    // Writing into a Vec cannot fail.
+    let _ = write!(
+        out,
+        r#"{{"id":{nanos},"op":"send","room":"{room}","nonce":"b-{nonce}","body":{{"text":"{nanos:0TIME$}{:x<pad$}"}}}}"#,
+        "",
+        pad = TEXT - TIME
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(body: &str) -> String {
+        format!(
+            r#"{{"op":"event","room":"r","seq":42,"count":39,"kind":"message","from":"ann","at":5,"nonce":"c","body":{body}}}"#
+        )
+    }
+
+    #[test]
+    fn a_message_of_ours_tells_when_it_was_sent() {
+        let mut send = Vec::new();
+        write_send(&mut send, "r", 123_456, 7);
+        let send: serde_json::Value = serde_json::from_slice(&send).unwrap();
+        assert_eq!((&send["id"], &send["nonce"]), (&123_456.into(), &"b-7".into()));
+        assert_eq!(send["body"]["text"].as_str().unwrap().len(), TEXT);
+        let frame = event(&send["body"].to_string());
+        assert_eq!(look(frame.as_bytes()), Seen::Event { seq: 42, sent: Some(123_456) });
+    }
+
+    #[test]
+    fn other_events_count_without_a_time_and_ephemeral_ones_do_not() {
+        for body in [r#"{"text":"hi"}"#, "{}", &format!(r#"{{"text":"{}"}}"#, "\u{e9}".repeat(60))] {
+            assert_eq!(look(event(body).as_bytes()), Seen::Event { seq: 42, sent: None });
+        }
+        let typing = br#"{"op":"event","room":"r","kind":"typing","from":"bob","at":5}"#;
+        assert_eq!(look(typing), Seen::Other);
+    }
+
+    #[test]
+    fn answers_are_told_by_their_id() {
+        assert_eq!(look(br#"{"id":7,"op":"ok","seq":3,"count":2,"at":1}"#), Seen::Done { id: 7, seq: 3 });
+        assert_eq!(look(br#"{"op":"ok","seq":3,"id":7}"#), Seen::Done { id: 7, seq: 3 });
+        let refused = br#"{"id":7,"op":"error","code":"rate_limited","message":"m","retry_in_ms":50}"#;
+        assert_eq!(look(refused), Seen::Refused { id: 7, retry_in_ms: Some(50) });
+        assert_eq!(look(br#"{"op":"ping"}"#), Seen::Ping);
+        assert_eq!(look(br#"{"op":"bye","reason":"drain"}"#), Seen::Trouble);
+        assert_eq!(look(br#"{"op":"room_added","info":{}}"#), Seen::Other);
+    }
+}

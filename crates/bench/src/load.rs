@@ -1,0 +1,149 @@
+//! What all connections of a case share: the clock, what was counted, and whether every member got every event.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::histogram::Histogram;
+
+/// How far a case has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Load, uncounted: until everything runs evenly.
+    Warm = 0,
+    /// Load, counted.
+    Counted = 1,
+    /// No new messages; what is under way arrives.
+    Over = 2,
+}
+
+/// One room under load.
+#[derive(Debug, Clone)]
+pub(crate) struct Room {
+    pub(crate) name: String,
+    /// The highest seq that a sender was told.
+    pub(crate) done: u64,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Deliveries of the counted time.
+    pub(crate) deliveries: u64,
+    /// Messages of the counted time that were answered.
+    pub(crate) answered: u64,
+    /// From a message's sending to each delivery.
+    pub(crate) latency: Histogram,
+    /// From a message's sending to its answer.
+    pub(crate) answers: Histogram,
+    /// Events that a member did not get, although it got a later one.
+    pub(crate) gaps: u64,
+    /// Events that a member got again, or too late.
+    pub(crate) repeats: u64,
+    /// Messages that were refused; a closed loop sends another one instead.
+    pub(crate) refused: u64,
+    /// What ended a connection or showed that something was missed: the first of it.
+    pub(crate) trouble: Option<String>,
+    pub(crate) rooms: Vec<Room>,
+    /// For each member: its room and the seq of its last event.
+    pub(crate) members: Vec<(usize, u64)>,
+    /// Where connections read into, one after the other.
+    pub(crate) scratch: Vec<u8>,
+}
+
+impl Tally {
+    /// Takes one event of a member, and checks that it is the next one.
+    pub(crate) fn event(&mut self, member: usize, seq: u64) {
+        let Some((_, last)) = self.members.get_mut(member) else { return };
+        match seq.checked_sub(*last + 1) {
+            Some(0) => {}
+            Some(gap) => self.gaps += gap,
+            None => {
+                self.repeats += 1;
+                return;
+            }
+        }
+        *last = seq;
+    }
+
+    /// Events that were answered and that some member has not got yet.
+    pub(crate) fn missing(&self) -> u64 {
+        self.members.iter().map(|(room, last)| self.rooms[*room].done.saturating_sub(*last)).sum()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Load {
+    epoch: Instant,
+    phase: AtomicU8,
+    sent: AtomicU64,
+    tally: Mutex<Tally>,
+}
+
+impl Load {
+    pub(crate) fn new(rooms: Vec<String>) -> Self {
+        let rooms = rooms.into_iter().map(|name| Room { name, done: 0 }).collect();
+        let tally = Tally { rooms, scratch: vec![0; 64 * 1024], ..Tally::default() };
+        Self { epoch: Instant::now(), phase: AtomicU8::new(0), sent: AtomicU64::new(0), tally: Mutex::new(tally) }
+    }
+
+    /// Nanoseconds since the case began.
+    pub(crate) fn now(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// A number that no other message of this case has.
+    pub(crate) fn nonce(&self) -> u64 {
+        self.sent.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Warm,
+            1 => Phase::Counted,
+            _ => Phase::Over,
+        }
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// All connections live on one thread: nobody ever waits here.
+    pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what went wrong, unless something did before.
+    pub(crate) fn trouble(&self, what: impl Into<String>) {
+        self.tally().trouble.get_or_insert(what.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(seqs: &[u64]) -> Tally {
+        let mut tally =
+            Tally { rooms: vec![Room { name: "r".into(), done: 8 }], members: vec![(0, 3)], ..Tally::default() };
+        seqs.iter().for_each(|seq| tally.event(0, *seq));
+        tally
+    }
+
+    #[test]
+    fn each_event_once_and_in_order_is_right() {
+        let tally = tally(&[4, 5, 6, 7, 8]);
+        assert_eq!((tally.gaps, tally.repeats, tally.missing()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_left_out_repeated_or_late_is_noticed() {
+        let left_out = tally(&[4, 7, 8]);
+        assert_eq!((left_out.gaps, left_out.repeats), (2, 0));
+        let repeated = tally(&[4, 4, 5, 3]);
+        assert_eq!((repeated.gaps, repeated.repeats, repeated.missing()), (0, 2, 3));
+    }
+}

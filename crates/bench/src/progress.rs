@@ -1,0 +1,45 @@
+//! One line that says what goes on, where somebody looks.
+
+use std::cell::Cell;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The line is written anew at most once in this time.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// Writes to the terminal on stderr; does nothing where there is none.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    title: String,
+    shown: bool,
+    last: Cell<Option<Instant>>,
+}
+
+impl Progress {
+    pub(crate) fn new(title: String) -> Self {
+        Self { title, shown: std::io::stderr().is_terminal(), last: Cell::new(None) }
+    }
+
+    /// Replaces the line.
+    pub(crate) fn say(&self, text: &str) {
+        if self.shown && self.last.get().is_none_or(|last| last.elapsed() > EVERY) {
+            self.last.set(Some(Instant::now()));
+            self.write(&format!("{}{text}", self.title));
+        }
+    }
+
+    fn write(&self, line: &str) {
+        // A line that cannot be shown is not worth ending for.
+        let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown {
+            self.write("");
+        }
+    }
+}

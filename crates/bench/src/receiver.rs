@@ -1,0 +1,181 @@
+//! One member's connection under load: takes what comes, and sends on where the case is a closed loop.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::connection::{Connection, close_text, write_all};
+use crate::frame::{Seen, look, write_send};
+use crate::load::{Load, Phase, Tally};
+use crate::websocket::{Decoder, Frame, Kind, encode};
+
+/// Appends one message to `out`, as a whole frame.
+pub(crate) fn put_send(out: &mut Vec<u8>, room: &str, load: &Load) {
+    let mut text = Vec::with_capacity(256);
+    write_send(&mut text, room, load.now(), load.nonce());
+    encode(out, Kind::Text, &text);
+}
+
+/// Takes what comes for one member.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    stream: Arc<TcpStream>,
+    decoder: Decoder,
+    load: Arc<Load>,
+    /// The room, and the member's number; `None` for one who is only there.
+    member: Option<(usize, usize)>,
+    /// Whether an answer is followed by the next message.
+    closed_loop: bool,
+}
+
+/// What a round of reading leads to.
+#[derive(Debug, Default)]
+struct Effects {
+    /// To be written.
+    out: Vec<u8>,
+    /// Messages to send at once.
+    sends: usize,
+    /// Pauses after which a message is to be sent.
+    later: Vec<Duration>,
+    /// Why the connection is over.
+    trouble: Option<String>,
+}
+
+impl Receiver {
+    pub(crate) fn new(
+        connection: Connection,
+        load: Arc<Load>,
+        member: Option<(usize, usize)>,
+        closed_loop: bool,
+    ) -> Self {
+        let Connection { stream, decoder, waiting, .. } = connection;
+        let receiver = Self { stream, decoder, load, member, closed_loop };
+        // What came right behind the welcome.
+        let mut effects = Effects::default();
+        let load = receiver.load.clone();
+        for payload in waiting {
+            receiver.take(
+                Frame { kind: Kind::Text, payload: &payload },
+                0,
+                Phase::Warm,
+                &mut load.tally(),
+                &mut effects,
+            );
+        }
+        receiver
+    }
+
+    /// Runs until the connection ends.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if let Err(error) = self.stream.readable().await {
+                return self.load.trouble(error.to_string());
+            }
+            let mut effects = self.read();
+            if let Some(trouble) = effects.trouble {
+                return self.load.trouble(trouble);
+            }
+            for pause in effects.later {
+                tokio::spawn(send_later(self.stream.clone(), self.load.clone(), self.member, pause));
+            }
+            if effects.sends > 0
+                && let Some(name) = self.room_name()
+            {
+                (0..effects.sends).for_each(|_| put_send(&mut effects.out, &name, &self.load));
+            }
+            if let Err(error) = write_all(&self.stream, &effects.out).await {
+                return self.load.trouble(error.to_string());
+            }
+        }
+    }
+
+    fn room_name(&self) -> Option<String> {
+        let (room, _) = self.member?;
+        Some(self.load.tally().rooms.get(room)?.name.clone())
+    }
+
+    /// Reads once, and takes all frames that came.
+    fn read(&mut self) -> Effects {
+        let (load, mut effects) = (self.load.clone(), Effects::default());
+        let mut tally = load.tally();
+        let mut scratch = std::mem::take(&mut tally.scratch);
+        match self.stream.try_read(&mut scratch) {
+            Ok(0) => effects.trouble = Some("a connection ended".into()),
+            Ok(read) => {
+                let (now, phase) = (load.now(), load.phase());
+                let mut decoder = std::mem::take(&mut self.decoder);
+                // Taking a frame cannot fail; what is wrong is among the effects.
+                let _ = decoder.feed(&scratch[..read], |frame| {
+                    self.take(frame, now, phase, &mut tally, &mut effects);
+                    Ok::<_, ()>(())
+                });
+                self.decoder = decoder;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => effects.trouble = Some(error.to_string()),
+        }
+        tally.scratch = scratch;
+        effects
+    }
+
+    fn take(&self, frame: Frame<'_>, now: u64, phase: Phase, tally: &mut Tally, effects: &mut Effects) {
+        match frame.kind {
+            Kind::Text => {}
+            Kind::Ping => return encode(&mut effects.out, Kind::Other, frame.payload),
+            Kind::Close => {
+                effects.trouble = Some(format!("a session was closed: {}", close_text(frame.payload)));
+                return;
+            }
+            Kind::Other => return,
+        }
+        let counted = phase == Phase::Counted;
+        let more = self.closed_loop && phase != Phase::Over;
+        match (look(frame.payload), self.member) {
+            (Seen::Event { seq, sent }, Some((_, member))) => {
+                tally.event(member, seq);
+                if counted && let Some(sent) = sent {
+                    tally.deliveries += 1;
+                    tally.latency.record(now.saturating_sub(sent));
+                }
+            }
+            (Seen::Done { id, seq }, Some((room, _))) => {
+                let done = &mut tally.rooms[room].done;
+                *done = seq.max(*done);
+                if counted {
+                    tally.answered += 1;
+                    tally.answers.record(now.saturating_sub(id));
+                }
+                effects.sends += usize::from(more);
+            }
+            (Seen::Refused { retry_in_ms, .. }, _) => {
+                tally.refused += 1;
+                if more {
+                    effects.later.push(Duration::from_millis(retry_in_ms.unwrap_or(100)));
+                }
+            }
+            (Seen::Ping, _) => encode(&mut effects.out, Kind::Text, br#"{"op":"pong"}"#),
+            (Seen::Trouble, _) => {
+                let text = String::from_utf8_lossy(frame.payload);
+                tally.trouble.get_or_insert(format!("the server said {text}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Sends a message after a refusal.
+async fn send_later(stream: Arc<TcpStream>, load: Arc<Load>, member: Option<(usize, usize)>, pause: Duration) {
+    tokio::time::sleep(pause).await;
+    let Some((room, _)) = member else { return };
+    if load.phase() == Phase::Over {
+        return;
+    }
+    let name = load.tally().rooms[room].name.clone();
+    let mut out = Vec::new();
+    put_send(&mut out, &name, &load);
+    if let Err(error) = write_all(&stream, &out).await {
+        load.trouble(error.to_string());
+    }
+}

@@ -1,0 +1,101 @@
+//! Runs what was chosen.
+
+use std::time::Duration;
+
+use crate::progress::Progress;
+use crate::report::{Idle, Report, Talk};
+use crate::server::Server;
+use crate::talk::Spans;
+use crate::{Args, CaseName, Error, idle, limit, signin, talk};
+
+const WARM: Duration = Duration::from_secs(2);
+
+/// Measures as `args` says, and prints what came out.
+///
+/// # Errors
+/// [`Error::Deliveries`] where a member did not get every event once and in order; other errors where measuring itself failed.
+pub async fn run(args: Args) -> Result<(), Error> {
+    if let Some(port) = args.serve_limit {
+        return limit::serve(port).await;
+    }
+    // On a thread and a runtime of its own: all connections on one thread never wait for each other, and leave the rest of the
+    // machine to the server.
+    let (done, outcome) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("load".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let result = runtime.map_err(Error::from).and_then(|runtime| runtime.block_on(measure(&args)));
+        // Whoever asked may be gone.
+        let _ = done.send(result);
+    })?;
+    outcome.await.map_err(|_| Error::protocol("the load generator ended"))?
+}
+
+async fn measure(args: &Args) -> Result<(), Error> {
+    let mut report = Report::default();
+    let mut wrong = 0;
+    for case in &args.cases {
+        match case.shape() {
+            Some(_) => {
+                let mut runs = Vec::new();
+                for run in 1..=args.runs {
+                    runs.push(run_talk(args, *case, run).await?);
+                }
+                wrong += runs.iter().map(|talk| talk.sendpi.wrong()).sum::<u64>();
+                report.talk.extend(Talk::median(runs));
+            }
+            None => run_once(args, *case, &mut report).await?,
+        }
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Error::protocol(e.to_string()))?);
+    } else {
+        print!("{}", report.table());
+    }
+    if wrong > 0 {
+        return Err(Error::Deliveries(format!("{wrong} events were left out, repeated or missing")));
+    }
+    Ok(())
+}
+
+/// Sendpi and the limit, one right after the other, each fresh.
+async fn run_talk(args: &Args, case: CaseName, run: u16) -> Result<Talk, Error> {
+    let Some(shape) = case.shape() else {
+        return Err(Error::protocol("a case without load"));
+    };
+    let spans = Spans { warm: WARM, counted: Duration::from_secs(args.seconds) };
+    let title = |who: &str| format!("{case} {run}/{} {who}: ", args.runs);
+    let server = Server::sendpi(args).await?;
+    let sendpi = talk::run(&server, shape, spans, &Progress::new(title("Sendpi"))).await?;
+    server.stop().await;
+    let mut limit = None;
+    if !args.no_limit {
+        let server = Server::limit().await?;
+        limit = Some(talk::run(&server, shape, spans, &Progress::new(title("limit"))).await?);
+        server.stop().await;
+    }
+    Ok(Talk::new(case, sendpi, limit))
+}
+
+async fn run_once(args: &Args, case: CaseName, report: &mut Report) -> Result<(), Error> {
+    let server = Server::sendpi(args).await?;
+    let progress = Progress::new(format!("{case}: "));
+    if case == CaseName::Signin {
+        report.signin = signin::run(&server, &args.rooms, Duration::from_secs(args.settle), &progress).await?;
+        server.stop().await;
+        return Ok(());
+    }
+    if args.url.is_some() {
+        eprintln!("idle is left out: what a server that runs already holds in memory is not known here");
+        return Ok(());
+    }
+    let points = idle::run(&server, &args.idle, &progress).await?;
+    server.stop().await;
+    report.idle.extend(points.into_iter().map(|point| Idle { who: "Sendpi", point }));
+    if !args.no_limit {
+        let server = Server::limit().await?;
+        let points = idle::run(&server, &args.idle, &progress).await?;
+        server.stop().await;
+        report.idle.extend(points.into_iter().map(|point| Idle { who: "limit", point }));
+    }
+    Ok(())
+}

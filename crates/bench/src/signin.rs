@@ -1,0 +1,64 @@
+//! How long a user with many rooms waits for the welcome.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::connection::Connection;
+use crate::histogram::Histogram;
+use crate::progress::Progress;
+use crate::server::Server;
+use crate::talk::{Quantiles, fresh_name};
+use crate::{Error, token};
+
+/// How often each user signs in.
+const TIMES: usize = 50;
+/// The first page that a client asks for.
+const PAGE: usize = 50;
+
+/// The times of one user.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Point {
+    pub(crate) rooms: usize,
+    pub(crate) welcome_us: Option<Quantiles>,
+}
+
+/// Signs a user in again and again, for each number of rooms.
+pub(crate) async fn run(
+    server: &Server,
+    counts: &[usize],
+    settle: Duration,
+    progress: &Progress,
+) -> Result<Vec<Point>, Error> {
+    let name = fresh_name();
+    let users: Vec<_> = counts.iter().map(|rooms| format!("{name}-with-{rooms}")).collect();
+    let tokens = token::fetch(&server.address, &users).await?;
+    for ((rooms, user), token) in counts.iter().zip(&users).zip(&tokens) {
+        let mut connection = Connection::sign_in(&server.address, token, PAGE).await?.connection;
+        let room = |n| json!({"op": "create", "room": format!("{user}-r{n}"), "name": format!("room {n}")});
+        let say = |done| progress.say(&format!("making room {done} of {rooms}"));
+        connection.ask_all((0..*rooms).map(room), say).await?;
+        connection.close().await?;
+    }
+    progress.say("waiting for the rooms to become quiet");
+    sleep(settle).await;
+    let mut points = Vec::new();
+    for (rooms, token) in counts.iter().zip(&tokens) {
+        let mut times = Histogram::default();
+        for n in 0..TIMES {
+            // The last sign-out is done when its rooms know of it.
+            sleep(Duration::from_millis(100) + Duration::from_micros(100) * *rooms as u32).await;
+            let signed_in = Connection::sign_in(&server.address, token, PAGE).await?;
+            times.record(signed_in.took.as_nanos() as u64);
+            if signed_in.rooms.len() < PAGE.min(*rooms) {
+                return Err(Error::protocol(format!("a welcome lists {} of {rooms} rooms", signed_in.rooms.len())));
+            }
+            signed_in.connection.close().await?;
+            progress.say(&format!("signing in with {rooms} rooms, {n} of {TIMES}"));
+        }
+        points.push(Point { rooms: *rooms, welcome_us: Quantiles::of(&times) });
+    }
+    Ok(points)
+}

@@ -1,0 +1,125 @@
+//! As much of WebSocket as a client needs that sends and receives text: with one buffer for many connections, and no copy of what came.
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Close,
+    Ping,
+    Other,
+}
+
+/// One frame from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Appends a client's frame. Its mask is zero: the protocol wants one, and leaves the choice to the client.
+pub(crate) fn encode(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+    let opcode = match kind {
+        Kind::Text => 1,
+        Kind::Close => 8,
+        Kind::Ping | Kind::Other => 10,
+    };
+    out.push(0x80 | opcode);
+    match payload.len() {
+        short @ 0..126 => out.push(0x80 | short as u8),
+        middle @ 126..0x1_0000 => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(middle as u16).to_be_bytes());
+        }
+        long => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(long as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(payload);
+}
+
+/// Cuts what comes into frames; keeps the beginning of one that has not come whole.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    rest: Vec<u8>,
+}
+
+impl Decoder {
+    /// Hands each frame that `bytes` completes to `each`, in order.
+    pub(crate) fn feed<E>(&mut self, bytes: &[u8], mut each: impl FnMut(Frame<'_>) -> Result<(), E>) -> Result<(), E> {
+        if self.rest.is_empty() {
+            let taken = take_frames(bytes, &mut each)?;
+            self.rest.extend_from_slice(&bytes[taken..]);
+        } else {
+            self.rest.extend_from_slice(bytes);
+            let rest = std::mem::take(&mut self.rest);
+            let taken = take_frames(&rest, &mut each)?;
+            // What is left is most often nothing: then the memory is given back.
+            self.rest = rest[taken..].to_vec();
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes whole frames took.
+fn take_frames<E>(bytes: &[u8], each: &mut impl FnMut(Frame<'_>) -> Result<(), E>) -> Result<usize, E> {
+    let mut taken = 0;
+    while let Some((frame, length)) = first_frame(&bytes[taken..]) {
+        each(frame)?;
+        taken += length;
+    }
+    Ok(taken)
+}
+
+/// The first frame and its length with all, if it is whole. A server's frames have no mask.
+fn first_frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
+    let (head, size) = (*bytes.first()?, *bytes.get(1)?);
+    let (start, length): (usize, usize) = match size & 0x7f {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
+        short => (2, usize::from(short)),
+    };
+    let payload = bytes.get(start..start.checked_add(length)?)?;
+    let kind = match head {
+        0x81 => Kind::Text,
+        0x88 => Kind::Close,
+        0x89 => Kind::Ping,
+        _ => Kind::Other,
+    };
+    Some((Frame { kind, payload }, start + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a server would send it: without a mask.
+    fn from_server(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, Kind::Text, payload);
+        let mask = bytes.len() - payload.len() - 4;
+        bytes.drain(mask..mask + 4);
+        bytes[1] &= 0x7f;
+        bytes
+    }
+
+    #[test]
+    fn frames_come_whole_and_in_order_however_the_bytes_are_cut() {
+        let payloads = [vec![b'a'; 3], vec![], vec![b'b'; 125], vec![b'c'; 126], vec![b'd'; 70_000], vec![b'e'; 1]];
+        let bytes: Vec<u8> = payloads.iter().flat_map(|payload| from_server(payload)).collect();
+        for cut in [1, 2, 3, 7, 127, 4096, bytes.len()] {
+            let (mut decoder, mut seen) = (Decoder::default(), Vec::new());
+            for piece in bytes.chunks(cut) {
+                let keep = |frame: Frame<'_>| {
+                    assert_eq!(frame.kind, Kind::Text);
+                    seen.push(frame.payload.to_vec());
+                    Ok::<_, ()>(())
+                };
+                decoder.feed(piece, keep).unwrap();
+            }
+            assert_eq!(seen, payloads, "in pieces of {cut}");
+            assert!(decoder.rest.is_empty());
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The connection of one node to NATS.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, StatusCode};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use sendpi_model::NodeId;
+use tokio::sync::watch;
+
+use crate::subject;
+
+/// How to reach NATS.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The servers, separated by commas.
+    pub servers: String,
+    /// How long a request may take before its outcome counts as unknown.
+    pub request_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { servers: "nats://127.0.0.1:4222".to_owned(), request_timeout: Duration::from_secs(2) }
+    }
+}
+
+/// No connection could be made at the start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect to NATS at {servers}: {source}")]
+pub struct ConnectError {
+    servers: String,
+    source: async_nats::ConnectError,
+}
+
+/// A message could not be handed to the connection.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("NATS connection: {0}")]
+pub struct SendError(String);
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Nobody subscribes to the subject.
+    #[error("no responders")]
+    NoResponders,
+    /// There was no answer in time, or the connection was lost: it may have been done.
+    #[error("no answer: {0}")]
+    Unknown(String),
+}
+
+/// Whether the connection stands, and how often it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Whether it stands now.
+    pub up: bool,
+    /// Rises with each connect: 1 is the first.
+    pub connects: u64,
+}
+
+/// The connection of one node to NATS; cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    client: Client,
+    node: NodeId,
+    connection: watch::Receiver<Connection>,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Bus {
+    /// Connects as `node`. After that the client reconnects and subscribes again by itself.
+    ///
+    /// # Errors
+    /// [`ConnectError`] where no server can be reached.
+    pub async fn connect(config: &Config, node: NodeId) -> Result<Self, ConnectError> {
+        let (state, connection) = watch::channel(Connection::default());
+        let client = async_nats::ConnectOptions::new()
+            .name(node.as_str())
+            .custom_inbox_prefix(subject::inbox(&node))
+            // Twice unanswered, and the peer is given up.
+            .ping_interval(Duration::from_secs(5))
+            .request_timeout(Some(config.request_timeout))
+            .reconnect_delay_callback(|attempt| Duration::from_millis((attempt as u64 * 20).min(500)))
+            .event_callback(move |event| {
+                match event {
+                    async_nats::Event::Connected => {
+                        state.send_modify(|c| *c = Connection { up: true, connects: c.connects + 1 });
+                    }
+                    async_nats::Event::Disconnected => state.send_modify(|c| c.up = false),
+                    async_nats::Event::SlowConsumer(id) => tracing::error!(id, "a subscription overran its buffer"),
+                    _ => {}
+                }
+                async {}
+            })
+            .connect(&config.servers)
+            .await
+            .map_err(|source| ConnectError { servers: config.servers.clone(), source })?;
+        Ok(Self { client, node, connection, timeout: config.request_timeout })
+    }
+
+    /// The node whose connection this is.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// Tells when the connection is lost and made again.
+    #[must_use]
+    pub fn connection(&self) -> watch::Receiver<Connection> {
+        self.connection.clone()
+    }
+
+    /// How long a request may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The JetStream context, for this crate's own use.
+    pub(crate) fn jetstream(&self) -> async_nats::jetstream::Context {
+        async_nats::jetstream::new(self.client.clone())
+    }
+
+    /// Publishes a message; it may be lost.
+    ///
+    /// # Errors
+    /// [`SendError`] where the connection is closed for good.
+    pub async fn publish(&self, subject: String, payload: Bytes) -> Result<(), SendError> {
+        self.client.publish(subject, payload).await.map_err(|e| SendError(e.to_string()))
+    }
+
+    /// Publishes a message whose answers, and NATS's "no responders", go to `reply`.
+    ///
+    /// # Errors
+    /// [`SendError`] where the connection is closed for good.
+    pub async fn publish_with_reply(&self, subject: String, reply: String, payload: Bytes) -> Result<(), SendError> {
+        self.client.publish_with_reply(subject, reply, payload).await.map_err(|e| SendError(e.to_string()))
+    }
+
+    /// Subscribes; the server knows of it before anything that this connection sends later.
+    ///
+    /// # Errors
+    /// [`SendError`] where the connection is closed for good.
+    pub async fn subscribe(&self, subject: String) -> Result<Subscription, SendError> {
+        self.client.subscribe(subject).await.map(Subscription).map_err(|e| SendError(e.to_string()))
+    }
+
+    /// Subscribes as one of a queue group.
+    ///
+    /// # Errors
+    /// [`SendError`] where the connection is closed for good.
+    pub async fn queue_subscribe(&self, subject: String, group: String) -> Result<Subscription, SendError> {
+        self.client.queue_subscribe(subject, group).await.map(Subscription).map_err(|e| SendError(e.to_string()))
+    }
+
+    /// A request with one answer.
+    ///
+    /// # Errors
+    /// [`RequestError`] tells whether somebody may have got it.
+    pub async fn request(&self, subject: String, payload: Bytes) -> Result<Message, RequestError> {
+        self.request_with(subject, payload, None).await
+    }
+
+    pub(crate) async fn request_with(
+        &self,
+        subject: String,
+        payload: Bytes,
+        headers: Option<HeaderMap>,
+    ) -> Result<Message, RequestError> {
+        let mut request = async_nats::Request::new().payload(payload);
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        match self.client.send_request(subject, request).await {
+            Ok(message) => Ok(Message(message)),
+            Err(e) if e.kind() == async_nats::RequestErrorKind::NoResponders => Err(RequestError::NoResponders),
+            Err(e) => Err(RequestError::Unknown(e.to_string())),
+        }
+    }
+
+    /// A fresh subject for answers to one request of this node.
+    pub(crate) fn new_inbox(&self) -> String {
+        self.client.new_inbox()
+    }
+
+    /// Waits until the server has taken everything sent before.
+    ///
+    /// # Errors
+    /// [`SendError`] where the connection is closed for good.
+    pub async fn flush(&self) -> Result<(), SendError> {
+        self.client.flush().await.map_err(|e| SendError(e.to_string()))
+    }
+
+    /// Ends the connection after what waits has been sent.
+    pub async fn close(&self) {
+        if let Err(error) = self.client.drain().await {
+            tracing::debug!(%error, "the NATS connection was closed already");
+        }
+    }
+}
+
+/// A message from NATS.
+#[derive(Debug)]
+pub struct Message(async_nats::Message);
+
+impl Message {
+    /// Where it was sent to.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// Where the sender wants answers.
+    #[must_use]
+    pub fn reply(&self) -> Option<&str> {
+        self.0.reply.as_deref()
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.0.payload
+    }
+
+    /// Whether it is NATS's word that nobody subscribes to what was sent with this reply subject.
+    #[must_use]
+    pub fn is_no_responders(&self) -> bool {
+        self.0.status == Some(StatusCode::NO_RESPONDERS)
+    }
+
+    /// The status that a server put in place of a payload.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.0.status.map(|status| status.as_u16())
+    }
+
+    /// A header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.0.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+    }
+}
+
+/// Messages of one subscription. At most 65,536 wait; NATS drops what comes beyond, which links and flows notice and mend.
+#[derive(Debug)]
+pub struct Subscription(async_nats::Subscriber);
+
+impl Subscription {
+    /// Ends the subscription at the server; what has arrived is still given.
+    pub async fn unsubscribe(&mut self) {
+        if let Err(error) = self.0.unsubscribe().await {
+            tracing::debug!(%error, "the subscription had ended already");
+        }
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.0.poll_next_unpin(cx).map(|message| message.map(Message))
+    }
+}

@@ -1,0 +1,241 @@
+//! The node's half of a flow: numbers its requests, keeps them until they are answered, and sends them again in order.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sendpi_model::flow::{Numbered, encode};
+use sendpi_model::{Millis, NodeId};
+use tokio::time::Instant;
+
+/// A message is cut here, so that it stays far below what NATS carries.
+const MESSAGE_BYTES: usize = 256 * 1024;
+/// Requests that may be unanswered at one time.
+const UNANSWERED: usize = 4_096;
+/// What they may hold, in bytes.
+const UNANSWERED_BYTES: usize = 8 * 1024 * 1024;
+/// How far the numbers may run ahead of the lowest unanswered one.
+const SPAN: usize = 65_536;
+/// The lowest request may be unanswered for so long before everything is sent again.
+const SILENCE: Duration = Duration::from_secs(2);
+/// After so long a request ends unanswered.
+const GIVE_UP: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// What takes the place of an answered request when others around it are sent again: an owner that does not know the flow would wait
+/// for its number, and this one only takes it up.
+const ANSWERED: &[u8] = br#"{"op":"answered"}"#;
+
+/// A request that a flow has no room for: too much is unanswered already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests are unanswered")]
+pub struct Full<T>(pub T);
+
+/// The node's half of one flow. `T` is what an answer is for.
+#[derive(Debug)]
+pub struct Sender<T> {
+    node: NodeId,
+    /// The number of the first slot: the lowest unanswered.
+    low: u64,
+    /// One for each number from `low` on; empty where it was answered.
+    slots: VecDeque<Option<Pending<T>>>,
+    /// How many of the slots, from the first, were sent and need not be sent again now.
+    sent: usize,
+    unanswered: usize,
+    bytes: usize,
+    /// When the lowest was last sent, or became the lowest.
+    asked: Instant,
+    pause: Duration,
+    again_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Pending<T> {
+    request: Box<[u8]>,
+    /// `None` where no answer is due.
+    tag: Option<T>,
+    pushed: Instant,
+    first: Option<Millis>,
+}
+
+impl<T> Sender<T> {
+    /// An empty flow of `node`.
+    #[must_use]
+    pub fn new(node: NodeId, now: Instant) -> Self {
+        Self {
+            node,
+            low: 1,
+            slots: VecDeque::new(),
+            sent: 0,
+            unanswered: 0,
+            bytes: 0,
+            asked: now,
+            pause: Duration::ZERO,
+            again_at: None,
+        }
+    }
+
+    /// Adds a request, as [`sendpi_model::flow::encode_request`] made it; its answer will give back `tag`.
+    ///
+    /// # Errors
+    /// [`Full`] gives the tag back where too much is unanswered.
+    pub fn push(&mut self, request: Vec<u8>, tag: T, now: Instant) -> Result<(), Full<T>> {
+        if !self.has_room(request.len()) {
+            return Err(Full(tag));
+        }
+        self.add(request, Some(tag), now);
+        Ok(())
+    }
+
+    /// Adds a request that is never answered: it is sent once. Dropped where there is no room for it.
+    pub fn push_unanswered(&mut self, request: Vec<u8>, now: Instant) {
+        if self.has_room(request.len()) {
+            self.add(request, None, now);
+        }
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.unanswered < UNANSWERED && self.slots.len() < SPAN && self.bytes + bytes <= UNANSWERED_BYTES
+    }
+
+    fn add(&mut self, request: Vec<u8>, tag: Option<T>, now: Instant) {
+        self.unanswered += 1;
+        self.bytes += request.len();
+        self.slots.push_back(Some(Pending { request: request.into(), tag, pushed: now, first: None }));
+    }
+
+    /// The next message of what waits to be sent; call it until there is none.
+    pub fn take(&mut self, now: Instant, wall: Millis) -> Option<Bytes> {
+        if let Some(at) = self.again_at {
+            if now < at {
+                return None;
+            }
+            self.again_at = None;
+            self.sent = 0;
+        }
+        let end = self.message_end();
+        if end == self.sent {
+            return None;
+        }
+        let (low, begin) = (self.low, self.sent);
+        let message = {
+            let part = self.slots.range(begin..end).enumerate().map(|(i, slot)| Numbered {
+                n: low + (begin + i) as u64,
+                first: slot.as_ref().and_then(|pending| pending.first),
+                request: slot.as_ref().map_or(ANSWERED, |pending| &pending.request),
+            });
+            encode(&self.node, low, part)
+        };
+        if begin == 0 {
+            self.asked = now;
+        }
+        for i in begin..end {
+            let Some(slot) = self.slots.get_mut(i) else { break };
+            match slot {
+                Some(pending) if pending.tag.is_some() => {
+                    pending.first.get_or_insert(wall);
+                }
+                _ => {
+                    let gone = slot.take();
+                    self.forget(gone.as_ref());
+                }
+            }
+        }
+        self.sent = end;
+        self.move_low(now);
+        Some(message.into())
+    }
+
+    /// Up to which slot the next message goes.
+    fn message_end(&self) -> usize {
+        let mut bytes = 0;
+        let mut end = self.sent;
+        for (i, slot) in self.slots.iter().enumerate().skip(self.sent) {
+            let length = slot.as_ref().map_or(ANSWERED.len(), |pending| pending.request.len());
+            if bytes > 0 && bytes + length > MESSAGE_BYTES {
+                break;
+            }
+            bytes += length + 24;
+            // What was answered is worth nothing at the end of a message.
+            if slot.is_some() || bytes > MESSAGE_BYTES {
+                end = i + 1;
+            }
+        }
+        end
+    }
+
+    /// Request `n` is answered: gives its tag; `None` where it was answered before, or given up.
+    pub fn answered(&mut self, n: u64, now: Instant) -> Option<T> {
+        let index = usize::try_from(n.checked_sub(self.low)?).ok()?;
+        let pending = self.slots.get_mut(index)?.take()?;
+        self.forget(Some(&pending));
+        self.pause = Duration::ZERO;
+        self.move_low(now);
+        pending.tag
+    }
+
+    fn forget(&mut self, pending: Option<&Pending<T>>) {
+        if let Some(pending) = pending {
+            self.unanswered -= 1;
+            self.bytes -= pending.request.len();
+        }
+    }
+
+    fn move_low(&mut self, now: Instant) {
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.low += 1;
+            self.sent = self.sent.saturating_sub(1);
+            self.asked = now;
+        }
+    }
+
+    /// Nobody answers for the partition: everything unanswered is sent again after a pause. `random` is from 0 to 1.
+    pub fn refused(&mut self, now: Instant, random: f64) {
+        if self.again_at.is_some() || self.slots.is_empty() || self.sent == 0 {
+            return;
+        }
+        self.pause = if self.pause.is_zero() { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
+        self.again_at = Some(now + self.pause.mul_f64(0.75 + 0.5 * random.clamp(0.0, 1.0)));
+    }
+
+    /// What time asks for: begins to send again after silence, and gives the tags of the requests that end unanswered now. Their numbers
+    /// are skipped.
+    pub fn tick(&mut self, now: Instant, random: f64) -> Vec<T> {
+        let mut ended = Vec::new();
+        while self.slots.front().is_some_and(|s| s.as_ref().is_some_and(|p| now - p.pushed >= GIVE_UP)) {
+            if let Some(Some(pending)) = self.slots.pop_front() {
+                self.forget(Some(&pending));
+                ended.extend(pending.tag);
+            }
+            self.low += 1;
+            self.sent = self.sent.saturating_sub(1);
+            self.move_low(now);
+        }
+        if self.sent > 0 && now - self.asked >= SILENCE {
+            self.refused(now, random);
+        }
+        ended
+    }
+
+    /// When [`Sender::take`] or [`Sender::tick`] has something to do next; `None` while the flow is empty.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let front = self.slots.front()?.as_ref()?;
+        let send = match self.again_at {
+            Some(at) => at,
+            None if self.sent < self.slots.len() => now,
+            None => self.asked + SILENCE,
+        };
+        Some(send.min(front.pushed + GIVE_UP))
+    }
+
+    /// How many requests are unanswered.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+}
+
+#[cfg(test)]
+mod tests;

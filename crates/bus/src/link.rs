@@ -1,0 +1,7 @@
+//! Links: the numbered messages of one worker to one node. The worker has the sender's half, the node the receiver's; both are pure.
+
+mod receiver;
+mod sender;
+
+pub use receiver::{Receiver, Taken};
+pub use sender::{Load, Sender, Tick, Undelivered};

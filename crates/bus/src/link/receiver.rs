@@ -1,0 +1,202 @@
+//! The node's half of a link: hands messages over in their order, asks for what is missing, and notices when the link is cut.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::link::{Ack, Header, Items, VERSION};
+use tokio::time::Instant;
+
+/// What follows a hole is held back up to so many bytes; what comes beyond is dropped, and comes again.
+const HELD_BYTES: usize = 8 * 1024 * 1024;
+/// An answer is due after so many bytes,
+const ANSWER_BYTES: usize = 256 * 1024;
+/// or after so long.
+const ANSWER_EVERY: Duration = Duration::from_millis(200);
+/// A hole that is still there is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// A link that tells nothing for so long, or whose hole stays for so long, is cut.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Lives that are over and whose late messages are known as such.
+const FORMER: usize = 8;
+
+/// What became of a message.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The life that was known before is over: its audience is void. What is ready belongs to the next one.
+    pub cut: bool,
+    /// Messages that are due now, in order, with their numbers.
+    pub ready: Vec<(u64, Items)>,
+}
+
+/// The node's half of the link of one worker.
+#[derive(Debug)]
+pub struct Receiver {
+    life: Option<Life>,
+    former: VecDeque<u64>,
+}
+
+/// One incarnation.
+#[derive(Debug)]
+struct Life {
+    incarnation: u64,
+    /// The highest number without a hole before it.
+    has: u64,
+    /// The highest number known of.
+    told: u64,
+    held: BTreeMap<u64, (usize, Items)>,
+    held_bytes: usize,
+    heard: Instant,
+    hole_since: Option<Instant>,
+    hole_asked: Option<Instant>,
+    answered: Instant,
+    unanswered_bytes: usize,
+    answer_due: bool,
+}
+
+impl Receiver {
+    /// A worker from which nothing came yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { life: None, former: VecDeque::new() }
+    }
+
+    /// Takes a message of `bytes` bytes.
+    pub fn take(&mut self, header: Header, items: Items, bytes: usize, now: Instant) -> Taken {
+        if self.former.contains(&header.incarnation) {
+            // We are silent on a life that we took for cut, so that its worker notices and begins the next one.
+            return Taken::default();
+        }
+        let known = self.life.as_ref().is_some_and(|life| life.incarnation == header.incarnation);
+        let cut = !known && self.cut();
+        let life = self.life.get_or_insert_with(|| Life::new(header.incarnation, now));
+        life.heard = now;
+        let ready =
+            if header.tell { life.tell(header.number, now) } else { life.message(header.number, items, bytes, now) };
+        Taken { cut, ready }
+    }
+
+    /// Takes the link for cut; true where it was up until now. Nothing of this life is taken or answered any more.
+    pub fn cut(&mut self) -> bool {
+        let Some(life) = self.life.take() else { return false };
+        self.former.push_back(life.incarnation);
+        if self.former.len() > FORMER {
+            self.former.pop_front();
+        }
+        true
+    }
+
+    /// What time asks for: true where the link is cut now, by silence or by a hole that stays.
+    pub fn tick(&mut self, now: Instant) -> bool {
+        let over = self.life.as_ref().is_some_and(|life| {
+            now - life.heard >= SILENCE || life.hole_since.is_some_and(|since| now - since >= SILENCE)
+        });
+        over && self.cut()
+    }
+
+    /// The answer that is due now, if one is; `settled` tells up to which number everything is settled.
+    pub fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<Ack> {
+        if mutant(Mutant::LinkAnswersOff) {
+            return None;
+        }
+        self.life.as_mut()?.answer(settled, now)
+    }
+
+    /// When an answer will be due, if one will.
+    #[must_use]
+    pub fn answer_due(&self) -> Option<Instant> {
+        let life = self.life.as_ref()?;
+        life.answer_due.then_some(life.answered + ANSWER_EVERY)
+    }
+
+    /// Whether the link is up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.life.is_some()
+    }
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Life {
+    fn new(incarnation: u64, now: Instant) -> Self {
+        Self {
+            incarnation,
+            has: 0,
+            told: 0,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            heard: now,
+            hole_since: None,
+            hole_asked: None,
+            answered: now - ANSWER_EVERY,
+            unanswered_bytes: 0,
+            answer_due: false,
+        }
+    }
+
+    /// A tell is always answered, so that the worker knows that the node lives and what is settled.
+    fn tell(&mut self, last: u64, now: Instant) -> Vec<(u64, Items)> {
+        self.answer_due = true;
+        self.told = self.told.max(last);
+        self.look_for_hole(now);
+        Vec::new()
+    }
+
+    fn message(&mut self, number: u64, items: Items, bytes: usize, now: Instant) -> Vec<(u64, Items)> {
+        self.answer_due = true;
+        self.unanswered_bytes += bytes;
+        self.told = self.told.max(number);
+        let mut ready = Vec::new();
+        if number == self.has + 1 {
+            self.has = number;
+            ready.push((number, items));
+            while let Some((bytes, items)) = self.held.remove(&(self.has + 1)) {
+                self.held_bytes -= bytes;
+                self.has += 1;
+                ready.push((self.has, items));
+            }
+            // Another hole counts from now.
+            self.hole_since = None;
+            self.hole_asked = None;
+        } else if number > self.has && self.held_bytes + bytes <= HELD_BYTES && !self.held.contains_key(&number) {
+            self.held_bytes += bytes;
+            self.held.insert(number, (bytes, items));
+        }
+        self.look_for_hole(now);
+        ready
+    }
+
+    fn look_for_hole(&mut self, now: Instant) {
+        if self.told > self.has {
+            self.hole_since.get_or_insert(now);
+        } else {
+            self.hole_since = None;
+            self.hole_asked = None;
+        }
+    }
+
+    fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<Ack> {
+        let gap = self.hole_since.is_some() && self.hole_asked.is_none_or(|asked| now - asked >= ASK_AGAIN);
+        let full = self.unanswered_bytes >= ANSWER_BYTES;
+        let due = self.answer_due && now - self.answered >= ANSWER_EVERY;
+        if !gap && !full && !due {
+            return None;
+        }
+        if gap {
+            self.hole_asked = Some(now);
+        }
+        self.answered = now;
+        self.answer_due = false;
+        self.unanswered_bytes = 0;
+        let settled = settled(self.has).min(self.has);
+        Some(Ack { v: VERSION, incarnation: self.incarnation, has: self.has, settled, gap })
+    }
+}
+
+#[cfg(test)]
+mod tests;

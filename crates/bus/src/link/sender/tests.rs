@@ -1,0 +1,131 @@
+use sendpi_model::UserId;
+use sendpi_model::link::{Reason, open};
+
+use super::*;
+
+fn room() -> RoomId {
+    RoomId::parse("r").unwrap()
+}
+
+fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+fn added(name: &str) -> Added {
+    Added { room: room(), user: user(name), reason: Reason::Presence, seq: 0, info: Bytes::new() }
+}
+
+fn removed(name: &str) -> Removed {
+    Removed { room: room(), user: user(name), reason: Reason::Presence }
+}
+
+fn event(link: &mut Sender, seq: u64) {
+    link.event(Partition(3), &room(), seq, Millis(seq * 10), &Bytes::from_static(b"{}"));
+}
+
+fn ack(has: u64, settled: u64) -> Ack {
+    Ack { v: 1, incarnation: 7, has, settled, gap: false }
+}
+
+fn numbers(messages: &[Bytes]) -> Vec<(u64, bool)> {
+    messages.iter().map(|m| open(m.clone()).map(|(h, _)| (h.number, h.tell)).unwrap()).collect()
+}
+
+#[test]
+fn what_waits_goes_out_as_one_message_and_is_cut_at_256_kib() {
+    let now = Instant::now();
+    let mut link = Sender::new(7, now);
+    event(&mut link, 1);
+    event(&mut link, 2);
+    assert_eq!(numbers(&link.take(now)), [(1, false)]);
+    let large = Bytes::from(vec![b' '; 200 * 1024]);
+    for seq in 3..6 {
+        link.event(Partition(0), &room(), seq, Millis(0), &large);
+    }
+    assert_eq!(numbers(&link.take(now)), [(2, false), (3, false)]);
+    assert!(link.take(now).is_empty());
+}
+
+#[test]
+fn what_the_node_lacks_is_sent_again_after_a_second_or_at_once_when_it_asks() {
+    let start = Instant::now();
+    let mut link = Sender::new(7, start);
+    event(&mut link, 1);
+    link.take(start);
+    event(&mut link, 2);
+    link.take(start);
+    assert!(link.tick(start + Duration::from_millis(900)).send.is_empty());
+    let tick = link.tick(start + Duration::from_secs(1));
+    assert_eq!(numbers(&tick.send), [(1, false), (2, false), (2, true)]);
+    let gap = Ack { gap: true, ..ack(1, 0) };
+    assert_eq!(numbers(&link.ack(&gap, start + Duration::from_millis(1100))), [(2, false)]);
+    assert!(link.ack(&gap, start + Duration::from_millis(1101)).is_empty(), "asked again at once");
+}
+
+#[test]
+fn silence_makes_a_node_unreachable_and_answers_do_not() {
+    let start = Instant::now();
+    let mut link = Sender::new(7, start);
+    let at = |ms: u64| start + Duration::from_millis(ms);
+    assert!(!link.tick(at(1000)).silent);
+    link.ack(&ack(0, 0), at(1500));
+    assert!(!link.tick(at(2000)).silent);
+    assert!(!link.tick(at(4900)).silent);
+    assert!(link.tick(at(5000)).silent);
+}
+
+#[test]
+fn an_answer_to_another_incarnation_counts_for_nothing() {
+    let start = Instant::now();
+    let mut link = Sender::new(7, start);
+    event(&mut link, 1);
+    link.take(start);
+    link.ack(&Ack { incarnation: 6, ..ack(1, 1) }, start);
+    assert!(!link.has(1));
+    assert_eq!(link.give_up().len(), 1);
+}
+
+#[test]
+fn the_audience_of_an_undelivered_event_is_the_one_of_its_time() {
+    let now = Instant::now();
+    let mut link = Sender::new(7, now);
+    link.added(added("ann"));
+    event(&mut link, 1);
+    link.take(now);
+    link.added(added("bob"));
+    event(&mut link, 2);
+    link.removed(removed("ann"));
+    event(&mut link, 3);
+    link.take(now);
+    link.ack(&ack(2, 1), now);
+    let undelivered: Vec<(u64, Vec<UserId>)> = link.give_up().into_iter().map(|u| (u.seq, u.users)).collect();
+    assert_eq!(undelivered, [(2, vec![user("ann"), user("bob")]), (3, vec![user("bob")])]);
+}
+
+#[test]
+fn half_a_window_makes_it_heavy_until_the_node_has_it() {
+    let now = Instant::now();
+    let mut link = Sender::new(7, now);
+    let large = Bytes::from(vec![b' '; 256 * 1024]);
+    for seq in 1..=32 {
+        link.event(Partition(0), &room(), seq, Millis(0), &large);
+    }
+    assert_eq!(link.load(), Load::Heavy);
+    link.take(now);
+    link.ack(&ack(32, 0), now);
+    assert_eq!(link.load(), Load::Free);
+}
+
+#[test]
+fn the_oldest_unsettled_event_is_told_for_each_partition() {
+    let now = Instant::now();
+    let mut link = Sender::new(7, now);
+    for seq in 1..4 {
+        event(&mut link, seq);
+        link.take(now);
+    }
+    link.ack(&ack(3, 2), now);
+    let mut oldest = Vec::new();
+    link.oldest_unsettled(|partition, at| oldest.push((partition, at)));
+    assert_eq!(oldest, [(Partition(3), Millis(30))]);
+}

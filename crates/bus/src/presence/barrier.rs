@@ -1,0 +1,191 @@
+//! Presence, read behind a barrier.
+//!
+//! KV reads may come from a replica that lags, without bound; only an accepted write proves the present. So the reader publishes its own
+//! node key first, gets revision B from the leader, and throws away every answer whose copy of that key is older than B.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use sendpi_model::{NodeId, UserId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::NodeKey;
+use crate::{Bucket, Bus, Revision, subject};
+
+/// Where each of the asked users is online: on which live nodes, with which sign-in number. Users who are offline are not in it.
+pub type Online = HashMap<UserId, Vec<(NodeId, u64)>>;
+
+/// Users of one request; the server matches at most 1,024 keys.
+const USERS_PER_READ: usize = 256;
+/// Reads that wait at one time; more wait at the caller.
+const WAITING: usize = 1024;
+
+/// Reads presence behind the barrier; cheap to clone. One barrier serves all who wait.
+#[derive(Debug, Clone)]
+pub struct Barrier(mpsc::Sender<Ask>);
+
+#[derive(Debug)]
+struct Ask {
+    users: Vec<UserId>,
+    answer: oneshot::Sender<Online>,
+}
+
+impl Barrier {
+    /// A reader on `bus`; `key` is the node key that makes the barrier.
+    #[must_use]
+    pub fn start(bus: &Bus, key: NodeKey) -> Self {
+        let (asks, waiting) = mpsc::channel(WAITING);
+        tokio::spawn(Reader { bucket: Bucket::new(bus, subject::PRESENCE_BUCKET), key }.run(waiting));
+        Self(asks)
+    }
+
+    /// Where these users are online, as of some moment after the call. `None` where it could not be read; ask again.
+    pub async fn read(&self, users: Vec<UserId>) -> Option<Online> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Ask { users, answer }).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+struct Reader {
+    bucket: Bucket,
+    key: NodeKey,
+}
+
+/// Why a batch of keys was not read.
+enum Miss {
+    /// Too many keys match: ask for fewer.
+    TooMany,
+    /// The copy was older than the barrier, or there was no answer: ask again.
+    Again,
+}
+
+/// The last value of each key that matched.
+type Keys = Vec<(String, Revision, Option<Bytes>)>;
+
+impl Reader {
+    async fn run(self, mut asks: mpsc::Receiver<Ask>) {
+        let mut waiting = Vec::new();
+        while asks.recv_many(&mut waiting, WAITING).await > 0 {
+            let mut users: Vec<UserId> = waiting.iter().flat_map(|ask| ask.users.iter().cloned()).collect();
+            users.sort();
+            users.dedup();
+            let online = self.read_all(&users).await;
+            for ask in waiting.drain(..) {
+                let Some(online) = &online else { continue };
+                let part = ask.users.iter().filter_map(|u| online.get(u).map(|on| (u.clone(), on.clone()))).collect();
+                // Who does not wait any more asks again.
+                drop(ask.answer.send(part));
+            }
+        }
+    }
+
+    async fn read_all(&self, users: &[UserId]) -> Option<Online> {
+        let barrier = self.key.refresh().await?;
+        self.read_behind(users, barrier).await
+    }
+
+    async fn read_behind(&self, users: &[UserId], barrier: Revision) -> Option<Online> {
+        let mut online = Online::new();
+        let mut rest: Vec<&[UserId]> = users.chunks(USERS_PER_READ).rev().collect();
+        let give_up = Instant::now() + Duration::from_secs(5);
+        while let Some(part) = rest.pop() {
+            match self.read_part(part, barrier, give_up).await {
+                Ok(found) => online.extend(found),
+                Err(Miss::TooMany) if part.len() > 1 => {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    rest.extend([right, left]);
+                }
+                Err(Miss::TooMany) => return None,
+                Err(Miss::Again) if Instant::now() < give_up => rest.push(part),
+                Err(Miss::Again) => return None,
+            }
+        }
+        Some(online)
+    }
+
+    async fn read_part(&self, users: &[UserId], barrier: Revision, give_up: Instant) -> Result<Online, Miss> {
+        let mut filters: Vec<String> = users.iter().map(subject::user_keys).collect();
+        filters.push(subject::NODE_KEYS.to_owned());
+        let keys = self.multi_last(&filters, give_up).await?;
+        let own = subject::node_key(self.key.node());
+        if !keys.iter().any(|(key, revision, value)| *key == own && *revision >= barrier && value.is_some()) {
+            return Err(Miss::Again);
+        }
+        Ok(online_of(&keys))
+    }
+
+    /// The last value of each key that matches one of `filters`: a batched direct get, which the client's API does not have.
+    async fn multi_last(&self, filters: &[String], give_up: Instant) -> Result<Keys, Miss> {
+        let (bus, prefix) = (self.bucket.bus(), self.bucket.prefix());
+        let subjects: Vec<String> = filters.iter().map(|filter| format!("{prefix}{filter}")).collect();
+        let inbox = bus.new_inbox();
+        let mut answers = bus.subscribe(inbox.clone()).await.map_err(|_| Miss::Again)?;
+        let request = serde_json::json!({ "multi_last": subjects, "batch": 1024 }).to_string();
+        let api = format!("$JS.API.DIRECT.GET.{}", self.bucket.stream());
+        bus.publish_with_reply(api, inbox, request.into()).await.map_err(|_| Miss::Again)?;
+        let mut keys = Keys::new();
+        let read = async {
+            while let Some(answer) = answers.next().await {
+                match answer.status() {
+                    // The end mark of a batch, and the answer where nothing matches.
+                    Some(204 | 404) => return Ok(()),
+                    Some(413) => return Err(Miss::TooMany),
+                    Some(_) => return Err(Miss::Again),
+                    None => keys.extend(key_of(&answer, &prefix)),
+                }
+            }
+            Err(Miss::Again)
+        };
+        let deadline = give_up.min(Instant::now() + bus.timeout());
+        timeout_at(deadline, read).await.unwrap_or(Err(Miss::Again))?;
+        Ok(keys)
+    }
+}
+
+fn key_of(answer: &crate::Message, prefix: &str) -> Option<(String, Revision, Option<Bytes>)> {
+    let key = answer.header("Nats-Subject")?.strip_prefix(prefix)?.to_owned();
+    let revision = answer.header("Nats-Sequence")?.parse().ok()?;
+    let gone = answer.header("KV-Operation").is_some() || answer.header("Nats-Marker-Reason").is_some();
+    Some((key, revision, (!gone).then(|| answer.payload().clone())))
+}
+
+/// A user is online where a *live* node has a key for it.
+fn online_of(keys: &Keys) -> Online {
+    let present = || keys.iter().filter_map(|(key, _, value)| value.as_ref().map(|value| (key, value)));
+    let live: HashSet<NodeId> = present().filter_map(|(key, _)| subject::node_of_key(key)).collect();
+    let mut online = Online::new();
+    for (key, value) in present() {
+        let Some((user, node)) = subject::user_of_key(key) else { continue };
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        if live.contains(&node) {
+            online.entry(user).or_default().push((node, number));
+        }
+    }
+    online
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_online_only_where_a_live_node_has_its_key() {
+        let key = |key: &str, value: Option<&str>| (key.to_owned(), 1, value.map(|v| Bytes::from(v.to_owned())));
+        let keys = vec![
+            key("=n.n1", Some("{}")),
+            key("=n.n2", None),
+            key("ann.n1", Some("3")),
+            key("ann.n2", Some("4")),
+            key("bob.n2", Some("5")),
+            key("eve.n1", None),
+        ];
+        let online = online_of(&keys);
+        let ann = UserId::parse("ann").unwrap();
+        assert_eq!(online.len(), 1);
+        assert_eq!(online[&ann], [(NodeId::parse("n1").unwrap(), 3)]);
+    }
+}

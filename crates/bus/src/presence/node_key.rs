@@ -1,0 +1,160 @@
+//! This node's own key in the presence bucket: as long as it is there, the node counts as live.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sendpi_model::NodeId;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Bucket, Bus, PutError, Revision, subject};
+
+/// A key that was not refreshed for so long is gone.
+const TTL: Duration = Duration::from_secs(15);
+const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// Those who wait for a refresh at one time; more are refused, and ask again.
+const WAITING: usize = 1024;
+
+/// What is known about our own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// When the last good refresh was *sent*. A worker stops serving 10 s after it.
+    pub refreshed: Instant,
+    /// Rises when a refresh was refused: the key had been taken away or had expired, so for a time this node counted as dead.
+    pub refusals: u64,
+}
+
+/// Keeps this node's key; cheap to clone. The key is purged when the last handle's token is cancelled.
+#[derive(Debug, Clone)]
+pub struct NodeKey {
+    asks: mpsc::Sender<Ask>,
+    state: watch::Receiver<State>,
+    node: NodeId,
+}
+
+#[derive(Debug)]
+struct Ask {
+    anew: bool,
+    answer: oneshot::Sender<Revision>,
+}
+
+impl NodeKey {
+    /// Puts the key of `bus`'s node and keeps it refreshed until `stop`. `value` tells roles, address and start.
+    ///
+    /// # Errors
+    /// [`PutError`] where the key could not be put the first time.
+    pub async fn start(bus: &Bus, value: Bytes, stop: CancellationToken) -> Result<Self, PutError> {
+        let node = bus.node().clone();
+        let mut keeper = Keeper {
+            bucket: Bucket::new(bus, subject::PRESENCE_BUCKET),
+            key: subject::node_key(&node),
+            value,
+            revision: 0,
+        };
+        let sent = Instant::now();
+        keeper.revision = keeper.put(None).await?;
+        let (asks, waiting) = mpsc::channel(WAITING);
+        let (tell, state) = watch::channel(State { refreshed: sent, refusals: 0 });
+        tokio::spawn(keeper.run(waiting, tell, stop));
+        Ok(Self { asks, state, node })
+    }
+
+    /// The node whose key this is.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// What is known about the key, and news of it.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Publishes the key at once and gives its revision from the leader: the barrier behind which presence is read. `None` where
+    /// that failed; ask again.
+    pub async fn refresh(&self) -> Option<Revision> {
+        self.ask(false).await
+    }
+
+    /// Puts the key whatever is there: after a link was cut, so that this node counts as live from now on. `None` where that failed;
+    /// ask again.
+    pub async fn put_anew(&self) -> Option<Revision> {
+        self.ask(true).await
+    }
+
+    async fn ask(&self, anew: bool) -> Option<Revision> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask { anew, answer }).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+struct Keeper {
+    bucket: Bucket,
+    key: String,
+    value: Bytes,
+    revision: Revision,
+}
+
+impl Keeper {
+    async fn put(&self, expected: Option<Revision>) -> Result<Revision, PutError> {
+        self.bucket.put(&self.key, self.value.clone(), expected, Some(TTL)).await
+    }
+
+    async fn run(mut self, mut asks: mpsc::Receiver<Ask>, state: watch::Sender<State>, stop: CancellationToken) {
+        let mut ticks = interval(REFRESH_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waiting = Vec::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = ticks.tick() => {}
+                n = asks.recv_many(&mut waiting, WAITING) => if n == 0 { break },
+            }
+            let anew = waiting.iter().any(|ask| ask.anew);
+            let sent = Instant::now();
+            match self.refresh(anew).await {
+                Ok(refused) => {
+                    state.send_modify(|s| {
+                        s.refreshed = sent;
+                        s.refusals += u64::from(refused);
+                    });
+                    // Those who do not wait any more are gone, and that is their own matter.
+                    for ask in waiting.drain(..) {
+                        let _gone = ask.answer.send(self.revision);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "this node's key could not be refreshed");
+                    waiting.clear();
+                }
+            }
+        }
+        if let Err(error) = self.bucket.purge(&self.key).await {
+            tracing::debug!(%error, "this node's key was not taken away; it expires by itself");
+        }
+    }
+
+    /// One write; tells whether an earlier key had been lost.
+    async fn refresh(&mut self, anew: bool) -> Result<bool, PutError> {
+        let expected = (!anew).then_some(self.revision);
+        match self.put(expected).await {
+            Ok(revision) => {
+                self.revision = revision;
+                Ok(false)
+            }
+            Err(PutError::WrongRevision) => self.after_refusal().await,
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Either a write of ours with an unknown outcome went in after all, or the key was lost. The leader shows which.
+    async fn after_refusal(&mut self) -> Result<bool, PutError> {
+        let entry = self.bucket.read(&self.key).await.map_err(|e| PutError::Unknown(e.to_string()))?;
+        let ours = entry.as_ref().is_some_and(|e| e.revision > self.revision && e.value.as_ref() == Some(&self.value));
+        self.revision = self.put(None).await?;
+        Ok(!ours)
+    }
+}

@@ -1,0 +1,63 @@
+//! Tells which nodes come and go. It only hints: what is true of a node is read behind the barrier.
+
+use async_nats::jetstream::kv::Operation;
+use futures_util::StreamExt;
+use sendpi_model::NodeId;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Bus, subject};
+
+/// What happened to a node's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeChange {
+    /// It was put or refreshed.
+    Alive(NodeId),
+    /// It was taken away or expired.
+    Gone(NodeId),
+}
+
+/// Watches the keys of all nodes until `stop` and tells their changes, those that are there first. One watcher a process.
+///
+/// At most 1,024 changes wait; while they are full, the watch waits.
+#[must_use]
+pub fn watch_nodes(bus: &Bus, stop: CancellationToken) -> mpsc::Receiver<NodeChange> {
+    let (tell, changes) = mpsc::channel(1024);
+    let bus = bus.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = watch(&bus, &tell) => {}
+        }
+    });
+    changes
+}
+
+async fn watch(bus: &Bus, tell: &mpsc::Sender<NodeChange>) {
+    loop {
+        if let Err(error) = watch_once(bus, tell).await {
+            tracing::warn!(error, "the watch on nodes ended; it begins again");
+        }
+        if tell.is_closed() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+}
+
+async fn watch_once(bus: &Bus, tell: &mpsc::Sender<NodeChange>) -> Result<(), String> {
+    let store = bus.jetstream().get_key_value(subject::PRESENCE_BUCKET).await.map_err(|e| e.to_string())?;
+    let mut watch = store.watch_with_history(subject::NODE_KEYS).await.map_err(|e| e.to_string())?;
+    while let Some(entry) = watch.next().await {
+        let entry = entry.map_err(|e| e.to_string())?;
+        let Some(node) = subject::node_of_key(&entry.key) else { continue };
+        let change = match entry.operation {
+            Operation::Put => NodeChange::Alive(node),
+            Operation::Delete | Operation::Purge => NodeChange::Gone(node),
+        };
+        if tell.send(change).await.is_err() {
+            return Ok(());
+        }
+    }
+    Err("the stream of changes ended".to_owned())
+}

@@ -1,0 +1,84 @@
+//! What keeps presence in order: answering that this node lives, and taking away what dead nodes left.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use sendpi_model::NodeId;
+use tokio_util::sync::CancellationToken;
+
+use crate::subject::NodeWhat;
+use crate::{Bus, RequestError, SendError, subject};
+
+/// Answers `alive` for this node until `stop`.
+///
+/// # Errors
+/// [`SendError`] where the connection is closed.
+pub async fn answer_alive(bus: &Bus, stop: CancellationToken) -> Result<(), SendError> {
+    let mut asks = bus.subscribe(subject::node(bus.node(), NodeWhat::Alive)).await?;
+    let bus = bus.clone();
+    tokio::spawn(async move {
+        while let Some(Some(ask)) = stop.run_until_cancelled(asks.next()).await {
+            let Some(reply) = ask.reply().filter(|reply| reply.starts_with("_INBOX_sendpi.")) else { continue };
+            if let Err(error) = bus.publish(reply.to_owned(), Bytes::from_static(b"{\"v\":1}")).await {
+                tracing::debug!(%error, "cannot say that this node lives");
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Whether `node` answers that it lives.
+///
+/// # Errors
+/// [`RequestError::Unknown`] where that cannot be told.
+pub async fn is_alive(bus: &Bus, node: &NodeId) -> Result<bool, RequestError> {
+    match bus.request(subject::node(node, NodeWhat::Alive), Bytes::from_static(b"{\"v\":1}")).await {
+        Ok(_) => Ok(true),
+        Err(RequestError::NoResponders) => Ok(false),
+        Err(unknown) => Err(unknown),
+    }
+}
+
+/// Takes away the users' keys that a dead node left.
+///
+/// # Errors
+/// [`RequestError`] where that is not known to be done.
+pub async fn purge_node(bus: &Bus, node: &NodeId) -> Result<(), RequestError> {
+    let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
+    let stream = stream(bus).await?;
+    let filter = format!("$KV.{}.{}", subject::PRESENCE_BUCKET, subject::keys_of_node(node));
+    stream.purge().filter(filter).await.map(|_| ()).map_err(|e| unknown(&e))
+}
+
+/// The nodes that have users' keys but no key of their own: they died while no worker watched.
+///
+/// # Errors
+/// [`RequestError`] where the keys could not be read.
+pub async fn dead_nodes(bus: &Bus) -> Result<HashSet<NodeId>, RequestError> {
+    let prefix = format!("$KV.{}.", subject::PRESENCE_BUCKET);
+    let stream = stream(bus).await?;
+    let subjects = stream
+        .info_with_subjects(format!("{prefix}>"))
+        .await
+        .map_err(|e| RequestError::Unknown(e.to_string()))?
+        .map_ok(|(key, _)| key)
+        .try_collect::<Vec<String>>()
+        .await
+        .map_err(|e| RequestError::Unknown(e.to_string()))?;
+    let keys = || subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix));
+    let mut live = HashSet::new();
+    for node in keys().filter_map(subject::node_of_key) {
+        // A marker of a key that expired has a subject too; only the value tells.
+        let entry = crate::Bucket::new(bus, subject::PRESENCE_BUCKET).read(&subject::node_key(&node)).await?;
+        if entry.is_some_and(|entry| entry.value.is_some()) {
+            live.insert(node);
+        }
+    }
+    Ok(keys().filter_map(subject::user_of_key).map(|(_, node)| node).filter(|node| !live.contains(node)).collect())
+}
+
+async fn stream(bus: &Bus) -> Result<async_nats::jetstream::stream::Stream<()>, RequestError> {
+    let name = format!("KV_{}", subject::PRESENCE_BUCKET);
+    bus.jetstream().get_stream_no_info(name).await.map_err(|e| RequestError::Unknown(e.to_string()))
+}

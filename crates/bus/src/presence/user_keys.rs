@@ -1,0 +1,140 @@
+//! The keys of this node's users in the presence bucket: who has a session here.
+//!
+//! One writer for each key, one write at a time, the next after the answer to the last; after an answer that tells nothing the present
+//! state is written again.
+
+mod core;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use sendpi_model::{NodeId, UserId};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::core::{Core, Job};
+use crate::{Bucket, Bus, subject};
+
+/// Writes under way at one time.
+const IN_FLIGHT: usize = 256;
+/// Before a write whose outcome is not known to be good is made again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Keeps the keys of this node's users; cheap to clone.
+#[derive(Clone)]
+pub struct UserKeys(Arc<Shared>);
+
+struct Shared {
+    core: Mutex<Core>,
+    news: Notify,
+}
+
+impl fmt::Debug for UserKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserKeys").finish_non_exhaustive()
+    }
+}
+
+/// Comes true when the server has told that a key is written; false where the writer ended before.
+#[derive(Debug)]
+pub struct Written(oneshot::Receiver<()>);
+
+impl Future for Written {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        Pin::new(&mut self.0).poll(cx).map(|answer| answer.is_ok())
+    }
+}
+
+impl UserKeys {
+    /// The writer for the node of `bus`, until `stop`.
+    #[must_use]
+    pub fn start(bus: &Bus, stop: CancellationToken) -> Self {
+        let keys = Self(Arc::new(Shared { core: Mutex::new(Core::default()), news: Notify::new() }));
+        let writer = Writer { bucket: Bucket::new(bus, subject::PRESENCE_BUCKET), node: bus.node().clone() };
+        let shared = Arc::clone(&keys.0);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = writer.run(&shared) => {}
+            }
+        });
+        keys
+    }
+
+    /// The user's first session here begins: gives its sign-in number, and waits for the key's answer.
+    #[must_use]
+    pub fn signed_in(&self, user: &UserId) -> (u64, Written) {
+        let (tell, written) = oneshot::channel();
+        let number = self.0.core().signed_in(user, tell);
+        self.0.news.notify_one();
+        (number, Written(written))
+    }
+
+    /// The user's last session here has ended.
+    pub fn signed_out(&self, user: &UserId) {
+        self.0.core().signed_out(user);
+        self.0.news.notify_one();
+    }
+
+    /// Writes the keys of all users who are signed in again, and waits for all answers: after NATS may have lost them, or this node may
+    /// have counted as dead.
+    pub async fn put_all(&self) {
+        let mut waits: FuturesUnordered<Written> = self.0.core().all_again().into_iter().map(Written).collect();
+        self.0.news.notify_one();
+        while waits.next().await.is_some() {}
+    }
+
+    /// How many keys are not as they should be yet.
+    #[must_use]
+    pub fn unwritten(&self) -> usize {
+        self.0.core().unwritten()
+    }
+}
+
+impl Shared {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Writer {
+    bucket: Bucket,
+    node: NodeId,
+}
+
+impl Writer {
+    async fn run(&self, shared: &Shared) {
+        let mut writes = FuturesUnordered::new();
+        loop {
+            while writes.len() < IN_FLIGHT {
+                let Some(job) = shared.core().next_job() else { break };
+                writes.push(Box::pin(self.write(job)));
+            }
+            tokio::select! {
+                () = shared.news.notified() => {}
+                Some((job, good)) = writes.next() => shared.core().done(&job, good),
+            }
+        }
+    }
+
+    async fn write(&self, job: Job) -> (Job, bool) {
+        let key = subject::user_key(&job.user, &self.node);
+        let outcome = match job.number {
+            Some(number) => self.bucket.put(&key, number.to_string().into(), None, None).await,
+            None => self.bucket.purge(&key).await,
+        };
+        if let Err(error) = &outcome {
+            tracing::debug!(%error, user = %job.user, "a presence key is written again");
+            tokio::time::sleep(PAUSE).await;
+        }
+        (job, outcome.is_ok())
+    }
+}

@@ -1,0 +1,185 @@
+//! What each key should be, and which write is due: pure.
+
+use std::collections::{HashMap, VecDeque};
+
+use sendpi_model::UserId;
+use tokio::sync::oneshot;
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) user: UserId,
+    /// The sign-in number to be put; `None` where the key is to be purged.
+    pub(super) number: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Core {
+    last_number: u64,
+    keys: HashMap<UserId, Key>,
+    /// Keys whose write is due, each once.
+    due: VecDeque<UserId>,
+}
+
+#[derive(Debug, Default)]
+struct Key {
+    /// What it should be.
+    number: Option<u64>,
+    state: State,
+    /// Who waits for the present number to be written.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// It is as it should be.
+    #[default]
+    Written,
+    /// In `due`.
+    Due,
+    /// A write is under way; `stale` where the key should be something else by now.
+    Writing { stale: bool },
+}
+
+impl Core {
+    pub(super) fn signed_in(&mut self, user: &UserId, tell: oneshot::Sender<()>) -> u64 {
+        self.last_number += 1;
+        let key = self.keys.entry(user.clone()).or_default();
+        key.number = Some(self.last_number);
+        key.waiting.push(tell);
+        self.make_due(user);
+        self.last_number
+    }
+
+    pub(super) fn signed_out(&mut self, user: &UserId) {
+        if let Some(key) = self.keys.get_mut(user) {
+            key.number = None;
+            key.waiting.clear();
+            self.make_due(user);
+        }
+    }
+
+    pub(super) fn all_again(&mut self) -> Vec<oneshot::Receiver<()>> {
+        let users: Vec<UserId> = self.keys.iter().filter(|(_, k)| k.number.is_some()).map(|(u, _)| u.clone()).collect();
+        let mut waits = Vec::with_capacity(users.len());
+        for user in users {
+            if let Some(key) = self.keys.get_mut(&user) {
+                let (tell, wait) = oneshot::channel();
+                key.waiting.push(tell);
+                waits.push(wait);
+            }
+            self.make_due(&user);
+        }
+        waits
+    }
+
+    fn make_due(&mut self, user: &UserId) {
+        let Some(key) = self.keys.get_mut(user) else { return };
+        match &mut key.state {
+            State::Written => {
+                key.state = State::Due;
+                self.due.push_back(user.clone());
+            }
+            State::Due => {}
+            State::Writing { stale } => *stale = true,
+        }
+    }
+
+    pub(super) fn next_job(&mut self) -> Option<Job> {
+        let user = self.due.pop_front()?;
+        let key = self.keys.get_mut(&user)?;
+        key.state = State::Writing { stale: false };
+        Some(Job { number: key.number, user })
+    }
+
+    pub(super) fn done(&mut self, job: &Job, good: bool) {
+        let Some(key) = self.keys.get_mut(&job.user) else { return };
+        if !good || key.state != (State::Writing { stale: false }) {
+            key.state = State::Due;
+            self.due.push_back(job.user.clone());
+            return;
+        }
+        key.state = State::Written;
+        for tell in key.waiting.drain(..) {
+            // Who does not wait any more has no use for the answer.
+            let _ = tell.send(());
+        }
+        key.waiting.shrink_to_fit();
+        if key.number.is_none() {
+            self.keys.remove(&job.user);
+        }
+    }
+
+    pub(super) fn unwritten(&self) -> usize {
+        self.keys.values().filter(|key| key.state != State::Written).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ann() -> UserId {
+        UserId::parse("ann").unwrap()
+    }
+
+    fn sign_in(core: &mut Core) -> (u64, oneshot::Receiver<()>) {
+        let (tell, wait) = oneshot::channel();
+        (core.signed_in(&ann(), tell), wait)
+    }
+
+    #[test]
+    fn the_next_write_of_a_key_waits_for_the_answer_to_the_last() {
+        let mut core = Core::default();
+        let (first, mut wait) = sign_in(&mut core);
+        let job = core.next_job().unwrap();
+        assert_eq!(job.number, Some(first));
+        core.signed_out(&ann());
+        let (second, mut again) = sign_in(&mut core);
+        assert!(second > first);
+        assert_eq!(core.next_job(), None);
+        core.done(&job, true);
+        assert!(wait.try_recv().is_err() && again.try_recv().is_err(), "the write was of the former number");
+        let job = core.next_job().unwrap();
+        assert_eq!(job.number, Some(second));
+        core.done(&job, true);
+        assert!(again.try_recv().is_ok());
+    }
+
+    #[test]
+    fn an_unknown_outcome_writes_the_present_state_again() {
+        let mut core = Core::default();
+        let (number, mut wait) = sign_in(&mut core);
+        let job = core.next_job().unwrap();
+        core.done(&job, false);
+        assert!(wait.try_recv().is_err());
+        assert_eq!(core.next_job().unwrap().number, Some(number));
+    }
+
+    #[test]
+    fn a_purged_key_is_forgotten_and_numbers_rise_all_the_same() {
+        let mut core = Core::default();
+        let (first, _wait) = sign_in(&mut core);
+        let job = core.next_job().unwrap();
+        core.done(&job, true);
+        core.signed_out(&ann());
+        let job = core.next_job().unwrap();
+        assert_eq!(job.number, None);
+        core.done(&job, true);
+        assert!(core.keys.is_empty());
+        assert!(sign_in(&mut core).0 > first);
+    }
+
+    #[test]
+    fn all_keys_are_put_again_after_a_loss() {
+        let mut core = Core::default();
+        let (number, _wait) = sign_in(&mut core);
+        let job = core.next_job().unwrap();
+        core.done(&job, true);
+        let mut waits = core.all_again();
+        let job = core.next_job().unwrap();
+        assert_eq!(job.number, Some(number));
+        core.done(&job, true);
+        assert!(waits.iter_mut().all(|wait| wait.try_recv().is_ok()));
+    }
+}

@@ -1,0 +1,94 @@
+//! Push jobs: what the channel tier leaves for push workers, in a work queue.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use sendpi_model::{Partition, RoomId, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{Bus, RequestError, subject};
+
+/// The most users of one job.
+pub const JOB_USERS: usize = 500;
+
+/// One event and up to [`JOB_USERS`] users who want a push for it. At least once: the same job may come again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// The version of this format.
+    pub v: u8,
+    /// Which room.
+    pub room: RoomId,
+    /// Which event.
+    pub seq: u64,
+    /// Who is to be told.
+    pub users: Vec<UserId>,
+    /// The client's frame of the event.
+    pub event: Box<RawValue>,
+}
+
+/// Puts a job into the work queue, and returns when it is kept there.
+///
+/// # Errors
+/// [`RequestError`] where that is not known: publish it again.
+pub async fn publish(bus: &Bus, partition: Partition, job: &Job) -> Result<(), RequestError> {
+    let payload = serde_json::to_vec(job).map_err(|e| RequestError::Unknown(e.to_string()))?;
+    let answer = bus.request(subject::push(partition), Bytes::from(payload)).await?;
+    let ack: serde_json::Value =
+        serde_json::from_slice(answer.payload()).map_err(|e| RequestError::Unknown(e.to_string()))?;
+    match ack.get("error") {
+        Some(error) => Err(RequestError::Unknown(error.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// The consumer that all push workers share.
+const CONSUMER: &str = "push-workers";
+
+/// A job that was taken from the work queue; it comes again unless it is acknowledged.
+#[derive(Debug)]
+pub struct Taken {
+    /// What is to be done.
+    pub job: Job,
+    message: async_nats::jetstream::Message,
+}
+
+impl Taken {
+    /// Takes the job out of the queue for good.
+    ///
+    /// # Errors
+    /// [`RequestError`] where that is not known: the job may come again.
+    pub async fn done(&self) -> Result<(), RequestError> {
+        self.message.double_ack().await.map_err(|e| RequestError::Unknown(e.to_string()))
+    }
+}
+
+/// The jobs of the work queue, shared with all who take from it. A job that cannot be read is dropped, with a word in the log.
+///
+/// # Errors
+/// [`RequestError`] where the queue cannot be reached.
+pub async fn take(bus: &Bus) -> Result<impl Stream<Item = Result<Taken, RequestError>> + Unpin + use<>, RequestError> {
+    use async_nats::jetstream::consumer::{AckPolicy, pull};
+    let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
+    let stream = bus.jetstream().get_stream(subject::PUSH_STREAM).await.map_err(|e| unknown(&e))?;
+    let config = pull::Config {
+        durable_name: Some(CONSUMER.to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ..pull::Config::default()
+    };
+    let consumer = stream.get_or_create_consumer(CONSUMER, config).await.map_err(|e| unknown(&e))?;
+    let messages = consumer.messages().await.map_err(|e| unknown(&e))?;
+    Ok(Box::pin(messages.filter_map(|message| async {
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => return Some(Err(RequestError::Unknown(error.to_string()))),
+        };
+        match serde_json::from_slice(&message.payload) {
+            Ok(job) => Some(Ok(Taken { job, message })),
+            Err(error) => {
+                tracing::error!(%error, subject = %message.subject, "a push job cannot be read and is dropped");
+                let dropped = message.ack_with(async_nats::jetstream::AckKind::Term).await;
+                dropped.err().map(|error| Err(RequestError::Unknown(error.to_string())))
+            }
+        }
+    })))
+}

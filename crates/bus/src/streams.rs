@@ -1,0 +1,97 @@
+//! The buckets and streams, as the operator role makes them.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use sendpi_model::Partitions;
+
+use crate::{Bucket, Bus, PutError, subject};
+
+/// What a cluster is made for: its value in the partitions bucket under `=config`.
+const SCHEMA_VERSION: u64 = 1;
+
+/// Why the buckets and streams could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// NATS refused or did not answer.
+    #[error("cannot make {what}: {why}")]
+    Nats {
+        /// Which bucket or stream.
+        what: &'static str,
+        /// What NATS said.
+        why: String,
+    },
+    /// The cluster was made with another number of partitions, or by another release.
+    #[error("this cluster was made with {found}, and this node is configured for {expected}")]
+    Mismatch {
+        /// What the cluster says.
+        found: String,
+        /// What this node says.
+        expected: String,
+    },
+}
+
+/// Makes what is missing, and checks that the cluster was made for `partitions`. Starting it twice changes nothing.
+///
+/// `replicas` is 3 on a cluster; on a single server it is 1, and everything is kept in files, since the memory streams of
+/// a single server vanish with it.
+///
+/// # Errors
+/// [`SetupError`] where NATS refuses, or the cluster was made for something else.
+pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result<(), SetupError> {
+    let bucket = |name: &'static str, storage: StorageType, markers: bool| Config {
+        name: format!("KV_{name}"),
+        subjects: vec![format!("$KV.{name}.>")],
+        max_messages_per_subject: 1,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        discard: DiscardPolicy::New,
+        storage,
+        num_replicas: replicas,
+        allow_message_ttl: markers,
+        subject_delete_marker_ttl: markers.then_some(Duration::from_secs(10)),
+        ..Config::default()
+    };
+    let presence = if replicas > 1 { StorageType::Memory } else { StorageType::File };
+    make(bus, subject::PARTITIONS_BUCKET, bucket(subject::PARTITIONS_BUCKET, StorageType::File, false)).await?;
+    make(bus, subject::PRESENCE_BUCKET, bucket(subject::PRESENCE_BUCKET, presence, true)).await?;
+    let push = Config {
+        name: subject::PUSH_STREAM.to_owned(),
+        subjects: vec![subject::PUSH_SUBJECTS.to_owned()],
+        retention: RetentionPolicy::WorkQueue,
+        // A push that nobody fetched for a day is of no use to anybody.
+        max_age: Duration::from_secs(24 * 3600),
+        max_bytes: 1 << 30,
+        discard: DiscardPolicy::Old,
+        num_replicas: replicas,
+        ..Config::default()
+    };
+    make(bus, subject::PUSH_STREAM, push).await?;
+    check_config(bus, partitions).await
+}
+
+async fn make(bus: &Bus, what: &'static str, config: Config) -> Result<(), SetupError> {
+    bus.jetstream()
+        .get_or_create_stream(config)
+        .await
+        .map(|_| ())
+        .map_err(|e| SetupError::Nats { what, why: e.to_string() })
+}
+
+async fn check_config(bus: &Bus, partitions: Partitions) -> Result<(), SetupError> {
+    let what = subject::PARTITIONS_BUCKET;
+    let bucket = Bucket::new(bus, what);
+    let ours = serde_json::json!({"partitions": partitions.count(), "schema": SCHEMA_VERSION}).to_string();
+    match bucket.put("=config", ours.clone().into(), Some(0), None).await {
+        Ok(_) => return Ok(()),
+        Err(PutError::WrongRevision) => {}
+        Err(e) => return Err(SetupError::Nats { what, why: e.to_string() }),
+    }
+    let entry = bucket.read("=config").await.map_err(|e| SetupError::Nats { what, why: e.to_string() })?;
+    let found = entry.and_then(|e| e.value).unwrap_or_default();
+    if found == ours.as_bytes() {
+        return Ok(());
+    }
+    Err(SetupError::Mismatch { found: String::from_utf8_lossy(&found).into_owned(), expected: ours })
+}

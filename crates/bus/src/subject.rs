@@ -1,0 +1,177 @@
+//! Every subject and key, in one place. No other file writes one.
+
+use sendpi_model::{NodeId, Partition, UserId, token};
+
+/// The stream of the partitions bucket's keys.
+pub const PARTITIONS_BUCKET: &str = "sendpi_partitions";
+/// The bucket of node keys and users' presence.
+pub const PRESENCE_BUCKET: &str = "sendpi_presence";
+/// The work queue of push jobs.
+pub const PUSH_STREAM: &str = "sendpi_push";
+/// All subjects of the work queue of push jobs.
+pub const PUSH_SUBJECTS: &str = "sendpi.push.*";
+
+/// Where a flow sends its requests to a partition.
+#[must_use]
+pub fn room(partition: Partition) -> String {
+    format!("sendpi.room.{partition}")
+}
+
+/// The queue group of a partition's owner.
+#[must_use]
+pub fn room_queue(partition: Partition) -> String {
+    format!("room-{partition}")
+}
+
+/// Where nodes say that nobody answers for a partition.
+#[must_use]
+pub fn orphan(partition: Partition) -> String {
+    format!("sendpi.orphan.{partition}")
+}
+
+/// What is said to one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeWhat {
+    /// Messages of links.
+    Link,
+    /// Whether the node lives.
+    Alive,
+}
+
+/// A subject of one node.
+#[must_use]
+pub fn node(node: &NodeId, what: NodeWhat) -> String {
+    let what = match what {
+        NodeWhat::Link => "link",
+        NodeWhat::Alive => "alive",
+    };
+    format!("sendpi.node.{}.{what}", token::encode(node.as_str()))
+}
+
+/// What concerns one user's devices and may be lost.
+#[must_use]
+pub fn user(user: &UserId) -> String {
+    format!("sendpi.user.{}", token::encode(user.as_str()))
+}
+
+/// Push jobs of a partition.
+#[must_use]
+pub fn push(partition: Partition) -> String {
+    format!("sendpi.push.{partition}")
+}
+
+/// The prefix of all subjects on which a node takes answers. Known to all, so that a worker never answers anywhere else: NATS does
+/// not check a requester's right to its reply subject.
+#[must_use]
+pub fn inbox(node: &NodeId) -> String {
+    format!("_INBOX_sendpi.{}", token::encode(node.as_str()))
+}
+
+/// Where a node takes "no responders" and refusals for its flow to a partition.
+#[must_use]
+pub fn flow_reply(node: &NodeId, partition: Partition) -> String {
+    format!("{}.flow.{partition}", inbox(node))
+}
+
+/// All of a node's [`flow_reply`] subjects.
+#[must_use]
+pub fn flow_replies(node: &NodeId) -> String {
+    format!("{}.flow.*", inbox(node))
+}
+
+/// The partition of a [`flow_reply`].
+#[must_use]
+pub fn flow_reply_partition(subject: &str) -> Option<Partition> {
+    last_token(subject)?.parse().ok().map(Partition)
+}
+
+/// Where a worker takes a node's answers to its link, and NATS's "no responders".
+#[must_use]
+pub fn link_reply(worker: &NodeId, node: &NodeId) -> String {
+    format!("{}.link.{}", inbox(worker), token::encode(node.as_str()))
+}
+
+/// All of a worker's [`link_reply`] subjects.
+#[must_use]
+pub fn link_replies(worker: &NodeId) -> String {
+    format!("{}.link.*", inbox(worker))
+}
+
+/// The node of a [`link_reply`].
+#[must_use]
+pub fn link_reply_node(subject: &str) -> Option<NodeId> {
+    NodeId::parse(&token::decode(last_token(subject)?)?).ok()
+}
+
+/// The worker of a [`link_reply`]: who a link's messages come from.
+#[must_use]
+pub fn link_reply_worker(subject: &str) -> Option<NodeId> {
+    let token = subject.strip_prefix("_INBOX_sendpi.")?.split('.').next()?;
+    NodeId::parse(&token::decode(token)?).ok()
+}
+
+/// The key of a node in the presence bucket.
+#[must_use]
+pub fn node_key(node: &NodeId) -> String {
+    format!("=n.{}", token::encode(node.as_str()))
+}
+
+/// The keys of all nodes in the presence bucket.
+pub const NODE_KEYS: &str = "=n.*";
+
+/// The node of a [`node_key`].
+#[must_use]
+pub fn node_of_key(key: &str) -> Option<NodeId> {
+    NodeId::parse(&token::decode(key.strip_prefix("=n.")?)?).ok()
+}
+
+/// The key of a user on a node in the presence bucket.
+#[must_use]
+pub fn user_key(user: &UserId, node: &NodeId) -> String {
+    format!("{}.{}", token::encode(user.as_str()), token::encode(node.as_str()))
+}
+
+/// The keys of a user on all nodes.
+#[must_use]
+pub fn user_keys(user: &UserId) -> String {
+    format!("{}.*", token::encode(user.as_str()))
+}
+
+/// The keys of all users on a node.
+#[must_use]
+pub fn keys_of_node(node: &NodeId) -> String {
+    format!("*.{}", token::encode(node.as_str()))
+}
+
+/// The user and the node of a [`user_key`].
+#[must_use]
+pub fn user_of_key(key: &str) -> Option<(UserId, NodeId)> {
+    let (user, node) = key.split_once('.')?;
+    Some((UserId::parse(&token::decode(user)?).ok()?, NodeId::parse(&token::decode(node)?).ok()?))
+}
+
+fn last_token(subject: &str) -> Option<&str> {
+    subject.rsplit('.').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_replies_tell_whose_they_are() {
+        let node = NodeId::parse("n.1").unwrap();
+        let worker = NodeId::parse("w 1".replace(' ', "_").as_str()).unwrap();
+        let user = UserId::parse("ann@example.org").unwrap();
+        assert_eq!(node_of_key(&node_key(&node)), Some(node.clone()));
+        assert_eq!(user_of_key(&user_key(&user, &node)), Some((user, node.clone())));
+        let reply = link_reply(&worker, &node);
+        assert_eq!((link_reply_node(&reply), link_reply_worker(&reply)), (Some(node.clone()), Some(worker)));
+        assert_eq!(flow_reply_partition(&flow_reply(&node, Partition(7))), Some(Partition(7)));
+    }
+
+    #[test]
+    fn a_node_key_is_no_user_key() {
+        assert_eq!(user_of_key("=n.abc"), None);
+    }
+}

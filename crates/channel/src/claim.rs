@@ -1,0 +1,110 @@
+//! Claiming a partition: the lease by compare-and-set, then the store's fence (design: ownership).
+
+use std::time::Duration;
+
+use sendpi_bus::lease::{Claim, Lease, Leases};
+use sendpi_bus::{Revision, presence};
+use sendpi_model::{Millis, NodeId, Partition, RoomId};
+use sendpi_store::{Fence, Row, SettledRow, minute};
+use tokio::time::Instant;
+
+use crate::job::{JobError, Means, Tenure};
+
+/// Why a partition could not be claimed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClaimError {
+    /// A live worker holds it.
+    #[error("partition {partition} is held by {owner}, which lives")]
+    Held {
+        /// Which partition.
+        partition: Partition,
+        /// Who holds it.
+        owner: NodeId,
+    },
+    /// Somebody else was faster.
+    #[error("the claim of partition {0} was lost")]
+    Lost(Partition),
+    /// NATS or the store did not answer; claim again.
+    #[error("partition {partition}: {why}")]
+    Unavailable {
+        /// Which partition.
+        partition: Partition,
+        /// What did not answer.
+        why: String,
+    },
+}
+
+/// A partition that was claimed.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) tenure: Tenure,
+    pub(crate) lease: Lease,
+    pub(crate) revision: Revision,
+    /// The newest record of what is settled.
+    pub(crate) settled: Option<SettledRow>,
+    /// The rooms in which something may not be settled.
+    pub(crate) active_rooms: Vec<RoomId>,
+}
+
+/// Waits until `owner` has answered nothing for `silence` running; false as soon as it answers.
+async fn is_dead(means: &Means, owner: &NodeId, silence: Duration) -> bool {
+    let end = Instant::now() + silence;
+    loop {
+        match presence::is_alive(&means.bus, owner).await {
+            Ok(true) => return false,
+            Ok(false) if Instant::now() >= end => return true,
+            Ok(false) => tokio::time::sleep(Duration::from_millis(50)).await,
+            // A time-out is no proof of death: the node key's time-to-live decides.
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Claims one partition.
+pub(crate) async fn claim(
+    means: &Means,
+    leases: &Leases,
+    partition: Partition,
+    silence: Duration,
+) -> Result<Claimed, ClaimError> {
+    let unavailable = |why: String| ClaimError::Unavailable { partition, why };
+    let (present, revision) = leases.read(partition).await.map_err(|e| unavailable(e.to_string()))?;
+    let own = means.bus.node();
+    if let Some(present) = present.as_ref().filter(|lease| lease.owner != *own)
+        && !is_dead(means, &present.owner, silence).await
+    {
+        return Err(ClaimError::Held { partition, owner: present.owner.clone() });
+    }
+    let fence = means.store.fence(partition).await.map_err(|e| unavailable(e.to_string()))?;
+    // A KV revision can go back after a restore of NATS: the store's fence counts as well.
+    let epoch = present.map_or(0, |lease| lease.epoch).max(fence.map_or(0, |fence| fence.epoch)) + 1;
+    let lease = Lease { owner: own.clone(), claim: format!("{:016x}", rand::random::<u64>()), epoch };
+    let revision = match leases.claim(partition, &lease, revision).await {
+        Ok(Claim::Won(revision)) => revision,
+        Ok(Claim::Lost) => return Err(ClaimError::Lost(partition)),
+        Err(e) => return Err(unavailable(e.to_string())),
+    };
+    let tenure = Tenure { partition, epoch };
+    raise_fence(means, tenure, &lease.claim).await.map_err(|error| match error {
+        JobError::NotOwner => ClaimError::Lost(partition),
+        JobError::Failed(why) => unavailable(why),
+    })?;
+    let settled = means.store.settled(partition).await.map_err(|e| unavailable(e.to_string()))?;
+    let settled = settled.into_iter().max_by_key(|row| row.epoch);
+    // A minute more: a row is written before the first answer of its minute, by the clock of the owner of then.
+    let since = settled.map_or(0, |row| minute(row.at).saturating_sub(1));
+    let until = minute(Millis::now()) + 60;
+    let active_rooms =
+        means.store.active_rooms(partition, since..=until).await.map_err(|e| unavailable(e.to_string()))?;
+    Ok(Claimed { tenure, lease, revision, settled, active_rooms })
+}
+
+/// Writes the store's fence and sees that it is ours: a fence at or above it that is not means that the claim is lost.
+async fn raise_fence(means: &Means, tenure: Tenure, claim: &str) -> Result<(), JobError> {
+    let fence = Fence { epoch: tenure.epoch, claim: claim.to_owned() };
+    means.write(&[tenure], vec![Row::Fence(tenure.partition, fence.clone())]).await?;
+    match means.store.fence(tenure.partition).await? {
+        Some(present) if present == fence => Ok(()),
+        _ => Err(JobError::NotOwner),
+    }
+}

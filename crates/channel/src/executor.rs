@@ -1,0 +1,261 @@
+//! The executor: one task that runs all rooms of this worker's partitions, in rounds.
+//!
+//! A round takes everything that waits (requests, results of jobs, answers to links), starts one store job for all rooms that only have
+//! events to write, and sends one message on each link. A room with a job under way is busy, and its requests queue while other rooms go on.
+
+mod finish;
+mod intake;
+mod nodes;
+mod push;
+mod round;
+mod upkeep;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, SelectAll};
+use futures_util::{FutureExt, Stream, StreamExt};
+use sendpi_bus::lease::Leases;
+use sendpi_bus::link::Undelivered;
+use sendpi_bus::presence::{NodeChange, NodeKey};
+use sendpi_bus::{Message, Subscription};
+use sendpi_model::fault::{FailPoint, fail_point, fail_point_armed};
+use sendpi_model::{Event, Head, NodeId, Partition, RoomId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::job::{Done, Means};
+use crate::links::Links;
+use crate::owed::Owed;
+use crate::partition::Owned;
+use crate::room::{IdleClock, Lookups, Room, Waiting};
+
+/// Messages and results that one round takes of each kind.
+const ROUND_MAX: usize = 512;
+/// Requests that wait at one room; what comes beyond is answered `unavailable`.
+const ROOM_QUEUE: usize = 4_096;
+/// Pushes and bounces that are owed; while there are more, no room takes further requests.
+const OWED_MAX: usize = 100_000;
+const TICK: Duration = Duration::from_millis(100);
+
+type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
+type Requests = Pin<Box<dyn Stream<Item = (Partition, Message)> + Send>>;
+
+/// A room in the live table.
+#[derive(Debug)]
+struct Slot {
+    partition: Partition,
+    /// `None` while it is being opened.
+    room: Option<Box<Room>>,
+    queue: VecDeque<Waiting>,
+    /// A job of it is under way.
+    busy: bool,
+    /// What a look-up found for the requests that wait.
+    lookups: Lookups,
+    /// Events that an earlier owner may not have handed out to everybody.
+    unsettled: Vec<Event>,
+    idle: Option<IdleClock>,
+    /// The minute for which `active_rooms` has this room.
+    active_minute: u64,
+}
+
+/// A node that died or became unreachable, with what it did not settle.
+#[derive(Debug)]
+struct GivenUp {
+    due: Instant,
+    undelivered: Vec<Undelivered>,
+}
+
+/// Everything that one worker knows.
+pub(crate) struct Executor {
+    means: Means,
+    config: Config,
+    leases: Leases,
+    key: NodeKey,
+    partitions: HashMap<Partition, Owned>,
+    rooms: HashMap<RoomId, Slot>,
+    /// Rooms that have something to do and no job under way.
+    ready: Vec<RoomId>,
+    /// Rooms that wait for a link that is heavy, or for pushes.
+    slowed: HashSet<RoomId>,
+    links: Links,
+    /// Nodes whose key is there.
+    live: HashSet<NodeId>,
+    given_up: Vec<GivenUp>,
+    owed: Owed,
+    pushes: push::Pushes,
+    /// Whether events were handed to links since these were sent.
+    handed_out: bool,
+    jobs: FuturesUnordered<Job>,
+    requests: SelectAll<Requests>,
+    acks: Subscription,
+    changes: mpsc::Receiver<NodeChange>,
+    stop: CancellationToken,
+    last_settle: Instant,
+    /// When the connection was last made: for a moment after it, nodes may not be back.
+    connected: Instant,
+    connects: u64,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").field("partitions", &self.partitions.len()).finish_non_exhaustive()
+    }
+}
+
+/// What the executor begins with.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) means: Means,
+    pub(crate) config: Config,
+    pub(crate) leases: Leases,
+    pub(crate) key: NodeKey,
+    pub(crate) acks: Subscription,
+    pub(crate) changes: mpsc::Receiver<NodeChange>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Executor {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let Setup { means, config, leases, key, acks, changes, stop } = setup;
+        let connects = means.bus.connection().borrow().connects;
+        Self {
+            pushes: push::Pushes::new(means.bus.clone()),
+            handed_out: false,
+            means,
+            config,
+            leases,
+            key,
+            partitions: HashMap::new(),
+            rooms: HashMap::new(),
+            ready: Vec::new(),
+            slowed: HashSet::new(),
+            links: Links::default(),
+            live: HashSet::new(),
+            given_up: Vec::new(),
+            owed: Owed::default(),
+            jobs: FuturesUnordered::new(),
+            requests: SelectAll::new(),
+            acks,
+            changes,
+            stop,
+            last_settle: Instant::now(),
+            connected: Instant::now(),
+            connects,
+        }
+    }
+
+    /// Runs until it is told to stop; then finishes what it has taken, and ends.
+    pub(crate) async fn run(mut self) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut connection = self.means.bus.connection();
+        let stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some((partition, message)) = self.requests.next() => self.request(partition, &message).await,
+                Some(done) = self.jobs.next() => self.finish(done).await,
+                Some(message) = self.acks.next() => self.link_answer(&message).await,
+                Some(pushed) = self.pushes.next() => self.pushed(pushed),
+                Some(change) = self.changes.recv() => self.node_change(change).await,
+                Ok(()) = connection.changed() => self.connection_changed().await,
+                _ = ticks.tick() => self.tick().await,
+            }
+            self.take_what_waits().await;
+            self.start_rooms();
+            self.send_links().await;
+        }
+        self.end().await;
+    }
+
+    /// Takes whatever else waits already, so that a round is as full as it can be.
+    async fn take_what_waits(&mut self) {
+        for _ in 0..ROUND_MAX {
+            let mut idle = true;
+            if let Some(Some(done)) = self.jobs.next().now_or_never() {
+                self.finish(done).await;
+                idle = false;
+            }
+            if let Some(Some((partition, message))) = self.requests.next().now_or_never() {
+                self.request(partition, &message).await;
+                idle = false;
+            }
+            if let Some(Some(message)) = self.acks.next().now_or_never() {
+                self.link_answer(&message).await;
+                idle = false;
+            }
+            if let Some(Some(pushed)) = self.pushes.next().now_or_never() {
+                self.pushed(pushed);
+                idle = false;
+            }
+            if idle {
+                break;
+            }
+        }
+    }
+
+    /// Finishes what was taken: no further requests, and the jobs and pushes under way for at most 5 s.
+    async fn end(mut self) {
+        self.stop_listening().await;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            self.start_rooms();
+            self.send_links().await;
+            if self.jobs.is_empty() && self.ready.is_empty() && self.pushes.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some(done) = self.jobs.next() => self.finish(done).await,
+                Some(pushed) = self.pushes.next() => self.pushed(pushed),
+                () = tokio::time::sleep_until(deadline) => {
+                    tracing::warn!(jobs = self.jobs.len(), pushes = self.owed.count(), "stopped with work under way");
+                    break;
+                }
+            }
+        }
+        self.write_heads().await;
+        if let Err(error) = self.means.bus.flush().await {
+            tracing::debug!(%error, "the last messages may not have been sent");
+        }
+    }
+
+    fn job(&mut self, job: impl Future<Output = Done> + Send + 'static) {
+        self.jobs.push(Box::pin(job));
+    }
+
+    /// Notes that a room has something to do.
+    fn make_ready(&mut self, room: &RoomId) {
+        if self.rooms.get(room).is_some_and(|slot| !slot.busy) && !self.ready.contains(room) {
+            self.ready.push(room.clone());
+        }
+    }
+
+    /// Sends everything that waits, one message on each link.
+    async fn send_links(&mut self) {
+        let waiting = self.links.take();
+        for (node, messages) in waiting {
+            self.send(&node, messages).await;
+        }
+        if std::mem::take(&mut self.handed_out) {
+            for point in [FailPoint::AfterDispatch, FailPoint::AfterAnswer] {
+                if fail_point_armed(point) {
+                    // What was sent must have left the process before it ends.
+                    self.means.bus.flush().await.ok();
+                    fail_point(point);
+                }
+            }
+        }
+        self.pushes.fill();
+    }
+}
+
+/// The head of an event that was dispatched, for the room's idle clock.
+fn note_events(idle: Option<&mut IdleClock>, heads: &[Head]) {
+    if let Some(idle) = idle {
+        heads.iter().for_each(|head| idle.event(head.at));
+    }
+}

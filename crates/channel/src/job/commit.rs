@@ -1,0 +1,64 @@
+//! Committing batches: rows, then the fence, then what follows the fence, then reads.
+
+use sendpi_bus::presence::Online;
+use sendpi_model::RoomId;
+use sendpi_model::fault::{FailPoint, fail_point};
+use sendpi_store::Chain;
+
+use super::{Committed, Done, JobError, Means, Tenure};
+use crate::room::Batch;
+
+/// One room's batch on its way to the store.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) room: RoomId,
+    pub(crate) tenure: Tenure,
+    pub(crate) chain: Chain,
+    pub(crate) batch: Batch,
+}
+
+impl Means {
+    /// Commits batches that only write events: all of them in one store job, and one fence read for each partition.
+    pub(crate) async fn commit_plain(self, commits: Vec<Commit>) -> Done {
+        let mut rows = Vec::new();
+        let mut tenures: Vec<Tenure> = Vec::new();
+        let mut rooms = Vec::with_capacity(commits.len());
+        for Commit { room, tenure, mut batch, .. } in commits {
+            rows.append(&mut batch.events);
+            if !tenures.contains(&tenure) {
+                tenures.push(tenure);
+            }
+            rooms.push(Committed { room, batch, reads: Vec::new() });
+        }
+        let result = self.write_and_pass(&tenures, rows).await;
+        Done::Committed { rooms, online: Online::new(), result }
+    }
+
+    async fn write_and_pass(&self, tenures: &[Tenure], rows: Vec<sendpi_store::Row>) -> Result<(), JobError> {
+        self.write(tenures, rows).await?;
+        fail_point(FailPoint::AfterStore);
+        for tenure in tenures {
+            self.pass_fence(*tenure).await?;
+        }
+        fail_point(FailPoint::AfterFence);
+        Ok(())
+    }
+
+    /// Commits one room's batch that has more to it.
+    pub(crate) async fn commit(self, commit: Commit) -> Done {
+        let Commit { room, tenure, chain, mut batch } = commit;
+        let (mut online, mut reads) = (Online::new(), Vec::new());
+        let result = async {
+            let newcomers = std::mem::take(&mut batch.newcomers);
+            online = self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?;
+            self.write_and_pass(&[tenure], std::mem::take(&mut batch.events)).await?;
+            self.write(&[tenure], std::mem::take(&mut batch.after)).await?;
+            for read in &batch.reads {
+                reads.push(self.read(tenure, &room, &chain, read).await?);
+            }
+            Ok(())
+        }
+        .await;
+        Done::Committed { rooms: vec![Committed { room, batch, reads }], online, result }
+    }
+}

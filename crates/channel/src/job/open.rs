@@ -1,0 +1,92 @@
+//! Opening a room: its starts, then its tail, then its own start under this epoch, then the fence (design: ownership, step 2).
+
+use sendpi_model::{Event, RoomId};
+use sendpi_store::{Chain, EventRow, SettledRow, Start};
+
+use super::{JobError, Means, Tenure};
+use crate::room::{Opened, cut_at_hole, is_settled, tail_from};
+
+/// Rows of one read.
+const PAGE: usize = 1_000;
+/// How far back unsettled events are looked for before the tail.
+const UNSETTLED_MAX: usize = 100_000;
+
+/// What opening a room found.
+#[derive(Debug)]
+pub(crate) struct OpenedRoom {
+    pub(crate) opened: Opened,
+    /// The events of the tail that an earlier owner may not have handed out to everybody, oldest first.
+    pub(crate) unsettled: Vec<Event>,
+}
+
+impl Means {
+    pub(crate) async fn open(
+        &self,
+        tenure: Tenure,
+        room: &RoomId,
+        settled: Option<SettledRow>,
+    ) -> Result<OpenedRoom, JobError> {
+        let row = self.store.room(room).await?;
+        let mut starts = self.store.starts(room).await?;
+        if row.is_none() && starts.is_empty() {
+            self.pass_fence(tenure).await?;
+            return Ok(OpenedRoom { opened: Opened::default(), unsettled: Vec::new() });
+        }
+        let head_row = row.as_ref().map_or(0, |row| row.head.seq);
+        let tail = self.read_tail(room, &Chain::of(&starts), head_row, settled.as_ref()).await?;
+        if !starts.iter().any(|start| start.epoch == tenure.epoch) {
+            let last = tail.last().map_or(head_row, |(_, event)| event.head.seq.max(head_row));
+            let continues = Chain::of(&starts).newest().map(|start| start.epoch);
+            let start = Start { epoch: tenure.epoch, next_seq: last + 1, continues };
+            self.write(&[tenure], vec![sendpi_store::Row::Start(room.clone(), start)]).await?;
+            starts.push(start);
+        }
+        self.pass_fence(tenure).await?;
+        let members = self.store.members(room).await?;
+        let unsettled = tail
+            .iter()
+            .filter(|(epoch, event)| !is_settled(settled.as_ref(), *epoch, event.head.at))
+            .map(|(_, event)| event.clone())
+            .collect();
+        Ok(OpenedRoom { opened: Opened { row, members, chain: Chain::of(&starts), tail }, unsettled })
+    }
+
+    /// From the head row on, before it the newest 200 events, and all that are not settled.
+    async fn read_tail(
+        &self,
+        room: &RoomId,
+        chain: &Chain,
+        head_row: u64,
+        settled: Option<&SettledRow>,
+    ) -> Result<Vec<(u64, Event)>, JobError> {
+        let mut rows = self.read_up(room, chain, tail_from(head_row)).await?;
+        let is_open = |row: &EventRow| !is_settled(settled, row.epoch, row.event.head.at);
+        while let Some(first) = rows.first().filter(|row| row.event.head.seq > 1 && is_open(row)) {
+            let to = first.event.head.seq - 1;
+            let from = to.saturating_sub(PAGE as u64 - 1).max(1);
+            let older = chain.filter(self.store.timeline(room, from..=to, PAGE, true).await?);
+            if older.is_empty() || rows.len() > UNSETTLED_MAX {
+                break;
+            }
+            rows.splice(0..0, older);
+        }
+        Ok(cut_at_hole(rows.into_iter().map(|row| (row.epoch, row.event)).collect(), head_row))
+    }
+
+    async fn read_up(&self, room: &RoomId, chain: &Chain, from: u64) -> Result<Vec<EventRow>, JobError> {
+        let (mut rows, mut from) = (Vec::new(), from);
+        loop {
+            let page = self.store.timeline(room, from..=u64::MAX, PAGE, false).await?;
+            let (full, last) = (page.len() == PAGE, page.last().map(|row| row.event.head.seq));
+            rows.extend(chain.filter(page));
+            match last {
+                // The last seq may have more rows than were read: it is read again from there.
+                Some(last) if full => {
+                    rows.retain(|row| row.event.head.seq < last);
+                    from = last;
+                }
+                _ => return Ok(rows),
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The channel tier: workers that own partitions and run the channels of their rooms.
+//!
+//! [`start`] claims the partitions and runs one executor, which owns all state: rooms, flows, links. What a room decides is pure (`room`); what
+//! the executor asks of the store are jobs (`job`); what it tells nodes goes through links.
+
+mod claim;
+mod config;
+mod dispatch;
+mod executor;
+mod job;
+mod links;
+mod owed;
+mod partition;
+mod room;
+mod worker;
+
+pub use claim::ClaimError;
+pub use config::Config;
+pub use room::IdleConfig;
+pub use worker::{StartError, Worker, start};

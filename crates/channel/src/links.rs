@@ -1,0 +1,90 @@
+//! The links of this worker, one to each node that it tells something.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use sendpi_bus::link::{Load, Sender, Undelivered};
+use sendpi_model::link::{Ack, Added, Removed};
+use sendpi_model::{Millis, NodeId, Partition, RoomId};
+use tokio::time::Instant;
+
+use crate::room::To;
+
+/// All links of this worker.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    links: HashMap<NodeId, Sender>,
+}
+
+impl Links {
+    /// The link to `node`, which begins now if there is none. Incarnations are random, and stay below 2^53 for JSON.
+    pub(crate) fn to(&mut self, node: &NodeId) -> &mut Sender {
+        self.links.entry(node.clone()).or_insert_with(|| Sender::new(rand::random::<u64>() >> 11, Instant::now()))
+    }
+
+    pub(crate) fn event(
+        &mut self,
+        node: &NodeId,
+        partition: Partition,
+        room: &RoomId,
+        seq: u64,
+        at: Millis,
+        frame: &Bytes,
+    ) {
+        self.to(node).event(partition, room, seq, at, frame);
+    }
+
+    pub(crate) fn added(&mut self, node: &NodeId, added: Added) {
+        self.to(node).added(added);
+    }
+
+    pub(crate) fn removed(&mut self, node: &NodeId, removed: Removed) {
+        self.to(node).removed(removed);
+    }
+
+    pub(crate) fn answer(&mut self, to: &To, frame: Bytes) {
+        self.to(&to.node).answer(to.partition, to.n, frame);
+    }
+
+    /// Whether the link to one of these nodes has half of what may be under way.
+    pub(crate) fn any_heavy<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> bool {
+        nodes.into_iter().any(|node| self.links.get(node).is_some_and(|link| link.load() == Load::Heavy))
+    }
+
+    /// A node's answer; gives what is to be sent again.
+    pub(crate) fn ack(&mut self, node: &NodeId, ack: &Ack) -> Vec<Bytes> {
+        self.links.get_mut(node).map(|link| link.ack(ack, Instant::now())).unwrap_or_default()
+    }
+
+    /// Everything that waits, by node.
+    pub(crate) fn take(&mut self) -> Vec<(NodeId, Vec<Bytes>)> {
+        let now = Instant::now();
+        let waiting = self.links.iter_mut().map(|(node, link)| (node.clone(), link.take(now)));
+        waiting.filter(|(_, messages)| !messages.is_empty()).collect()
+    }
+
+    /// What time asks for: messages to be sent, and the nodes that have been silent for too long.
+    pub(crate) fn tick(&mut self) -> (Vec<(NodeId, Vec<Bytes>)>, Vec<NodeId>) {
+        let now = Instant::now();
+        let (mut send, mut silent) = (Vec::new(), Vec::new());
+        for (node, link) in &mut self.links {
+            let tick = link.tick(now);
+            if tick.silent {
+                silent.push(node.clone());
+            } else if !tick.send.is_empty() {
+                send.push((node.clone(), tick.send));
+            }
+        }
+        (send, silent)
+    }
+
+    /// Ends a link; gives what the node did not settle. `None` where there was no link.
+    pub(crate) fn give_up(&mut self, node: &NodeId) -> Option<Vec<Undelivered>> {
+        self.links.remove(node).map(Sender::give_up)
+    }
+
+    /// Tells, for each partition, the times of the oldest events that are not settled.
+    pub(crate) fn oldest_unsettled(&self, mut tell: impl FnMut(Partition, Millis)) {
+        self.links.values().for_each(|link| link.oldest_unsettled(&mut tell));
+    }
+}

@@ -1,0 +1,41 @@
+//! What is owed: events whose push is not kept yet, and events of nodes that were given up. Until that is done they are not settled.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sendpi_model::{Millis, Partition};
+
+/// How many pushes and bounces are owed for events of each time, by partition.
+#[derive(Debug, Default)]
+pub(crate) struct Owed {
+    times: HashMap<Partition, BTreeMap<Millis, usize>>,
+    count: usize,
+}
+
+impl Owed {
+    /// One more is owed for an event of this time.
+    pub(crate) fn add(&mut self, partition: Partition, at: Millis) {
+        *self.times.entry(partition).or_default().entry(at).or_default() += 1;
+        self.count += 1;
+    }
+
+    /// One less.
+    pub(crate) fn done(&mut self, partition: Partition, at: Millis) {
+        let Some(times) = self.times.get_mut(&partition) else { return };
+        let Some(count) = times.get_mut(&at) else { return };
+        *count -= 1;
+        self.count -= 1;
+        if *count == 0 {
+            times.remove(&at);
+        }
+    }
+
+    /// The time of the oldest event for which something is owed.
+    pub(crate) fn oldest(&self, partition: Partition) -> Option<Millis> {
+        self.times.get(&partition)?.keys().next().copied()
+    }
+
+    /// How much is owed in all.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+}

@@ -1,0 +1,110 @@
+//! A partition that this worker owns.
+
+use std::collections::HashSet;
+
+use sendpi_bus::lease::Lease;
+use sendpi_bus::{Revision, flow};
+use sendpi_model::{Millis, RoomId};
+use sendpi_store::SettledRow;
+
+use crate::claim::Claimed;
+use crate::job::Tenure;
+
+/// A partition that this worker owns.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pub(crate) tenure: Tenure,
+    pub(crate) lease: Lease,
+    pub(crate) revision: Revision,
+    pub(crate) flows: flow::Receiver,
+    /// The newest record of what is settled.
+    pub(crate) settled: Option<SettledRow>,
+    /// Rooms that an earlier owner may have left something in, and that are not handed out again yet.
+    pub(crate) recovering: HashSet<RoomId>,
+    /// Not serving until the lease is written again: the connection to NATS was lost meanwhile.
+    pub(crate) suspended: bool,
+    /// The time of the last event; it never falls.
+    clock: Millis,
+    /// Events up to here count as settled once that is written, so none may get such a time any more.
+    floor: Millis,
+}
+
+impl Owned {
+    pub(crate) fn new(claimed: Claimed) -> (Self, Vec<RoomId>) {
+        let Claimed { tenure, lease, revision, settled, active_rooms } = claimed;
+        let clock = settled.map_or(Millis(0), |row| row.at);
+        let owned = Self {
+            tenure,
+            lease,
+            revision,
+            flows: flow::Receiver::default(),
+            settled,
+            recovering: active_rooms.iter().cloned().collect(),
+            suspended: false,
+            clock,
+            floor: clock,
+        };
+        (owned, active_rooms)
+    }
+
+    /// The time for what happens now: the wall clock's, but never below what was given before, nor at what is settled.
+    pub(crate) fn now(&mut self, wall: Millis) -> Millis {
+        self.clock = self.clock.max(wall).max(Millis(self.floor.0 + 1));
+        self.clock
+    }
+
+    /// An event of this time exists: the clock goes on from there.
+    pub(crate) fn saw(&mut self, at: Millis) {
+        self.clock = self.clock.max(at);
+    }
+
+    /// Up to which time everything is settled, given the oldest event that is not; `None` where that is not further than before.
+    pub(crate) fn settle(&mut self, oldest: Option<Millis>) -> Option<SettledRow> {
+        if !self.recovering.is_empty() || self.suspended {
+            return None;
+        }
+        let at = oldest.map_or(self.clock, |oldest| Millis(oldest.0.saturating_sub(1)));
+        let newer = self.settled.is_none_or(|row| row.epoch < self.tenure.epoch || row.at < at);
+        if !newer {
+            return None;
+        }
+        self.floor = self.floor.max(at);
+        let row = SettledRow { epoch: self.tenure.epoch, at };
+        self.settled = Some(row);
+        Some(row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sendpi_model::{NodeId, Partition};
+
+    use super::*;
+
+    fn owned(settled: Option<SettledRow>) -> Owned {
+        let tenure = Tenure { partition: Partition(1), epoch: 5 };
+        let lease = Lease { owner: NodeId::parse("w").unwrap(), claim: "c".to_owned(), epoch: 5 };
+        Owned::new(Claimed { tenure, lease, revision: 1, settled, active_rooms: Vec::new() }).0
+    }
+
+    #[test]
+    fn time_never_falls_nor_comes_back_to_what_is_settled() {
+        let mut owned = owned(Some(SettledRow { epoch: 4, at: Millis(100) }));
+        assert_eq!(owned.now(Millis(50)), Millis(101));
+        assert_eq!(owned.now(Millis(200)), Millis(200));
+        assert_eq!(owned.now(Millis(150)), Millis(200));
+        assert_eq!(owned.settle(None), Some(SettledRow { epoch: 5, at: Millis(200) }));
+        assert_eq!(owned.now(Millis(200)), Millis(201));
+    }
+
+    #[test]
+    fn nothing_is_settled_before_everything_is_handed_out_again() {
+        let mut owned = owned(None);
+        owned.recovering.insert(RoomId::parse("r").unwrap());
+        assert_eq!(owned.settle(None), None);
+        owned.recovering.clear();
+        owned.now(Millis(10));
+        assert_eq!(owned.settle(Some(Millis(8))), Some(SettledRow { epoch: 5, at: Millis(7) }));
+        assert_eq!(owned.settle(Some(Millis(8))), None);
+    }
+}

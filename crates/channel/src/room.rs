@@ -1,0 +1,264 @@
+//! The pure core of one room: what it decides, without tokio and without a store.
+//!
+//! The worker's executor feeds it requests and the results of store jobs, and carries out the [`Batch`] that comes back.
+
+mod admit;
+mod audience;
+mod idle;
+mod lookup;
+mod membership;
+mod open;
+mod page;
+mod tail;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sendpi_model::flow::Request;
+use sendpi_model::{
+    Event, Head, Mark, Mentions, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo, UserId,
+};
+use sendpi_store::{Chain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
+
+pub(crate) use admit::{Batch, Bounce, Read, Step, ok_frame};
+pub(crate) use audience::Audience;
+pub(crate) use idle::IdleClock;
+pub use idle::IdleConfig;
+pub(crate) use lookup::{Lookup, Lookups};
+pub(crate) use open::{Opened, cut_at_hole, is_settled, tail_from};
+pub(crate) use page::{Page, page_frame};
+pub(crate) use tail::Tail;
+
+/// One member, as the room knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) role: Role,
+    pub(crate) joined: Mark,
+    pub(crate) joined_at: Millis,
+    pub(crate) notify: Notify,
+    pub(crate) muted_until: Option<Millis>,
+    /// The seq of the membership change that made it so.
+    pub(crate) stamp: u64,
+}
+
+/// One open room.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) id: RoomId,
+    /// The epoch under which it was opened.
+    pub(crate) epoch: u64,
+    /// `None` where the room was never made.
+    pub(crate) row: Option<RoomRow>,
+    pub(crate) members: BTreeMap<UserId, Member>,
+    /// Where the timeline ends, with what the batch under way will add.
+    pub(crate) head: Head,
+    /// The seq of the last event that was dispatched.
+    pub(crate) dispatched: u64,
+    pub(crate) tail: Tail,
+    /// The last message, as lists of rooms show it.
+    last: Option<Preview>,
+    /// L1: the members who are online.
+    pub(crate) audience: Audience,
+    /// L2: the members who are not.
+    absent: BTreeSet<UserId>,
+    /// Which rows of the timeline count.
+    pub(crate) chain: Chain,
+    /// Whether the channel is active: presence was read, and the audience is kept current.
+    pub(crate) active: bool,
+    /// When the write of the order rows that are confirmed was first issued.
+    pub(crate) rows_at: Option<Millis>,
+}
+
+/// A durable event is dispatched only under order rows that are younger.
+const ORDER_ROWS_AGE: Duration = Duration::from_secs(10 * 60);
+
+impl Room {
+    /// Whether `user` may see the room, and with which role.
+    pub(crate) fn member(&self, user: &UserId) -> Result<&Member, Refusal> {
+        use sendpi_model::{Access, Code};
+        if let Some(member) = self.members.get(user) {
+            return Ok(member);
+        }
+        match &self.row {
+            Some(row) if row.access == Access::Open && !row.deleted => {
+                Err(Refusal::new(Code::NotAMember, format!("you are not a member of {}", self.id)))
+            }
+            _ => Err(Refusal::no_such_room()),
+        }
+    }
+
+    /// Puts a user of a node into L1; true where the user was not in it there. Only members are in it.
+    pub(crate) fn attach(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
+        if !self.members.contains_key(user) {
+            return false;
+        }
+        self.absent.remove(user);
+        self.audience.add(user, node, signin)
+    }
+
+    /// Takes a user of a node out of L1; true where that was so.
+    pub(crate) fn detach(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
+        let removed = self.audience.remove(user, node, signin);
+        self.note_absent(user);
+        removed
+    }
+
+    /// Takes a user who is no member any more out of L1; gives the nodes where it was.
+    pub(crate) fn detach_everywhere(&mut self, user: &UserId) -> Vec<NodeId> {
+        let nodes = self.audience.remove_user(user);
+        self.note_absent(user);
+        nodes
+    }
+
+    /// Takes all users of a node out of L1.
+    pub(crate) fn detach_node(&mut self, node: &NodeId) {
+        self.audience.remove_node(node);
+        self.note_all_absent();
+    }
+
+    /// Makes the channel active: from now on L1 and L2 are kept current.
+    pub(crate) fn activate(&mut self, rows_at: Option<Millis>) {
+        self.active = true;
+        self.rows_at = rows_at.or(self.rows_at);
+        self.note_all_absent();
+    }
+
+    fn note_absent(&mut self, user: &UserId) {
+        if self.members.contains_key(user) && !self.audience.contains(user) {
+            self.absent.insert(user.clone());
+        } else {
+            self.absent.remove(user);
+        }
+    }
+
+    fn note_all_absent(&mut self) {
+        self.absent = self.members.keys().filter(|user| !self.audience.contains(user)).cloned().collect();
+    }
+
+    /// Whether a durable event may be dispatched now: under order rows that are confirmed and younger than 10 minutes.
+    pub(crate) fn has_fresh_rows(&self, now: Millis) -> bool {
+        self.active && self.rows_at.is_some_and(|at| now.since(at) < ORDER_ROWS_AGE)
+    }
+
+    /// The members in L2 who want a push for `event`.
+    pub(crate) fn wants_push(&self, event: &Event) -> Vec<UserId> {
+        if !event.kind.is_counted() || self.absent.is_empty() {
+            return Vec::new();
+        }
+        let mentions = OnceCell::new();
+        self.absent.iter().filter(|user| self.wants(user, event, &mentions)).cloned().collect()
+    }
+
+    /// Whether a user wants a push for an event that no device of the user took, and is not in L1 again.
+    pub(crate) fn wants_bounced(&self, user: &UserId, event: &Event) -> bool {
+        event.kind.is_counted() && !self.audience.contains(user) && self.wants(user, event, &OnceCell::new())
+    }
+
+    fn wants(&self, user: &UserId, event: &Event, mentions: &OnceCell<Option<Mentions>>) -> bool {
+        let Some(member) = self.members.get(user) else { return false };
+        let muted = member.muted_until.is_some_and(|until| event.head.at < until);
+        let mentioned = || match mentions.get_or_init(|| event.mentions()) {
+            Some(Mentions::All) => true,
+            Some(Mentions::Users(users)) => users.iter().any(|name| name == user.as_str()),
+            None => false,
+        };
+        let asked = match member.notify {
+            Notify::All => true,
+            Notify::Mentions => mentioned(),
+            Notify::None => false,
+        };
+        *user != event.from && !muted && asked
+    }
+
+    /// ROOM as `user` sees it; the marker is the one at which the user joined.
+    pub(crate) fn info(&self, user: &UserId) -> Option<RoomInfo> {
+        let (row, member) = (self.row.as_ref()?, self.members.get(user)?);
+        Some(
+            RoomInfo {
+                room: self.id.clone(),
+                name: row.name.clone(),
+                kind: row.kind,
+                access: row.access,
+                role: member.role,
+                seq: self.head.seq,
+                count: self.head.count,
+                marker: member.joined,
+                unread: 0,
+                notify: member.notify,
+                muted_until: member.muted_until,
+                last_at: self.head.at,
+                last: self.last.clone(),
+                members: self.members.len() as u32,
+            }
+            .with_marker(None),
+        )
+    }
+
+    /// The order rows of all members, as activation for a durable event writes them.
+    pub(crate) fn order_rows(&self, at: Millis) -> Vec<Row> {
+        self.members.keys().map(|user| order_row(&self.id, user, at)).collect()
+    }
+
+    /// What eviction writes: the head, and when each member's room was last active.
+    pub(crate) fn head_rows(&self) -> Vec<Row> {
+        let Some(row) = &self.row else { return Vec::new() };
+        let row = RoomRow {
+            stamp: self.head.seq,
+            members: self.members.len() as u32,
+            head: self.head,
+            last: self.last.clone(),
+            ..row.clone()
+        };
+        let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member));
+        std::iter::once(Row::Room(row)).chain(of_users).collect()
+    }
+
+    fn room_of_user(&self, user: &UserId, member: &Member) -> Row {
+        Row::RoomOfUser(RoomOfUser {
+            user: user.clone(),
+            room: self.id.clone(),
+            stamp: self.head.seq,
+            role: Some(member.role),
+            joined: member.joined,
+            active_at: self.head.at,
+        })
+    }
+
+    fn member_row(&self, user: &UserId, member: &Member) -> Row {
+        Row::Member(MemberRow {
+            room: self.id.clone(),
+            user: user.clone(),
+            stamp: member.stamp,
+            role: Some(member.role),
+            joined: member.joined,
+            joined_at: member.joined_at,
+            notify: member.notify,
+            muted_until: member.muted_until,
+        })
+    }
+}
+
+pub(crate) fn order_row(room: &RoomId, user: &UserId, active_at: Millis) -> Row {
+    Row::Order(OrderRow { user: user.clone(), active_at, room: room.clone() })
+}
+
+/// Where an answer goes: the node's flow, and the request's number in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct To {
+    pub(crate) node: NodeId,
+    pub(crate) partition: Partition,
+    pub(crate) n: u64,
+}
+
+/// A request that waits at a room. What the worker asks of itself goes without an answer.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) to: Option<To>,
+    /// The time of the event of a bounce that the worker itself owes.
+    pub(crate) owed: Option<Millis>,
+    pub(crate) request: Request,
+}

@@ -1,0 +1,311 @@
+//! Admission: everything that waits at a room becomes one batch.
+//!
+//! What a batch says is worked out here, against the room with the batch already in it; nothing of it is shown to anybody before its rows
+//! are in the store and the fence is passed. A batch that fails is forgotten together with the room, which is then opened anew.
+
+use bytes::Bytes;
+use sendpi_model::flow::Request;
+use sendpi_model::link::Reason;
+use sendpi_model::{
+    Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, RoomInfo, RoomView, UserId, Verb,
+};
+use sendpi_store::{EventRow, Row};
+
+use super::{Lookups, Page, Room, To, Waiting, page_frame};
+
+/// What is to be done once a batch is in the store and behind the fence, in this order.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Hand the event to L1 and push it to L2.
+    Event(Event),
+    /// Hand an ephemeral event to L1.
+    Typing(Bytes),
+    /// These became members: those who are online come into L1.
+    Joined(Vec<(UserId, RoomInfo)>),
+    /// These ceased to be members.
+    Left(Vec<UserId>, Reason),
+    /// Put the user into L1, then answer.
+    Attach { to: To, user: UserId, signin: u64, frame: Bytes },
+    /// Take the user out of L1, then answer.
+    Detach { to: To, user: UserId, signin: u64 },
+    /// Answer.
+    Answer { to: To, frame: Bytes },
+    /// Answer with a page of the members, and who of them is in L1 by then.
+    Members { to: To, cursor: Option<UserId>, limit: usize },
+    /// Answer with what a read of the store gave.
+    Read { to: To, read: usize },
+    /// Push to one user an event that no device took, then answer.
+    Bounce(Bounce),
+}
+
+/// A bounce: an event that was handed to a node for a user, and that no device of the user took.
+#[derive(Debug)]
+pub(crate) struct Bounce {
+    /// Where it is confirmed; none for what the worker itself owes.
+    pub(crate) to: Option<To>,
+    /// The time under which the worker owes it.
+    pub(crate) owed: Option<Millis>,
+    /// Whose device did not take it.
+    pub(crate) user: UserId,
+    /// Which event.
+    pub(crate) seq: u64,
+    /// The event, where the tail has it.
+    pub(crate) event: Option<Event>,
+    /// The read that gives the event, where the tail does not have it.
+    pub(crate) read: Option<usize>,
+}
+
+/// What a batch reads from the store, after its rows are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// A page of the timeline.
+    Page(Page),
+    /// The event at this seq.
+    Event(u64),
+    /// A page of the members of an inactive room, with who of them is online.
+    Members { cursor: Option<UserId>, limit: usize },
+}
+
+/// Everything that waited at a room, admitted.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Rows that must be in the store before the events: what new members need to find the room.
+    pub(crate) before: Vec<Row>,
+    /// New members, whose presence is to be read after `before` is written.
+    pub(crate) newcomers: Vec<UserId>,
+    /// The events.
+    pub(crate) events: Vec<Row>,
+    /// Rows that follow the fence.
+    pub(crate) after: Vec<Row>,
+    /// What is to be read from the store.
+    pub(crate) reads: Vec<Read>,
+    /// What is to be done then.
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Batch {
+    /// Whether it only writes events: such batches of many rooms share one store job.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.before.is_empty() && self.newcomers.is_empty() && self.after.is_empty() && self.reads.is_empty()
+    }
+
+    pub(super) fn answer(&mut self, to: Option<To>, frame: Vec<u8>) {
+        if let Some(to) = to {
+            self.steps.push(Step::Answer { to, frame: frame.into() });
+        }
+    }
+
+    pub(super) fn refuse(&mut self, to: Option<To>, refusal: &Refusal) {
+        self.answer(to, refusal.to_frame());
+    }
+
+    fn read(&mut self, to: Option<To>, read: Read) {
+        if let Some(to) = to {
+            self.steps.push(Step::Read { to, read: self.reads.len() });
+            self.reads.push(read);
+        }
+    }
+}
+
+/// The answer to what made an event.
+pub(crate) fn ok_frame(head: Head, repeat: bool) -> Vec<u8> {
+    let repeat = if repeat { r#","repeat":true"# } else { "" };
+    format!(r#"{{"op":"ok","seq":{},"count":{},"at":{}{repeat}}}"#, head.seq, head.count, head.at.0).into_bytes()
+}
+
+/// The answer that tells a room.
+pub(super) fn view_frame(view: RoomView) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Frame {
+        op: &'static str,
+        #[serde(flatten)]
+        view: RoomView,
+    }
+    serde_json::to_vec(&Frame { op: "ok", view }).unwrap_or_default()
+}
+
+const OK: &[u8] = br#"{"op":"ok"}"#;
+
+impl Room {
+    /// Admits what waits, in order. `now` never falls within a partition.
+    pub(crate) fn admit(&mut self, waiting: Vec<Waiting>, now: Millis, lookups: &Lookups) -> Batch {
+        let mut batch = Batch::default();
+        for Waiting { to, owed, request } in waiting {
+            if let Verb::Bounce { seq } = request.verb {
+                self.bounce(&mut batch, to, owed, request.user, seq);
+            } else if let Err(refusal) = self.admit_one(&mut batch, to.clone(), request, now, lookups) {
+                batch.refuse(to, &refusal);
+            }
+        }
+        batch
+    }
+
+    fn admit_one(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<To>,
+        request: Request,
+        now: Millis,
+        lookups: &Lookups,
+    ) -> Result<(), Refusal> {
+        let user = request.user;
+        match request.verb {
+            Verb::Create { .. } => return self.create(batch, to, &user, request.verb, now),
+            // Whether the user is a member still does not matter for what ends its stay.
+            Verb::Detach { signin } => {
+                if let Some(to) = to {
+                    batch.steps.push(Step::Detach { to, user, signin });
+                }
+                return Ok(());
+            }
+            Verb::Join => return self.join(batch, to, &user, now),
+            _ => {}
+        }
+        let role = self.member(&user)?.role;
+        match request.verb {
+            Verb::Send { body, nonce, retry, mentions } => {
+                if mentions == Some(Mentions::All) && role < Role::Admin {
+                    return Err(Refusal::new(
+                        Code::Forbidden,
+                        format!("only an admin may mention everybody in {}", self.id),
+                    ));
+                }
+                let repeat = match &nonce {
+                    Some(nonce) => self.repeat_of(&user, nonce, retry, lookups)?,
+                    None => None,
+                };
+                match repeat {
+                    Some(head) => batch.answer(to, ok_frame(head, true)),
+                    None => {
+                        let content = Content::Message { body: &body, mentions: mentions.as_ref() };
+                        let head = self.event(batch, &user, nonce.as_ref(), &content, now);
+                        batch.answer(to, ok_frame(head, false));
+                    }
+                }
+            }
+            Verb::Invite { users } => self.invite(batch, to, &user, role, users, now)?,
+            Verb::Leave => self.leave(batch, to, &user, now),
+            Verb::Read { seq } => self.read_marker(batch, to, seq)?,
+            Verb::History { before, after, limit } => {
+                self.history(batch, to, Page { before, after, limit: limit as usize });
+            }
+            Verb::Members { cursor, limit } => {
+                let limit = limit as usize;
+                match to {
+                    Some(to) if self.active => batch.steps.push(Step::Members { to, cursor, limit }),
+                    to => batch.read(to, Read::Members { cursor, limit }),
+                }
+            }
+            Verb::Attach { signin } => {
+                let frame = self.view(&user, self.active, false)?;
+                match to {
+                    Some(to) if self.active => {
+                        batch.steps.push(Step::Attach { to, user, signin, frame: frame.into() });
+                    }
+                    to => batch.answer(to, frame),
+                }
+            }
+            Verb::Peek => {
+                let frame = self.view(&user, self.active, false)?;
+                batch.answer(to, frame);
+            }
+            Verb::Typing => batch.steps.push(Step::Typing(Event::typing(&self.id, &user, now))),
+            // Heads never wait at one room; the others were taken above.
+            Verb::Heads { .. } | Verb::Bounce { .. } | Verb::Create { .. } | Verb::Detach { .. } | Verb::Join => {
+                batch.answer(to, OK.to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the room its next event, in the batch.
+    pub(super) fn event(
+        &mut self,
+        batch: &mut Batch,
+        from: &UserId,
+        nonce: Option<&Nonce>,
+        content: &Content<'_>,
+        now: Millis,
+    ) -> Head {
+        let event = Event::next(&self.id, self.head, now, from, nonce, content);
+        self.head = event.head;
+        self.note_last(&event);
+        self.tail.push(event.clone());
+        batch.events.push(Row::Event(self.id.clone(), EventRow { epoch: self.epoch, event: event.clone() }));
+        batch.steps.push(Step::Event(event));
+        self.head
+    }
+
+    pub(super) fn view(&self, user: &UserId, live: bool, repeat: bool) -> Result<Vec<u8>, Refusal> {
+        let info = self.info(user).ok_or_else(Refusal::no_such_room)?;
+        Ok(view_frame(RoomView { info, live, repeat }))
+    }
+
+    fn read_marker(&mut self, batch: &mut Batch, to: Option<To>, seq: u64) -> Result<(), Refusal> {
+        if seq == 0 || seq > self.head.seq {
+            return Err(Refusal::field(
+                "seq",
+                format!("must be from 1 to {}, the last event of {}", self.head.seq, self.id),
+            ));
+        }
+        match self.tail.get(seq) {
+            Some(event) => batch.answer(to, ok_frame(event.head, false)),
+            None => batch.read(to, Read::Event(seq)),
+        }
+        Ok(())
+    }
+
+    fn history(&mut self, batch: &mut Batch, to: Option<To>, page: Page) {
+        let first = self.tail.first_seq();
+        let (events, full, reaches) = match page.after {
+            Some(after) => {
+                let (events, full) = page.fill(self.tail.from(after + 1));
+                (events, full, after + 1 >= first || after >= self.head.seq)
+            }
+            None => {
+                let before = page.before.unwrap_or(u64::MAX);
+                let (events, full) = page.fill(self.tail.iter().rev().filter(|e| e.head.seq < before));
+                (events, full, full || first <= 1 || self.head.seq == 0)
+            }
+        };
+        if reaches {
+            let more = full;
+            batch.answer(to, page_frame(&self.id, events, more));
+        } else {
+            batch.read(to, Read::Page(page));
+        }
+    }
+
+    /// The members of a page, by user.
+    pub(crate) fn members_page(&self, cursor: Option<&UserId>, limit: usize) -> impl Iterator<Item = (&UserId, Role)> {
+        use std::ops::Bound;
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        self.members.range::<UserId, _>((from, Bound::Unbounded)).take(limit).map(|(user, member)| (user, member.role))
+    }
+
+    /// The answer `{"op":"members",…}`.
+    pub(crate) fn members_frame(
+        &self,
+        cursor: Option<&UserId>,
+        limit: usize,
+        online: impl Fn(&UserId) -> bool,
+    ) -> Vec<u8> {
+        let members: Vec<_> = self
+            .members_page(cursor, limit)
+            .map(|(user, role)| serde_json::json!({"user": user, "role": role, "online": online(user)}))
+            .collect();
+        let more = self.members_page(cursor, limit + 1).nth(limit).is_some();
+        let next = if more { members.last().map(|member| member["user"].clone()) } else { None };
+        serde_json::json!({"op": "members", "room": self.id, "members": members, "next": next}).to_string().into_bytes()
+    }
+
+    /// Whoever is no member any more wants no push, which is for the end to tell: a bounce is always confirmed.
+    fn bounce(&mut self, batch: &mut Batch, to: Option<To>, owed: Option<Millis>, user: UserId, seq: u64) {
+        let event = self.tail.get(seq).cloned();
+        let read = event.is_none().then_some(batch.reads.len());
+        if read.is_some() {
+            batch.reads.push(Read::Event(seq));
+        }
+        batch.steps.push(Step::Bounce(Bounce { to, owed, user, seq, event, read }));
+    }
+}

@@ -1,0 +1,112 @@
+//! When a channel that nothing happens in is evicted.
+
+use std::time::Duration;
+
+use sendpi_model::Millis;
+
+/// The bounds of N, the time without a subscriber after which a channel is evicted.
+#[derive(Debug, Clone, Copy)]
+pub struct IdleConfig {
+    /// The least N, and N itself for a room that is hardly ever active.
+    pub min: Duration,
+    /// The greatest N, and the time without a durable event after which a channel is evicted even with subscribers: the next event
+    /// brings it back.
+    pub max: Duration,
+}
+
+impl Default for IdleConfig {
+    fn default() -> Self {
+        Self { min: Duration::from_secs(30), max: Duration::from_secs(15 * 60) }
+    }
+}
+
+/// The weight of the newest gap in the mean.
+const WEIGHT: f64 = 0.2;
+
+/// Follows the mean gap between a channel's events and tells when it is idle.
+#[derive(Debug)]
+pub(crate) struct IdleClock {
+    config: IdleConfig,
+    /// g, the exponentially weighted mean gap, in milliseconds.
+    mean_gap: Option<f64>,
+    last_event: Millis,
+    /// Since when nobody subscribes.
+    alone_since: Option<Millis>,
+}
+
+impl IdleClock {
+    /// A clock that begins with the times of the tail's events, oldest first.
+    pub(crate) fn new(config: IdleConfig, events: impl IntoIterator<Item = Millis>, now: Millis) -> Self {
+        let mut clock = Self { config, mean_gap: None, last_event: Millis(0), alone_since: Some(now) };
+        events.into_iter().for_each(|at| clock.event(at));
+        clock.last_event = clock.last_event.max(now);
+        clock
+    }
+
+    /// A durable event happened.
+    pub(crate) fn event(&mut self, at: Millis) {
+        if self.last_event > Millis(0) {
+            let gap = at.since(self.last_event).as_millis() as f64;
+            self.mean_gap = Some(self.mean_gap.map_or(gap, |mean| mean + WEIGHT * (gap - mean)));
+        }
+        self.last_event = at;
+    }
+
+    /// Whether somebody subscribes now.
+    pub(crate) fn subscribed(&mut self, somebody: bool, now: Millis) {
+        self.alone_since = if somebody { None } else { self.alone_since.or(Some(now)) };
+    }
+
+    /// N: clamp(3 g, min, max), and min where g is above max.
+    pub(crate) fn patience(&self) -> Duration {
+        match self.mean_gap {
+            Some(gap) if gap <= self.config.max.as_millis() as f64 => {
+                Duration::from_millis((3.0 * gap) as u64).clamp(self.config.min, self.config.max)
+            }
+            _ => self.config.min,
+        }
+    }
+
+    /// Whether the channel is to be evicted.
+    pub(crate) fn is_idle(&self, now: Millis) -> bool {
+        self.alone_since.is_some_and(|since| now.since(since) >= self.patience())
+            || now.since(self.last_event) >= self.config.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock(gaps: &[u64]) -> IdleClock {
+        let mut at = 1_000_000;
+        let mut times = vec![Millis(at)];
+        times.extend(gaps.iter().map(|gap| {
+            at += gap;
+            Millis(at)
+        }));
+        IdleClock::new(IdleConfig::default(), times, Millis(at))
+    }
+
+    #[test]
+    fn patience_follows_the_mean_gap_between_its_bounds() {
+        assert_eq!(clock(&[]).patience(), Duration::from_secs(30));
+        assert_eq!(clock(&[1_000; 5]).patience(), Duration::from_secs(30));
+        assert_eq!(clock(&[60_000; 5]).patience(), Duration::from_secs(180));
+        assert_eq!(clock(&[600_000; 5]).patience(), Duration::from_secs(900));
+        assert_eq!(clock(&[3_600_000; 5]).patience(), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn without_subscribers_it_waits_n_and_with_them_n_max() {
+        let mut clock = clock(&[]);
+        let start = clock.last_event;
+        let at = |s: u64| start.after(Duration::from_secs(s));
+        assert!(!clock.is_idle(at(29)) && clock.is_idle(at(30)));
+        clock.subscribed(true, at(10));
+        assert!(!clock.is_idle(at(899)) && clock.is_idle(at(900)));
+        clock.subscribed(false, at(20));
+        clock.subscribed(false, at(40));
+        assert!(!clock.is_idle(at(49)) && clock.is_idle(at(50)));
+    }
+}

@@ -1,0 +1,119 @@
+//! Nonces that the tail does not know: how far back in the timeline each is looked for.
+
+use std::collections::HashMap;
+
+use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::{Event, Head, Millis, Nonce, Refusal, UserId, Verb, limits};
+
+use super::{Room, Waiting};
+
+/// What one nonce was found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sought {
+    /// The event that it made.
+    Found(Head),
+    /// No event as far back as it can be.
+    Absent,
+}
+
+/// What a look-up found, by sender and nonce.
+pub(crate) type Lookups = HashMap<(UserId, Nonce), Sought>;
+
+/// A range of the timeline to be looked through, newest first.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    /// From this seq on.
+    pub(crate) from: u64,
+    /// Up to this seq, the last one before the tail.
+    pub(crate) to: u64,
+    /// Not further back than this time, where no seq is known.
+    pub(crate) since: Option<Millis>,
+    /// What is looked for.
+    pub(crate) wanted: Vec<(UserId, Nonce)>,
+}
+
+impl Lookup {
+    /// Notes what of `events` is wanted.
+    pub(crate) fn learn<'a>(&self, events: impl IntoIterator<Item = &'a Event>, found: &mut Lookups) {
+        for event in events {
+            let Some(nonce) = &event.nonce else { continue };
+            let key = (event.from.clone(), nonce.clone());
+            if self.wanted.contains(&key) {
+                found.insert(key, Sought::Found(event.head));
+            }
+        }
+    }
+
+    /// Everything wanted that was not found is absent.
+    pub(crate) fn finish(self, mut found: Lookups) -> Lookups {
+        for key in self.wanted {
+            found.entry(key).or_insert(Sought::Absent);
+        }
+        found
+    }
+}
+
+impl Room {
+    /// The look-up that these requests need before they can be admitted; `None` where the tail and what is known suffice.
+    pub(crate) fn lookup<'a>(&self, waiting: impl IntoIterator<Item = &'a Waiting>, known: &Lookups) -> Option<Lookup> {
+        if mutant(Mutant::NonceLookupOff) {
+            return None;
+        }
+        let first = self.tail.first_seq();
+        if first <= 1 || first == u64::MAX {
+            return None;
+        }
+        let farthest = first.saturating_sub(limits::NONCE_LOOKBACK).max(1);
+        let (mut from, mut since, mut wanted) = (first, None::<Millis>, Vec::new());
+        for Waiting { request, .. } in waiting {
+            let Verb::Send { nonce: Some(nonce), retry, .. } = &request.verb else { continue };
+            let key = (request.user.clone(), nonce.clone());
+            if self.tail.find(&request.user, nonce).is_some() || known.contains_key(&key) {
+                continue;
+            }
+            let by_seq = retry.filter(|known| known + 1 < first).map(|known| (known + 1).max(farthest));
+            let by_time = request.first.filter(|at| self.tail.get(first).is_some_and(|event| event.head.at >= *at));
+            if let Some(seq) = by_seq {
+                from = from.min(seq);
+            }
+            if let Some(at) = by_time {
+                from = farthest;
+                since = Some(since.map_or(at, |s| s.min(at)));
+            }
+            if by_seq.is_some() || by_time.is_some() {
+                wanted.push(key);
+            }
+            if by_seq.is_some() {
+                // A known seq reaches back whatever the time.
+                since = since.map(|_| Millis(0));
+            }
+        }
+        (!wanted.is_empty()).then_some(Lookup { from, to: first - 1, since, wanted })
+    }
+
+    /// The event that this send made already, if it did.
+    pub(super) fn repeat_of(
+        &self,
+        user: &UserId,
+        nonce: &Nonce,
+        retry: Option<u64>,
+        lookups: &Lookups,
+    ) -> Result<Option<Head>, Refusal> {
+        if let Some(head) = self.tail.find(user, nonce) {
+            return Ok(Some(head));
+        }
+        match lookups.get(&(user.clone(), nonce.clone())) {
+            Some(Sought::Found(head)) => Ok(Some(*head)),
+            _ if retry.is_some_and(|known| self.head.seq.saturating_sub(known) > limits::NONCE_LOOKBACK) => {
+                Err(Refusal::new(
+                    sendpi_model::Code::Conflict,
+                    format!(
+                        "this send was first tried more than {} events ago: whether it was done cannot be told",
+                        limits::NONCE_LOOKBACK
+                    ),
+                ))
+            }
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Membership: a change of it is its durable event.
+//!
+//! A join writes the user's rows first, so that whoever is a member finds the room; then the event and the fence; then the member's row. A
+//! leave writes the user's rows last. What a crash leaves in between, opening the room heals from the tail.
+
+use sendpi_model::link::Reason;
+use sendpi_model::{
+    Access, Code, Content, Head, Mark, Millis, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
+};
+use sendpi_store::{MemberRow, RoomOfUser, RoomRow, Row, Start};
+
+use super::admit::ok_frame;
+use super::open::new_member;
+use super::{Batch, Room, Step, To, order_row};
+
+impl Room {
+    pub(super) fn create(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<To>,
+        creator: &UserId,
+        verb: Verb,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        let Verb::Create { name, kind, access, members, nonce } = verb else { return Ok(()) };
+        if let Some(row) = self.row.as_ref().filter(|_| self.head.seq > 0) {
+            let same = row.creator == *creator && row.nonce == nonce.as_str();
+            let direct = kind == RoomKind::Direct && row.kind == RoomKind::Direct;
+            if !row.deleted && (same || direct) {
+                let frame = self.view(creator, self.active, true)?;
+                batch.answer(to, frame);
+                return Ok(());
+            }
+            return Err(Refusal {
+                field: Some("room".to_owned()),
+                ..Refusal::new(Code::Conflict, format!("the room id {} is taken", self.id))
+            });
+        }
+        let row = RoomRow {
+            room: self.id.clone(),
+            stamp: 0,
+            name,
+            kind,
+            access,
+            creator: creator.clone(),
+            nonce: nonce.as_str().to_owned(),
+            members: members.len() as u32 + 1,
+            head: Head::default(),
+            last: None,
+            deleted: false,
+        };
+        batch.before.push(Row::Room(row.clone()));
+        if self.chain.newest().is_none() {
+            let start = Start { epoch: self.epoch, next_seq: 1, continues: None };
+            self.chain = sendpi_store::Chain::of(&[start]);
+            batch.before.push(Row::Start(self.id.clone(), start));
+        }
+        self.row = Some(row);
+        self.activate(Some(now));
+        let mut users = vec![creator.clone()];
+        users.extend(members.into_iter().filter(|user| user != creator));
+        self.add(batch, creator, None, users, now);
+        if let Some(owner) = self.members.get_mut(creator) {
+            owner.role = Role::Owner;
+        }
+        // The creator's row was made with the others; it is made again with its role.
+        let creator_row = self.members.get(creator).map(|member| self.member_row(creator, member));
+        let of_user = self.members.get(creator).map(|member| self.room_of_user(creator, member));
+        batch.after.extend(creator_row);
+        batch.after.extend(of_user);
+        let frame = self.view(creator, true, false)?;
+        if let Some(Step::Joined(joined)) = batch.steps.last_mut() {
+            joined.iter_mut().filter(|(user, _)| user == creator).for_each(|(_, info)| info.role = Role::Owner);
+        }
+        batch.answer(to, frame);
+        Ok(())
+    }
+
+    pub(super) fn join(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<To>,
+        user: &UserId,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        if self.members.contains_key(user) {
+            batch.answer(to, br#"{"op":"ok","repeat":true}"#.to_vec());
+            return Ok(());
+        }
+        match &self.row {
+            Some(row) if row.access == Access::Open && !row.deleted => {}
+            _ => return Err(Refusal::no_such_room()),
+        }
+        self.check_places(1)?;
+        let head = self.add(batch, user, None, vec![user.clone()], now);
+        batch.answer(to, ok_frame(head, false));
+        Ok(())
+    }
+
+    pub(super) fn invite(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<To>,
+        by: &UserId,
+        role: Role,
+        users: Vec<UserId>,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        if role < Role::Admin {
+            return Err(Refusal::new(Code::Forbidden, format!("only an admin may invite to {}", self.id)));
+        }
+        if self.row.as_ref().is_some_and(|row| row.kind != RoomKind::Group) {
+            return Err(Refusal::new(Code::Forbidden, format!("nobody can be invited to {}", self.id)));
+        }
+        let new: Vec<UserId> = users.into_iter().filter(|user| !self.members.contains_key(user)).collect();
+        if new.is_empty() {
+            batch.answer(to, br#"{"op":"ok","repeat":true}"#.to_vec());
+            return Ok(());
+        }
+        self.check_places(new.len())?;
+        let head = self.add(batch, by, Some(by), new, now);
+        batch.answer(to, ok_frame(head, false));
+        Ok(())
+    }
+
+    fn check_places(&self, more: usize) -> Result<(), Refusal> {
+        if self.members.len() + more > limits::ROOM_MEMBERS {
+            return Err(Refusal::new(
+                Code::TooLarge,
+                format!("{} may have at most {} members", self.id, limits::ROOM_MEMBERS),
+            ));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, batch: &mut Batch, from: &UserId, by: Option<&UserId>, users: Vec<UserId>, now: Millis) -> Head {
+        let head = self.event(batch, from, None, &Content::Joined { users: &users, by }, now);
+        for user in &users {
+            let member = new_member(Role::Member, head, self.notify_default());
+            batch.before.push(order_row(&self.id, user, now));
+            batch.before.push(self.room_of_user(user, &member));
+            batch.after.push(self.member_row(user, &member));
+            self.members.insert(user.clone(), member);
+            self.note_absent(user);
+        }
+        let joined = users.iter().filter_map(|user| Some((user.clone(), self.info(user)?))).collect();
+        batch.newcomers.extend(users);
+        batch.steps.push(Step::Joined(joined));
+        head
+    }
+
+    pub(super) fn leave(&mut self, batch: &mut Batch, to: Option<To>, user: &UserId, now: Millis) {
+        let users = [user.clone()];
+        let head = self.event(batch, user, None, &Content::Left { users: &users, by: None, reason: None }, now);
+        self.members.remove(user);
+        batch.after.push(self.gone_member(user, head));
+        batch.steps.push(Step::Left(vec![user.clone()], Reason::Left));
+        self.hand_over(batch, user, now);
+        if self.members.is_empty()
+            && let Some(row) = &mut self.row
+        {
+            row.deleted = true;
+            row.stamp = head.seq;
+            row.head = head;
+            row.members = 0;
+            batch.after.push(Row::Room(row.clone()));
+        }
+        batch.after.push(self.gone_room(user, head));
+        batch.answer(to, ok_frame(head, false));
+    }
+
+    /// The last owner who leaves hands over to the oldest admin, else to the oldest member.
+    fn hand_over(&mut self, batch: &mut Batch, from: &UserId, now: Millis) {
+        if self.members.values().any(|member| member.role == Role::Owner) {
+            return;
+        }
+        let oldest = self.members.iter().min_by_key(|(_, m)| (m.role != Role::Admin, m.joined.seq, m.joined_at));
+        let Some(user) = oldest.map(|(user, _)| user.clone()) else { return };
+        let change = RoleChange { user: user.clone(), role: Role::Owner };
+        let head = self.event(batch, from, None, &Content::Changed { role: &change }, now);
+        if let Some(member) = self.members.get_mut(&user) {
+            member.role = Role::Owner;
+            member.stamp = head.seq;
+        }
+        if let Some(member) = self.members.get(&user) {
+            batch.after.extend([self.member_row(&user, member), self.room_of_user(&user, member)]);
+        }
+    }
+
+    fn gone_member(&self, user: &UserId, head: Head) -> Row {
+        Row::Member(MemberRow {
+            room: self.id.clone(),
+            user: user.clone(),
+            stamp: head.seq,
+            role: None,
+            joined: Mark::default(),
+            joined_at: head.at,
+            notify: self.notify_default(),
+            muted_until: None,
+        })
+    }
+
+    fn gone_room(&self, user: &UserId, head: Head) -> Row {
+        Row::RoomOfUser(RoomOfUser {
+            user: user.clone(),
+            room: self.id.clone(),
+            stamp: head.seq,
+            role: None,
+            joined: Mark::default(),
+            active_at: head.at,
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! Opening a room: what its rows in the store come to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sendpi_model::{Event, Head, Kind, Mark, Millis, Notify, Preview, Role, RoleChange, RoomId, UserId};
+use sendpi_store::{Chain, MemberRow, RoomRow, SettledRow};
+
+use super::{Audience, Member, Room, Tail};
+
+/// What was read of a room that is being opened.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    pub(crate) row: Option<RoomRow>,
+    pub(crate) members: Vec<MemberRow>,
+    /// The starts that count, with the one of this epoch.
+    pub(crate) chain: Chain,
+    /// The newest rows that count, with their epochs, oldest first and without a hole above the head row.
+    pub(crate) tail: Vec<(u64, Event)>,
+}
+
+/// Whether what an epoch wrote at a time is settled, by the newest record of its partition.
+pub(crate) fn is_settled(newest: Option<&SettledRow>, epoch: u64, at: Millis) -> bool {
+    newest.is_some_and(|settled| epoch < settled.epoch || (epoch == settled.epoch && at <= settled.at))
+}
+
+impl Room {
+    /// The room as its rows tell it, inactive.
+    pub(crate) fn open(id: RoomId, epoch: u64, opened: Opened) -> Self {
+        let Opened { row, members, chain, tail: rows } = opened;
+        let members: BTreeMap<UserId, Member> = members.into_iter().filter_map(member_of).collect();
+        let head = row.as_ref().map(|row| row.head).unwrap_or_default();
+        let last = row.as_ref().and_then(|row| row.last.clone());
+        let mut room = Self {
+            id,
+            epoch,
+            row,
+            members,
+            head,
+            dispatched: 0,
+            tail: Tail::default(),
+            last,
+            audience: Audience::default(),
+            absent: BTreeSet::new(),
+            chain,
+            active: false,
+            rows_at: None,
+        };
+        for (_, event) in rows {
+            room.apply_again(&event);
+            // The head is the greater of row and tail.
+            if event.head.seq > room.head.seq {
+                room.head = event.head;
+            }
+            room.note_last(&event);
+            room.tail.push(event);
+        }
+        room.dispatched = room.head.seq;
+        room
+    }
+
+    /// Keeps the last message for lists of rooms.
+    pub(crate) fn note_last(&mut self, event: &Event) {
+        if event.kind.is_counted() && self.last.as_ref().is_none_or(|last| last.seq < event.head.seq) {
+            self.last = Some(Preview::of(event));
+        }
+    }
+
+    /// A crash may have come between a membership event and its row: the tail's joins and leaves are applied again, each to rows
+    /// that are older.
+    fn apply_again(&mut self, event: &Event) {
+        let seq = event.head.seq;
+        match event.kind {
+            Kind::Joined => {
+                for user in event.users() {
+                    let creator = self.row.as_ref().is_some_and(|row| row.creator == user) && seq == 1;
+                    let role = if creator { Role::Owner } else { Role::Member };
+                    let member = new_member(role, event.head, self.notify_default());
+                    let known = self.members.entry(user).or_insert_with(|| member.clone());
+                    if known.stamp < seq {
+                        *known = member;
+                    }
+                }
+            }
+            Kind::Left => {
+                for user in event.users() {
+                    if self.members.get(&user).is_some_and(|member| member.stamp <= seq) {
+                        self.members.remove(&user);
+                    }
+                }
+            }
+            Kind::Changed => {
+                if let Some(RoleChange { user, role }) = event.role_change()
+                    && let Some(member) = self.members.get_mut(&user).filter(|member| member.stamp < seq)
+                {
+                    member.role = role;
+                    member.stamp = seq;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `all`, and `mentions` in rooms of more than 200.
+    pub(crate) fn notify_default(&self) -> Notify {
+        if self.members.len() > 200 { Notify::Mentions } else { Notify::All }
+    }
+}
+
+/// A member who joined with the event whose head this is.
+pub(crate) fn new_member(role: Role, head: Head, notify: Notify) -> Member {
+    let joined = Mark { seq: head.seq, count: head.count };
+    Member { role, joined, joined_at: head.at, notify, muted_until: None, stamp: head.seq }
+}
+
+fn member_of(row: MemberRow) -> Option<(UserId, Member)> {
+    let member = Member {
+        role: row.role?,
+        joined: row.joined,
+        joined_at: row.joined_at,
+        notify: row.notify,
+        muted_until: row.muted_until,
+        stamp: row.stamp,
+    };
+    Some((row.user, member))
+}
+
+/// The lowest seq of the tail that is to be read beside the head row.
+pub(crate) fn tail_from(head_row: u64) -> u64 {
+    (head_row + 1).saturating_sub(super::tail::TAIL_MIN as u64).max(1)
+}
+
+/// Cuts rows at the first hole above the head row: what follows was never answered, and older rows may have expired.
+pub(crate) fn cut_at_hole(rows: Vec<(u64, Event)>, head_row: u64) -> Vec<(u64, Event)> {
+    let mut due = None;
+    let mut kept: Vec<(u64, Event)> = Vec::with_capacity(rows.len());
+    for (epoch, event) in rows {
+        let seq = event.head.seq;
+        match due {
+            // Below the head row a hole only means that older rows have expired: the tail begins after it.
+            Some(due) if seq != due && seq <= head_row => kept.clear(),
+            Some(due) if seq != due => break,
+            None if seq > head_row + 1 => break,
+            _ => {}
+        }
+        due = Some(seq + 1);
+        kept.push((epoch, event));
+    }
+    kept
+}

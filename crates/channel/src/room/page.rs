@@ -1,0 +1,68 @@
+//! Pages of a timeline: how many messages and events one holds, and where it ends.
+
+use sendpi_model::{Event, RoomId, limits};
+
+/// Which page is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// It ends before this seq, where it is read backwards.
+    pub(crate) before: Option<u64>,
+    /// It begins after this seq.
+    pub(crate) after: Option<u64>,
+    /// How many messages.
+    pub(crate) limit: usize,
+}
+
+/// How full a page is.
+#[derive(Debug, Default)]
+struct Filling {
+    messages: usize,
+    events: usize,
+    bytes: usize,
+}
+
+impl Page {
+    /// The most events that it may hold.
+    pub(crate) fn most_events(self) -> usize {
+        self.limit * limits::PAGE_EVENTS_PER_MESSAGE
+    }
+
+    /// Takes events until the page is full. `events` come in the order of reading: oldest first for `after`, newest first otherwise.
+    /// Gives the page, oldest first, and whether it was filled before `events` ended.
+    pub(crate) fn fill<'a>(self, events: impl Iterator<Item = &'a Event>) -> (Vec<&'a Event>, bool) {
+        let mut filling = Filling::default();
+        let mut page = Vec::new();
+        let mut full = false;
+        for event in events {
+            let messages = filling.messages + usize::from(event.kind.is_counted());
+            let bytes = filling.bytes + event.frame.len() + 1;
+            let fits = messages <= self.limit && filling.events < self.most_events() && bytes <= limits::PAGE_BYTES;
+            if !fits {
+                full = true;
+                break;
+            }
+            filling = Filling { messages, events: filling.events + 1, bytes };
+            page.push(event);
+        }
+        if self.after.is_none() {
+            page.reverse();
+        }
+        (page, full)
+    }
+}
+
+/// The answer `{"op":"page",…}`, with the events as they were stored.
+pub(crate) fn page_frame<'a>(room: &RoomId, events: impl IntoIterator<Item = &'a Event>, more: bool) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(1024);
+    frame.extend_from_slice(br#"{"op":"page","room":"#);
+    frame.extend_from_slice(&serde_json::to_vec(room).unwrap_or_default());
+    frame.extend_from_slice(br#","events":["#);
+    for (i, event) in events.into_iter().enumerate() {
+        if i > 0 {
+            frame.push(b',');
+        }
+        frame.extend_from_slice(&event.frame);
+    }
+    frame.extend_from_slice(if more { br#"],"more":true}"# } else { br#"],"more":false}"# });
+    frame
+}

@@ -1,0 +1,204 @@
+//! The two halves of a connection: the one that asks, and the one that listens.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sendpi_model::Refusal;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use crate::connection::{Command, Connection};
+use crate::{Closed, Error, Frame, Options};
+
+/// Commands that may wait for the connection.
+const COMMANDS: usize = 256;
+
+/// Asks the server, and gets its answers. Clones share the connection; it ends with the last of them.
+#[derive(Debug, Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    answers: Arc<Answers>,
+    closed: watch::Receiver<Option<Closed>>,
+    timeout: Duration,
+}
+
+/// What the server sends on its own, in order.
+#[derive(Debug)]
+pub struct Frames(mpsc::Receiver<Utf8Bytes>);
+
+/// The requests that wait for an answer, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Answers(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u64,
+    by_id: HashMap<u64, oneshot::Sender<Utf8Bytes>>,
+}
+
+impl Answers {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self) -> (u64, oneshot::Receiver<Utf8Bytes>) {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.lock();
+        waiting.last += 1;
+        let id = waiting.last;
+        waiting.by_id.insert(id, sender);
+        (id, receiver)
+    }
+
+    /// Gives the answer to whoever waits for it; tells whether somebody does.
+    pub(crate) fn give(&self, id: u64, text: &Utf8Bytes) -> bool {
+        let sender = self.lock().by_id.remove(&id);
+        sender.is_some_and(|sender| sender.send(text.clone()).is_ok())
+    }
+
+    fn forget(&self, id: u64) {
+        self.lock().by_id.remove(&id);
+    }
+
+    /// No more answers come.
+    pub(crate) fn clear(&self) {
+        self.lock().by_id.clear();
+    }
+}
+
+/// Takes a request out again when its caller stops waiting.
+struct Forget<'a>(&'a Answers, u64);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.forget(self.1);
+    }
+}
+
+impl Client {
+    pub(crate) fn start(stream: WebSocketStream<TcpStream>, options: &Options) -> (Self, Frames) {
+        let (commands, taken) = mpsc::channel(COMMANDS);
+        let (frames, incoming) = mpsc::channel(options.queue);
+        let (ended, closed) = watch::channel(None);
+        let answers = Arc::new(Answers::default());
+        let connection = Connection::new(stream, taken, frames, Arc::clone(&answers), options.pong);
+        tokio::spawn(async move {
+            let (end, answers) = connection.run().await;
+            // In this order: who finds no answer any more also finds why.
+            ended.send_replace(Some(end));
+            answers.clear();
+        });
+        (Self { commands, answers, closed, timeout: options.timeout }, Frames(incoming))
+    }
+
+    /// Sends a request, an object with an `op`, under an id of its own, and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Error`]; a refusal is [`Error::Refused`].
+    pub async fn request(&self, mut request: Value) -> Result<Value, Error> {
+        let (id, answer) = self.answers.add();
+        let _forget = Forget(&self.answers, id);
+        request["id"] = id.into();
+        self.send_text(request.to_string()).await?;
+        let Ok(answer) = tokio::time::timeout(self.timeout, answer).await else {
+            return Err(Error::Timeout(request["op"].as_str().unwrap_or_default().to_owned()));
+        };
+        let Ok(text) = answer else { return Err(Error::Closed(self.closed().await)) };
+        let answer: Value = serde_json::from_str(&text)?;
+        if answer["op"] == "error" {
+            return Err(Error::Refused(serde_json::from_value::<Refusal>(answer)?));
+        }
+        Ok(answer)
+    }
+
+    /// Sends a text frame as it is.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where the connection has ended.
+    pub async fn send_text(&self, text: impl Into<Utf8Bytes>) -> Result<(), Error> {
+        self.command(Command::Send(Message::Text(text.into()))).await
+    }
+
+    /// Sends a binary frame.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where the connection has ended.
+    pub async fn send_binary(&self, bytes: impl Into<Bytes>) -> Result<(), Error> {
+        self.command(Command::Send(Message::Binary(bytes.into()))).await
+    }
+
+    /// Reads nothing more from the connection until [`Client::start_reading`]: a client that is slow. It does not see the end either.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where the connection has ended.
+    pub async fn stop_reading(&self) -> Result<(), Error> {
+        self.command(Command::Read(false)).await
+    }
+
+    /// Reads again.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where the connection has ended.
+    pub async fn start_reading(&self) -> Result<(), Error> {
+        self.command(Command::Read(true)).await
+    }
+
+    /// Ends the connection with a close frame, and tells how it ended.
+    pub async fn close(&self) -> Closed {
+        // One that is closed already needs nothing more.
+        let _ = self.command(Command::Close).await;
+        self.closed().await
+    }
+
+    /// Drops the TCP connection without a close frame, and waits until it is gone.
+    pub async fn cut(&self) {
+        let _ = self.command(Command::Cut).await;
+        self.closed().await;
+    }
+
+    /// Waits for the end of the connection, and tells how it came.
+    pub async fn closed(&self) -> Closed {
+        let mut closed = self.closed.clone();
+        let gone = Closed { code: None, reason: "the client's task is gone".to_owned() };
+        match closed.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(gone),
+            Err(_) => gone,
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<(), Error> {
+        match self.commands.send(command).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::Closed(self.closed().await)),
+        }
+    }
+}
+
+impl Frames {
+    /// The next frame; `None` when the connection has ended and all are taken.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] where the frame is not what the protocol says.
+    pub async fn next(&mut self) -> Option<Result<Frame, Error>> {
+        let text = self.0.recv().await?;
+        Some(serde_json::from_str(&text).map_err(Error::from))
+    }
+
+    /// The next frame as it came, for who does not need all of it.
+    pub async fn next_text(&mut self) -> Option<Utf8Bytes> {
+        self.0.recv().await
+    }
+
+    /// A frame that waits already, as it came.
+    pub fn try_next_text(&mut self) -> Option<Utf8Bytes> {
+        self.0.try_recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The task that owns the socket.
+
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+use crate::Closed;
+use crate::client::Answers;
+
+/// What the client's halves want of the connection.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Send(Message),
+    Read(bool),
+    Close,
+    Cut,
+}
+
+/// What happens next.
+enum Step {
+    Command(Option<Command>),
+    /// There is a place for the held frame.
+    Place,
+    Message(Option<Result<Message, Error>>),
+}
+
+/// The socket, and where what it brings goes.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: WebSocketStream<TcpStream>,
+    commands: mpsc::Receiver<Command>,
+    frames: mpsc::Sender<Utf8Bytes>,
+    answers: Arc<Answers>,
+    pong: bool,
+    reading: bool,
+    /// A frame for which there is no place yet; nothing more is read until there is.
+    held: Option<Utf8Bytes>,
+    /// The server's close frame.
+    closed: Option<Closed>,
+}
+
+/// As much of a frame as tells where it goes.
+#[derive(Deserialize)]
+struct Head<'a> {
+    op: &'a str,
+    /// The client's own ids are integers; 0 never is one.
+    #[serde(default)]
+    id: u64,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        stream: WebSocketStream<TcpStream>,
+        commands: mpsc::Receiver<Command>,
+        frames: mpsc::Sender<Utf8Bytes>,
+        answers: Arc<Answers>,
+        pong: bool,
+    ) -> Self {
+        Self { stream, commands, frames, answers, pong, reading: true, held: None, closed: None }
+    }
+
+    /// Runs until the connection ends, and tells how.
+    pub(crate) async fn run(mut self) -> (Closed, Arc<Answers>) {
+        let broken = loop {
+            let step = tokio::select! {
+                command = self.commands.recv() => Step::Command(command),
+                place = self.frames.reserve(), if self.held.is_some() => {
+                    drop(place);
+                    Step::Place
+                }
+                message = self.stream.next(), if self.reading && self.held.is_none() => Step::Message(message),
+            };
+            let done = match step {
+                Step::Command(Some(Command::Cut) | None) => break "dropped by this client".to_owned(),
+                Step::Command(Some(command)) => self.obey(command).await,
+                Step::Place => {
+                    // Whoever had the other half may have dropped it: then nobody wants frames.
+                    let _ = self.held.take().map(|text| self.frames.try_send(text));
+                    Ok(())
+                }
+                Step::Message(Some(Ok(message))) => self.take(message).await,
+                Step::Message(Some(Err(error))) => Err(error),
+                Step::Message(None) => break "the stream ended".to_owned(),
+            };
+            if let Err(error) = done {
+                break error.to_string();
+            }
+        };
+        (self.closed.unwrap_or(Closed { code: None, reason: broken }), self.answers)
+    }
+
+    /// Does what is wanted, and all that waits behind it, with one flush.
+    async fn obey(&mut self, first: Command) -> Result<(), Error> {
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Send(message) => self.stream.feed(message).await?,
+                Command::Read(reading) => self.reading = reading,
+                Command::Close => self.stream.feed(Message::Close(None)).await?,
+                Command::Cut => return Err(Error::ConnectionClosed),
+            }
+            next = self.commands.try_recv().ok();
+        }
+        self.stream.flush().await
+    }
+
+    async fn take(&mut self, message: Message) -> Result<(), Error> {
+        match message {
+            Message::Text(text) => self.take_text(text).await,
+            Message::Close(frame) => {
+                let (code, reason) = frame.map(|f| (u16::from(f.code), f.reason.to_string())).unwrap_or_default();
+                self.closed = Some(Closed { code: (code != 0).then_some(code), reason });
+                self.stream.flush().await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn take_text(&mut self, text: Utf8Bytes) -> Result<(), Error> {
+        let (is_ping, id) =
+            serde_json::from_str(&text).map_or((false, 0), |head: Head<'_>| (head.op == "ping", head.id));
+        if is_ping {
+            return if self.pong { self.stream.send(Message::text(r#"{"op":"pong"}"#)).await } else { Ok(()) };
+        }
+        let waited_for = id > 0 && self.answers.give(id, &text);
+        if !waited_for {
+            self.held = Some(text);
+        }
+        Ok(())
+    }
+}

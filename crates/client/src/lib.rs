@@ -1,0 +1,18 @@
+//! The Rust client of Sendpi: what the load generator and the tests speak through.
+//!
+//! [`connect`] signs in and gives two halves: a [`Client`], which asks and gets answers, and [`Frames`], what the server sends on its
+//! own. Frames must be taken: when as many wait as [`Options::queue`] allows, nothing more is read from the connection, answers
+//! included.
+
+mod client;
+mod connection;
+mod error;
+mod frame;
+mod open;
+mod ops;
+
+pub use client::{Client, Frames};
+pub use error::{Closed, Error};
+pub use frame::{Event, Frame, Marker, Member, MembersPage, Page, Resumed, RoomState, RoomsPage, Sent, Welcome};
+pub use open::{Options, connect, open};
+pub use ops::{Range, SendOptions};

@@ -1,0 +1,20 @@
+//! The edge: HTTP, WebSockets, tokens, and the chat page.
+//!
+//! axum and hyper serve HTTP and the handshake of a WebSocket; from there on the socket is the gateway's own. What it reads goes to
+//! the session as checked frames; what the session sends are whole encoded frames, which the session writes to the socket itself,
+//! so that the gateway's task per session only reads and finishes writes that blocked.
+
+mod config;
+mod connection;
+mod page;
+mod reply;
+mod server;
+mod session_task;
+mod sign_in;
+mod socket;
+mod token;
+mod upgrade;
+
+pub use config::Config;
+pub use server::{BindError, Server};
+pub use token::{Key, TokenError, Tokens};

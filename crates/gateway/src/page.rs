@@ -1,0 +1,102 @@
+//! The chat page of `sendpi dev`, and the tokens that sign it in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::Router;
+use axum::extract::{ConnectInfo, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, header};
+use sendpi_model::{Code, Millis, Refusal, UserId};
+use serde::Deserialize;
+
+use crate::reply::Refused;
+use crate::server::Shared;
+
+const HTML: &str = include_str!("page/index.html");
+const SCRIPT: &str = include_str!("page/chat.js");
+const CLIENT: &str = include_str!("page/client.js");
+const ROOMS: &str = include_str!("page/rooms.js");
+const STYLE: &str = include_str!("page/chat.css");
+
+const DEFAULT_SECONDS: u64 = 24 * 60 * 60;
+
+/// The page, its parts, and `/dev/token`.
+pub(crate) fn router() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/", get(|| async { part("text/html; charset=utf-8", HTML) }))
+        .route("/chat.js", get(|| async { part("text/javascript; charset=utf-8", SCRIPT) }))
+        .route("/client.js", get(|| async { part("text/javascript; charset=utf-8", CLIENT) }))
+        .route("/rooms.js", get(|| async { part("text/javascript; charset=utf-8", ROOMS) }))
+        .route("/chat.css", get(|| async { part("text/css; charset=utf-8", STYLE) }))
+        .route("/dev/token", get(token))
+}
+
+fn part(kind: &'static str, text: &'static str) -> Response {
+    let policy =
+        "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, text).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    user: String,
+    /// For how long; a day where it is not said.
+    seconds: Option<u64>,
+}
+
+/// A token for any user, for whoever sits at this machine.
+async fn token(
+    State(shared): State<Arc<Shared>>,
+    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
+    headers: HeaderMap,
+    Query(wanted): Query<Wanted>,
+) -> Result<String, Refused> {
+    if !(peer.ip().to_canonical().is_loopback() && names_this_machine(&headers)) {
+        return Err(Refused(Refusal::new(Code::Forbidden, "development tokens are for this machine only")));
+    }
+    let user = UserId::parse(&wanted.user).map_err(|rule| Refused(Refusal::field("user", rule)))?;
+    let span = Duration::from_secs(wanted.seconds.unwrap_or(DEFAULT_SECONDS).min(30 * DEFAULT_SECONDS));
+    Ok(shared.tokens.make(&user, Millis::now().after(span))?)
+}
+
+/// Whether the browser was told to go to this machine by one of its own names: a foreign name that resolves to loopback would let
+/// any web page read the answer as its own.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machines_own_names_get_a_token() {
+        let named = |host: &str| {
+            let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+            names_this_machine(&headers)
+        };
+        for host in ["localhost", "localhost:8080", "127.0.0.1:8080", "127.0.0.1", "[::1]:8080", "[::1]"] {
+            assert!(named(host), "{host}");
+        }
+        for host in ["evil.net:8080", "localhost.evil.net", "127.0.0.1.evil.net", "10.0.0.1:8080", ""] {
+            assert!(!named(host), "{host}");
+        }
+        assert!(!names_this_machine(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,215 @@
+// One signed-in user's connection: signs in, comes back after a break and resumes, matches answers to requests, and sends each
+// message until it is answered. What it shows, it tells through the callbacks in `on`; it knows nothing of the page.
+
+const FIRST_WAIT = 300;
+const LONGEST_WAIT = 15_000;
+const REQUEST_TIMEOUT = 20_000;
+const FINAL = { 1009: "a message was too large", 4102: "signed out by an operator", 4103: "the server could not read this page's frames", 4104: "too many requests" };
+
+export class RequestError extends Error {
+  constructor({ code, message, retry_in_ms }) {
+    super(message || code);
+    this.code = code;
+    this.retryIn = retry_in_ms;
+  }
+}
+
+export class Client {
+  /// `on.frame(frame)` gets what the server sends on its own, `on.state(text)` what to show as the state of the connection,
+  /// `on.ended(reason)` the end for good; `resume()` tells the rooms to resume, each with the last seq seen.
+  constructor(user, { on, resume }) {
+    Object.assign(this, { user, on, resume });
+    this.requests = new Map();
+    this.outbox = new Map();
+    this.lastId = 0;
+    this.failures = 0;
+    this.stopped = false;
+    this.connect();
+  }
+
+  async connect() {
+    this.on.state("Connecting…");
+    try {
+      const answer = await fetch(`/dev/token?user=${encodeURIComponent(this.user)}`);
+      if (answer.status === 400 || answer.status === 403) return this.end((await answer.json()).message);
+      if (!answer.ok) throw new Error(answer.statusText);
+      const token = await answer.text();
+      if (!this.stopped) this.open(token);
+    } catch {
+      this.comeBack();
+    }
+  }
+
+  open(token) {
+    const url = new URL("/v1/ws", location.href);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(url, ["sendpi.v1"]);
+    this.socket = socket;
+    this.bye = undefined;
+    this.watch(30_000);
+    socket.onopen = () => this.put({ op: "hello", id: 0, token, device: device(), resume: this.resume(), rooms: 50 });
+    socket.onmessage = ({ data }) => {
+      this.watch();
+      this.take(JSON.parse(data));
+    };
+    socket.onclose = ({ code }) => {
+      if (this.socket === socket) this.closed(code);
+    };
+  }
+
+  take(frame) {
+    const request = frame.id > 0 && this.requests.get(frame.id);
+    if (request) {
+      this.requests.delete(frame.id);
+      clearTimeout(request.timer);
+      return frame.op === "error" ? request.reject(new RequestError(frame)) : request.resolve(frame);
+    }
+    switch (frame.op) {
+      case "ping":
+        return this.put({ op: "pong" });
+      case "bye":
+        this.bye = frame.reconnect_in_ms;
+        return;
+      case "error":
+        // The answer to hello: the close that follows says whether to come back.
+        this.refused = frame;
+        return;
+      case "welcome":
+        this.welcome(frame);
+    }
+    this.on.frame(frame);
+  }
+
+  welcome({ heartbeat_ms, expires_at, now }) {
+    this.failures = 0;
+    this.refused = undefined;
+    this.patience = 2 * heartbeat_ms;
+    this.watch();
+    clearTimeout(this.renewal);
+    // Timers hold 31 bits of milliseconds; a minute before the end is early enough.
+    this.renewal = setTimeout(() => this.renew(), Math.min(Math.max(expires_at - now - 60_000, 1_000), 2 ** 31 - 1));
+    this.on.state(`Signed in as ${this.user}`);
+    for (const room of this.outbox.keys()) this.flush(room);
+  }
+
+  async renew() {
+    try {
+      const token = await (await fetch(`/dev/token?user=${encodeURIComponent(this.user)}`)).text();
+      await this.request({ op: "token", token });
+    } catch {
+      // The session ends at the token's end, and comes back with a new one.
+    }
+  }
+
+  /// No frame for twice the heartbeat: the connection is dead, whatever the socket says.
+  watch(patience = this.patience) {
+    clearTimeout(this.watchdog);
+    this.watchdog = setTimeout(() => this.closed(1006), patience);
+  }
+
+  closed(code) {
+    const socket = this.socket;
+    this.socket = undefined;
+    socket?.close();
+    clearTimeout(this.watchdog);
+    clearTimeout(this.renewal);
+    for (const { reject, timer } of this.requests.values()) {
+      clearTimeout(timer);
+      reject(new RequestError({ code: "disconnected", message: "the connection broke" }));
+    }
+    this.requests.clear();
+    if (this.stopped) return;
+    if (code === 4003) newDevice(); // Another tab was copied from this one: from here on they are two devices.
+    if (code === 4100) return this.end(this.refused?.message ?? "not signed in");
+    if (FINAL[code]) return this.end(FINAL[code]);
+    this.comeBack();
+  }
+
+  /// Waits longer each time, and never all clients for the same time; a server that drains says how long.
+  comeBack() {
+    if (this.stopped) return;
+    const ceiling = Math.min(FIRST_WAIT * 2 ** this.failures++, LONGEST_WAIT);
+    const wait = this.bye ?? this.refused?.retry_in_ms ?? ceiling / 2 + (Math.random() * ceiling) / 2;
+    this.bye = this.refused = undefined;
+    this.on.state("Not connected; trying again…");
+    setTimeout(() => this.stopped || this.connect(), wait);
+  }
+
+  end(reason) {
+    this.stop();
+    this.on.ended(reason);
+  }
+
+  stop() {
+    this.stopped = true;
+    if (this.socket) this.closed(1000);
+  }
+
+  put(frame) {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(frame));
+  }
+
+  /// Sends a request; resolves with its answer, or rejects with a RequestError.
+  request(frame) {
+    return new Promise((resolve, reject) => {
+      if (this.socket?.readyState !== WebSocket.OPEN) {
+        return reject(new RequestError({ code: "disconnected", message: "not connected" }));
+      }
+      const id = ++this.lastId;
+      const timer = setTimeout(() => {
+        this.requests.delete(id);
+        reject(new RequestError({ code: "unavailable", message: "no answer" }));
+      }, REQUEST_TIMEOUT);
+      this.requests.set(id, { resolve, reject, timer });
+      this.put({ ...frame, id });
+    });
+  }
+
+  /// Queues a message; `seq` is the last that is known of its room. The messages of a room go one after the other, so that a
+  /// retry keeps their order. `told(error?)` is called when it is answered for good.
+  send(room, seq, nonce, body, told) {
+    const queue = this.outbox.get(room) ?? [];
+    this.outbox.set(room, queue);
+    queue.push({ nonce, body, seq, told, tries: 0 });
+    if (queue.length === 1) this.flush(room);
+  }
+
+  async flush(room) {
+    const queue = this.outbox.get(room);
+    if (queue.busy) return;
+    queue.busy = true;
+    while (queue.length && this.socket) {
+      const message = queue[0];
+      const retry = message.tries++ ? { retry: message.seq } : {};
+      try {
+        await this.request({ op: "send", room, nonce: message.nonce, body: message.body, ...retry });
+        message.told();
+      } catch (error) {
+        if (error.code === "disconnected") break;
+        if (["unavailable", "rate_limited"].includes(error.code)) {
+          await new Promise((done) => setTimeout(done, error.retryIn ?? 1_000));
+          continue;
+        }
+        message.told(error);
+      }
+      queue.shift();
+    }
+    queue.busy = false;
+    if (!queue.length) this.outbox.delete(room);
+  }
+}
+
+export function unique() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// Each tab is a device of its own, also after a reload.
+function device() {
+  return sessionStorage.getItem("device") ?? newDevice();
+}
+
+function newDevice() {
+  const name = `page-${unique()}`;
+  sessionStorage.setItem("device", name);
+  return name;
+}

@@ -1,0 +1,181 @@
+//! Listens, accepts, and stops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use sendpi_session::Handle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::{Config, Tokens, page, upgrade};
+
+/// How long the listener rests when the machine has no more sockets to give.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// The largest request line and headers.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Why a gateway cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process has the port.
+    #[error("port {} is taken; choose another with --port", .0.port())]
+    Taken(SocketAddr),
+    /// Something else is wrong with the address.
+    #[error("cannot listen on {0}: {1}")]
+    Other(SocketAddr, #[source] io::Error),
+}
+
+/// What all requests and sessions of a gateway share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) tokens: Tokens,
+    pub(crate) sessions: Handle,
+    /// Connections and sessions: what a stopping gateway waits for.
+    pub(crate) tasks: TaskTracker,
+    /// Ends what is still there after the grace period.
+    pub(crate) cut: CancellationToken,
+}
+
+/// A gateway that listens; [`Server::serve`] lets clients in.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// [`BindError`], in words for the one who chose the port.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let wanted = config.listen;
+        let bound = TcpListener::bind(wanted).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+        match bound {
+            Ok((address, listener)) => Ok(Self { config, listener, address }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(BindError::Taken(wanted)),
+            Err(error) => Err(BindError::Other(wanted, error)),
+        }
+    }
+
+    /// Where it listens, with the port that was found for port 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`: then lets nobody in any more, waits for the sessions to end (draining them is the user tier's part), and
+    /// cuts off whoever is left after the grace period.
+    pub async fn serve(self, sessions: Handle, stop: CancellationToken) {
+        let shared = Arc::new(Shared {
+            tokens: Tokens::new(&self.config.key),
+            config: self.config,
+            sessions,
+            tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
+        });
+        let router = router(&shared);
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    shared.tasks.spawn(connection(stream, peer, router.clone(), Arc::clone(&shared), stop.clone()));
+                }
+                Err(error) if is_of_one_connection(&error) => debug!(%error, "a connection ended before it began"),
+                Err(error) => {
+                    warn!(%error, "cannot accept connections now");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+        drop(self.listener);
+        finish(&shared).await;
+    }
+}
+
+/// Waits for what is still running, for as long as the grace period.
+async fn finish(shared: &Shared) {
+    shared.tasks.close();
+    if tokio::time::timeout(shared.config.grace, shared.tasks.wait()).await.is_err() {
+        info!(left = shared.tasks.len(), "connections did not end in time and are cut off");
+    }
+    shared.cut.cancel();
+    shared.tasks.wait().await;
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+fn router(shared: &Arc<Shared>) -> Router {
+    let mut router = Router::new().route("/v1/ws", get(upgrade::upgrade));
+    if shared.config.dev {
+        router = router.merge(page::router());
+    }
+    router.with_state(Arc::clone(shared))
+}
+
+/// HTTP on one connection, until it ends or becomes a WebSocket.
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shared: Arc<Shared>, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "a connection ended before it began");
+        return;
+    }
+    let service = TowerToHyperService::new(router.layer(axum::Extension(ConnectInfo(peer))));
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.config.sign_in_timeout)
+        .max_buf_size(HEAD_BYTES);
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    // On the heap, so that it is gone when the connection has become a WebSocket.
+    let mut serving = Box::pin(serving);
+    let result = tokio::select! {
+        result = &mut serving => result,
+        () = shared.cut.cancelled() => return,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = serving => result,
+                () = shared.cut.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        debug!(%error, %peer, "a connection ended with an error");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Key;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_the_way_out() {
+        let mut config = Config::new(Key::Hs256(b"secret".to_vec()));
+        config.listen.set_port(0);
+        let first = Server::bind(config.clone()).await.unwrap();
+        let port = first.address().port();
+        config.listen.set_port(port);
+        let error = Server::bind(config).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("port {port} is taken; choose another with --port"));
+    }
+}

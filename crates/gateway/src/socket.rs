@@ -1,0 +1,89 @@
+//! The socket of one WebSocket after its handshake, shared by the session, which writes, and the task, which reads.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use sendpi_model::{CloseCode, Refusal, limits};
+use sendpi_session::Wire;
+use tokio::net::TcpStream;
+use tracing::debug;
+use tungstenite::WebSocket;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+
+/// An idle session keeps its read buffer, so it is small.
+const READ_BUFFER: usize = 256;
+
+/// The upgraded stream.
+#[derive(Debug)]
+pub(crate) struct Socket(pub(crate) TcpStream);
+
+impl Wire for Socket {
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(bufs)
+    }
+}
+
+/// What tungstenite reads from: never blocks.
+///
+/// What it writes by itself (the answers to ping and close) is dropped: everything sent goes through the session's queue, so that
+/// no frame lands in the middle of another that is half written.
+#[derive(Debug)]
+pub(crate) struct Adaptor {
+    socket: Arc<Socket>,
+    /// What hyper had read beyond the request.
+    rest: Bytes,
+}
+
+impl Read for Adaptor {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.rest.is_empty() {
+            return self.socket.0.try_read(buf);
+        }
+        let length = self.rest.len().min(buf.len());
+        self.rest.copy_to_slice(&mut buf[..length]);
+        Ok(length)
+    }
+}
+
+impl Write for Adaptor {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads the client's frames.
+pub(crate) type Frames = WebSocket<Adaptor>;
+
+/// Begins to read frames; `rest` is what came with the handshake already.
+pub(crate) fn frames(socket: Arc<Socket>, rest: &[u8]) -> Frames {
+    // Copied, nearly always nothing: hyper's own buffer of 8 KiB would stay for as long as the session.
+    let rest = Bytes::copy_from_slice(rest);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(limits::FRAME_BYTES))
+        .max_frame_size(Some(limits::FRAME_BYTES));
+    WebSocket::from_raw_socket(Adaptor { socket, rest }, Role::Server, Some(config))
+}
+
+impl Socket {
+    /// Tells a client that there is no session for it now. If the socket does not take it at once, the client sees only the end.
+    pub(crate) fn turn_away(&self, refusal: &Refusal) {
+        let wait = refusal.retry_in_ms.unwrap_or(1_000);
+        let bye = serde_json::json!({"op": "bye", "reason": "drain", "reconnect_in_ms": wait}).to_string();
+        let close = CloseFrame { code: CloseCode::Drain.code().into(), reason: CloseCode::Drain.reason().into() };
+        let mut bytes = Vec::with_capacity(128);
+        let text = Frame::message(bye, OpCode::Data(Data::Text), true);
+        let encoded = text.format(&mut bytes).and_then(|()| Frame::close(Some(close)).format(&mut bytes));
+        if let Err(error) = encoded.map_err(io::Error::other).and_then(|()| self.0.try_write(&bytes)) {
+            debug!(%error, "a client could not be told to come back later");
+        }
+    }
+}

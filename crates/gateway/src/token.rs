@@ -1,0 +1,172 @@
+//! Tokens: who a client is, and until when.
+
+use std::fmt;
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use sendpi_model::{Code, Millis, Refusal, UserId};
+use sendpi_session::Identity;
+use serde::{Deserialize, Serialize};
+
+/// How far clocks may differ.
+const LEEWAY: Duration = Duration::from_secs(5);
+
+/// A key that tokens are checked with. The key says the algorithm; a token that names another is refused.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Key {
+    /// A secret shared with whoever makes the tokens, for HS256.
+    Hs256(Vec<u8>),
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hs256(_) => f.write_str("Hs256(..)"),
+        }
+    }
+}
+
+/// Why a token does not sign anybody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is no JWT, not signed with the key, or lacks a claim.
+    #[error("the token is not valid")]
+    Invalid,
+    /// Its `exp` has passed.
+    #[error("the token has expired")]
+    Expired,
+    /// Its `sub` is no user id.
+    #[error("the token's sub is not a user id")]
+    BadUser,
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        Self::new(Code::Unauthorized, error.to_string())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    sub: String,
+    /// Seconds since 1970; the standard allows fractions.
+    exp: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+}
+
+/// Checks tokens, and makes those of `sendpi dev`.
+#[derive(Debug)]
+pub struct Tokens {
+    check: DecodingKey,
+    rules: Validation,
+    make: EncodingKey,
+}
+
+impl Tokens {
+    /// Tokens of one key.
+    #[must_use]
+    pub fn new(key: &Key) -> Self {
+        let Key::Hs256(secret) = key;
+        let mut rules = Validation::new(Algorithm::HS256);
+        rules.set_required_spec_claims(&["sub", "exp"]);
+        // `exp` is checked against the caller's time, below.
+        rules.validate_exp = false;
+        // No audience is configured, and a token that has one is not refused for it.
+        rules.validate_aud = false;
+        Self { check: DecodingKey::from_secret(secret), rules, make: EncodingKey::from_secret(secret) }
+    }
+
+    /// Tells whom `token` signs in.
+    ///
+    /// # Errors
+    /// [`TokenError`]; the token itself is never told.
+    pub fn check(&self, token: &str, now: Millis) -> Result<Identity, TokenError> {
+        let claims =
+            jsonwebtoken::decode::<Claims>(token, &self.check, &self.rules).map_err(|_| TokenError::Invalid)?.claims;
+        let expires_at = Millis((claims.exp * 1000.0) as u64);
+        if expires_at.after(LEEWAY) <= now {
+            return Err(TokenError::Expired);
+        }
+        let user = UserId::parse(&claims.sub).map_err(|_| TokenError::BadUser)?;
+        let service = claims.scope.is_some_and(|scope| scope.split(' ').any(|word| word == "service"));
+        Ok(Identity { user, expires_at, service })
+    }
+
+    /// Makes a token for `user` that expires at `expires_at`.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`] where the key cannot sign.
+    pub fn make(&self, user: &UserId, expires_at: Millis) -> Result<String, TokenError> {
+        let claims = Claims { sub: user.to_string(), exp: expires_at.0 as f64 / 1000.0, scope: None };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.make).map_err(|_| TokenError::Invalid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(secret: &str) -> Tokens {
+        Tokens::new(&Key::Hs256(secret.into()))
+    }
+
+    fn sign(header: &Header, claims: &serde_json::Value) -> String {
+        jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(b"secret")).unwrap()
+    }
+
+    #[test]
+    fn a_token_says_who_and_until_when() {
+        let (tokens, ann) = (tokens("secret"), UserId::parse("ann").unwrap());
+        let token = tokens.make(&ann, Millis(20_000)).unwrap();
+        let identity = tokens.check(&token, Millis(10_000)).unwrap();
+        assert_eq!((identity.user, identity.expires_at, identity.service), (ann, Millis(20_000), false));
+    }
+
+    #[test]
+    fn exp_has_five_seconds_of_leeway() {
+        let tokens = tokens("secret");
+        let token = tokens.make(&UserId::parse("ann").unwrap(), Millis(20_000)).unwrap();
+        assert!(tokens.check(&token, Millis(24_999)).is_ok());
+        assert_eq!(tokens.check(&token, Millis(25_000)).unwrap_err(), TokenError::Expired);
+    }
+
+    #[test]
+    fn another_key_another_algorithm_and_no_signature_are_refused() {
+        let ann = UserId::parse("ann").unwrap();
+        let claims = serde_json::json!({"sub": "ann", "exp": 100});
+        for token in [
+            tokens("other").make(&ann, Millis(99_000)).unwrap(),
+            sign(&Header::new(Algorithm::HS512), &claims),
+            // {"alg":"none"}.{"sub":"ann","exp":100}.
+            "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJleHAiOjEwMH0.".to_owned(),
+            "nonsense".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(tokens("secret").check(&token, Millis(0)).unwrap_err(), TokenError::Invalid, "{token}");
+        }
+    }
+
+    #[test]
+    fn sub_and_exp_are_required_and_sub_must_be_an_id() {
+        let (tokens, header) = (tokens("secret"), Header::new(Algorithm::HS256));
+        let check = |claims| tokens.check(&sign(&header, &claims), Millis(0));
+        assert_eq!(check(serde_json::json!({"sub": "ann"})).unwrap_err(), TokenError::Invalid);
+        assert_eq!(check(serde_json::json!({"exp": 100})).unwrap_err(), TokenError::Invalid);
+        assert_eq!(check(serde_json::json!({"exp": 100, "sub": "a b"})).unwrap_err(), TokenError::BadUser);
+    }
+
+    #[test]
+    fn the_scope_service_makes_a_service() {
+        let claims = serde_json::json!({"sub": "billing", "exp": 100.5, "scope": "other service", "aud": "x"});
+        let token = sign(&Header::new(Algorithm::HS256), &claims);
+        let identity = tokens("secret").check(&token, Millis(0)).unwrap();
+        assert_eq!((identity.service, identity.expires_at), (true, Millis(100_500)));
+    }
+
+    #[test]
+    fn a_key_does_not_show_its_secret() {
+        assert_eq!(format!("{:?}", Key::Hs256(b"secret".to_vec())), "Hs256(..)");
+    }
+}

@@ -1,0 +1,274 @@
+//! Durable events as they are stored and sent: encoded once, as the client's JSON.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{Mentions, Millis, Nonce, RoomId, UserId};
+
+/// The kinds of durable events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Kind {
+    /// A member's message.
+    Message = 1,
+    /// A service's message.
+    System = 2,
+    /// Users became members.
+    Joined = 3,
+    /// Users ceased to be members.
+    Left = 4,
+    /// The room's name, access or roles changed.
+    Changed = 5,
+    /// A message got another body.
+    Edited = 6,
+    /// A message lost its body.
+    Deleted = 7,
+    /// A reaction to a message.
+    Reaction = 8,
+}
+
+impl Kind {
+    /// Whether the event raises `count`, and so what is unread.
+    #[must_use]
+    pub fn is_counted(self) -> bool {
+        matches!(self, Self::Message | Self::System)
+    }
+
+    /// The kind of its number in a stored row; `None` for one that a later release wrote.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        use Kind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
+        [Message, System, Joined, Left, Changed, Edited, Deleted, Reaction]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// Where a room's timeline ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The seq of the last durable event; 0 before the first.
+    pub seq: u64,
+    /// How many of the events so far are messages or system events.
+    pub count: u64,
+    /// When the last event happened.
+    pub at: Millis,
+}
+
+/// One durable event of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its place in the timeline, and what the head was after it.
+    pub head: Head,
+    /// What kind of event.
+    pub kind: Kind,
+    /// Who made it happen.
+    pub from: UserId,
+    /// The sender's name for it.
+    pub nonce: Option<Nonce>,
+    /// The client's frame, whole: `{"op":"event",…}`.
+    pub frame: Bytes,
+}
+
+/// What an event says beside the fields that all have.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Content<'a> {
+    /// A message.
+    Message {
+        /// As the client sent it.
+        body: &'a RawValue,
+        /// Whom it mentions.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mentions: Option<&'a Mentions>,
+    },
+    /// Users became members.
+    Joined {
+        /// Who.
+        users: &'a [UserId],
+        /// Who invited them, where somebody did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<&'a UserId>,
+    },
+    /// Users ceased to be members.
+    Left {
+        /// Who.
+        users: &'a [UserId],
+        /// Who removed them, where somebody did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<&'a UserId>,
+        /// Why.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+    },
+    /// A member got another role.
+    Changed {
+        /// Whose role, and which.
+        role: &'a RoleChange,
+    },
+}
+
+/// A member's new role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleChange {
+    /// Whose.
+    pub user: UserId,
+    /// Which.
+    pub role: crate::Role,
+}
+
+impl Content<'_> {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Message { .. } => Kind::Message,
+            Self::Joined { .. } => Kind::Joined,
+            Self::Left { .. } => Kind::Left,
+            Self::Changed { .. } => Kind::Changed,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Frame<'a> {
+    op: &'static str,
+    room: &'a RoomId,
+    seq: u64,
+    count: u64,
+    kind: Kind,
+    from: &'a UserId,
+    at: Millis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<&'a Nonce>,
+}
+
+impl Event {
+    /// Makes the event that follows `last` in `room`, and encodes it.
+    #[must_use]
+    pub fn next(
+        room: &RoomId,
+        last: Head,
+        at: Millis,
+        from: &UserId,
+        nonce: Option<&Nonce>,
+        content: &Content<'_>,
+    ) -> Self {
+        let kind = content.kind();
+        let head = Head { seq: last.seq + 1, count: last.count + u64::from(kind.is_counted()), at: at.max(last.at) };
+        let frame = Frame { op: "event", room, seq: head.seq, count: head.count, kind, from, at: head.at, nonce };
+        let mut bytes = serde_json::to_vec(&frame).unwrap_or_default();
+        let content = serde_json::to_vec(content).unwrap_or_default();
+        // The content is spliced in as bytes: flattening it would buffer and encode the body again.
+        bytes.pop();
+        bytes.push(b',');
+        bytes.extend_from_slice(content.get(1..).unwrap_or_default());
+        Self { head, kind, from: from.clone(), nonce: nonce.cloned(), frame: bytes.into() }
+    }
+
+    /// Whom the event is about, for `joined` and `left`; empty for other kinds.
+    #[must_use]
+    pub fn users(&self) -> Vec<UserId> {
+        #[derive(Deserialize)]
+        struct Users {
+            #[serde(default)]
+            users: Vec<UserId>,
+        }
+        match self.kind {
+            Kind::Joined | Kind::Left => {
+                serde_json::from_slice::<Users>(&self.frame).map(|frame| frame.users).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The new role that a `changed` event gave to a member, if it is about one.
+    #[must_use]
+    pub fn role_change(&self) -> Option<RoleChange> {
+        #[derive(Deserialize)]
+        struct Changed {
+            role: Option<RoleChange>,
+        }
+        if self.kind != Kind::Changed {
+            return None;
+        }
+        serde_json::from_slice::<Changed>(&self.frame).ok()?.role
+    }
+
+    /// Whom the event mentions.
+    #[must_use]
+    pub fn mentions(&self) -> Option<Mentions> {
+        #[derive(Deserialize)]
+        struct Mentioning {
+            mentions: Option<Mentions>,
+        }
+        serde_json::from_slice::<Mentioning>(&self.frame).ok()?.mentions
+    }
+
+    /// The first characters of `body.text`: what a list of rooms and a push show.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Frame {
+            body: Option<Body>,
+        }
+        #[derive(Deserialize)]
+        struct Body {
+            text: Option<String>,
+        }
+        let text = serde_json::from_slice::<Frame>(&self.frame).ok()?.body?.text?;
+        Some(text.chars().take(crate::limits::PREVIEW_CHARS).collect())
+    }
+
+    /// The client's frame of somebody typing: ephemeral, without a seq.
+    #[must_use]
+    pub fn typing(room: &RoomId, from: &UserId, at: Millis) -> Bytes {
+        #[derive(Serialize)]
+        struct Typing<'a> {
+            op: &'static str,
+            room: &'a RoomId,
+            kind: &'static str,
+            from: &'a UserId,
+            at: Millis,
+        }
+        serde_json::to_vec(&Typing { op: "event", room, kind: "typing", from, at }).unwrap_or_default().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_the_clients_frame_with_the_body_as_it_was_sent() {
+        let room = RoomId::parse("r1").unwrap();
+        let ann = UserId::parse("ann").unwrap();
+        let nonce = Nonce::parse("c-17").unwrap();
+        let body: Box<RawValue> = serde_json::from_str(r#"{ "text" : "h\u00e9" }"#).unwrap();
+        let last = Head { seq: 41, count: 38, at: Millis(5) };
+        let content = Content::Message { body: &body, mentions: None };
+        let event = Event::next(&room, last, Millis(3), &ann, Some(&nonce), &content);
+        assert_eq!(
+            std::str::from_utf8(&event.frame).unwrap(),
+            r#"{"op":"event","room":"r1","seq":42,"count":39,"kind":"message","from":"ann","at":5,"nonce":"c-17","body":{ "text" : "h\u00e9" }}"#
+        );
+        assert_eq!(event.text().as_deref(), Some("hé"));
+    }
+
+    #[test]
+    fn a_join_names_its_users_and_is_not_counted() {
+        let (room, ann, bob) =
+            (RoomId::parse("r").unwrap(), UserId::parse("ann").unwrap(), UserId::parse("bob").unwrap());
+        let users = [bob];
+        let event = Event::next(
+            &room,
+            Head::default(),
+            Millis(1),
+            &ann,
+            None,
+            &Content::Joined { users: &users, by: Some(&ann) },
+        );
+        assert_eq!((event.head.seq, event.head.count), (1, 0));
+        assert_eq!(event.users(), users);
+    }
+}

@@ -1,0 +1,173 @@
+//! What a flow carries: the ordered requests of one node to one partition, as JSON with a version.
+//!
+//! `{"v":1,"node":"…","low":3,"reqs":[{"n":3,"room":"r1","user":"ann","op":"send",…},…]}`. `low` is the flow's lowest unanswered
+//! number: an owner that does not know the flow begins there. A request that is sent again tells in `first` when it was first sent.
+
+use serde::{Deserialize, Serialize};
+
+use crate::verb::unsupported;
+use crate::{Fields, Millis, NodeId, Refusal, RoomId, UserId, Verb};
+
+/// The version of this format.
+pub const VERSION: u8 = 1;
+
+/// One request of a flow.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its number in the flow.
+    pub n: u64,
+    /// The room that is asked.
+    pub room: RoomId,
+    /// On whose behalf.
+    pub user: UserId,
+    /// When it was first sent, where this is not the first time.
+    pub first: Option<Millis>,
+    /// What is asked.
+    pub verb: Verb,
+}
+
+#[derive(Serialize)]
+struct Unnumbered<'a> {
+    room: &'a RoomId,
+    user: &'a UserId,
+}
+
+/// Encodes a request without its number, which [`encode`] puts in front.
+#[must_use]
+pub fn encode_request(room: &RoomId, user: &UserId, verb: &Verb) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(&Unnumbered { room, user }).unwrap_or_default();
+    let verb = serde_json::to_vec(verb).unwrap_or_default();
+    bytes.pop();
+    bytes.push(b',');
+    bytes.extend_from_slice(verb.get(1..).unwrap_or_default());
+    bytes
+}
+
+/// One request as a flow keeps it until it is answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbered<'a> {
+    /// Its number.
+    pub n: u64,
+    /// When it was first sent, where this is not the first time.
+    pub first: Option<Millis>,
+    /// What [`encode_request`] made of it.
+    pub request: &'a [u8],
+}
+
+/// Encodes one message of a flow.
+#[must_use]
+pub fn encode<'a>(node: &NodeId, low: u64, requests: impl IntoIterator<Item = Numbered<'a>>) -> Vec<u8> {
+    let mut bytes = format!(r#"{{"v":{VERSION},"node":"#).into_bytes();
+    bytes.extend_from_slice(&serde_json::to_vec(node).unwrap_or_default());
+    bytes.extend_from_slice(format!(r#","low":{low},"reqs":["#).as_bytes());
+    for (i, Numbered { n, first, request }) in requests.into_iter().enumerate() {
+        if i > 0 {
+            bytes.push(b',');
+        }
+        bytes.extend_from_slice(format!(r#"{{"n":{n},"#).as_bytes());
+        if let Some(first) = first {
+            bytes.extend_from_slice(format!(r#""first":{},"#, first.0).as_bytes());
+        }
+        bytes.extend_from_slice(request.get(1..).unwrap_or_default());
+    }
+    bytes.extend_from_slice(b"]}");
+    bytes
+}
+
+/// One message of a flow, as its owner reads it.
+#[derive(Debug)]
+pub struct Message {
+    /// Whose flow.
+    pub node: NodeId,
+    /// The lowest number that was unanswered when it was sent.
+    pub low: u64,
+    /// The requests; one that cannot be read keeps its number and its place.
+    pub requests: Vec<(u64, Result<Request, Refusal>)>,
+}
+
+/// Why a message of a flow cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not of this format.
+    #[error("not a flow message: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// It is of a version that this release does not know.
+    #[error("flow version {0} is not known here")]
+    Version(u8),
+}
+
+impl Message {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Error`] where nothing of it can be taken.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Wire<'a> {
+            v: u8,
+            node: NodeId,
+            low: u64,
+            #[serde(borrow)]
+            reqs: Vec<Fields<'a>>,
+        }
+        let wire: Wire<'_> = serde_json::from_slice(bytes)?;
+        if wire.v != VERSION {
+            return Err(Error::Version(wire.v));
+        }
+        let number = |fields: &Fields<'_>| fields.required::<u64>("n").unwrap_or(0);
+        let requests = wire.reqs.iter().map(|fields| (number(fields), read(fields))).collect();
+        Ok(Self { node: wire.node, low: wire.low, requests })
+    }
+}
+
+fn read(fields: &Fields<'_>) -> Result<Request, Refusal> {
+    let op: String = fields.required("op")?;
+    Ok(Request {
+        n: fields.required("n")?,
+        room: fields.required("room")?,
+        user: fields.required("user")?,
+        first: fields.optional("first")?,
+        verb: Verb::read(&op, fields).ok_or_else(|| unsupported(&op))??,
+    })
+}
+
+/// What an owner tells a whole flow on its reply subject, beside the "no responders" that NATS itself says there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refused {
+    /// This worker does not own the partition now: everything unanswered is to be sent again.
+    NotOwner,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Code;
+
+    #[test]
+    fn requests_come_back_in_order_and_an_unknown_verb_keeps_its_place() {
+        let (node, room) = (NodeId::parse("n1").unwrap(), RoomId::parse("r\"1").unwrap());
+        let user = UserId::parse("ann").unwrap();
+        let typing = encode_request(&room, &user, &Verb::Typing);
+        let unknown = br#"{"room":"r","user":"u","op":"dance"}"#;
+        let bytes = encode(
+            &node,
+            3,
+            [
+                Numbered { n: 3, first: Some(Millis(9)), request: &typing },
+                Numbered { n: 4, first: None, request: unknown },
+            ],
+        );
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!((message.node, message.low), (node, 3));
+        let first = message.requests[0].1.as_ref().unwrap();
+        assert_eq!((first.n, &first.room, first.first), (3, &room, Some(Millis(9))));
+        assert_eq!(message.requests[1].0, 4);
+        assert_eq!(message.requests[1].1.as_ref().unwrap_err().code, Code::Unsupported);
+    }
+
+    #[test]
+    fn another_version_is_refused_whole() {
+        assert!(matches!(Message::parse(br#"{"v":2,"node":"n","low":1,"reqs":[]}"#), Err(Error::Version(2))));
+    }
+}

@@ -1,0 +1,246 @@
+//! The frames of the client protocol, version 1.
+
+use std::collections::BTreeMap;
+
+use crate::verb::unsupported;
+use crate::{Code, DeviceId, Fields, Nonce, Refusal, RoomId, RoomKind, UserId, Verb, limits};
+
+/// A client's own name for a frame, given back in its answer: an integer, or a string of up to 64 bytes, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameId(Box<str>);
+
+impl FrameId {
+    fn read(fields: &Fields<'_>) -> Result<Option<Self>, Refusal> {
+        let Some(raw) = fields.raw("id") else { return Ok(None) };
+        let text = raw.get();
+        let fits = if text.starts_with('"') {
+            serde_json::from_str::<String>(text).is_ok_and(|s| s.len() <= 64)
+        } else {
+            text.len() <= 20 && serde_json::from_str::<i64>(text).is_ok()
+        };
+        if fits {
+            Ok(Some(Self(text.into())))
+        } else {
+            Err(Refusal::field("id", "must be an integer or a string of up to 64 bytes"))
+        }
+    }
+
+    /// The id as JSON.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Puts `id` into an answer that was encoded without one: `{"op":…}` becomes `{"id":7,"op":…}`.
+#[must_use]
+pub fn with_id(answer: &[u8], id: Option<&FrameId>) -> Vec<u8> {
+    let Some(id) = id else { return answer.to_vec() };
+    let mut frame = Vec::with_capacity(answer.len() + id.0.len() + 6);
+    frame.extend_from_slice(b"{\"id\":");
+    frame.extend_from_slice(id.0.as_bytes());
+    frame.push(b',');
+    frame.extend_from_slice(answer.get(1..).unwrap_or_default());
+    frame
+}
+
+/// The first frame of a session.
+#[derive(Debug, Clone)]
+pub struct Hello {
+    /// The token, where it did not come on the upgrade.
+    pub token: Option<String>,
+    /// Which device of the user this is.
+    pub device: DeviceId,
+    /// The rooms that the client has open, with the last seq that it saw.
+    pub resume: Option<BTreeMap<RoomId, u64>>,
+    /// The size of the first page of rooms.
+    pub rooms: usize,
+}
+
+/// What a client asks.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Signs in.
+    Hello(Hello),
+    /// Renews the token.
+    Token(String),
+    /// Asks something of a room.
+    Room(RoomId, Verb),
+    /// A page of the user's rooms.
+    Rooms {
+        /// Where the last page ended.
+        cursor: Option<String>,
+        /// How many rooms.
+        limit: usize,
+    },
+    /// Replays what was missed in these rooms.
+    Resume(BTreeMap<RoomId, u64>),
+    /// Asks for a sign of life.
+    Ping,
+    /// Answers a heartbeat.
+    Pong,
+}
+
+/// One frame from a client.
+#[derive(Debug, Clone)]
+pub struct ClientFrame {
+    /// The client's name for it.
+    pub id: Option<FrameId>,
+    /// What it asks.
+    pub op: Op,
+}
+
+impl ClientFrame {
+    /// Reads one text frame of `user`; before sign-in there is none, and only `hello` can be read. `fresh_nonce` names a creation for
+    /// which the client gave no nonce.
+    ///
+    /// # Errors
+    /// The refusal, with the frame's id where that could be read.
+    pub fn parse(
+        text: &[u8],
+        user: Option<&UserId>,
+        fresh_nonce: impl FnOnce() -> Nonce,
+    ) -> Result<Self, (Option<FrameId>, Refusal)> {
+        let fields = Fields::parse(text).map_err(|refusal| (None, refusal))?;
+        let id = FrameId::read(&fields).map_err(|refusal| (None, refusal))?;
+        match read_op(&fields, user, fresh_nonce) {
+            Ok(op) => Ok(Self { id, op }),
+            Err(refusal) => Err((id, refusal)),
+        }
+    }
+}
+
+fn read_op(fields: &Fields<'_>, user: Option<&UserId>, fresh_nonce: impl FnOnce() -> Nonce) -> Result<Op, Refusal> {
+    let op: String = fields.required("op")?;
+    let Some(user) = user else {
+        return match op.as_str() {
+            "hello" => read_hello(fields).map(Op::Hello),
+            _ => Err(Refusal::new(Code::Unauthorized, "the first frame must be hello")),
+        };
+    };
+    match op.as_str() {
+        "hello" => Err(Refusal::new(Code::Conflict, "this session is signed in already")),
+        "token" => fields.required("token").map(Op::Token),
+        "rooms" => Ok(Op::Rooms { cursor: fields.optional("cursor")?, limit: read_rooms_limit(fields, "limit")? }),
+        "resume" => read_resume(fields)?.map(Op::Resume).ok_or_else(|| Refusal::field("rooms", "is required")),
+        "ping" => Ok(Op::Ping),
+        "pong" => Ok(Op::Pong),
+        "create" => read_create(fields, user, fresh_nonce),
+        other => {
+            let verb = Verb::read(other, fields).ok_or_else(|| unsupported(other))??;
+            if !verb.is_for_clients() {
+                return Err(unsupported(other));
+            }
+            Ok(Op::Room(fields.required("room")?, verb))
+        }
+    }
+}
+
+fn read_hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
+    Ok(Hello {
+        token: fields.optional("token")?,
+        device: fields.required("device")?,
+        resume: read_resume_field(fields, "resume")?,
+        rooms: read_rooms_limit(fields, "rooms")?,
+    })
+}
+
+fn read_rooms_limit(fields: &Fields<'_>, name: &str) -> Result<usize, Refusal> {
+    let limit = fields.optional(name)?.unwrap_or(limits::PAGE_ROOMS_DEFAULT);
+    if limit > limits::PAGE_ROOMS {
+        return Err(Refusal::field(name, format!("must be at most {}", limits::PAGE_ROOMS)));
+    }
+    Ok(limit)
+}
+
+fn read_resume(fields: &Fields<'_>) -> Result<Option<BTreeMap<RoomId, u64>>, Refusal> {
+    read_resume_field(fields, "rooms")
+}
+
+fn read_resume_field(fields: &Fields<'_>, name: &str) -> Result<Option<BTreeMap<RoomId, u64>>, Refusal> {
+    let rooms: Option<BTreeMap<RoomId, u64>> = fields.optional(name)?;
+    if rooms.as_ref().is_some_and(|rooms| rooms.len() > limits::RESUME_ROOMS) {
+        return Err(Refusal::too_large(name, format!("{} rooms", limits::RESUME_ROOMS)));
+    }
+    Ok(rooms)
+}
+
+/// A creation's room follows from what it says: the chosen id, the pair of a direct room, or creator and nonce.
+fn read_create(fields: &Fields<'_>, user: &UserId, fresh_nonce: impl FnOnce() -> Nonce) -> Result<Op, Refusal> {
+    let given: Option<Nonce> = fields.optional("nonce")?;
+    let nonce = given.unwrap_or_else(fresh_nonce);
+    // The verb's own reader wants the nonce among the fields; a creation without one gets the fresh one.
+    let text = serde_json::json!({
+        "op": "create", "nonce": nonce, "name": fields.raw("name"), "kind": fields.raw("kind"),
+        "access": fields.raw("access"), "members": fields.raw("members"),
+    })
+    .to_string();
+    let verb = Verb::read("create", &Fields::parse(text.as_bytes())?).ok_or_else(|| unsupported("create"))??;
+    let chosen: Option<String> = fields.optional("room")?;
+    let Verb::Create { kind, members, .. } = &verb else { return Err(unsupported("create")) };
+    let room = match (kind, members.first(), chosen) {
+        (RoomKind::Direct, _, Some(_)) => return Err(Refusal::field("room", "must not be chosen for a direct room")),
+        (RoomKind::Direct, Some(other), None) if other == user => {
+            return Err(Refusal::field("members", "must name another user than yourself"));
+        }
+        (RoomKind::Direct, Some(other), None) => RoomId::direct(user, other),
+        (_, _, Some(chosen)) => RoomId::parse_chosen(&chosen).map_err(|rule| Refusal::field("room", rule))?,
+        (_, _, None) => RoomId::created(user, &nonce),
+    };
+    Ok(Op::Room(room, verb))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ClientFrame, (Option<FrameId>, Refusal)> {
+        let ann = UserId::parse("ann").unwrap();
+        ClientFrame::parse(text.as_bytes(), Some(&ann), || Nonce::parse("fresh").unwrap())
+    }
+
+    #[test]
+    fn a_refusal_carries_the_frames_id() {
+        let (id, refusal) = parse(r#"{"id":"a","op":"read","room":"r1"}"#).unwrap_err();
+        assert_eq!(id.unwrap().as_json(), "\"a\"");
+        assert_eq!(refusal.field.as_deref(), Some("seq"));
+    }
+
+    #[test]
+    fn an_answer_takes_the_id_of_its_frame() {
+        let frame = parse(r#"{"id":7,"op":"ping"}"#).unwrap();
+        assert_eq!(with_id(br#"{"op":"pong"}"#, frame.id.as_ref()), br#"{"id":7,"op":"pong"}"#);
+        assert_eq!(with_id(br#"{"op":"pong"}"#, None), br#"{"op":"pong"}"#);
+    }
+
+    #[test]
+    fn what_only_nodes_say_is_unsupported_from_a_client() {
+        for op in ["attach\",\"signin\":\"1", "peek", "bounce\",\"seq\":\"1", "nonsense"] {
+            let (_, refusal) = parse(&format!(r#"{{"op":"{op}","room":"r"}}"#)).unwrap_err();
+            assert!(matches!(refusal.code, Code::Unsupported | Code::BadField), "{op}: {refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_creation_without_an_id_is_named_by_creator_and_nonce() {
+        let room = |text: &str| match parse(text).unwrap().op {
+            Op::Room(room, Verb::Create { .. }) => room,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            room(r#"{"op":"create","name":"a","nonce":"n"}"#),
+            room(r#"{"op":"create","name":"b","nonce":"n"}"#)
+        );
+        assert_ne!(room(r#"{"op":"create","name":"a","nonce":"n"}"#), room(r#"{"op":"create","name":"a"}"#));
+        assert_eq!(room(r#"{"op":"create","name":"a","room":"lobby"}"#).as_str(), "lobby");
+        assert_eq!(room(r#"{"op":"create","kind":"direct","members":["bob"]}"#).as_str(), "=d:ann:bob");
+    }
+
+    #[test]
+    fn before_sign_in_only_hello_is_read() {
+        let nonce = || Nonce::parse("x").unwrap();
+        let (_, refusal) = ClientFrame::parse(br#"{"op":"ping"}"#, None, nonce).unwrap_err();
+        assert_eq!(refusal.code, Code::Unauthorized);
+        assert!(ClientFrame::parse(br#"{"op":"hello","device":"d"}"#, None, nonce).is_ok());
+    }
+}

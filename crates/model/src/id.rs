@@ -1,0 +1,201 @@
+//! Checked ids. An id is parsed where it comes in and is valid ever after.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// Why a text is no id: the rule it breaks, in words for the one who sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The text is empty.
+    #[error("must not be empty")]
+    Empty,
+    /// The text is longer than the given number of bytes.
+    #[error("must be at most {0} bytes")]
+    TooLong(usize),
+    /// The text holds a space or a control character.
+    #[error("must not contain spaces or control characters")]
+    BadCharacter,
+    /// The text begins with `=`, which is kept for ids that Sendpi derives.
+    #[error("must not begin with '='")]
+    Reserved,
+}
+
+/// The longest id that a client may choose, in bytes.
+const CHOSEN_MAX: usize = 128;
+/// The longest id that Sendpi derives (a direct room names two encoded users), in bytes.
+const DERIVED_MAX: usize = 1024;
+
+fn check(text: &str, max: usize) -> Result<(), IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty);
+    }
+    if text.len() > max {
+        return Err(IdError::TooLong(max));
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(IdError::BadCharacter);
+    }
+    Ok(())
+}
+
+fn check_chosen(text: &str) -> Result<(), IdError> {
+    if text.starts_with('=') {
+        return Err(IdError::Reserved);
+    }
+    check(text, CHOSEN_MAX)
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks `text` and makes the id of it.
+            ///
+            /// # Errors
+            /// [`IdError`] names the rule that `text` breaks.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                let check: fn(&str) -> Result<(), IdError> = $check;
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The id as it was given.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(d)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id!(
+    /// A room. Ids that begin with `=` are derived by Sendpi: `=u:<user>` an inbox, `=d:…` a direct room, `=c:…` a room whose
+    /// creator chose none.
+    RoomId,
+    |t| check(t, DERIVED_MAX)
+);
+id!(
+    /// A user, or a service that acts as itself.
+    UserId,
+    check_chosen
+);
+id!(
+    /// One device of a user, named by its client.
+    DeviceId,
+    check_chosen
+);
+id!(
+    /// A running `sendpi` process (or one of the contexts of `sendpi dev --nodes`); new at every start.
+    NodeId,
+    check_chosen
+);
+id!(
+    /// A client's name for one send: same sender and nonce, same event. At most 64 bytes.
+    Nonce,
+    |t| check(t, 64)
+);
+
+impl RoomId {
+    /// Checks an id that a client chose for a new room: as [`RoomId::parse`], and not one of the derived ones.
+    ///
+    /// # Errors
+    /// [`IdError`] names the rule that `text` breaks.
+    pub fn parse_chosen(text: &str) -> Result<Self, IdError> {
+        check_chosen(text)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The inbox of `user`: the room that tells this user what services have to say.
+    #[must_use]
+    pub fn inbox(user: &UserId) -> Self {
+        Self(format!("=u:{user}").into())
+    }
+
+    /// The user whose inbox this is, if it is one.
+    #[must_use]
+    pub fn inbox_owner(&self) -> Option<&str> {
+        self.0.strip_prefix("=u:")
+    }
+
+    /// The one direct room of two users, the same from both sides.
+    #[must_use]
+    pub fn direct(a: &UserId, b: &UserId) -> Self {
+        let (a, b) = if a <= b { (a, b) } else { (b, a) };
+        let (a, b) = (crate::token::encode(a.as_str()), crate::token::encode(b.as_str()));
+        Self(format!("=d:{a}:{b}").into())
+    }
+
+    /// The room that `creator` made with `nonce` without choosing an id: two creations with both the same are one room.
+    #[must_use]
+    pub fn created(creator: &UserId, nonce: &Nonce) -> Self {
+        let mut hash = Sha256::new();
+        hash.update((creator.as_str().len() as u64).to_le_bytes());
+        hash.update(creator.as_str());
+        hash.update(nonce.as_str());
+        let hex: String = hash.finalize()[..16].iter().map(|b| format!("{b:02x}")).collect();
+        Self(format!("=c:{hex}").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_not_choose_a_derived_id() {
+        assert_eq!(RoomId::parse_chosen("=u:ann"), Err(IdError::Reserved));
+        assert_eq!(UserId::parse("=x"), Err(IdError::Reserved));
+        assert!(RoomId::parse("=u:ann").is_ok());
+    }
+
+    #[test]
+    fn spaces_and_length_are_refused_with_the_rule() {
+        assert_eq!(UserId::parse(""), Err(IdError::Empty));
+        assert_eq!(UserId::parse("a b"), Err(IdError::BadCharacter));
+        assert_eq!(UserId::parse(&"x".repeat(129)), Err(IdError::TooLong(128)));
+    }
+
+    #[test]
+    fn a_direct_room_is_the_same_from_both_sides_and_no_other_pair_has_it() {
+        let id = |t: &str| UserId::parse(t).unwrap();
+        assert_eq!(RoomId::direct(&id("a"), &id("b")), RoomId::direct(&id("b"), &id("a")));
+        assert_ne!(RoomId::direct(&id("a:b"), &id("c")), RoomId::direct(&id("a"), &id("b:c")));
+    }
+}

@@ -1,0 +1,248 @@
+//! The items of a link message.
+
+use bytes::{Buf, BufMut, Bytes};
+
+use super::Error;
+use crate::{Partition, RoomId, UserId};
+
+/// Why a user came into, or fell out of, a room's audience on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// Attached, or found online when the channel was activated: silent for the client.
+    Presence = 0,
+    /// Became a member: `room_added`.
+    Joined = 1,
+    /// Left: `room_removed`.
+    Left = 2,
+    /// Was kicked: `room_removed`.
+    Kicked = 3,
+    /// Was banned: `room_removed`.
+    Banned = 4,
+    /// The room is no more: `room_removed`.
+    Deleted = 5,
+}
+
+impl Reason {
+    fn from_number(number: u8) -> Self {
+        use Reason::{Banned, Deleted, Joined, Kicked, Left, Presence};
+        [Joined, Left, Kicked, Banned, Deleted].into_iter().find(|reason| *reason as u8 == number).unwrap_or(Presence)
+    }
+
+    /// What `room_removed` tells the client; `None` for reasons that are silent.
+    #[must_use]
+    pub fn removal(self) -> Option<&'static str> {
+        match self {
+            Self::Left => Some("left"),
+            Self::Kicked => Some("kicked"),
+            Self::Banned => Some("banned"),
+            Self::Deleted => Some("deleted"),
+            Self::Presence | Self::Joined => None,
+        }
+    }
+}
+
+/// `+user`: the user's sessions on this node get the room's events from here on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// Which room.
+    pub room: RoomId,
+    /// Which user.
+    pub user: UserId,
+    /// Why.
+    pub reason: Reason,
+    /// The seq of the last event dispatched before.
+    pub seq: u64,
+    /// [`crate::RoomInfo`] as JSON, where the reason is [`Reason::Joined`]; else empty.
+    pub info: Bytes,
+}
+
+/// `−user`: the user's sessions on this node get no more of the room's events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// Which room.
+    pub room: RoomId,
+    /// Which user.
+    pub user: UserId,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// One item of a link message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// An event for the room's audience on this node.
+    Event {
+        /// Which room.
+        room: RoomId,
+        /// Its seq; 0 for an ephemeral one.
+        seq: u64,
+        /// The client's frame.
+        frame: Bytes,
+    },
+    /// `+user`.
+    Added(Added),
+    /// `−user`.
+    Removed(Removed),
+    /// The answer to a request of the node's flow to `partition`.
+    Answer {
+        /// Which flow.
+        partition: Partition,
+        /// The request's number in it.
+        n: u64,
+        /// The client's frame, without an id.
+        frame: Bytes,
+    },
+}
+
+const EVENT: u8 = 1;
+const ADDED: u8 = 2;
+const REMOVED: u8 = 3;
+const ANSWER: u8 = 4;
+
+/// Appends `item` to a message.
+pub fn encode_item(message: &mut Vec<u8>, item: &Item) {
+    let start = message.len();
+    message.put_u32_le(0);
+    match item {
+        Item::Event { room, seq, frame } => {
+            message.put_u8(EVENT);
+            put_text(message, room.as_str());
+            message.put_u64_le(*seq);
+            message.put_slice(frame);
+        }
+        Item::Added(added) => {
+            message.put_u8(ADDED);
+            put_text(message, added.room.as_str());
+            put_text(message, added.user.as_str());
+            message.put_u8(added.reason as u8);
+            message.put_u64_le(added.seq);
+            message.put_slice(&added.info);
+        }
+        Item::Removed(removed) => {
+            message.put_u8(REMOVED);
+            put_text(message, removed.room.as_str());
+            put_text(message, removed.user.as_str());
+            message.put_u8(removed.reason as u8);
+        }
+        Item::Answer { partition, n, frame } => {
+            message.put_u8(ANSWER);
+            message.put_u16_le(partition.0);
+            message.put_u64_le(*n);
+            message.put_slice(frame);
+        }
+    }
+    let length = (message.len() - start - 4) as u32;
+    message[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Reads one item, without its length; `None` where its kind is unknown.
+pub(super) fn decode(mut bytes: Bytes) -> Result<Option<Item>, Error> {
+    let short = |_| Error::Malformed;
+    let item = match bytes.try_get_u8().map_err(short)? {
+        EVENT => {
+            let (room, seq) = (get_room(&mut bytes)?, bytes.try_get_u64_le().map_err(short)?);
+            Item::Event { room, seq, frame: bytes }
+        }
+        ADDED => {
+            let (room, user) = (get_room(&mut bytes)?, get_user(&mut bytes)?);
+            let reason = Reason::from_number(bytes.try_get_u8().map_err(short)?);
+            let seq = bytes.try_get_u64_le().map_err(short)?;
+            Item::Added(Added { room, user, reason, seq, info: bytes })
+        }
+        REMOVED => {
+            let (room, user) = (get_room(&mut bytes)?, get_user(&mut bytes)?);
+            let reason = Reason::from_number(bytes.try_get_u8().map_err(short)?);
+            Item::Removed(Removed { room, user, reason })
+        }
+        ANSWER => {
+            let partition = Partition(bytes.try_get_u16_le().map_err(short)?);
+            let n = bytes.try_get_u64_le().map_err(short)?;
+            Item::Answer { partition, n, frame: bytes }
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(item))
+}
+
+/// Ids are shorter than 64 KiB by their own rule.
+fn put_text(message: &mut Vec<u8>, text: &str) {
+    message.put_u16_le(text.len() as u16);
+    message.put_slice(text.as_bytes());
+}
+
+fn get_text(bytes: &mut Bytes) -> Result<Bytes, Error> {
+    let length = usize::from(bytes.try_get_u16_le().map_err(|_| Error::Malformed)?);
+    if length > bytes.len() {
+        return Err(Error::Malformed);
+    }
+    Ok(bytes.split_to(length))
+}
+
+fn get_room(bytes: &mut Bytes) -> Result<RoomId, Error> {
+    let text = get_text(bytes)?;
+    std::str::from_utf8(&text).ok().and_then(|t| RoomId::parse(t).ok()).ok_or(Error::Malformed)
+}
+
+fn get_user(bytes: &mut Bytes) -> Result<UserId, Error> {
+    let text = get_text(bytes)?;
+    std::str::from_utf8(&text).ok().and_then(|t| UserId::parse(t).ok()).ok_or(Error::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Header, open};
+    use super::*;
+
+    fn items() -> impl Strategy<Value = Vec<Item>> {
+        let room = "[a-z|=.*]{1,12}".prop_map(|t| RoomId::parse(&t).unwrap());
+        let user = "[a-z|.é]{1,12}".prop_map(|t| UserId::parse(&t).unwrap());
+        let json = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+        let reason = (0..6u8).prop_map(Reason::from_number);
+        let item = prop_oneof![
+            (room.clone(), any::<u64>(), json.clone()).prop_map(|(room, seq, frame)| Item::Event { room, seq, frame }),
+            (room.clone(), user.clone(), reason.clone(), any::<u64>(), json.clone())
+                .prop_map(|(room, user, reason, seq, info)| Item::Added(Added { room, user, reason, seq, info })),
+            (room, user, reason).prop_map(|(room, user, reason)| Item::Removed(Removed { room, user, reason })),
+            (any::<u16>(), any::<u64>(), json).prop_map(|(p, n, frame)| Item::Answer {
+                partition: Partition(p),
+                n,
+                frame
+            }),
+        ];
+        proptest::collection::vec(item, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn items_come_back_in_order(items in items(), incarnation: u64, number: u64) {
+            let header = Header { incarnation, number, tell: false };
+            let mut message = header.encode();
+            items.iter().for_each(|item| encode_item(&mut message, item));
+            let (read, rest) = open(message.into()).unwrap();
+            prop_assert_eq!(read, header);
+            prop_assert_eq!(rest.collect::<Result<Vec<_>, _>>().unwrap(), items);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let mut message = Header { incarnation: 1, number: 1, tell: false }.encode();
+            message.extend(bytes);
+            if let Ok((_, items)) = open(message.into()) {
+                let _ = items.count();
+            }
+        }
+    }
+
+    #[test]
+    fn an_item_of_an_unknown_kind_is_skipped() {
+        let mut message = Header { incarnation: 1, number: 1, tell: false }.encode();
+        message.extend([2, 0, 0, 0, 99, 1]);
+        let answer = Item::Answer { partition: Partition(1), n: 2, frame: Bytes::from_static(b"{}") };
+        encode_item(&mut message, &answer);
+        let (_, items) = open(message.into()).unwrap();
+        assert_eq!(items.collect::<Result<Vec<_>, _>>().unwrap(), [answer]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Partitions: the unit in which rooms are owned.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{RoomId, token};
+
+/// One partition, from 0 to P − 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Partition(pub u16);
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How many partitions a cluster has (P), fixed when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partitions(u16);
+
+impl Partitions {
+    /// The default P.
+    pub const DEFAULT: Self = Self(64);
+
+    /// `None` for zero.
+    #[must_use]
+    pub fn new(count: u16) -> Option<Self> {
+        (count > 0).then_some(Self(count))
+    }
+
+    /// P itself.
+    #[must_use]
+    pub fn count(self) -> u16 {
+        self.0
+    }
+
+    /// All of them, in order.
+    pub fn all(self) -> impl Iterator<Item = Partition> {
+        (0..self.0).map(Partition)
+    }
+
+    /// The partition of a room: the hash that NATS itself uses for `{{partition(P,n)}}` (32-bit FNV-1a) over the encoded
+    /// room id, for an inbox over the encoded user id, so that a subject transform finds the same one.
+    #[must_use]
+    pub fn of(self, room: &RoomId) -> Partition {
+        let token = token::encode(room.inbox_owner().unwrap_or(room.as_str()));
+        Partition((fnv1a(token.as_bytes()) % u32::from(self.0)) as u16)
+    }
+}
+
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_published_fnv1a() {
+        // Test vectors of the FNV reference: http://www.isthe.com/chongo/tech/comp/fnv/
+        assert_eq!(fnv1a(b""), 0x811c_9dc5);
+        assert_eq!(fnv1a(b"a"), 0xe40c_292c);
+        assert_eq!(fnv1a(b"foobar"), 0xbf9c_f968);
+    }
+}

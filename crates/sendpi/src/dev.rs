@@ -1,0 +1,222 @@
+//! `sendpi dev`: a NATS server, every role in one process, and the embedded store.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sendpi_gateway::{BindError, Key, Server};
+use sendpi_model::Partitions;
+use sendpi_store::Store;
+use sendpi_store::embedded::{Embedded, OpenError};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::nats_server::{self, NatsServer};
+use crate::node::{self, Node, Plan};
+use crate::signals;
+
+/// What `sendpi dev` can be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The port of the first node; further nodes take the next ones. 0 takes free ones.
+    #[arg(long, default_value_t = 8080, env = "SENDPI_PORT")]
+    port: u16,
+    /// How many nodes run in this process, each with its own id, connections and port. The first owns all partitions.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: u16,
+    /// Where everything is kept.
+    #[arg(long, default_value = ".sendpi", env = "SENDPI_DATA")]
+    data: PathBuf,
+    /// The nats-server program; without it, the one in PATH or in .tools/bin.
+    #[arg(long, env = "SENDPI_NATS_SERVER")]
+    nats_server: Option<PathBuf>,
+    /// Use this running NATS server instead of starting one: nats://host:port.
+    #[arg(long, env = "SENDPI_NATS")]
+    nats: Option<String>,
+    /// How often a session is asked for a sign of life.
+    #[arg(long, default_value = "25s", value_parser = humantime::parse_duration)]
+    heartbeat: Duration,
+    /// The least time without a subscriber after which a channel is evicted.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    idle_min: Duration,
+    /// The time without an event after which a channel is evicted even with subscribers.
+    #[arg(long, default_value = "15m", value_parser = humantime::parse_duration)]
+    idle_max: Duration,
+    /// How long after a node was lost what its devices did not take is pushed.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    bounce_after: Duration,
+    /// How many partitions a new data folder is made for.
+    #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
+    partitions: u16,
+}
+
+/// Why `sendpi dev` ended badly.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A setting contradicts another.
+    #[error("{0}")]
+    Setting(String),
+    /// A port is taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The data folder cannot be used.
+    #[error("cannot use {path}: {source}")]
+    Data {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// There is no NATS server.
+    #[error(transparent)]
+    Nats(#[from] nats_server::Error),
+    /// A node could not start.
+    #[error(transparent)]
+    Node(#[from] node::Error),
+    /// A node's runtime could not be made, or the node ended while it started.
+    #[error("cannot run a node: {0}")]
+    Runtime(std::io::Error),
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Runs until it is told to end.
+pub(crate) async fn run(args: Args) -> Result<(), Error> {
+    if args.idle_min > args.idle_max {
+        return Err(Error::Setting("--idle-min must not be longer than --idle-max".to_owned()));
+    }
+    let data = |source| Error::Data { path: args.data.clone(), source };
+    std::fs::create_dir_all(&args.data).map_err(data)?;
+    let path = args.data.canonicalize().map_err(data)?;
+    // The ports before anything is started: that one is taken is what most often is wrong.
+    let servers = bind(&args, &secret(&path)?).await?;
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(path.join("store"))?);
+    let nats = match &args.nats {
+        Some(_) => None,
+        None => Some(NatsServer::start(args.nats_server.clone(), &path.join("nats")).await?),
+    };
+    let url = args.nats.clone().or_else(|| nats.as_ref().map(|nats| nats.url().to_owned())).unwrap_or_default();
+    let mut nodes = Vec::new();
+    for (index, gateway) in servers.into_iter().enumerate() {
+        nodes.push(Context::start(plan(&args, &url, &store, gateway, index == 0)?, args.nodes > 1).await?);
+    }
+    for context in &nodes {
+        println!("listening on http://{}", context.node.address());
+    }
+    if let Some(first) = nodes.first() {
+        println!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address());
+    }
+    let signal = wait_for_end(&mut nodes).await.map_err(Error::Signals)?;
+    tracing::info!(signal, "ending");
+    // The first node owns the rooms: it goes last.
+    while let Some(context) = nodes.pop() {
+        context.stop().await;
+    }
+    if let Some(nats) = nats {
+        nats.stop().await;
+    }
+    Ok(())
+}
+
+/// A node and, where there are several, the runtime of its own in which it lives and could die.
+struct Context {
+    node: Node,
+    runtime: Option<Runtime>,
+}
+
+impl Context {
+    async fn start(plan: Plan, apart: bool) -> Result<Self, Error> {
+        if !apart {
+            return Ok(Self { node: Node::start(plan).await?, runtime: None });
+        }
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::Runtime)?;
+        let node = runtime.spawn(Node::start(plan)).await.map_err(|e| Error::Runtime(e.into()))??;
+        Ok(Self { node, runtime: Some(runtime) })
+    }
+
+    async fn stop(self) {
+        self.node.stop().await;
+        if let Some(runtime) = self.runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(not(feature = "faults"))]
+async fn wait_for_end(_: &mut Vec<Context>) -> std::io::Result<&'static str> {
+    signals::ended().await
+}
+
+/// Test builds kill a node, as a power cut would, when they read `kill <number>` (from 0).
+#[cfg(feature = "faults")]
+async fn wait_for_end(nodes: &mut Vec<Context>) -> std::io::Result<&'static str> {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut ended = std::pin::pin!(signals::ended());
+    loop {
+        let line = tokio::select! {
+            signal = &mut ended => return signal,
+            line = lines.next_line() => line?,
+        };
+        let Some(line) = line else { return ended.await };
+        let number = line.strip_prefix("kill ").and_then(|number| number.trim().parse().ok());
+        if let Some(number) = number.filter(|number: &usize| *number < nodes.len()) {
+            let Context { node, runtime } = nodes.remove(number);
+            if let Some(runtime) = runtime {
+                runtime.shutdown_background();
+            }
+            println!("killed http://{}", node.address());
+        }
+    }
+}
+
+async fn bind(args: &Args, secret: &[u8]) -> Result<Vec<Server>, Error> {
+    let mut servers = Vec::new();
+    for index in 0..args.nodes {
+        let port = if args.port == 0 { 0 } else { args.port.saturating_add(index) };
+        let mut config = sendpi_gateway::Config::new(Key::Hs256(secret.to_vec()));
+        config.listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        config.dev = true;
+        servers.push(Server::bind(config).await?);
+    }
+    Ok(servers)
+}
+
+/// The key of this folder's tokens, made at the first start, so that tokens stay good over restarts.
+fn secret(data: &Path) -> Result<Vec<u8>, Error> {
+    let path = data.join("token-key");
+    if let Ok(secret) = std::fs::read(&path)
+        && secret.len() == 32
+    {
+        return Ok(secret);
+    }
+    let secret = rand::random::<[u8; 32]>().to_vec();
+    std::fs::write(&path, &secret).map_err(|source| Error::Data { path, source })?;
+    Ok(secret)
+}
+
+fn plan(args: &Args, url: &str, store: &Arc<dyn Store>, gateway: Server, worker: bool) -> Result<Plan, Error> {
+    let sessions = sendpi_session::Config {
+        heartbeat: args.heartbeat,
+        pong_timeout: Duration::from_secs(10).min(args.heartbeat),
+        ..sendpi_session::Config::default()
+    };
+    sessions.check().map_err(|error| Error::Setting(error.to_string()))?;
+    let channel = sendpi_channel::Config {
+        idle: sendpi_channel::IdleConfig { min: args.idle_min, max: args.idle_max },
+        bounce_after: args.bounce_after,
+        ..sendpi_channel::Config::default()
+    };
+    Ok(Plan {
+        bus: sendpi_bus::Config { servers: url.to_owned(), ..sendpi_bus::Config::default() },
+        store: Arc::clone(store),
+        partitions: Partitions::new(args.partitions).unwrap_or(Partitions::DEFAULT),
+        sessions,
+        channel: worker.then_some(channel),
+        gateway,
+    })
+}

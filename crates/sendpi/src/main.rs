@@ -1,0 +1,50 @@
+//! Sendpi: a chat backend. One binary holds every role.
+
+mod dev;
+mod logging;
+mod nats_server;
+mod node;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sendpi, a chat backend.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine: a NATS server, every role in one process, and the embedded store.
+    Dev(dev::Args),
+    /// Measure Sendpi beside a bare broadcast server on this machine.
+    Bench(sendpi_bench::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("sendpi: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result: Result<(), Box<dyn std::error::Error + Send + Sync>> = match cli.command {
+        Command::Dev(args) => runtime.block_on(dev::run(args)).map_err(Into::into),
+        Command::Bench(args) => runtime.block_on(sendpi_bench::run(args)).map_err(Into::into),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sendpi: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

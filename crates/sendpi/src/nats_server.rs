@@ -1,0 +1,252 @@
+//! The NATS server that `sendpi dev` runs: a real one, as a child process, started again on the same port if it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How long the server may take to be ready.
+const READY: Duration = Duration::from_secs(20);
+
+/// Why there is no NATS server.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// None was found.
+    #[error("no nats-server was found in PATH or .tools/bin; `make run` installs one, or name it with --nats-server")]
+    Missing,
+    /// It could not be started or prepared.
+    #[error("cannot start {path}: {source}")]
+    Start {
+        /// Which program.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// It is too old to be trusted with what must last.
+    #[error("{path} is nats-server {found}; 2.12.12, 2.14.3 or newer is needed")]
+    TooOld {
+        /// Which program.
+        path: PathBuf,
+        /// Its version.
+        found: String,
+    },
+    /// It did not become ready.
+    #[error("nats-server did not become ready: {0}")]
+    NotReady(String),
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct NatsServer {
+    url: String,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl NatsServer {
+    /// Starts the server `path` (found in PATH or `.tools/bin` where none is named) with its files in `dir`, on a free port of this
+    /// machine only.
+    ///
+    /// # Errors
+    /// [`Error`] says what to install or to change.
+    pub(crate) async fn start(path: Option<PathBuf>, dir: &Path) -> Result<Self, Error> {
+        let path = path.or_else(find).ok_or(Error::Missing)?;
+        check_version(&path).await?;
+        let started = |source| Error::Start { path: path.clone(), source };
+        std::fs::create_dir_all(dir).map_err(started)?;
+        end_earlier(&path, dir).await;
+        let launch = Launch { path: path.clone(), dir: dir.to_owned() };
+        let (child, port) = launch.start(0).await?;
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(launch.keep(child, port, stop.clone()));
+        Ok(Self { url: format!("nats://127.0.0.1:{port}"), stop, task })
+    }
+
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends the server in good order.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::warn!(%error, "the task that keeps nats-server ended badly");
+        }
+    }
+}
+
+fn find() -> Option<PathBuf> {
+    let in_path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&in_path)
+        .map(|dir| dir.join("nats-server"))
+        .chain([PathBuf::from(".tools/bin/nats-server")])
+        .find(|path| path.is_file())
+}
+
+async fn check_version(path: &Path) -> Result<(), Error> {
+    let output = Command::new(path)
+        .arg("--version")
+        .output()
+        .await
+        .map_err(|source| Error::Start { path: path.to_owned(), source })?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.trim().rsplit(['v', ' ']).next().unwrap_or_default().to_owned();
+    if is_new_enough(&found) { Ok(()) } else { Err(Error::TooOld { path: path.to_owned(), found }) }
+}
+
+/// Older releases have known holes in what JetStream promises.
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (2, 14, 3) || ((2, 12, 12)..(2, 13, 0)).contains(&version)
+}
+
+/// A server whose `sendpi` was killed may still hold the files: two must never write them.
+async fn end_earlier(path: &Path, dir: &Path) {
+    let pid_file = dir.join("pid");
+    let Ok(pid) = std::fs::read_to_string(&pid_file) else { return };
+    let proc = PathBuf::from("/proc").join(pid.trim());
+    let ours = || {
+        std::fs::read(proc.join("cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&*dir.join("nats.conf").to_string_lossy()))
+    };
+    if !ours() {
+        return;
+    }
+    tracing::info!(pid = pid.trim(), "ending the NATS server that an earlier run left");
+    let stopped = Command::new(path).arg("--signal").arg(format!("stop={}", pid_file.display())).output().await;
+    if let Err(error) = stopped {
+        tracing::warn!(%error, "cannot tell the earlier NATS server to end");
+    }
+    let end = Instant::now() + Duration::from_secs(10);
+    while ours() && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+struct Launch {
+    path: PathBuf,
+    dir: PathBuf,
+}
+
+impl Launch {
+    /// Starts the server on `port` (0: a free one) and waits until it is ready; gives its port.
+    async fn start(&self, port: u16) -> Result<(Child, u16), Error> {
+        let started = |source| Error::Start { path: self.path.clone(), source };
+        let port = if port == 0 { free_port().map_err(started)? } else { port };
+        let config = self.dir.join("nats.conf");
+        std::fs::write(&config, config_text(port, &self.dir)).map_err(started)?;
+        let mut child = Command::new(&self.path)
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // A signal that the terminal sends to all is for Sendpi first, which then ends its server.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(started)?;
+        let Some(stderr) = child.stderr.take() else {
+            return Err(Error::NotReady("its output cannot be read".to_owned()));
+        };
+        let mut lines = BufReader::new(stderr).lines();
+        let mut last = String::new();
+        let ready = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains("Server is ready") {
+                    return true;
+                }
+                last = line;
+            }
+            false
+        };
+        if !timeout(READY, ready).await.unwrap_or(false) {
+            return Err(Error::NotReady(last));
+        }
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains("[ERR]") || line.contains("[FTL]") || line.contains("[WRN]") {
+                    tracing::warn!("nats-server: {line}");
+                }
+            }
+        });
+        Ok((child, port))
+    }
+
+    /// Keeps the server running until `stop`.
+    async fn keep(self, mut child: Child, port: u16, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                status = child.wait() => tracing::error!(?status, "nats-server ended; it is started again"),
+            }
+            loop {
+                match self.start(port).await {
+                    Ok((again, _)) => {
+                        child = again;
+                        break;
+                    }
+                    Err(error) => tracing::error!(%error, "nats-server does not start; it is tried again"),
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                if stop.is_cancelled() {
+                    return;
+                }
+            }
+        }
+        let pid_file = self.dir.join("pid");
+        let stopped =
+            Command::new(&self.path).arg("--signal").arg(format!("stop={}", pid_file.display())).output().await;
+        let ended = timeout(Duration::from_secs(10), child.wait()).await;
+        if stopped.is_err() || ended.is_err() {
+            tracing::warn!("nats-server did not end when it was told to; it is killed");
+        }
+    }
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn config_text(port: u16, dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        r#"# Written by `sendpi dev` at each start.
+listen: "127.0.0.1:{port}"
+pid_file: "{dir}/pid"
+ping_interval: "5s"
+ping_max: 2
+jetstream {{
+  store_dir: "{dir}/jetstream"
+  sync_interval: always
+}}
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_with_known_holes_are_refused() {
+        for (version, good) in [
+            ("2.15.1", true),
+            ("2.14.3", true),
+            ("2.14.2", false),
+            ("2.12.12", true),
+            ("2.12.11", false),
+            ("2.13.9", false),
+            ("3.0.0", true),
+        ] {
+            assert_eq!(is_new_enough(version), good, "{version}");
+        }
+    }
+}

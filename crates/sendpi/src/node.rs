@@ -1,0 +1,140 @@
+//! One node: its connection to NATS, its key, and the roles that it runs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sendpi_bus::presence::{NodeChange, NodeKey, answer_alive, watch_nodes};
+use sendpi_bus::{Bus, PutError, SendError, setup};
+use sendpi_channel::Worker;
+use sendpi_gateway::Server;
+use sendpi_model::{Millis, NodeId, Partitions};
+use sendpi_store::Store;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// NATS cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] sendpi_bus::ConnectError),
+    /// Buckets and streams could not be made.
+    #[error(transparent)]
+    Setup(#[from] sendpi_bus::SetupError),
+    /// The node's own key could not be put.
+    #[error("cannot put this node's key: {0}")]
+    Key(#[from] PutError),
+    /// The connection to NATS is closed.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The channel role could not start.
+    #[error(transparent)]
+    Channel(#[from] sendpi_channel::StartError),
+    /// The user tier could not start.
+    #[error(transparent)]
+    Session(#[from] sendpi_session::StartError),
+}
+
+/// What a node is to be.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) bus: sendpi_bus::Config,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) partitions: Partitions,
+    pub(crate) sessions: sendpi_session::Config,
+    /// The channel role, where this node has it.
+    pub(crate) channel: Option<sendpi_channel::Config>,
+    pub(crate) gateway: Server,
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub(crate) struct Node {
+    bus: Bus,
+    sessions: sendpi_session::Handle,
+    worker: Option<Worker>,
+    gateway: JoinHandle<()>,
+    address: SocketAddr,
+    /// Ends what serves clients.
+    stop_gateway: CancellationToken,
+    /// Ends the rest, last of all the node's key.
+    stop: CancellationToken,
+}
+
+impl Node {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// [`Error`] tells which part could not start.
+    pub(crate) async fn start(plan: Plan) -> Result<Self, Error> {
+        let Plan { bus, store, partitions, sessions, channel, gateway } = plan;
+        let bus = Bus::connect(&bus, fresh_id()).await?;
+        setup(&bus, partitions, 1).await?;
+        let stop = CancellationToken::new();
+        answer_alive(&bus, stop.clone()).await?;
+        let address = gateway.address();
+        let key = NodeKey::start(&bus, describe(address, channel.is_some()), stop.clone()).await?;
+        let sessions =
+            sendpi_session::start(bus.clone(), Arc::clone(&store), partitions, key.clone(), sessions, stop.clone())
+                .await?;
+        let (tell_worker, changes) = mpsc::channel(1024);
+        tokio::spawn(share_changes(watch_nodes(&bus, stop.clone()), tell_worker, sessions.clone()));
+        let worker = match channel {
+            Some(config) => Some(sendpi_channel::start(&bus, store, partitions, key, changes, config).await?),
+            None => None,
+        };
+        let stop_gateway = CancellationToken::new();
+        let gateway = tokio::spawn(gateway.serve(sessions.clone(), stop_gateway.clone()));
+        tracing::info!(node = %bus.node(), %address, "a node is up");
+        Ok(Self { bus, sessions, worker, gateway, address, stop_gateway, stop })
+    }
+
+    /// Where its clients connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends its sessions with `bye`, lets its worker finish, and takes its key away.
+    pub(crate) async fn stop(self) {
+        self.sessions.drain().await;
+        self.stop_gateway.cancel();
+        if let Err(error) = self.gateway.await {
+            tracing::error!(%error, "the gateway ended badly");
+        }
+        if let Some(worker) = self.worker {
+            worker.stop().await;
+        }
+        self.stop.cancel();
+        self.bus.close().await;
+    }
+}
+
+/// One watch serves both tiers.
+async fn share_changes(
+    mut changes: mpsc::Receiver<NodeChange>,
+    worker: mpsc::Sender<NodeChange>,
+    sessions: sendpi_session::Handle,
+) {
+    while let Some(change) = changes.recv().await {
+        if let NodeChange::Gone(node) = &change {
+            sessions.worker_gone(node);
+        }
+        if worker.send(change).await.is_err() {
+            // This node has no worker, and the user tier only asks who is gone.
+            continue;
+        }
+    }
+}
+
+fn fresh_id() -> NodeId {
+    let id = format!("n{:016x}", rand::random::<u64>());
+    #[expect(clippy::expect_used, reason = "letters and digits are an id")]
+    NodeId::parse(&id).expect("letters and digits are an id")
+}
+
+fn describe(address: SocketAddr, channel: bool) -> Bytes {
+    let roles = if channel { r#"["gateway","channel"]"# } else { r#"["gateway"]"# };
+    format!(r#"{{"roles":{roles},"address":"{address}","started":{}}}"#, Millis::now().0).into()
+}

@@ -1,0 +1,51 @@
+//! Lets sign-ins begin at a rate, so that a herd of clients that come back at once does not overrun the owners of their rooms.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When the next sign-in may begin.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    every: Duration,
+    next: Instant,
+    most: Duration,
+}
+
+impl Admission {
+    /// Lets `per_second` begin in a second, and makes nobody wait longer than `most`.
+    pub(crate) fn new(per_second: u32, most: Duration, now: Instant) -> Self {
+        Self { every: Duration::from_secs(1) / per_second.max(1), next: now, most }
+    }
+
+    /// When a sign-in that comes now may begin.
+    ///
+    /// # Errors
+    /// How long to stay away, where that would be too long to wait.
+    pub(crate) fn admit(&mut self, now: Instant) -> Result<Instant, Duration> {
+        // A tenth of a second's worth may begin at once after a pause.
+        let begin = self.next.max(now - Duration::from_millis(100));
+        let wait = begin.saturating_duration_since(now);
+        if wait > self.most {
+            return Err(wait);
+        }
+        self.next = begin + self.every;
+        Ok(begin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_herd_is_spread_and_its_end_is_sent_away() {
+        let now = Instant::now() + Duration::from_secs(10);
+        let mut admission = Admission::new(10, Duration::from_secs(1), now);
+        let waits: Vec<_> = (0..14).map(|_| admission.admit(now).map(|at| at.saturating_duration_since(now))).collect();
+        assert_eq!(waits[0], Ok(Duration::ZERO));
+        assert_eq!(waits[5], Ok(Duration::from_millis(500)));
+        assert_eq!(waits.iter().filter(|wait| wait.is_ok()).count(), 11);
+        assert!(admission.admit(now + Duration::from_secs(2)).is_ok());
+    }
+}

@@ -1,0 +1,78 @@
+//! The settings of the user tier.
+
+use std::time::Duration;
+
+/// The settings of the user tier of one node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How often a session is asked for a sign of life.
+    pub heartbeat: Duration,
+    /// How long it may take to answer.
+    pub pong_timeout: Duration,
+    /// How many bytes may wait for one session before it counts as reading too slowly.
+    pub outbox_bytes: usize,
+    /// H: a channel dispatches only under an order row younger than this, so a sign-in attaches to the rooms with such a row.
+    pub horizon: Duration,
+    /// Rooms with an order row younger than this may have had an event that `rooms_of_user` does not tell yet: their owner is asked.
+    pub unevicted: Duration,
+    /// Sign-ins that begin in one second; the others wait their turn.
+    pub sign_ins_per_second: u32,
+    /// How long a sign-in may wait for its turn before it is told to come back.
+    pub sign_in_wait: Duration,
+    /// How long a sign-in may take.
+    pub sign_in_timeout: Duration,
+    /// How often the heads of the rooms with recent events are compared.
+    pub heads_every: Duration,
+    /// How often read markers are written.
+    pub markers_every: Duration,
+    /// Over how long the clients of a drained node are told to spread their reconnects.
+    pub drain_spread: Duration,
+    /// How long a drain waits for its sessions to end.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(10),
+            outbox_bytes: 1024 * 1024,
+            horizon: Duration::from_secs(11 * 60),
+            unevicted: Duration::from_secs(27 * 60),
+            sign_ins_per_second: 2_000,
+            sign_in_wait: Duration::from_secs(5),
+            sign_in_timeout: Duration::from_secs(20),
+            heads_every: Duration::from_secs(40),
+            markers_every: Duration::from_secs(2),
+            drain_spread: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Settings that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(&'static str);
+
+impl Config {
+    /// Checks the relations between the settings.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says which relation does not hold.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.heartbeat.is_zero() || self.pong_timeout.is_zero() {
+            return Err(ConfigError("heartbeat and pong_timeout must be longer than nothing"));
+        }
+        if self.pong_timeout > self.heartbeat {
+            return Err(ConfigError("pong_timeout must not be longer than heartbeat"));
+        }
+        if self.unevicted < self.horizon {
+            return Err(ConfigError("unevicted must not be shorter than horizon"));
+        }
+        if self.sign_ins_per_second == 0 {
+            return Err(ConfigError("sign_ins_per_second must be at least 1"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,38 @@
+//! Draining: every session is told to go, and what is unfinished is finished.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::node::{Node, lock};
+
+/// How often to look whether it is done.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Drains the node, as long as the configuration allows.
+pub(crate) async fn drain(node: &Arc<Node>) {
+    let spread = u64::try_from(node.config.drain_spread.as_millis()).unwrap_or(u64::MAX).max(1);
+    node.with(|state, effects| state.drain(|| rand::random::<u64>() % spread, effects));
+    let until = Instant::now() + node.config.drain_timeout;
+    while Instant::now() < until && !is_done(node) {
+        sleep(LOOK).await;
+    }
+    node.write_markers().await;
+    let (sessions, repeats) = {
+        let state = lock(&node.state);
+        (state.sessions(), state.repeats.len())
+    };
+    let keys = node.keys.unwritten();
+    if sessions + repeats + keys > 0 {
+        tracing::warn!(sessions, repeats, keys, "the drain did not wait for these any longer");
+    }
+}
+
+fn is_done(node: &Node) -> bool {
+    let state = lock(&node.state);
+    state.sessions() == 0
+        && state.repeats.len() == 0
+        && node.keys.unwritten() == 0
+        && lock(&node.flows).unanswered() == 0
+}

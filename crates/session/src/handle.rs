@@ -1,0 +1,143 @@
+//! The user tier of one node, as the gateway and the binary hold it.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use sendpi_bus::presence::{NodeKey, UserKeys};
+use sendpi_bus::subject::{self, NodeWhat};
+use sendpi_bus::{Bus, SendError, UserSubjects};
+use sendpi_model::{Millis, NodeId, Partitions, Refusal, RoomId, UserId, Verb};
+use sendpi_store::Store;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Admission;
+use crate::config::{Config, ConfigError};
+use crate::flows::Flows;
+use crate::line::Line;
+use crate::markers::Markers;
+use crate::node::{Node, lock};
+use crate::session::Session;
+use crate::state::State;
+use crate::wire::Wire;
+use crate::{downlink, heads, list, markers, notice, resync, uplink};
+
+/// Why the user tier could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its settings contradict each other.
+    #[error("settings of the user tier: {0}")]
+    Config(#[from] ConfigError),
+    /// NATS cannot be reached.
+    #[error(transparent)]
+    Bus(#[from] SendError),
+}
+
+/// The user tier of one node; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<Node>);
+
+/// Starts the user tier of the node of `bus`, until `shutdown`.
+///
+/// # Errors
+/// [`StartError`] where the settings or NATS do not allow it.
+pub async fn start(
+    bus: Bus,
+    store: Arc<dyn Store>,
+    partitions: Partitions,
+    node_key: NodeKey,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<Handle, StartError> {
+    config.check()?;
+    let now = Instant::now();
+    let messages = bus.subscribe(subject::node(bus.node(), NodeWhat::Link)).await?;
+    let replies = bus.subscribe(subject::flow_replies(bus.node())).await?;
+    let (subjects, about_users) = UserSubjects::start(&bus);
+    let (markers, notices) = Markers::new();
+    let node = Arc::new(Node {
+        keys: UserKeys::start(&bus, shutdown.clone()),
+        flows: Mutex::new(Flows::new(bus.node(), partitions, now)),
+        state: Mutex::new(State::new(config.clone(), now)),
+        admission: Mutex::new(Admission::new(config.sign_ins_per_second, config.sign_in_wait, now)),
+        links: Mutex::default(),
+        uplink: Notify::new(),
+        resync: Notify::new(),
+        tasks: TaskTracker::new(),
+        bus,
+        store,
+        partitions,
+        config,
+        node_key,
+        subjects,
+        markers,
+        shutdown,
+    });
+    let tasks = node.tasks.clone();
+    tasks.spawn(uplink::run(Arc::clone(&node), replies));
+    tasks.spawn(downlink::run(Arc::clone(&node), messages));
+    tasks.spawn(heads::run(Arc::clone(&node)));
+    tasks.spawn(heads::upkeep(Arc::clone(&node)));
+    tasks.spawn(markers::run(Arc::clone(&node)));
+    tasks.spawn(markers::run_notices(Arc::clone(&node), notices));
+    tasks.spawn(notice::run(Arc::clone(&node), about_users));
+    tasks.spawn(resync::run(Arc::clone(&node)));
+    tasks.spawn(beat(Arc::clone(&node)));
+    Ok(Handle(node))
+}
+
+/// Keeps the heartbeats of all sessions until the node's shutdown.
+async fn beat(node: Arc<Node>) {
+    let mut ticks = interval(State::tick_of(&node.config));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        node.with(|state, effects| state.beat(Instant::now(), Millis::now(), effects));
+    }
+}
+
+impl Handle {
+    /// Opens a session on a socket.
+    ///
+    /// # Errors
+    /// `unavailable` while the node is being drained.
+    pub fn open(&self, wire: Arc<dyn Wire>) -> Result<Session, Refusal> {
+        let line = Arc::new(Line::new(wire, self.0.config.outbox_bytes));
+        let key = self.0.with(|state, _| state.open(Arc::clone(&line), Instant::now()))?;
+        Ok(Session::new(Arc::clone(&self.0), key, line))
+    }
+
+    /// Asks something of a room on behalf of a user, and gives the client's frame of the answer.
+    ///
+    /// # Errors
+    /// What the room's owner refuses, or `unavailable`.
+    pub async fn ask(&self, room: &RoomId, user: &UserId, verb: Verb) -> Result<Bytes, Refusal> {
+        self.0.ask(room, user, verb).await
+    }
+
+    /// A page of a user's rooms, as the client's frame `rooms`.
+    ///
+    /// # Errors
+    /// `bad_field` for the cursor, or `unavailable`.
+    pub async fn rooms(&self, user: &UserId, cursor: Option<&str>, limit: usize) -> Result<Vec<u8>, Refusal> {
+        Box::pin(list::answer(&self.0, user, cursor, limit)).await
+    }
+
+    /// A worker's node key is gone: its link is taken for cut.
+    pub fn worker_gone(&self, worker: &NodeId) {
+        self.0.worker_gone(worker);
+    }
+
+    /// How many sessions there are now.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        lock(&self.0.state).sessions()
+    }
+
+    /// Sends every session away, with a spread-out delay, and waits until they are gone and their owners know it; not longer than the
+    /// configured time. Nobody is let in any more.
+    pub async fn drain(&self) {
+        crate::drain::drain(&self.0).await;
+    }
+}

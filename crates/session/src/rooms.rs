@@ -1,0 +1,245 @@
+//! The rooms that matter on this node: who is here, up to where each has the events, and who is in the audience of which link.
+
+pub(crate) mod member;
+
+use std::collections::{HashMap, VecDeque};
+
+use sendpi_model::RoomId;
+use tokio::time::Instant;
+
+use self::member::Member;
+use crate::arena::{Arena, Key};
+
+/// A room as this node knows it.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) id: RoomId,
+    /// Who is here, by user.
+    pub(crate) members: Vec<Member>,
+    /// Whom each link has told to be in the room's audience; nearly always one link.
+    audiences: Vec<Audience>,
+    /// Events that not every session has confirmed.
+    pub(crate) recent: VecDeque<Recent>,
+    /// When an event was last handed over, or when the head said that there was one.
+    pub(crate) active: Instant,
+    /// Whether somebody reads what is missing.
+    pub(crate) filling: bool,
+}
+
+/// An event that not every session has confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Recent {
+    pub(crate) position: u64,
+    pub(crate) link: u32,
+    pub(crate) number: u64,
+    pub(crate) seq: u64,
+}
+
+#[derive(Debug)]
+struct Audience {
+    link: u32,
+    users: Vec<Key>,
+}
+
+impl Room {
+    fn new(id: RoomId, now: Instant) -> Self {
+        Self { id, members: Vec::new(), audiences: Vec::new(), recent: VecDeque::new(), active: now, filling: false }
+    }
+
+    /// The member entry of a user, if the user is here.
+    pub(crate) fn member(&self, user: Key) -> Option<&Member> {
+        self.members.binary_search_by_key(&user, |member| member.user).ok().and_then(|i| self.members.get(i))
+    }
+
+    /// The member entry of a user, if the user is here.
+    pub(crate) fn member_mut(&mut self, user: Key) -> Option<&mut Member> {
+        let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
+        self.members.get_mut(place)
+    }
+
+    /// Adds a user who is not here yet.
+    fn add_member(&mut self, user: Key) {
+        if let Err(place) = self.members.binary_search_by_key(&user, |member| member.user) {
+            self.members.insert(place, Member::new(user));
+        }
+    }
+
+    fn remove_member(&mut self, user: Key) {
+        if let Ok(place) = self.members.binary_search_by_key(&user, |member| member.user) {
+            self.members.remove(place);
+        }
+    }
+
+    /// Puts a user into a link's audience.
+    pub(crate) fn add_to_audience(&mut self, link: u32, user: Key) {
+        let audience = match self.audiences.iter_mut().position(|audience| audience.link == link) {
+            Some(place) => self.audiences.get_mut(place),
+            None => {
+                self.audiences.push(Audience { link, users: Vec::new() });
+                self.audiences.last_mut()
+            }
+        };
+        if let Some(audience) = audience
+            && let Err(place) = audience.users.binary_search(&user)
+        {
+            audience.users.insert(place, user);
+        }
+    }
+
+    /// Takes a user out of a link's audience; false where it was not in it.
+    pub(crate) fn remove_from_audience(&mut self, link: u32, user: Key) -> bool {
+        let Some(place) = self.audiences.iter().position(|audience| audience.link == link) else { return false };
+        let Some(audience) = self.audiences.get_mut(place) else { return false };
+        let Ok(index) = audience.users.binary_search(&user) else { return false };
+        audience.users.remove(index);
+        if audience.users.is_empty() {
+            self.audiences.remove(place);
+        }
+        true
+    }
+
+    /// Takes a user out of all audiences.
+    pub(crate) fn remove_from_audiences(&mut self, user: Key) {
+        for audience in &mut self.audiences {
+            if let Ok(index) = audience.users.binary_search(&user) {
+                audience.users.remove(index);
+            }
+        }
+        self.audiences.retain(|audience| !audience.users.is_empty());
+    }
+
+    /// Ends a link's audience; gives who was in it.
+    pub(crate) fn cut(&mut self, link: u32) -> Vec<Key> {
+        let Some(place) = self.audiences.iter().position(|audience| audience.link == link) else { return Vec::new() };
+        self.audiences.remove(place).users
+    }
+
+    /// Whether a user is in an audience.
+    pub(crate) fn is_in_audience(&self, user: Key) -> bool {
+        self.audiences.iter().any(|audience| audience.users.binary_search(&user).is_ok())
+    }
+
+    /// Who is in a link's audience.
+    pub(crate) fn audience(&self, link: u32) -> &[Key] {
+        self.audiences.iter().find(|audience| audience.link == link).map_or(&[], |audience| &audience.users)
+    }
+
+    /// A link's audience with the entries of its members; both are in the order of their users.
+    pub(crate) fn audience_mut(&mut self, link: u32) -> (&RoomId, impl Iterator<Item = &mut Member>) {
+        let users = self.audiences.iter().find(|audience| audience.link == link).map_or(&[][..], |a| &a.users);
+        let mut members = self.members.iter_mut();
+        let found = users.iter().filter_map(move |user| members.by_ref().find(|member| member.user >= *user));
+        (&self.id, found)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.audiences.is_empty()
+    }
+}
+
+/// All rooms that matter on this node.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    rooms: Arena<Room>,
+    index: HashMap<RoomId, Key>,
+}
+
+impl Rooms {
+    /// The number of a room.
+    pub(crate) fn find(&self, room: &RoomId) -> Option<Key> {
+        self.index.get(room).copied()
+    }
+
+    /// The room of this number.
+    pub(crate) fn get(&self, key: Key) -> Option<&Room> {
+        self.rooms.get(key)
+    }
+
+    /// The room of this number.
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Room> {
+        self.rooms.get_mut(key)
+    }
+
+    /// The entry of a user in a room; made where there is none, and then `true` comes along.
+    pub(crate) fn enter(&mut self, room: &RoomId, user: Key, now: Instant) -> (Key, bool) {
+        let key = match self.index.get(room) {
+            Some(key) => *key,
+            None => {
+                let key = self.rooms.insert(Room::new(room.clone(), now));
+                self.index.insert(room.clone(), key);
+                key
+            }
+        };
+        let Some(room) = self.rooms.get_mut(key) else { return (key, false) };
+        let new = room.member(user).is_none();
+        if new {
+            room.add_member(user);
+        }
+        (key, new)
+    }
+
+    /// Takes a user's entry, and its place in all audiences, away; a room without anybody is forgotten.
+    pub(crate) fn leave(&mut self, key: Key, user: Key) {
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.remove_from_audiences(user);
+            room.remove_member(user);
+            if room.is_empty() {
+                let id = room.id.clone();
+                self.index.remove(&id);
+                self.rooms.remove(key);
+            }
+        }
+    }
+
+    /// All rooms.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut Room)> {
+        self.rooms.iter_mut()
+    }
+
+    /// All rooms.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Room)> {
+        self.rooms.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(index: u32) -> Key {
+        Key { index, generation: 0 }
+    }
+
+    fn room() -> (Rooms, Key) {
+        let mut rooms = Rooms::default();
+        let id = RoomId::parse("r").unwrap();
+        let mut key = None;
+        for index in [3, 1, 2] {
+            key = Some(rooms.enter(&id, user(index), Instant::now()).0);
+        }
+        (rooms, key.unwrap())
+    }
+
+    #[test]
+    fn each_link_has_its_own_audience() {
+        let (mut rooms, key) = room();
+        let room = rooms.get_mut(key).unwrap();
+        room.add_to_audience(7, user(3));
+        room.add_to_audience(7, user(1));
+        room.add_to_audience(8, user(2));
+        let of = |room: &mut Room, link| room.audience_mut(link).1.map(|m| m.user.index).collect::<Vec<_>>();
+        assert_eq!((of(room, 7), of(room, 8), of(room, 9)), (vec![1, 3], vec![2], vec![]));
+        assert!(!room.remove_from_audience(8, user(1)));
+        assert_eq!(room.cut(7), [user(1), user(3)]);
+        assert!(!room.is_in_audience(user(1)) && room.is_in_audience(user(2)));
+    }
+
+    #[test]
+    fn a_room_without_anybody_is_forgotten() {
+        let (mut rooms, key) = room();
+        for index in [1, 2, 3] {
+            rooms.leave(key, user(index));
+        }
+        assert!(rooms.get(key).is_none() && rooms.find(&RoomId::parse("r").unwrap()).is_none());
+    }
+}

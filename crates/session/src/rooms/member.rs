@@ -1,0 +1,237 @@
+//! Up to where a user has the events of a room: drops repeats, and holds back what follows a gap until what lies between was read.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::arena::Key;
+
+/// What follows a gap is held back up to so many bytes.
+const HELD_BYTES: usize = 512 * 1024;
+/// And up to so many events.
+const HELD_EVENTS: usize = 4_096;
+
+/// A user in a room, on this node.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) user: Key,
+    /// The last event that the user's sessions have; `None` where that is not known yet.
+    pub(crate) last: Option<u64>,
+    /// The node has asked the room's owner to let the user have the events.
+    pub(crate) attached: bool,
+    pub(crate) gap: Option<Box<Gap>>,
+}
+
+/// What is missing, and what waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Gap {
+    /// The gap is filled when everything up to this seq is there.
+    pub(crate) target: u64,
+    held: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+    /// The position of the first event that is held back: no heartbeat may confirm it.
+    pub(crate) from: Option<u64>,
+}
+
+/// What is to be done with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// Give it to the user's sessions.
+    Deliver,
+    /// The user has it.
+    Repeat,
+    /// It is held back: something before it is missing.
+    Held {
+        /// The gap is new.
+        new: bool,
+    },
+    /// Too much is held back: the user's sessions are told the head instead.
+    Skipped,
+}
+
+impl Member {
+    pub(crate) fn new(user: Key) -> Self {
+        Self { user, last: None, attached: false, gap: None }
+    }
+
+    /// An event comes by the link.
+    pub(crate) fn offer(&mut self, seq: u64, frame: &Bytes, position: u64) -> Offer {
+        let Some(last) = self.last else {
+            self.last = Some(seq);
+            return Offer::Deliver;
+        };
+        if seq <= last {
+            return Offer::Repeat;
+        }
+        if self.gap.is_none() && seq == last + 1 {
+            self.last = Some(seq);
+            return Offer::Deliver;
+        }
+        let new = self.gap.is_none();
+        let gap = self.gap.get_or_insert_default();
+        let place = gap.held.partition_point(|(held, _)| *held < seq);
+        if gap.held.get(place).is_some_and(|(held, _)| *held == seq) {
+            return Offer::Repeat;
+        }
+        if gap.bytes + frame.len() > HELD_BYTES || gap.held.len() >= HELD_EVENTS {
+            self.last = Some(seq.max(gap.target).max(gap.held.back().map_or(0, |(held, _)| *held)));
+            self.gap = None;
+            return Offer::Skipped;
+        }
+        gap.target = gap.target.max(seq - 1);
+        gap.bytes += frame.len();
+        gap.from.get_or_insert(position);
+        gap.held.insert(place, (seq, frame.clone()));
+        Offer::Held { new }
+    }
+
+    /// The room's head is known to be at `seq`; true where a gap begins with that.
+    pub(crate) fn head(&mut self, seq: u64) -> bool {
+        let Some(last) = self.last else {
+            self.last = Some(seq);
+            return false;
+        };
+        if seq <= last {
+            return false;
+        }
+        let new = self.gap.is_none();
+        let gap = self.gap.get_or_insert_default();
+        gap.target = gap.target.max(seq);
+        new
+    }
+
+    /// What the user has no need to be told: everything up to `seq`.
+    pub(crate) fn known(&mut self, seq: u64) {
+        self.last = Some(self.last.map_or(seq, |last| last.max(seq)));
+    }
+
+    /// Events that were read to fill the gap, in order; `give` gets each that is due, and those that waited for them.
+    pub(crate) fn fill(&mut self, events: &[(u64, Bytes)], mut give: impl FnMut(u64, &Bytes)) {
+        let (Some(last), Some(gap)) = (self.last.as_mut(), self.gap.as_mut()) else { return };
+        let release = |gap: &mut Gap, last: &mut u64, give: &mut dyn FnMut(u64, &Bytes)| {
+            while let Some((seq, _)) = gap.held.front() {
+                if *seq > *last + 1 {
+                    break;
+                }
+                if let Some((seq, frame)) = gap.held.pop_front() {
+                    gap.bytes -= frame.len();
+                    if seq == *last + 1 {
+                        *last = seq;
+                        give(seq, &frame);
+                    }
+                }
+            }
+        };
+        release(gap, last, &mut give);
+        for (seq, frame) in events {
+            if *seq == *last + 1 {
+                *last = *seq;
+                give(*seq, frame);
+                release(gap, last, &mut give);
+            }
+        }
+        if gap.held.is_empty() && *last >= gap.target {
+            self.gap = None;
+        }
+    }
+
+    /// What is missing cannot be had: goes on with what was held back. Gives the seq up to which the user is behind.
+    pub(crate) fn skip(&mut self, mut give: impl FnMut(u64, &Bytes)) -> Option<u64> {
+        let gap = self.gap.take()?;
+        let next = gap.held.front().map_or(gap.target, |(seq, _)| seq - 1);
+        self.last = self.last.max(Some(next));
+        let mut last = next;
+        for (seq, frame) in &gap.held {
+            give(*seq, frame);
+            last = *seq;
+        }
+        self.last = self.last.max(Some(last));
+        Some(next)
+    }
+
+    /// From where on to read what is missing.
+    pub(crate) fn missing_after(&self) -> Option<u64> {
+        self.gap.as_ref().and(self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(last: Option<u64>) -> Member {
+        Member { last, ..Member::new(Key { index: 0, generation: 0 }) }
+    }
+
+    fn frame() -> Bytes {
+        Bytes::from_static(b"x")
+    }
+
+    fn fill(member: &mut Member, seqs: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+        let events: Vec<(u64, Bytes)> = seqs.map(|seq| (seq, frame())).collect();
+        let mut given = Vec::new();
+        member.fill(&events, |seq, _| given.push(seq));
+        given
+    }
+
+    #[test]
+    fn repeats_are_dropped_and_the_first_event_begins_anywhere() {
+        let mut member = member(None);
+        assert_eq!(member.offer(7, &frame(), 0), Offer::Deliver);
+        assert_eq!(member.offer(7, &frame(), 0), Offer::Repeat);
+        assert_eq!(member.offer(8, &frame(), 0), Offer::Deliver);
+    }
+
+    #[test]
+    fn what_follows_a_gap_waits_until_the_gap_is_filled() {
+        let mut member = member(Some(3));
+        assert_eq!(member.offer(6, &frame(), 40), Offer::Held { new: true });
+        assert_eq!(member.offer(7, &frame(), 41), Offer::Held { new: false });
+        assert_eq!((member.missing_after(), member.gap.as_ref().and_then(|g| g.from)), (Some(3), Some(40)));
+        assert_eq!(member.offer(4, &frame(), 42), Offer::Held { new: false });
+        assert_eq!(fill(&mut member, 4..=5), [4, 5, 6, 7]);
+        assert!(member.gap.is_none());
+        assert_eq!(member.offer(8, &frame(), 43), Offer::Deliver);
+    }
+
+    #[test]
+    fn a_page_that_overlaps_gives_nothing_twice() {
+        let mut member = member(Some(3));
+        member.offer(6, &frame(), 0);
+        assert_eq!(fill(&mut member, 2..=4), [4]);
+        assert_eq!(fill(&mut member, 4..=9), [5, 6, 7, 8, 9]);
+        assert!(member.gap.is_none());
+        assert_eq!(member.offer(9, &frame(), 0), Offer::Repeat);
+    }
+
+    #[test]
+    fn a_head_ahead_is_a_gap_without_anything_held_back() {
+        let mut member = member(Some(3));
+        assert!(!member.head(3));
+        assert!(member.head(5));
+        assert!(!member.head(6));
+        assert_eq!(fill(&mut member, 4..=5), [4, 5]);
+        assert!(member.gap.is_some());
+        assert_eq!(fill(&mut member, 6..=6), [6]);
+        assert!(member.gap.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_skipped() {
+        let mut member = member(Some(3));
+        member.offer(6, &frame(), 0);
+        let mut given = Vec::new();
+        assert_eq!(member.skip(|seq, _| given.push(seq)), Some(5));
+        assert_eq!((given, member.last), (vec![6], Some(6)));
+    }
+
+    #[test]
+    fn what_is_held_back_is_bounded() {
+        let mut member = member(Some(3));
+        let long = Bytes::from(vec![b'x'; HELD_BYTES / 2]);
+        assert_eq!(member.offer(5, &long, 0), Offer::Held { new: true });
+        assert_eq!(member.offer(6, &long, 0), Offer::Held { new: false });
+        assert_eq!(member.offer(7, &long, 0), Offer::Skipped);
+        assert_eq!((member.last, member.gap.is_none()), (Some(7), true));
+    }
+}

@@ -1,0 +1,227 @@
+//! Signing in: presence first, then the rooms that matter, then the welcome.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt};
+use sendpi_model::{FrameId, Hello, Millis, Refusal, RoomId, RoomInfo, RoomView, UserId, limits, with_id};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::answer;
+use crate::arena::Key;
+use crate::frame;
+use crate::line::Line;
+use crate::list::{self, Known, PARALLEL, is_no_member};
+use crate::node::{Node, answered, lock, waiting};
+use crate::notice::{Notice, VERSION, session_id};
+use crate::peer::Hold;
+use crate::replay::replay;
+use crate::state::Present;
+use crate::wire::Identity;
+
+#[derive(Serialize)]
+struct Welcome<'a> {
+    op: &'static str,
+    user: &'a UserId,
+    session: &'a str,
+    now: Millis,
+    expires_at: Millis,
+    heartbeat_ms: u64,
+    rooms: &'a [RoomInfo],
+    next: Option<&'a str>,
+    limits: Limits,
+    caps: [&'static str; 0],
+}
+
+#[derive(Serialize)]
+struct Limits {
+    frame_bytes: usize,
+    body_bytes: usize,
+    requests: usize,
+    history: usize,
+    rooms: usize,
+    members: usize,
+    mentions: usize,
+    users: usize,
+    resume_rooms: usize,
+    resume_room_events: usize,
+    resume_events: usize,
+}
+
+impl Limits {
+    fn told() -> Self {
+        Self {
+            frame_bytes: limits::FRAME_BYTES,
+            body_bytes: limits::BODY_BYTES,
+            requests: limits::SESSION_REQUESTS,
+            history: limits::PAGE_MESSAGES,
+            rooms: limits::PAGE_ROOMS,
+            members: limits::PAGE_MEMBERS,
+            mentions: limits::MENTIONS,
+            users: limits::USERS_PER_REQUEST,
+            resume_rooms: limits::RESUME_ROOMS,
+            resume_room_events: limits::RESUME_ROOM_EVENTS,
+            resume_events: limits::RESUME_EVENTS,
+        }
+    }
+}
+
+/// Signs a session in, and queues its welcome; a replay goes on by itself.
+///
+/// # Errors
+/// The refusal for the client, whose session is to be closed.
+pub(crate) async fn sign_in(
+    node: &Arc<Node>,
+    session: (Key, Arc<Line>),
+    id: Option<FrameId>,
+    who: Identity,
+    hello: Hello,
+) -> Result<(), Refusal> {
+    admit(node).await?;
+    let limit = node.config.sign_in_timeout;
+    let signed_in = timeout(limit, welcome(node, &session, id.as_ref(), &who, &hello)).await;
+    signed_in.map_err(|_| Refusal::unavailable("signing in took too long", 1_000))??;
+    if let Some(rooms) = hello.resume.filter(|rooms| !rooms.is_empty()) {
+        node.tasks.spawn(replay(Arc::clone(node), session, who.user, None, rooms));
+    }
+    Ok(())
+}
+
+async fn admit(node: &Node) -> Result<(), Refusal> {
+    let admitted = lock(&node.admission).admit(Instant::now());
+    match admitted {
+        Ok(begin) => {
+            sleep_until(begin).await;
+            Ok(())
+        }
+        Err(wait) => Err(Refusal::unavailable(
+            "too many sign-ins at this time",
+            wait.as_millis() as u64 + rand::random::<u64>() % 1_000,
+        )),
+    }
+}
+
+async fn welcome(
+    node: &Arc<Node>,
+    session: &(Key, Arc<Line>),
+    id: Option<&FrameId>,
+    who: &Identity,
+    hello: &Hello,
+) -> Result<(), Refusal> {
+    let (key, wall) = (session.0, Millis::now());
+    let name = session_id(node.bus.node(), key);
+    let joined = node.with(|state, effects| state.join(key, who, &hello.device, wall, effects))?;
+    if let Some((number, tell)) = joined.rise {
+        node.tasks.spawn(rise(Arc::clone(node), joined.user, who.user.clone(), number, tell));
+    }
+    if let Some(mut up) = joined.up
+        && !up.wait_for(|up| *up).await.is_ok_and(|up| *up)
+    {
+        return Err(Refusal::unavailable("presence could not be told", 1_000));
+    }
+    let replaced =
+        Notice { v: VERSION, session: name.clone(), marker: None, replaced: Some(hello.device.clone()), at: wall };
+    node.markers.tell(&who.user, &replaced);
+    let user = lock(&node.state).present(joined.user).ok_or_else(answer::unavailable)?;
+    let (mut recent, known) = attach_recent(node, &user, wall).await?;
+    recent.retain(|(room, at)| known.contains_key(room) || *at < wall.before(node.config.horizon));
+    let recent: Vec<RoomId> = recent.into_iter().map(|(room, _)| room).collect();
+    let page = list::page(node, &user.id, &recent, known, None, hello.rooms).await?;
+    let welcome = Welcome {
+        op: "welcome",
+        user: &user.id,
+        session: &name,
+        now: Millis::now(),
+        expires_at: who.expires_at,
+        heartbeat_ms: node.config.heartbeat.as_millis() as u64,
+        rooms: &page.rooms,
+        next: page.next.as_deref(),
+        limits: Limits::told(),
+        caps: [],
+    };
+    let json = serde_json::to_vec(&welcome).unwrap_or_default();
+    let welcome = frame::text(&with_id(&json, id));
+    let heads: Vec<(RoomId, u64)> = page.rooms.iter().map(|info| (info.room.clone(), info.seq)).collect();
+    let held = hello.resume.as_ref().filter(|rooms| !rooms.is_empty()).map(|rooms| Hold::of(rooms.keys().cloned()));
+    node.with(|state, effects| state.welcome(key, welcome, &heads, held, Instant::now(), effects));
+    Ok(())
+}
+
+/// The user's first session here: subscribes to the user's subject, then puts the presence key and waits for its answer. Not a part of
+/// the session's own task: other sessions of the user wait for it as well.
+async fn rise(node: Arc<Node>, key: Key, user: UserId, number: u64, tell: watch::Sender<bool>) {
+    let good = match node.subjects.subscribe(&user).await {
+        Ok(subscription) => {
+            let sign_in = |user: &UserId| node.keys.signed_in(user);
+            let written = node.with(|state, _| state.subscribed(key, number, Some(subscription), sign_in));
+            match written {
+                Some(written) => written.await,
+                None => false,
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a user's subject cannot be subscribed to");
+            false
+        }
+    };
+    node.with(|state, _| state.risen(key, number, good));
+    if good {
+        tell.send_replace(true);
+    }
+}
+
+/// A room with the time of its newest order row.
+type Recent = Vec<(RoomId, Millis)>;
+
+/// Lists the rooms with recent order rows, and attaches to those that may have a live channel.
+async fn attach_recent(
+    node: &Arc<Node>,
+    user: &Present,
+    wall: Millis,
+) -> Result<(Recent, HashMap<RoomId, Known>), Refusal> {
+    let recent = list::recent(node, &user.id, wall.before(node.config.unevicted)).await?;
+    let horizon = wall.before(node.config.horizon);
+    let rooms = recent.iter().filter(|(_, at)| *at >= horizon).map(|(room, _)| room.clone()).collect();
+    let views = attach(node, user, rooms).await?;
+    let known = views.into_iter().filter_map(|(room, view)| {
+        let RoomView { info, live, .. } = view?;
+        Some((room, Known { info, live }))
+    });
+    Ok((recent, known.collect()))
+}
+
+/// Attaches a user to rooms; `None` for those that deny the user.
+///
+/// # Errors
+/// `unavailable` where an owner does not answer, or the user's last session has ended.
+pub(crate) async fn attach(
+    node: &Arc<Node>,
+    user: &Present,
+    rooms: Vec<RoomId>,
+) -> Result<Vec<(RoomId, Option<RoomView>)>, Refusal> {
+    let attaches = rooms.into_iter().map(|room| async move {
+        let view = attach_one(node, user, &room).await?;
+        Ok::<_, Refusal>((room, view))
+    });
+    futures_util::stream::iter(attaches).buffer_unordered(PARALLEL).try_collect().await
+}
+
+async fn attach_one(node: &Arc<Node>, user: &Present, room: &RoomId) -> Result<Option<RoomView>, Refusal> {
+    let (tag, answer) = waiting();
+    if !node.with(|state, effects| state.attach(user, room, tag, Instant::now(), effects)) {
+        return Err(Refusal::unavailable("the user's last session has ended", 1_000));
+    }
+    match answered(answer).await.and_then(|answer| answer::read::<RoomView>(&answer)) {
+        Ok(view) => {
+            node.with(|state, effects| state.attached(user, room, view.info.seq, effects));
+            Ok(Some(view))
+        }
+        Err(refusal) if is_no_member(&refusal) => {
+            node.with(|state, _| state.not_attached(user, room));
+            Ok(None)
+        }
+        Err(refusal) => Err(refusal),
+    }
+}

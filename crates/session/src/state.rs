@@ -1,0 +1,178 @@
+//! The state of the user tier of one node: pure, changed under one lock, telling in [`Effects`] what is to be done.
+
+mod attach;
+mod beat;
+mod deliver;
+mod gaps;
+mod join;
+mod leave;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::{RoomId, UserId};
+use tokio::time::Instant;
+
+pub(crate) use self::attach::Present;
+pub(crate) use self::deliver::Origin;
+use crate::arena::{Arena, Key};
+use crate::config::Config;
+use crate::effects::{Ask, Effects};
+use crate::peer::Peer;
+use crate::repeats::{Repeat, Repeats, What};
+use crate::rooms::Rooms;
+use crate::tag::Tag;
+use crate::taken::Taken;
+use crate::user::User;
+use crate::wheel::Wheel;
+
+/// All that a node knows of its users.
+#[derive(Debug)]
+pub(crate) struct State {
+    config: Config,
+    peers: Arena<Peer>,
+    users: Arena<User>,
+    user_index: HashMap<UserId, Key>,
+    rooms: Rooms,
+    taken: Taken,
+    pub(crate) repeats: Repeats,
+    wheel: Wheel,
+    /// The highest sign-in number so far.
+    last_signin: u64,
+    /// How often a user's first session began.
+    rises: u64,
+    draining: bool,
+}
+
+impl State {
+    pub(crate) fn new(config: Config, now: Instant) -> Self {
+        let tick = Self::tick_of(&config);
+        Self {
+            config,
+            peers: Arena::default(),
+            users: Arena::default(),
+            user_index: HashMap::new(),
+            rooms: Rooms::default(),
+            taken: Taken::new(now),
+            repeats: Repeats::default(),
+            wheel: Wheel::new(now, tick),
+            last_signin: 0,
+            rises: 0,
+            draining: false,
+        }
+    }
+
+    /// How many sessions there are, signed in or not.
+    pub(crate) fn sessions(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// How many users have a session here.
+    pub(crate) fn users_here(&self) -> usize {
+        self.users.iter().filter(|(_, user)| user.is_here()).count()
+    }
+
+    /// Up to which number everything of a link is settled.
+    pub(crate) fn settled(&self, link: u32, has: u64) -> u64 {
+        self.taken.settled(link, has)
+    }
+
+    fn user_or_new(&mut self, id: &UserId) -> Key {
+        if let Some(key) = self.user_index.get(id) {
+            return *key;
+        }
+        let key = self.users.insert(User::new(id.clone()));
+        self.user_index.insert(id.clone(), key);
+        key
+    }
+
+    /// Makes an entry of a user in a room, where there is none.
+    fn enter(&mut self, room: &RoomId, user: Key, now: Instant) -> Key {
+        let (key, new) = self.rooms.enter(room, user, now);
+        if new && let Some(user) = self.users.get_mut(user) {
+            user.rooms.push(key);
+        }
+        key
+    }
+
+    /// Takes the entry of a user in a room away.
+    fn forget_member(&mut self, room: Key, user: Key) {
+        let had_gap = self.rooms.get(room).and_then(|r| r.member(user)).is_some_and(|member| member.gap.is_some());
+        self.rooms.leave(room, user);
+        if let Some(user) = self.users.get_mut(user) {
+            user.rooms.retain(|key| *key != room);
+            user.gaps -= u32::from(had_gap);
+        }
+        self.forget_if_gone(user);
+    }
+
+    /// Forgets a user who has neither a session nor a place in an audience here.
+    fn forget_if_gone(&mut self, key: Key) {
+        if self.users.get(key).is_some_and(|user| !user.is_here() && user.rooms.is_empty())
+            && let Some(user) = self.users.remove(key)
+        {
+            self.user_index.remove(&user.id);
+        }
+    }
+
+    /// The entry of a user who is gone lasts as long as its place in an audience.
+    fn forget_entry_if_gone(&mut self, room: Key, user: Key) {
+        let gone = self.users.get(user).is_none_or(|user| !user.is_here());
+        if gone && self.rooms.get(room).is_some_and(|room| !room.is_in_audience(user)) {
+            self.forget_member(room, user);
+        }
+    }
+
+    /// Asks a room's owner until it is confirmed.
+    fn repeat(&mut self, repeat: Repeat, effects: &mut Effects) -> bool {
+        let Some(key) = self.repeats.add(repeat.clone()) else {
+            effects.overrun = true;
+            return false;
+        };
+        let verb = repeat.verb();
+        effects.asks.push(Ask { room: repeat.room, user: repeat.user, verb, tag: Tag::Repeat(key) });
+        true
+    }
+
+    /// No device of the user here took an event, which came in message `number` of a link.
+    fn bounce(&mut self, room: RoomId, user: UserId, seq: u64, from: (u32, u64), effects: &mut Effects) {
+        if mutant(Mutant::BounceOff) {
+            return;
+        }
+        let (link, number) = from;
+        if self.repeat(Repeat { room, user, what: What::Bounce { seq, link, number } }, effects) {
+            self.taken.bounce(link, number);
+        }
+    }
+
+    /// The owner has answered a request that is repeated; `link` is the one that brought the answer.
+    pub(crate) fn confirmed(&mut self, key: Key, link: u32) {
+        let Some(repeat) = self.repeats.confirmed(key) else { return };
+        match repeat.what {
+            What::Bounce { link, number, .. } => self.taken.bounced(link, number),
+            What::Detach { signin } => self.detached(&repeat, signin, link),
+        }
+    }
+
+    /// The owner has taken the user out of the audience; no event of this link is for the user any more.
+    fn detached(&mut self, repeat: &Repeat, signin: u64, link: u32) {
+        let Some(user) = self.user_index.get(&repeat.user).copied() else { return };
+        let Some(room) = self.rooms.find(&repeat.room) else { return };
+        if self.users.get(user).is_some_and(|user| !user.is_here() && user.signin <= signin) {
+            if let Some(room) = self.rooms.get_mut(room) {
+                room.remove_from_audience(link, user);
+            }
+            self.forget_entry_if_gone(room, user);
+        }
+    }
+
+    /// Asks again what was not confirmed.
+    pub(crate) fn ask_again(&mut self, effects: &mut Effects) {
+        for (key, repeat) in self.repeats.take_again() {
+            let verb = repeat.verb();
+            effects.asks.push(Ask { room: repeat.room, user: repeat.user, verb, tag: Tag::Repeat(key) });
+        }
+    }
+}

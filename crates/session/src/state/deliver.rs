@@ -1,0 +1,182 @@
+//! What links tell: events, and who is in a room's audience.
+
+use bytes::Bytes;
+use sendpi_model::RoomId;
+use sendpi_model::link::{Added, Reason, Removed};
+use tokio::time::Instant;
+
+use super::State;
+use crate::arena::Key;
+use crate::effects::Effects;
+use crate::frame;
+use crate::peer::Parcel;
+use crate::repeats::{Repeat, What};
+use crate::rooms::Recent;
+use crate::rooms::member::Offer;
+
+/// Which message of which link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) link: u32,
+    pub(crate) number: u64,
+}
+
+impl State {
+    /// An event for the room's audience.
+    pub(crate) fn event(
+        &mut self,
+        from: Origin,
+        room: &RoomId,
+        seq: u64,
+        payload: &Bytes,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let Some(key) = self.rooms.find(room) else { return };
+        let Self { rooms, users, peers, taken, config, .. } = self;
+        let Some(room) = rooms.get_mut(key) else { return };
+        if room.audience(from.link).is_empty() {
+            return;
+        }
+        let durable = seq > 0;
+        if durable && taken.is_full() {
+            effects.overrun = true;
+        }
+        let position = if durable { taken.push(from.link, from.number, key, now) } else { 0 };
+        if durable {
+            room.active = now;
+            room.recent.push_back(Recent { position, link: from.link, number: from.number, seq });
+        }
+        let frame = frame::text(payload);
+        let mut gone = Vec::new();
+        let mut fill = false;
+        let (id, members) = room.audience_mut(from.link);
+        for member in members {
+            let Some(user) = users.get_mut(member.user) else { continue };
+            let had_gap = member.gap.is_some();
+            let offer = if !durable {
+                Offer::Deliver
+            } else if user.is_here() {
+                member.offer(seq, &frame, position)
+            } else {
+                member.known(seq);
+                gone.push(user.id.clone());
+                Offer::Repeat
+            };
+            user.gaps = user.gaps + u32::from(member.gap.is_some()) - u32::from(had_gap);
+            let head;
+            let parcel = match offer {
+                Offer::Deliver => {
+                    let position = durable.then_some(position);
+                    Parcel { room: id, seq, position, frame: &frame, ephemeral: !durable }
+                }
+                Offer::Skipped => {
+                    head = super::gaps::heads_frame(id, seq);
+                    Parcel { room: id, seq: 0, position: None, frame: &head, ephemeral: false }
+                }
+                Offer::Held { new } => {
+                    fill |= new;
+                    continue;
+                }
+                Offer::Repeat => continue,
+            };
+            for session in &user.sessions {
+                if let Some(peer) = peers.get_mut(*session) {
+                    peer.give(parcel, config.outbox_bytes, effects);
+                }
+            }
+        }
+        if fill && !std::mem::replace(&mut room.filling, true) {
+            effects.fills.push(key);
+        }
+        let id = room.id.clone();
+        for user in gone {
+            self.bounce(id.clone(), user, seq, (from.link, from.number), effects);
+        }
+    }
+
+    /// `+user`.
+    pub(crate) fn added(&mut self, link: u32, added: &Added, now: Instant, effects: &mut Effects) {
+        let user = self.user_or_new(&added.user);
+        let key = self.enter(&added.room, user, now);
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.active = now;
+            room.add_to_audience(link, user);
+        }
+        if self.users.get(user).is_none_or(|user| !user.is_here()) {
+            // The owner found the user online just before the last session ended.
+            if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user)) {
+                member.known(added.seq);
+            }
+            let what = What::Detach { signin: self.last_signin };
+            self.repeat(Repeat { room: added.room.clone(), user: added.user.clone(), what }, effects);
+            return;
+        }
+        if added.reason == Reason::Joined {
+            // What was before the join is for `history`.
+            if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user)) {
+                member.known(added.seq);
+            }
+            self.room_added(user, &added.room, &added.info, effects);
+        } else {
+            self.behind(key, user, added.seq, effects);
+        }
+    }
+
+    /// `−user`.
+    pub(crate) fn removed(&mut self, link: u32, removed: &Removed, effects: &mut Effects) {
+        let Some(user) = self.user_index.get(&removed.user).copied() else { return };
+        let Some(key) = self.rooms.find(&removed.room) else { return };
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        let was_in = room.remove_from_audience(link, user);
+        if !was_in && room.is_in_audience(user) {
+            // A former owner's word, late: the present one has the user in its audience.
+            return;
+        }
+        if let Some(reason) = removed.reason.removal() {
+            self.room_removed(user, &removed.room, reason, effects);
+        } else {
+            self.forget_entry_if_gone(key, user);
+        }
+    }
+
+    /// The user is no member any more: the sessions are told, and the entry goes.
+    pub(crate) fn room_removed(&mut self, user: Key, room: &RoomId, reason: &str, effects: &mut Effects) {
+        let frame = serde_json::json!({"op": "room_removed", "room": room, "reason": reason}).to_string();
+        self.tell(user, room, &frame::text(frame.as_bytes()), effects);
+        if let Some(key) = self.rooms.find(room) {
+            self.forget_member(key, user);
+        }
+    }
+
+    /// The user is in a room that the sessions may not know.
+    pub(crate) fn room_added(&mut self, user: Key, room: &RoomId, info: &[u8], effects: &mut Effects) {
+        let mut json = br#"{"op":"room_added","info":"#.to_vec();
+        json.extend_from_slice(if info.is_empty() { b"null" } else { info });
+        json.push(b'}');
+        self.tell(user, room, &frame::text(&json), effects);
+    }
+
+    /// Gives all sessions of a user something that is no durable event.
+    pub(crate) fn tell(&mut self, user: Key, room: &RoomId, frame: &Bytes, effects: &mut Effects) {
+        let Some(user) = self.users.get(user) else { return };
+        for session in &user.sessions {
+            if let Some(peer) = self.peers.get_mut(*session) {
+                let parcel = Parcel { room, seq: 0, position: None, frame, ephemeral: false };
+                peer.give(parcel, self.config.outbox_bytes, effects);
+            }
+        }
+    }
+
+    /// A link is cut: its audience is void, and its worker answers for what is not settled.
+    pub(crate) fn cut(&mut self, link: u32) {
+        let mut gone = Vec::new();
+        for (key, room) in self.rooms.iter_mut() {
+            gone.extend(room.cut(link).into_iter().map(|user| (key, user)));
+        }
+        for (room, user) in gone {
+            self.forget_entry_if_gone(room, user);
+        }
+        self.taken.cut(link);
+    }
+}

@@ -1,0 +1,141 @@
+//! Gaps: what a user's sessions are missing of a room is read from its owner.
+
+use bytes::Bytes;
+use sendpi_model::{Partition, Partitions, RoomId, UserId};
+use tokio::time::Instant;
+
+use super::State;
+use crate::arena::Key;
+use crate::effects::Effects;
+use crate::frame;
+use crate::peer::Parcel;
+
+/// Whose gap is to be read next, and from where on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) room: RoomId,
+    pub(crate) user: Key,
+    pub(crate) user_id: UserId,
+    pub(crate) after: u64,
+}
+
+/// `{"op":"heads",…}`: the session missed something.
+pub(super) fn heads_frame(room: &RoomId, seq: u64) -> Bytes {
+    frame::text(serde_json::json!({"op": "heads", "rooms": {room.as_str(): seq}}).to_string().as_bytes())
+}
+
+impl State {
+    /// The room's head is known to be at `seq`: a user who is behind gets what is missing.
+    pub(super) fn behind(&mut self, key: Key, user_key: Key, seq: u64, effects: &mut Effects) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        let Some(member) = room.member_mut(user_key) else { return };
+        if member.head(seq) {
+            if let Some(user) = self.users.get_mut(user_key) {
+                user.gaps += 1;
+            }
+            if !std::mem::replace(&mut room.filling, true) {
+                effects.fills.push(key);
+            }
+        }
+    }
+
+    /// The heads of rooms, as their owner tells them.
+    pub(crate) fn heads(&mut self, heads: impl IntoIterator<Item = (RoomId, u64)>, effects: &mut Effects) {
+        for (room, seq) in heads {
+            let Some(key) = self.rooms.find(&room) else { continue };
+            let users = self.rooms.get(key).map(|room| room.members.iter().map(|m| m.user).collect::<Vec<_>>());
+            for user in users.unwrap_or_default() {
+                if self.users.get(user).is_some_and(|user| user.is_here()) {
+                    self.behind(key, user, seq, effects);
+                }
+            }
+        }
+    }
+
+    /// The rooms with an event after `since`, by partition, each with somebody who is here.
+    pub(crate) fn recent_rooms(&self, partitions: Partitions, since: Instant) -> Vec<(Partition, RoomId, UserId)> {
+        let mut recent: Vec<_> = self
+            .rooms
+            .iter()
+            .filter(|(_, room)| room.active >= since)
+            .filter_map(|(_, room)| {
+                let here = room.members.iter().filter_map(|member| self.users.get(member.user));
+                let user = here.into_iter().find(|user| user.is_here())?;
+                Some((partitions.of(&room.id), room.id.clone(), user.id.clone()))
+            })
+            .collect();
+        recent.sort_by_key(|(partition, ..)| *partition);
+        recent
+    }
+
+    /// What to read next of a room; `None` where nothing is missing any more.
+    pub(crate) fn missing(&mut self, key: Key) -> Option<Missing> {
+        let room = self.rooms.get_mut(key)?;
+        let mut next: Option<Missing> = None;
+        for member in &mut room.members {
+            let Some(user) = self.users.get_mut(member.user) else { continue };
+            if member.gap.is_some() && !user.is_here() {
+                member.gap = None;
+                user.gaps -= 1;
+            }
+            let Some(after) = member.missing_after() else { continue };
+            if next.as_ref().is_none_or(|next| after < next.after) {
+                next = Some(Missing { room: room.id.clone(), user: member.user, user_id: user.id.clone(), after });
+            }
+        }
+        room.filling = next.is_some();
+        next
+    }
+
+    /// Events of a room were read, in order: everybody who misses them gets them.
+    pub(crate) fn filled(&mut self, key: Key, events: &[(u64, Bytes)], effects: &mut Effects) {
+        let Self { rooms, users, peers, config, .. } = self;
+        let Some(room) = rooms.get_mut(key) else { return };
+        let id = &room.id;
+        for member in room.members.iter_mut().filter(|member| member.gap.is_some()) {
+            let Some(user) = users.get_mut(member.user) else { continue };
+            member.fill(events, |seq, frame| {
+                for session in &user.sessions {
+                    if let Some(peer) = peers.get_mut(*session) {
+                        let parcel = Parcel { room: id, seq, position: None, frame, ephemeral: false };
+                        peer.give(parcel, config.outbox_bytes, effects);
+                    }
+                }
+            });
+            user.gaps -= u32::from(member.gap.is_none());
+        }
+    }
+
+    /// What a user is missing cannot be had: the sessions go on with what follows, and are told that they are behind. `None` means
+    /// everybody in the room.
+    pub(crate) fn unfillable(&mut self, key: Key, whose: Option<Key>, effects: &mut Effects) {
+        let Self { rooms, users, peers, config, .. } = self;
+        let Some(room) = rooms.get_mut(key) else { return };
+        let id = &room.id;
+        for member in room.members.iter_mut().filter(|member| whose.is_none_or(|whose| whose == member.user)) {
+            let Some(user) = users.get_mut(member.user) else { continue };
+            if member.gap.is_none() {
+                continue;
+            }
+            let mut held: Vec<(u64, Bytes)> = Vec::new();
+            let Some(behind) = member.skip(|seq, frame| held.push((seq, frame.clone()))) else { continue };
+            user.gaps -= 1;
+            let told = std::iter::once((0, heads_frame(id, behind))).chain(held);
+            for (seq, frame) in told {
+                for session in &user.sessions {
+                    if let Some(peer) = peers.get_mut(*session) {
+                        let parcel = Parcel { room: id, seq, position: None, frame: &frame, ephemeral: false };
+                        peer.give(parcel, config.outbox_bytes, effects);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first position that is held back for a user by a gap.
+    pub(super) fn held_by_gaps(&self, user_key: Key) -> Option<u64> {
+        let user = self.users.get(user_key).filter(|user| user.gaps > 0)?;
+        let gaps = user.rooms.iter().filter_map(|key| self.rooms.get(*key)?.member(user_key)?.gap.as_ref()?.from);
+        gaps.min()
+    }
+}

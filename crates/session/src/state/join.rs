@@ -1,0 +1,198 @@
+//! A session's beginning: joins its user channel, and lets the live flow go when its welcome is queued.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sendpi_bus::UserSubscription;
+use sendpi_model::{CloseCode, Code, DeviceId, Millis, Refusal, RoomId, UserId, limits};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::State;
+use crate::arena::Key;
+use crate::effects::Effects;
+use crate::line::Line;
+use crate::peer::{Beat, Hold, Peer};
+use crate::user::Presence;
+use crate::wire::Identity;
+
+/// A session that has joined its user channel.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) user: Key,
+    /// Comes true when the user counts as online; `None` where that is so already.
+    pub(crate) up: Option<watch::Receiver<bool>>,
+    /// This is the user's first session: its number, and where to tell that the user counts as online.
+    pub(crate) rise: Option<(u64, watch::Sender<bool>)>,
+}
+
+impl State {
+    /// A client has connected.
+    pub(crate) fn open(&mut self, line: Arc<Line>, now: Instant) -> Result<Key, Refusal> {
+        if self.draining {
+            return Err(Refusal::unavailable("this node is being drained", 1_000));
+        }
+        Ok(self.peers.insert(Peer::new(line, now)))
+    }
+
+    /// It says who it is: its live flow begins here, and is held back.
+    pub(crate) fn join(
+        &mut self,
+        key: Key,
+        who: &Identity,
+        device: &DeviceId,
+        wall: Millis,
+        effects: &mut Effects,
+    ) -> Result<Joined, Refusal> {
+        if self.draining {
+            return Err(Refusal::unavailable("this node is being drained", 1_000));
+        }
+        let user_key = self.user_or_new(&who.user);
+        let others = self.users.get(user_key).map(|user| user.sessions.clone()).unwrap_or_default();
+        let mut open = 0;
+        for other in others {
+            let Some(other) = self.peers.get(other) else { continue };
+            if other.device.as_ref() == Some(device) {
+                other.line.close(CloseCode::Replaced);
+                effects.touch(&other.line);
+            }
+            open += usize::from(!other.line.is_closing());
+        }
+        if open >= limits::USER_SESSIONS {
+            let message = format!("a user may have {} sessions", limits::USER_SESSIONS);
+            return Err(Refusal::new(Code::Conflict, message));
+        }
+        let end = self.taken.end();
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.user.is_none()) else {
+            self.forget_if_gone(user_key);
+            return Err(Refusal::new(Code::Conflict, "this session is signed in already"));
+        };
+        peer.user = Some(user_key);
+        peer.device = Some(device.clone());
+        (peer.signed_in, peer.expires_at) = (wall, who.expires_at);
+        (peer.started, peer.confirmed, peer.pinged) = (end, end, end);
+        peer.hold = Some(Box::new(Hold::all()));
+        peer.line.set_user(who.user.clone());
+        Ok(self.joined(key, user_key))
+    }
+
+    fn joined(&mut self, key: Key, user_key: Key) -> Joined {
+        let mut joined = Joined { user: user_key, up: None, rise: None };
+        let Some(user) = self.users.get_mut(user_key) else { return joined };
+        user.sessions.push(key);
+        match &user.presence {
+            Presence::Up => {}
+            Presence::Rising(_, up) => joined.up = Some(up.clone()),
+            Presence::Down => {
+                let (tell, up) = watch::channel(false);
+                self.rises += 1;
+                user.presence = Presence::Rising(self.rises, up.clone());
+                joined.up = Some(up);
+                joined.rise = Some((self.rises, tell));
+                self.forget_lasts(user_key);
+            }
+        }
+        joined
+    }
+
+    /// What was known while nobody was here says nothing about what a client has.
+    fn forget_lasts(&mut self, user_key: Key) {
+        let rooms = self.users.get(user_key).map(|user| user.rooms.clone()).unwrap_or_default();
+        for key in rooms {
+            let Some(room) = self.rooms.get_mut(key) else { continue };
+            if !room.is_in_audience(user_key) {
+                self.forget_member(key, user_key);
+            } else if let Some(member) = room.member_mut(user_key) {
+                member.last = None;
+                member.gap = None;
+            }
+        }
+        if let Some(user) = self.users.get_mut(user_key) {
+            user.gaps = 0;
+        }
+    }
+
+    /// The user's subject is subscribed to: the presence key is next, and `sign_in` asks for it. `None` where the user has left
+    /// meanwhile.
+    pub(crate) fn subscribed<W>(
+        &mut self,
+        user: Key,
+        rise: u64,
+        subscription: Option<UserSubscription>,
+        sign_in: impl FnOnce(&UserId) -> (u64, W),
+    ) -> Option<W> {
+        let user = self.users.get_mut(user)?;
+        if !matches!(&user.presence, Presence::Rising(number, _) if *number == rise) {
+            return None;
+        }
+        let (signin, written) = sign_in(&user.id);
+        user.signin = signin;
+        user.signed = true;
+        self.last_signin = self.last_signin.max(signin);
+        user.subscription = subscription;
+        Some(written)
+    }
+
+    /// The presence key is written, or could not be.
+    pub(crate) fn risen(&mut self, user: Key, rise: u64, good: bool) {
+        if let Some(user) = self.users.get_mut(user)
+            && matches!(&user.presence, Presence::Rising(number, _) if *number == rise)
+        {
+            user.presence = if good { Presence::Up } else { Presence::Down };
+        }
+    }
+
+    /// Queues the welcome, and lets the live flow go, except of the rooms that are replayed next. `page` tells the rooms of the
+    /// welcome with their heads.
+    pub(crate) fn welcome(
+        &mut self,
+        key: Key,
+        frame: Bytes,
+        page: &[(RoomId, u64)],
+        replay: Option<Hold>,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let Some(user) = self.peers.get(key).and_then(|peer| peer.user) else { return };
+        for (room, seq) in page {
+            let room = self.enter(room, user, now);
+            if let Some(member) = self.rooms.get_mut(room).and_then(|room| room.member_mut(user)) {
+                member.last.get_or_insert(*seq);
+            }
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.line.push(frame, false);
+        peer.covered(page.iter().cloned());
+        peer.beat = Beat { waiting_since: None, next: now + self.config.heartbeat };
+        self.release(key, replay, effects);
+        self.wheel.schedule(key, now + self.config.heartbeat);
+    }
+
+    /// A replay begins: these rooms are held back. False where another one is under way.
+    pub(crate) fn hold(&mut self, key: Key, hold: Hold) -> bool {
+        match self.peers.get_mut(key) {
+            Some(peer) if peer.hold.is_none() => {
+                peer.hold = Some(Box::new(hold));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A replay is over: everything up to these seqs was replayed.
+    pub(crate) fn replayed(&mut self, key: Key, frame: Bytes, rooms: Vec<(RoomId, u64)>, effects: &mut Effects) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.covered(rooms);
+            peer.line.push(frame, false);
+            self.release(key, None, effects);
+        }
+    }
+
+    fn release(&mut self, key: Key, next: Option<Hold>, effects: &mut Effects) {
+        let Self { peers, rooms, .. } = self;
+        let Some(peer) = peers.get_mut(key) else { return };
+        peer.release(next, effects);
+        let Some(user) = peer.user else { return };
+        peer.prune_floors(|id| rooms.get(rooms.find(id)?)?.member(user)?.last);
+    }
+}

@@ -1,0 +1,116 @@
+//! A session's end, whichever way it came: bounces what no device of the user took, and with the last session the user goes.
+
+use sendpi_model::{CloseCode, DeviceId, Millis, UserId};
+
+use super::State;
+use crate::arena::Key;
+use crate::effects::Effects;
+use crate::frame;
+use crate::repeats::{Repeat, What};
+use crate::user::Presence;
+
+impl State {
+    /// A session has ended.
+    pub(crate) fn leave(&mut self, key: Key, effects: &mut Effects) {
+        let Some(peer) = self.peers.remove(key) else { return };
+        peer.line.end();
+        let Some(user_key) = peer.user else { return };
+        let Some(user) = self.users.get_mut(user_key) else { return };
+        user.sessions.retain(|session| *session != key);
+        let last = user.sessions.is_empty();
+        if last {
+            // In the flow before the bounces: those are for a user whom no device attaches any more.
+            self.detach(user_key, effects);
+        }
+        self.bounce_untaken(user_key, peer.confirmed, effects);
+        if last {
+            self.sign_out(user_key, effects);
+        }
+    }
+
+    fn detach(&mut self, user_key: Key, effects: &mut Effects) {
+        let Some(user) = self.users.get(user_key).filter(|user| user.signed) else { return };
+        let what = What::Detach { signin: user.signin };
+        let there: Vec<Repeat> = user
+            .rooms
+            .iter()
+            .filter_map(|key| self.rooms.get(*key))
+            .filter(|room| room.is_in_audience(user_key) || room.member(user_key).is_some_and(|member| member.attached))
+            .map(|room| Repeat { room: room.id.clone(), user: user.id.clone(), what })
+            .collect();
+        for repeat in there {
+            self.repeat(repeat, effects);
+        }
+    }
+
+    /// Bounces what came since the ended session's last confirmation, unless another session of the user was there for it.
+    fn bounce_untaken(&mut self, user_key: Key, confirmed: u64, effects: &mut Effects) {
+        let Some(user) = self.users.get(user_key) else { return };
+        let others = user.sessions.iter().filter_map(|session| self.peers.get(*session));
+        let covered_from = others.map(|peer| peer.started).min();
+        let until = covered_from.unwrap_or(u64::MAX);
+        let mut untaken = Vec::new();
+        for key in &user.rooms {
+            let Some(room) = self.rooms.get(*key) else { continue };
+            let from = room.recent.partition_point(|event| event.position < confirmed);
+            for event in room.recent.range(from..).take_while(|event| event.position < until) {
+                untaken.push((room.id.clone(), *event));
+            }
+        }
+        let user = user.id.clone();
+        for (room, event) in untaken {
+            self.bounce(room, user.clone(), event.seq, (event.link, event.number), effects);
+        }
+    }
+
+    fn sign_out(&mut self, user_key: Key, effects: &mut Effects) {
+        let Some(user) = self.users.get_mut(user_key) else { return };
+        user.presence = Presence::Down;
+        if std::mem::take(&mut user.signed) {
+            effects.signed_out.push(user.id.clone());
+        }
+        effects.unsubscribed.extend(user.subscription.take());
+        let rooms = user.rooms.clone();
+        for room in rooms {
+            self.forget_entry_if_gone(room, user_key);
+        }
+        self.forget_if_gone(user_key);
+    }
+
+    /// The same device signed in elsewhere, at that time: its older sessions here end.
+    pub(crate) fn replaced(&mut self, user: &UserId, device: &DeviceId, at: Millis, effects: &mut Effects) {
+        let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
+        for session in &user.sessions {
+            let Some(peer) = self.peers.get(*session) else { continue };
+            if peer.device.as_ref() == Some(device) && peer.signed_in < at {
+                peer.line.close(CloseCode::Replaced);
+                effects.touch(&peer.line);
+            }
+        }
+    }
+
+    /// The user has read on another device: the sessions here are told, except the one where that was.
+    pub(crate) fn marked(&mut self, user: &UserId, json: &[u8], except: Option<Key>, effects: &mut Effects) {
+        let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
+        let frame = frame::text(json);
+        for session in user.sessions.iter().filter(|session| Some(**session) != except) {
+            // Before the welcome there is nothing that a marker could change for the client.
+            if let Some(peer) = self.peers.get(*session).filter(|peer| peer.hold.is_none()) {
+                peer.line.push(frame.clone(), false);
+                effects.touch(&peer.line);
+            }
+        }
+    }
+
+    /// No session begins here any more, and those that are there are told to go.
+    pub(crate) fn drain(&mut self, mut delay: impl FnMut() -> u64, effects: &mut Effects) {
+        self.draining = true;
+        for (_, peer) in self.peers.iter() {
+            let delay = delay();
+            let bye = serde_json::json!({"op": "bye", "reason": "drain", "reconnect_in_ms": delay}).to_string();
+            peer.line.push(frame::text(bye.as_bytes()), false);
+            peer.line.close(CloseCode::Drain);
+            effects.touch(&peer.line);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sendpi_model::link::{Added, Reason, Removed};
+use sendpi_model::{Code, DeviceId, Millis, Refusal, Verb};
+
+use super::*;
+use crate::frame;
+use crate::line::Line;
+use crate::wire::{Identity, Wire};
+
+mod audience;
+mod ends;
+
+/// A socket that takes everything.
+#[derive(Debug, Default)]
+struct Socket(Mutex<Vec<u8>>);
+
+impl Wire for Socket {
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut written = self.0.lock().unwrap();
+        let before = written.len();
+        bufs.iter().for_each(|buf| written.extend_from_slice(buf));
+        Ok(written.len() - before)
+    }
+}
+
+/// One client.
+struct Client {
+    key: Key,
+    line: Arc<Line>,
+    socket: Arc<Socket>,
+}
+
+impl Client {
+    /// What came since the last look, without what is not text.
+    fn got(&self) -> String {
+        drop(self.line.flush());
+        let bytes = std::mem::take(&mut *self.socket.0.lock().unwrap());
+        bytes.iter().filter(|b| b.is_ascii_graphic() || **b == b' ').map(|b| char::from(*b)).collect()
+    }
+}
+
+/// A state with what it asked for.
+struct Test {
+    state: State,
+    now: Instant,
+    wall: Millis,
+    effects: Effects,
+    signins: u64,
+}
+
+fn room(name: &str) -> RoomId {
+    RoomId::parse(name).unwrap()
+}
+
+fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+impl Test {
+    fn new() -> Self {
+        let now = Instant::now();
+        let state = State::new(Config::default(), now);
+        Self { state, now, wall: Millis(1_000_000), effects: Effects::default(), signins: 0 }
+    }
+
+    fn connect(&mut self) -> Client {
+        let socket = Arc::new(Socket::default());
+        let line = Arc::new(Line::new(Arc::clone(&socket) as Arc<dyn Wire>, 1 << 20));
+        let key = self.state.open(Arc::clone(&line), self.now).unwrap();
+        Client { key, line, socket }
+    }
+
+    fn join(&mut self, client: &Client, name: &str, device: &str) -> Result<Key, Refusal> {
+        let who = Identity { user: user(name), expires_at: self.wall.after(Duration::from_secs(3600)), service: false };
+        let device = DeviceId::parse(device).unwrap();
+        let joined = self.state.join(client.key, &who, &device, self.wall, &mut self.effects)?;
+        if let Some((rise, _)) = joined.rise {
+            self.signins += 1;
+            let signin = self.signins;
+            self.state.subscribed(joined.user, rise, None, |_| (signin, ())).unwrap();
+            self.state.risen(joined.user, rise, true);
+        }
+        Ok(joined.user)
+    }
+
+    /// A client that is signed in and welcomed.
+    fn client(&mut self, name: &str, device: &str) -> Client {
+        let client = self.connect();
+        self.join(&client, name, device).unwrap();
+        self.welcome(&client, &[]);
+        client.got();
+        client
+    }
+
+    fn welcome(&mut self, client: &Client, page: &[(RoomId, u64)]) {
+        let frame = frame::text(b"welcome ");
+        self.state.welcome(client.key, frame, page, None, self.now, &mut self.effects);
+    }
+
+    fn added(&mut self, link: u32, name: &str, seq: u64) {
+        self.added_for(link, name, seq, Reason::Presence);
+    }
+
+    fn added_for(&mut self, link: u32, name: &str, seq: u64, reason: Reason) {
+        let info = Bytes::from_static(b"{}");
+        let added = Added { room: room("r"), user: user(name), reason, seq, info };
+        self.state.added(link, &added, self.now, &mut self.effects);
+    }
+
+    fn removed(&mut self, link: u32, name: &str, reason: Reason) {
+        let removed = Removed { room: room("r"), user: user(name), reason };
+        self.state.removed(link, &removed, &mut self.effects);
+    }
+
+    /// An event that is message `number` of link 1.
+    fn event(&mut self, number: u64, seq: u64) {
+        self.event_of(1, number, seq);
+    }
+
+    fn event_of(&mut self, link: u32, number: u64, seq: u64) {
+        let payload = Bytes::from(format!("e{seq} "));
+        self.state.event(Origin { link, number }, &room("r"), seq, &payload, self.now, &mut self.effects);
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.wall = self.wall.after(Duration::from_secs(seconds));
+        self.state.beat(self.now, self.wall, &mut self.effects);
+    }
+
+    fn leave(&mut self, client: &Client) {
+        self.state.leave(client.key, &mut self.effects);
+    }
+
+    fn settled(&mut self) -> u64 {
+        self.state.settle();
+        self.state.settled(1, 99)
+    }
+
+    /// What was asked of owners since the last look.
+    fn asked(&mut self) -> Vec<String> {
+        let asks = std::mem::take(&mut self.effects.asks);
+        let say = |ask: &Ask| match &ask.verb {
+            Verb::Bounce { seq } => format!("bounce {} {seq}", ask.user),
+            Verb::Detach { signin } => format!("detach {} {signin}", ask.user),
+            other => format!("{other:?}"),
+        };
+        let said = asks.iter().map(say).collect();
+        for ask in asks {
+            if let Tag::Repeat(key) = ask.tag {
+                self.state.repeats.failed(key);
+            }
+        }
+        said
+    }
+
+    /// Owners confirm everything that is asked of them, on link 1.
+    fn confirm_all(&mut self) {
+        self.state.ask_again(&mut self.effects);
+        for ask in std::mem::take(&mut self.effects.asks) {
+            if let Tag::Repeat(key) = ask.tag {
+                self.state.confirmed(key, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Heartbeats, the end of sessions, and what is bounced.
+
+use super::*;
+
+#[test]
+fn a_session_that_ends_without_a_word_is_bounced_after_its_detach() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.event(5, 4);
+    test.event(6, 5);
+    assert_eq!(test.settled(), 4);
+    test.leave(&ann);
+    assert_eq!(test.asked(), ["detach ann 1", "bounce ann 4", "bounce ann 5"]);
+    assert_eq!(test.effects.signed_out, [user("ann")]);
+    assert_eq!(test.settled(), 4, "a bounce counts when it is confirmed");
+    test.confirm_all();
+    assert_eq!(test.settled(), 99);
+    assert!(test.state.user_index.is_empty() && test.state.rooms.find(&room("r")).is_none());
+}
+
+#[test]
+fn an_answered_heartbeat_confirms_what_came_before_it() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.event(5, 4);
+    test.pass(26);
+    test.event(6, 5);
+    test.state.pong(ann.key);
+    assert!(ann.got().contains(r#"{"op":"ping"}"#));
+    assert_eq!(test.settled(), 5);
+    test.leave(&ann);
+    assert_eq!(test.asked(), ["detach ann 1", "bounce ann 5"]);
+}
+
+#[test]
+fn what_another_device_was_there_for_is_not_bounced() {
+    let mut test = Test::new();
+    let first = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.event(5, 4);
+    let second = test.client("ann", "2");
+    test.event(6, 5);
+    test.leave(&first);
+    assert_eq!(test.asked(), ["bounce ann 4"]);
+    test.leave(&second);
+    assert_eq!(test.asked(), ["detach ann 1", "bounce ann 5"]);
+}
+
+#[test]
+fn an_event_for_a_user_who_has_left_is_bounced_at_once() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.leave(&ann);
+    test.asked();
+    test.event(5, 4);
+    assert_eq!(test.asked(), ["bounce ann 4"]);
+    assert_eq!(test.settled(), 4);
+    test.confirm_all();
+    assert_eq!(test.settled(), 99);
+    assert!(test.state.user_index.is_empty(), "the detach's answer ended the audience");
+}
+
+#[test]
+fn a_user_found_online_too_late_is_detached() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.leave(&ann);
+    test.added(1, "ann", 3);
+    assert_eq!(test.asked(), ["detach ann 1"]);
+    test.removed(1, "ann", Reason::Presence);
+    assert!(test.state.user_index.is_empty());
+}
+
+#[test]
+fn an_attach_under_way_is_detached_with_the_last_session() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    let key = test.state.user_index[&user("ann")];
+    let present = test.state.present(key).unwrap();
+    let (tag, _wait) = crate::node::waiting();
+    assert!(test.state.attach(&present, &room("r"), tag, test.now, &mut test.effects));
+    test.leave(&ann);
+    assert_eq!(test.asked(), ["Attach { signin: 1 }", "detach ann 1"]);
+    let (tag, _wait) = crate::node::waiting();
+    assert!(!test.state.attach(&present, &room("q"), tag, test.now, &mut test.effects));
+}
+
+#[test]
+fn a_new_sign_in_does_not_trust_what_was_known_while_nobody_was_here() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.leave(&ann);
+    test.event(5, 4);
+    let ann = test.client("ann", "1");
+    test.event(6, 9);
+    assert!(test.effects.fills.is_empty());
+    assert_eq!(ann.got(), "e9 ");
+    test.leave(&ann);
+    assert!(test.asked().contains(&"detach ann 2".to_owned()));
+}
+
+#[test]
+fn the_clients_own_close_answers_for_what_is_five_seconds_old() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.event(5, 4);
+    test.pass(6);
+    test.event(6, 5);
+    test.state.client_closed(ann.key, test.now);
+    test.leave(&ann);
+    assert_eq!(test.asked(), ["detach ann 1", "bounce ann 5"]);
+}
+
+#[test]
+fn a_heartbeat_does_not_confirm_what_is_held_back() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.event(5, 6);
+    test.pass(26);
+    test.state.pong(ann.key);
+    assert_eq!(test.settled(), 4);
+    let key = test.effects.fills.remove(0);
+    test.state.unfillable(key, None, &mut test.effects);
+    test.pass(26);
+    test.state.pong(ann.key);
+    assert_eq!(test.settled(), 99);
+}
+
+#[test]
+fn silence_after_a_heartbeat_ends_the_session_and_no_second_one_is_sent_before() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.pass(26);
+    assert_eq!(ann.got().matches("ping").count(), 1);
+    test.pass(9);
+    assert_eq!(ann.got(), "");
+    test.pass(2);
+    assert!(ann.got().ends_with("no sign of life"));
+}
+
+#[test]
+fn a_session_ends_with_its_token_and_a_renewed_one_goes_on() {
+    let mut test = Test::new();
+    let (ann, bob) = (test.client("ann", "1"), test.client("bob", "1"));
+    test.state.renewed(bob.key, test.wall.after(Duration::from_secs(9000)), test.now);
+    for _ in 0..129 {
+        test.pass(28);
+        test.state.pong(ann.key);
+        test.state.pong(bob.key);
+    }
+    assert!(ann.got().ends_with("token expired"));
+    assert!(!bob.got().contains("token"));
+}
+
+#[test]
+fn what_was_not_confirmed_is_asked_again() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.event(5, 4);
+    test.leave(&ann);
+    assert_eq!(test.asked().len(), 2);
+    test.state.ask_again(&mut test.effects);
+    assert_eq!(test.asked(), ["detach ann 1", "bounce ann 4"]);
+}
+
+#[test]
+fn a_drained_node_says_goodbye_and_lets_nobody_in() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.state.drain(|| 17, &mut test.effects);
+    let got = ann.got();
+    assert!(got.contains(r#""reconnect_in_ms":17"#) && got.ends_with("drain"));
+    let line = Arc::new(Line::new(Arc::new(Socket::default()), 1));
+    assert_eq!(test.state.open(line, test.now).unwrap_err().code, Code::Unavailable);
+}

@@ -1,0 +1,187 @@
+//! Which durable events of the links were taken: the log behind `settled`.
+//!
+//! Every event that a link hands to somebody here gets the next *position*. A session keeps only positions: what it has *confirmed* by its
+//! last answered heartbeat, and where the log ended when the heartbeat under way was queued. An event is settled when every session
+//! has confirmed its position and no bounce for it is under way.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::arena::Key;
+
+/// Events in the log at one time. A log that is full ends all links, whose workers then bounce what is not settled.
+const ENTRIES: usize = 4_000_000;
+/// A client's own close frame answers for what was written so long before.
+const CLOSE_ANSWERS_FOR: Duration = Duration::from_secs(5);
+
+/// The log.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    start: Instant,
+    /// The position of the first entry.
+    first: u64,
+    entries: VecDeque<Entry>,
+    links: HashMap<u32, Link>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    room: Key,
+    /// Milliseconds since the start of the log.
+    at: u64,
+}
+
+/// What is not settled of one link.
+#[derive(Debug, Default)]
+struct Link {
+    /// For each message with events: its number and the position after its last one.
+    messages: VecDeque<(u64, u64)>,
+    /// Bounces under way, by message.
+    bounces: BTreeMap<u64, u32>,
+}
+
+impl Taken {
+    pub(crate) fn new(start: Instant) -> Self {
+        Self { start, first: 0, entries: VecDeque::new(), links: HashMap::new() }
+    }
+
+    /// Where the log ends: the position of the next event.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// Whether there is no room for another event.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= ENTRIES
+    }
+
+    /// An event of `room` came in message `number` of a link; gives its position.
+    pub(crate) fn push(&mut self, link: u32, number: u64, room: Key, now: Instant) -> u64 {
+        let position = self.end();
+        self.entries.push_back(Entry { room, at: (now - self.start).as_millis() as u64 });
+        let messages = &mut self.links.entry(link).or_default().messages;
+        match messages.back_mut() {
+            Some(last) if last.0 == number => last.1 = position + 1,
+            _ => messages.push_back((number, position + 1)),
+        }
+        position
+    }
+
+    /// A bounce of an event of message `number` is under way.
+    pub(crate) fn bounce(&mut self, link: u32, number: u64) {
+        *self.links.entry(link).or_default().bounces.entry(number).or_default() += 1;
+    }
+
+    /// It is confirmed.
+    pub(crate) fn bounced(&mut self, link: u32, number: u64) {
+        if let Some(link) = self.links.get_mut(&link)
+            && let Some(count) = link.bounces.get_mut(&number)
+        {
+            *count -= 1;
+            if *count == 0 {
+                link.bounces.remove(&number);
+            }
+        }
+    }
+
+    /// Every session has confirmed all positions below `floor`: forgets them, and tells each one's room.
+    pub(crate) fn confirm(&mut self, floor: u64, mut tell: impl FnMut(Key)) {
+        let count = floor.saturating_sub(self.first).min(self.entries.len() as u64);
+        for entry in self.entries.drain(..count as usize) {
+            tell(entry.room);
+        }
+        self.first += count;
+        for link in self.links.values_mut() {
+            while link.messages.front().is_some_and(|(_, end)| *end <= self.first) {
+                link.messages.pop_front();
+            }
+        }
+        if self.entries.is_empty() {
+            self.entries.shrink_to(1024);
+        }
+    }
+
+    /// Up to which number everything of a link is settled, where the node has everything up to `has`.
+    pub(crate) fn settled(&self, link: u32, has: u64) -> u64 {
+        let Some(link) = self.links.get(&link) else { return has };
+        let taken = link.messages.front().map(|(number, _)| *number);
+        let bounce = link.bounces.first_key_value().map(|(number, _)| *number);
+        let open = taken.into_iter().chain(bounce).min();
+        open.map_or(has, |number| number.saturating_sub(1)).min(has)
+    }
+
+    /// The position after the last event that is old enough for a client's close frame to answer for it.
+    pub(crate) fn answered_by_close(&self, now: Instant) -> u64 {
+        let before = (now - self.start).saturating_sub(CLOSE_ANSWERS_FOR).as_millis() as u64;
+        self.first + self.entries.partition_point(|entry| entry.at < before) as u64
+    }
+
+    /// The link is cut: its worker answers for what is not settled.
+    pub(crate) fn cut(&mut self, link: u32) {
+        self.links.remove(&link);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Key = Key { index: 0, generation: 0 };
+
+    fn log() -> (Taken, Instant) {
+        let now = Instant::now();
+        (Taken::new(now), now)
+    }
+
+    #[test]
+    fn a_link_is_settled_below_its_first_event_that_is_not_confirmed() {
+        let (mut log, now) = log();
+        for (link, number) in [(1, 5), (1, 5), (2, 1), (1, 7)] {
+            log.push(link, number, ROOM, now);
+        }
+        assert_eq!((log.settled(1, 9), log.settled(2, 9), log.settled(3, 9)), (4, 0, 9));
+        log.confirm(1, |_| {});
+        assert_eq!(log.settled(1, 9), 4, "half a message is not enough");
+        log.confirm(3, |_| {});
+        assert_eq!((log.settled(1, 9), log.settled(2, 9)), (6, 9));
+        log.confirm(4, |_| {});
+        assert_eq!(log.settled(1, 9), 9);
+        assert_eq!(log.end(), 4);
+    }
+
+    #[test]
+    fn a_bounce_under_way_keeps_its_message_open() {
+        let (mut log, now) = log();
+        log.push(1, 5, ROOM, now);
+        log.bounce(1, 5);
+        log.bounce(1, 5);
+        log.confirm(1, |_| {});
+        assert_eq!(log.settled(1, 9), 4);
+        log.bounced(1, 5);
+        assert_eq!(log.settled(1, 9), 4);
+        log.bounced(1, 5);
+        assert_eq!(log.settled(1, 9), 9);
+    }
+
+    #[test]
+    fn a_close_frame_answers_for_what_is_five_seconds_old() {
+        let (mut log, now) = log();
+        log.push(1, 1, ROOM, now);
+        log.push(1, 2, ROOM, now + Duration::from_secs(3));
+        assert_eq!(log.answered_by_close(now + Duration::from_secs(4)), 0);
+        assert_eq!(log.answered_by_close(now + Duration::from_secs(6)), 1);
+        assert_eq!(log.answered_by_close(now + Duration::from_secs(9)), 2);
+    }
+
+    #[test]
+    fn what_is_confirmed_tells_its_room_once() {
+        let (mut log, now) = log();
+        log.push(1, 1, ROOM, now);
+        let mut told = 0;
+        log.confirm(9, |_| told += 1);
+        log.confirm(9, |_| told += 1);
+        assert_eq!((told, log.end()), (1, 1));
+    }
+}

@@ -1,0 +1,56 @@
+//! A user channel: all sessions of one user on this node.
+
+use sendpi_bus::UserSubscription;
+use sendpi_model::UserId;
+use tokio::sync::watch;
+
+use crate::arena::Key;
+
+/// A user who has sessions here, or who is still in an audience here after the last one ended.
+#[derive(Debug)]
+pub(crate) struct User {
+    pub(crate) id: UserId,
+    pub(crate) sessions: Vec<Key>,
+    /// The rooms in which the user has an entry.
+    pub(crate) rooms: Vec<Key>,
+    pub(crate) presence: Presence,
+    /// The number of the present, or else the last, sign-in; 0 before the first.
+    pub(crate) signin: u64,
+    /// Whether the presence key was asked for with this number.
+    pub(crate) signed: bool,
+    /// In how many rooms something is missing.
+    pub(crate) gaps: u32,
+    pub(crate) subscription: Option<UserSubscription>,
+}
+
+/// Whether the user counts as online here.
+#[derive(Debug, Default)]
+pub(crate) enum Presence {
+    /// No session.
+    #[default]
+    Down,
+    /// The first session waits for the subscription and the key. The number tells this rise from others.
+    Rising(u64, watch::Receiver<bool>),
+    /// The key is known to be written.
+    Up,
+}
+
+impl User {
+    pub(crate) fn new(id: UserId) -> Self {
+        Self {
+            id,
+            sessions: Vec::new(),
+            rooms: Vec::new(),
+            presence: Presence::Down,
+            signin: 0,
+            signed: false,
+            gaps: 0,
+            subscription: None,
+        }
+    }
+
+    /// Whether the user has a session here, even if it is only about to be signed in.
+    pub(crate) fn is_here(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+}

@@ -1,0 +1,86 @@
+//! One timer wheel for all heartbeats of a node.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::arena::Key;
+
+const SLOTS: u64 = 512;
+
+/// Who is due when, to the exactness of a tick.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    start: Instant,
+    tick: Duration,
+    /// The first tick that has not been looked at.
+    next: u64,
+    slots: Vec<Vec<(Key, u64)>>,
+}
+
+impl Wheel {
+    pub(crate) fn new(start: Instant, tick: Duration) -> Self {
+        Self { start, tick, next: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect() }
+    }
+
+    /// `key` is due at `at`.
+    pub(crate) fn schedule(&mut self, key: Key, at: Instant) {
+        let nanos = (at - self.start).as_nanos().div_ceil(self.tick.as_nanos().max(1));
+        let tick = (nanos as u64).max(self.next);
+        if let Some(slot) = self.slots.get_mut((tick % SLOTS) as usize) {
+            slot.push((key, tick));
+        }
+    }
+
+    /// Everybody who is due by now.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Key> {
+        let present = ((now - self.start).as_nanos() / self.tick.as_nanos().max(1)) as u64;
+        let mut due = Vec::new();
+        // One turn looks at every slot.
+        let until = present.min(self.next + SLOTS - 1);
+        for tick in self.next..=until {
+            let Some(slot) = self.slots.get_mut((tick % SLOTS) as usize) else { continue };
+            slot.retain(|(key, at)| {
+                if *at <= present {
+                    due.push(*key);
+                }
+                *at > present
+            });
+        }
+        self.next = self.next.max(present + 1);
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    fn key(index: u32) -> Key {
+        Key { index, generation: 0 }
+    }
+
+    #[test]
+    fn everybody_is_due_once_and_never_early() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start, TICK);
+        wheel.schedule(key(1), start + Duration::from_millis(150));
+        wheel.schedule(key(2), start + Duration::from_secs(90));
+        assert_eq!(wheel.due(start + Duration::from_millis(149)), []);
+        assert_eq!(wheel.due(start + Duration::from_millis(200)), [key(1)]);
+        assert_eq!(wheel.due(start + Duration::from_secs(89)), []);
+        assert_eq!(wheel.due(start + Duration::from_secs(90)), [key(2)]);
+        assert_eq!(wheel.due(start + Duration::from_secs(300)), []);
+    }
+
+    #[test]
+    fn what_is_scheduled_for_the_past_is_due_at_the_next_tick() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start, TICK);
+        wheel.due(start + Duration::from_secs(5));
+        wheel.schedule(key(1), start + Duration::from_secs(1));
+        assert_eq!(wheel.due(start + Duration::from_secs(6)), [key(1)]);
+    }
+}

@@ -1,0 +1,241 @@
+//! The user tier of one node against a NATS server and an owner that can be disturbed.
+
+mod owner;
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use owner::Owner;
+use sendpi_bus::presence::NodeKey;
+use sendpi_bus::subject::{self, PRESENCE_BUCKET};
+use sendpi_bus::{Bucket, Bus};
+use sendpi_model::{Code, NodeId, Partitions, UserId};
+use sendpi_session::{Config, Handle, start};
+use support::{Client, Nats, Rows, until};
+use tokio_util::sync::CancellationToken;
+
+struct World {
+    nats: Nats,
+    owner: Arc<Owner>,
+    store: Arc<Rows>,
+    bus: Bus,
+    handle: Handle,
+    stop: CancellationToken,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Self {
+        let nats = Nats::start().await;
+        let bus = nats.connect("n1").await;
+        sendpi_bus::setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
+        let owner = Owner::start(nats.connect("w1").await).await;
+        let store = Arc::new(Rows::default());
+        let stop = CancellationToken::new();
+        let handle = node(&bus, &store, config, &stop).await;
+        Self { nats, owner, store, bus, handle, stop }
+    }
+
+    /// Whether the user has a presence key.
+    async fn is_online(&self, user: &str) -> bool {
+        let key = subject::user_key(&UserId::parse(user).unwrap(), self.bus.node());
+        let entry = Bucket::new(&self.bus, PRESENCE_BUCKET).read(&key).await.unwrap();
+        entry.is_some_and(|entry| entry.value.is_some())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn node(bus: &Bus, store: &Arc<Rows>, config: Config, stop: &CancellationToken) -> Handle {
+    let key = NodeKey::start(bus, "{}".into(), stop.clone()).await.unwrap();
+    start(bus.clone(), Arc::clone(store) as _, Partitions::DEFAULT, key, config, stop.clone()).await.unwrap()
+}
+
+fn send(nonce: &str) -> String {
+    format!(r#"{{"op":"send","id":"{nonce}","room":"r","nonce":"{nonce}","body":{{"text":"hi"}}}}"#)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_reaches_everybody_who_is_signed_in() {
+    let world = World::new().await;
+    world.store.active("ann", "r");
+    world.store.active("bob", "r");
+    world.store.active("bob", "closed");
+    world.owner.happen("r", 3);
+    let (ann, welcome) = Client::sign_in(&world.handle, "ann").await;
+    assert_eq!((&welcome["rooms"][0]["seq"], &welcome["next"]), (&3.into(), &serde_json::Value::Null));
+    assert!(world.is_online("ann").await);
+    let (bob, welcome) = Client::sign_in(&world.handle, "bob").await;
+    assert_eq!(welcome["rooms"].as_array().unwrap().len(), 1);
+    ann.say(&send("1"));
+    let event = ann.next().await;
+    assert_eq!((&event["op"], &event["seq"], &event["body"]["text"]), (&"event".into(), &4.into(), &"hi".into()));
+    let ok = ann.next().await;
+    assert_eq!((&ok["op"], &ok["id"], &ok["seq"]), (&"ok".into(), &"1".into(), &4.into()));
+    assert_eq!(bob.next().await["seq"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_messages_come_in_order_though_links_lose_some() {
+    let world = World::new().await;
+    world.store.active("ann", "r");
+    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    for n in 0..100 {
+        ann.say(&send(&n.to_string()));
+        if n % 10 == 5 {
+            world.owner.lose.store(1, Ordering::Relaxed);
+        }
+        if n % 25 == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if n == 60 {
+            assert_eq!(ann.seqs(61).await, (1..=61).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(ann.seqs(39).await, (62..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resume_replays_what_was_missed_and_goes_on_live() {
+    let world = World::new().await;
+    world.store.active("ann", "r");
+    world.owner.happen("r", 5);
+    let ann = Client::connect(&world.handle, "ann");
+    let hello = r#"{"op":"hello","device":"d","resume":{"r":2,"closed":1}}"#;
+    ann.hello(hello).await.unwrap();
+    assert_eq!(ann.next().await["op"], "welcome");
+    assert_eq!(ann.seqs(3).await, [3, 4, 5]);
+    let resumed = ann.next().await;
+    let rooms = serde_json::json!({"r": {"seq": 5}, "closed": {"gone": true}});
+    assert_eq!((&resumed["op"], &resumed["rooms"]), (&"resumed".into(), &rooms));
+    ann.say(&send("1"));
+    assert_eq!(ann.seqs(1).await, [6]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_vanishes_is_bounced_and_its_user_goes_offline() {
+    let world = World::new().await;
+    world.store.active("ann", "r");
+    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    ann.say(&send("1"));
+    assert_eq!(ann.seqs(1).await, [1]);
+    assert_eq!(world.owner.audience("r"), ["ann"]);
+    drop(ann);
+    let bounced = (UserId::parse("ann").unwrap(), 1);
+    until("the bounce", || world.owner.bounced.lock().unwrap().contains(&bounced)).await;
+    assert!(world.owner.audience("r").is_empty());
+    for _ in 0..200 {
+        if !world.is_online("ann").await {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!world.is_online("ann").await);
+    until("everything is settled", || {
+        let (has, settled) = *world.owner.settled.lock().unwrap();
+        has > 0 && has == settled
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answered_heartbeat_settles_and_nothing_is_bounced() {
+    let config =
+        Config { heartbeat: Duration::from_millis(200), pong_timeout: Duration::from_millis(200), ..Config::default() };
+    let world = World::with(config).await;
+    world.store.active("ann", "r");
+    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    ann.say(&send("1"));
+    let mut pongs = 0;
+    while pongs < 4 {
+        if ann.next().await["op"] == "ping" {
+            ann.say(r#"{"op":"pong"}"#);
+            pongs += 1;
+        }
+    }
+    until("everything is settled", || {
+        let (has, settled) = *world.owner.settled.lock().unwrap();
+        has > 0 && has == settled
+    })
+    .await;
+    drop(ann);
+    until("the detach", || world.owner.audience("r").is_empty()).await;
+    assert!(world.owner.bounced.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_cut_link_users_are_attached_again_and_get_what_they_missed() {
+    let world = World::new().await;
+    world.store.active("ann", "r");
+    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    ann.say(&send("1"));
+    assert_eq!(ann.seqs(1).await, [1]);
+    world.owner.anew.store(true, Ordering::Relaxed);
+    until("the link begins anew", || !world.owner.anew.load(Ordering::Relaxed)).await;
+    world.owner.happen("r", 2);
+    assert_eq!(ann.seqs(2).await, [2, 3]);
+    assert_eq!(world.owner.audience("r"), ["ann"]);
+    ann.say(&send("2"));
+    assert_eq!(ann.seqs(1).await, [4]);
+    world.handle.worker_gone(&NodeId::parse("w1").unwrap());
+    ann.say(&send("3"));
+    world.owner.anew.store(true, Ordering::Relaxed);
+    assert_eq!(ann.seqs(1).await, [5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_nobody_answers_ends_as_unavailable() {
+    let world = World::new().await;
+    world.store.active("ann", "r");
+    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    world.owner.deaf.store(true, Ordering::Relaxed);
+    ann.say(&send("1"));
+    assert_eq!(ann.next().await["code"], "unavailable");
+    world.owner.deaf.store(false, Ordering::Relaxed);
+    ann.say(&send("2"));
+    assert_eq!(ann.seqs(1).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_marker_reaches_the_users_other_devices_and_the_store() {
+    let world = World::new().await;
+    let other_node = world.nats.connect("n2").await;
+    let other = node(&other_node, &world.store, Config::default(), &world.stop).await;
+    world.store.active("ann", "r");
+    world.owner.happen("r", 3);
+    let (phone, _) = Client::sign_in(&world.handle, "ann").await;
+    let laptop = Client::connect(&other, "ann");
+    laptop.hello(r#"{"op":"hello","device":"laptop"}"#).await.unwrap();
+    assert_eq!(laptop.next().await["op"], "welcome");
+    phone.say(r#"{"op":"read","id":1,"room":"r","seq":2}"#);
+    assert_eq!(phone.next().await["op"], "ok");
+    let marker = laptop.next().await;
+    assert_eq!((&marker["op"], &marker["room"], &marker["seq"]), (&"marker".into(), &"r".into(), &2.into()));
+    until("the row", || !world.store.written.lock().unwrap().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_sends_everybody_away_and_leaves_nothing_behind() {
+    let world = World::new().await;
+    world.store.active("ann", "r");
+    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    let handle = world.handle.clone();
+    let drained = tokio::spawn(async move { handle.drain().await });
+    let bye = ann.next().await;
+    assert_eq!((&bye["op"], &bye["reason"]), (&"bye".into(), &"drain".into()));
+    drop(ann);
+    drained.await.unwrap();
+    assert_eq!(world.handle.sessions(), 0);
+    assert!(world.owner.audience("r").is_empty() && !world.is_online("ann").await);
+    let late = Client::connect_refused(&world.handle);
+    assert_eq!(late.code, Code::Unavailable);
+}

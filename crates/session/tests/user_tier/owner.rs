@@ -1,0 +1,206 @@
+//! An owner of all partitions that keeps its rooms in memory and can lose what it sends.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use sendpi_bus::subject::{self, NodeWhat};
+use sendpi_bus::{Bus, flow, link};
+use sendpi_model::flow::{Message, Request};
+use sendpi_model::link::{Ack, Added, Reason, Removed};
+use sendpi_model::{
+    Access, Content, Event, Head, Mark, Millis, NodeId, Notify, Partition, Partitions, Refusal, Role, RoomId, RoomInfo,
+    RoomKind, RoomView, UserId, Verb,
+};
+use tokio::time::{Instant, interval};
+
+#[derive(Default)]
+struct Room {
+    head: Head,
+    events: Vec<Event>,
+    audience: BTreeMap<UserId, u64>,
+}
+
+/// What a test sees of the owner, and how it disturbs it.
+#[derive(Default)]
+pub(crate) struct Owner {
+    rooms: Mutex<HashMap<RoomId, Room>>,
+    pub(crate) bounced: Mutex<BTreeSet<(UserId, u64)>>,
+    pub(crate) settled: Mutex<Progress>,
+    /// Messages of links that are lost next.
+    pub(crate) lose: AtomicU32,
+    /// Begins the links anew.
+    pub(crate) anew: AtomicBool,
+    /// Does not answer.
+    pub(crate) deaf: AtomicBool,
+}
+
+/// The last answer to a link: has, settled.
+pub(crate) type Progress = (u64, u64);
+
+impl Owner {
+    pub(crate) async fn start(bus: Bus) -> Arc<Self> {
+        let owner = Arc::new(Self::default());
+        let mut flows = bus.subscribe("sendpi.room.*".to_owned()).await.unwrap();
+        let mut acks = bus.subscribe(subject::link_replies(bus.node())).await.unwrap();
+        let own = Arc::clone(&owner);
+        tokio::spawn(async move {
+            let mut receivers: HashMap<Partition, flow::Receiver> = HashMap::new();
+            let mut links: HashMap<NodeId, link::Sender> = HashMap::new();
+            let mut ticks = interval(Duration::from_millis(50));
+            loop {
+                tokio::select! {
+                    Some(message) = flows.next() => {
+                        if own.deaf.load(Ordering::Relaxed) { continue }
+                        let message = Message::parse(message.payload()).unwrap();
+                        let node = message.node.clone();
+                        let link = links.entry(node).or_insert_with(|| link::Sender::new(rand::random(), Instant::now()));
+                        own.serve(&mut receivers, link, message);
+                    }
+                    Some(message) = acks.next() => {
+                        let Some(node) = subject::link_reply_node(message.subject()) else { continue };
+                        let (Ok(ack), Some(link)) = (Ack::parse(message.payload()), links.get_mut(&node)) else { continue };
+                        *own.settled.lock().unwrap() = (ack.has, ack.settled);
+                        for again in link.ack(&ack, Instant::now()) {
+                            own.publish(&bus, &node, again).await;
+                        }
+                    }
+                    _ = ticks.tick() => {
+                        for (node, link) in &mut links {
+                            if own.anew.swap(false, Ordering::Relaxed) {
+                                *link = link::Sender::new(rand::random(), Instant::now());
+                                own.rooms.lock().unwrap().values_mut().for_each(|room| room.audience.clear());
+                            }
+                            for message in link.tick(Instant::now()).send {
+                                own.publish(&bus, node, message).await;
+                            }
+                        }
+                    }
+                }
+                for (node, link) in &mut links {
+                    for message in link.take(Instant::now()) {
+                        own.publish(&bus, node, message).await;
+                    }
+                }
+            }
+        });
+        owner
+    }
+
+    async fn publish(&self, bus: &Bus, node: &NodeId, message: Bytes) {
+        if self.lose.load(Ordering::Relaxed) > 0 {
+            self.lose.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let reply = subject::link_reply(bus.node(), node);
+        bus.publish_with_reply(subject::node(node, NodeWhat::Link), reply, message).await.unwrap();
+    }
+
+    fn serve(&self, receivers: &mut HashMap<Partition, flow::Receiver>, link: &mut link::Sender, message: Message) {
+        let partition = message
+            .requests
+            .iter()
+            .find_map(|(_, request)| request.as_ref().ok())
+            .map_or(Partition(0), |request| Partitions::DEFAULT.of(&request.room));
+        for (n, request) in receivers.entry(partition).or_default().take(message) {
+            let Ok(request) = request else { continue };
+            if let Some(answer) = self.answer(partition, link, &request) {
+                link.answer(partition, n, answer.into());
+            }
+        }
+    }
+
+    fn answer(&self, partition: Partition, link: &mut link::Sender, request: &Request) -> Option<Vec<u8>> {
+        let mut rooms = self.rooms.lock().unwrap();
+        let room = rooms.entry(request.room.clone()).or_default();
+        let (id, user) = (&request.room, &request.user);
+        if id.as_str() == "closed" {
+            return Some(Refusal::no_such_room().to_frame());
+        }
+        let ok = Some(br#"{"op":"ok"}"#.to_vec());
+        match &request.verb {
+            Verb::Attach { signin } => {
+                if room.audience.insert(user.clone(), *signin).is_none() {
+                    let (room, user, seq) = (id.clone(), user.clone(), room.head.seq);
+                    link.added(Added { room, user, reason: Reason::Presence, seq, info: Bytes::new() });
+                }
+                Some(view(id, room))
+            }
+            Verb::Detach { .. } => {
+                if room.audience.remove(user).is_some() {
+                    link.removed(Removed { room: id.clone(), user: user.clone(), reason: Reason::Presence });
+                }
+                ok
+            }
+            Verb::Peek => Some(view(id, room)),
+            Verb::Send { body, nonce, .. } => {
+                let content = Content::Message { body, mentions: None };
+                let event = Event::next(id, room.head, Millis::now(), user, nonce.as_ref(), &content);
+                room.head = event.head;
+                if !room.audience.is_empty() {
+                    link.event(partition, id, event.head.seq, event.head.at, &event.frame);
+                }
+                let Head { seq, count, at } = event.head;
+                room.events.push(event);
+                Some(format!(r#"{{"op":"ok","seq":{seq},"count":{count},"at":{}}}"#, at.0).into_bytes())
+            }
+            Verb::Read { seq } => Some(format!(r#"{{"op":"ok","seq":{seq},"count":{seq}}}"#).into_bytes()),
+            Verb::History { after, .. } => {
+                let events = room.events.iter().filter(|event| event.head.seq > after.unwrap_or(0));
+                let events: Vec<_> = events.map(|e| String::from_utf8(e.frame.to_vec()).unwrap()).collect();
+                let page = format!(r#"{{"op":"page","room":"{id}","events":[{}],"more":false}}"#, events.join(","));
+                Some(page.into_bytes())
+            }
+            Verb::Bounce { seq } => {
+                self.bounced.lock().unwrap().insert((user.clone(), *seq));
+                ok
+            }
+            _ => None,
+        }
+    }
+
+    /// Adds events without telling anybody.
+    pub(crate) fn happen(&self, id: &str, count: usize) {
+        let id = RoomId::parse(id).unwrap();
+        let mut rooms = self.rooms.lock().unwrap();
+        let room = rooms.entry(id.clone()).or_default();
+        let body: Box<serde_json::value::RawValue> = serde_json::from_str("{}").unwrap();
+        let from = UserId::parse("ghost").unwrap();
+        for _ in 0..count {
+            let content = Content::Message { body: &body, mentions: None };
+            let event = Event::next(&id, room.head, Millis::now(), &from, None, &content);
+            room.head = event.head;
+            room.events.push(event);
+        }
+    }
+
+    pub(crate) fn audience(&self, id: &str) -> Vec<String> {
+        let rooms = self.rooms.lock().unwrap();
+        let room = rooms.get(&RoomId::parse(id).unwrap());
+        room.into_iter().flat_map(|room| room.audience.keys().map(ToString::to_string)).collect()
+    }
+}
+
+fn view(id: &RoomId, room: &Room) -> Vec<u8> {
+    let info = RoomInfo {
+        room: id.clone(),
+        name: "n".to_owned(),
+        kind: RoomKind::Group,
+        access: Access::Open,
+        role: Role::Member,
+        seq: room.head.seq,
+        count: room.head.count,
+        marker: Mark::default(),
+        unread: 0,
+        notify: Notify::All,
+        muted_until: None,
+        last_at: room.head.at,
+        last: None,
+        members: 2,
+    };
+    let view = serde_json::to_string(&RoomView { info, live: true, repeat: false }).unwrap();
+    format!(r#"{{"op":"ok",{}"#, &view[1..]).into_bytes()
+}

@@ -1,0 +1,246 @@
+//! A NATS server of the test's own, clients without sockets, and a store that holds only order rows.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::TcpListener;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sendpi_bus::Bus;
+use sendpi_model::{ClientFrame, Mark, Millis, NodeId, Nonce, Partition, Partitions, Refusal, RoomId, UserId};
+use sendpi_session::{Handle, Identity, Session, Wire};
+use sendpi_store::{
+    EventRow, Fence, MemberRow, OrderRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store, WriteError,
+};
+use tokio::time::{sleep, timeout};
+
+/// How long anything may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A NATS server, ended on drop.
+pub(crate) struct Nats {
+    child: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Nats {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let found = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/nats-server");
+        let program = std::env::var_os("SENDPI_NATS_SERVER").map_or(found, PathBuf::from);
+        let child = Command::new(program)
+            .args(["-a", "127.0.0.1", "-js", "-p", &port.to_string(), "-sd"])
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let nats = Self { child, port, _dir: dir };
+        until("NATS answers", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+        nats
+    }
+
+    pub(crate) async fn connect(&self, node: &str) -> Bus {
+        let servers = format!("nats://127.0.0.1:{}", self.port);
+        let config = sendpi_bus::Config { servers, ..sendpi_bus::Config::default() };
+        Bus::connect(&config, NodeId::parse(node).unwrap()).await.unwrap()
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Waits until `fact` holds.
+pub(crate) async fn until(what: &str, mut fact: impl FnMut() -> bool) {
+    let wait = async {
+        while !fact() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("in vain: {what}"));
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Socket(Mutex<VecDeque<u8>>);
+
+impl Wire for Socket {
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut bytes = self.0.lock().unwrap();
+        let before = bytes.len();
+        bufs.iter().for_each(|buf| bytes.extend(buf.iter()));
+        Ok(bytes.len() - before)
+    }
+}
+
+impl Socket {
+    /// The next text frame.
+    fn text(&self) -> Option<String> {
+        let mut bytes = self.0.lock().unwrap();
+        let (length, header) = match *bytes.get(1)? {
+            126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
+            length => (usize::from(length), 2),
+        };
+        if bytes.len() < header + length {
+            return None;
+        }
+        let frame: Vec<u8> = bytes.drain(..header + length).collect();
+        Some(String::from_utf8_lossy(&frame[header..]).into_owned())
+    }
+}
+
+/// A client without a socket.
+pub(crate) struct Client {
+    pub(crate) session: Session,
+    socket: Arc<Socket>,
+    user: UserId,
+}
+
+impl Client {
+    pub(crate) fn connect(handle: &Handle, user: &str) -> Self {
+        let socket = Arc::new(Socket::default());
+        let session = handle.open(Arc::clone(&socket) as Arc<dyn Wire>).unwrap();
+        Self { session, socket, user: UserId::parse(user).unwrap() }
+    }
+
+    pub(crate) fn connect_refused(handle: &Handle) -> Refusal {
+        handle.open(Arc::new(Socket::default())).unwrap_err()
+    }
+
+    pub(crate) async fn hello(&self, hello: &str) -> Result<(), Refusal> {
+        let frame = ClientFrame::parse(hello.as_bytes(), None, nonce).unwrap();
+        let sendpi_model::Op::Hello(hello) = frame.op else { panic!("not a hello") };
+        let expires_at = Millis::now().after(Duration::from_secs(600));
+        let who = Identity { user: self.user.clone(), expires_at, service: false };
+        self.session.hello(frame.id, who, hello).await
+    }
+
+    /// Signs in, and gives the welcome.
+    pub(crate) async fn sign_in(handle: &Handle, user: &str) -> (Self, serde_json::Value) {
+        let client = Self::connect(handle, user);
+        client.hello(r#"{"op":"hello","device":"d"}"#).await.unwrap();
+        let welcome = client.next().await;
+        assert_eq!(welcome["op"], "welcome");
+        (client, welcome)
+    }
+
+    pub(crate) fn say(&self, frame: &str) {
+        self.session.frame(ClientFrame::parse(frame.as_bytes(), Some(&self.user), nonce).unwrap());
+    }
+
+    /// The next frame.
+    pub(crate) async fn next(&self) -> serde_json::Value {
+        let mut text = None;
+        until("a frame", || {
+            text = self.socket.text();
+            text.is_some()
+        })
+        .await;
+        serde_json::from_str(&text.unwrap()).unwrap()
+    }
+
+    /// The seqs of the next events.
+    pub(crate) async fn seqs(&self, count: usize) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        while seqs.len() < count {
+            let frame = self.next().await;
+            if frame["op"] == "event" {
+                seqs.push(frame["seq"].as_u64().unwrap());
+            }
+        }
+        seqs
+    }
+}
+
+fn nonce() -> Nonce {
+    Nonce::parse("fresh").unwrap()
+}
+
+/// Order rows, and what was written.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) order: Mutex<Vec<OrderRow>>,
+    pub(crate) written: Mutex<Vec<Row>>,
+}
+
+impl Rows {
+    pub(crate) fn active(&self, user: &str, room: &str) {
+        let (user, room) = (UserId::parse(user).unwrap(), RoomId::parse(room).unwrap());
+        self.order.lock().unwrap().push(OrderRow { user, active_at: Millis::now(), room });
+    }
+}
+
+#[async_trait]
+impl Store for Rows {
+    async fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
+        self.written.lock().unwrap().extend(rows);
+        Ok(())
+    }
+
+    async fn partitions(&self) -> Result<Option<u16>, ReadError> {
+        Ok(Some(Partitions::DEFAULT.count()))
+    }
+
+    async fn fence(&self, _: Partition) -> Result<Option<Fence>, ReadError> {
+        Ok(None)
+    }
+
+    async fn starts(&self, _: &RoomId) -> Result<Vec<Start>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn timeline(
+        &self,
+        _: &RoomId,
+        _: RangeInclusive<u64>,
+        _: usize,
+        _: bool,
+    ) -> Result<Vec<EventRow>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn room(&self, _: &RoomId) -> Result<Option<RoomRow>, ReadError> {
+        Ok(None)
+    }
+
+    async fn members(&self, _: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn rooms_of_user(&self, _: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn rooms_by_activity(
+        &self,
+        user: &UserId,
+        since: Millis,
+        before: Option<(Millis, RoomId)>,
+        _: usize,
+    ) -> Result<Vec<OrderRow>, ReadError> {
+        assert!(before.is_none());
+        let rows = self.order.lock().unwrap();
+        Ok(rows.iter().rev().filter(|row| row.user == *user && row.active_at >= since).cloned().collect())
+    }
+
+    async fn read_markers(&self, _: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<Mark>>, ReadError> {
+        Ok(rooms.iter().map(|_| None).collect())
+    }
+
+    async fn active_rooms(&self, _: Partition, _: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn settled(&self, _: Partition) -> Result<Vec<SettledRow>, ReadError> {
+        Ok(Vec::new())
+    }
+}

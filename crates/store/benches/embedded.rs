@@ -1,0 +1,123 @@
+//! How many events a second the embedded store makes durable, and how long a page takes: `cargo bench -p sendpi-store`.
+//!
+//! Set `TMPDIR` to measure another disk.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sendpi_model::{Event, Head, Kind, Millis, Partition, RoomId, UserId};
+use sendpi_store::embedded::Embedded;
+use sendpi_store::{EventRow, Fence, Row, Store};
+use tokio::time::Instant;
+
+const ROOMS: u64 = 1000;
+const SPAN: Duration = Duration::from_secs(3);
+
+/// Rooms that grow in turn.
+struct Timelines {
+    from: UserId,
+    frame: Bytes,
+    rooms: Vec<(RoomId, u64)>,
+    next: usize,
+}
+
+impl Timelines {
+    fn new() -> Result<Self, Box<dyn Error>> {
+        let rooms = (0..ROOMS).map(|n| Ok((RoomId::parse(&format!("room-{n}"))?, 0)));
+        let rooms = rooms.collect::<Result<_, sendpi_model::IdError>>()?;
+        let frame = Bytes::from(format!(r#"{{"op":"event","body":{{"text":"{}"}}}}"#, "x".repeat(265)));
+        Ok(Self { from: UserId::parse("ann")?, frame, rooms, next: 0 })
+    }
+
+    fn batch(&mut self, size: usize) -> Vec<Row> {
+        (0..size)
+            .map(|_| {
+                self.next = (self.next + 1) % self.rooms.len();
+                let (room, seq) = &mut self.rooms[self.next];
+                *seq += 1;
+                let head = Head { seq: *seq, count: *seq, at: Millis(*seq) };
+                let (from, frame) = (self.from.clone(), self.frame.clone());
+                let event = Event { head, kind: Kind::Message, from, nonce: None, frame };
+                Row::Event(room.clone(), EventRow { epoch: 1, event })
+            })
+            .collect()
+    }
+}
+
+async fn write(store: &Embedded, timelines: &mut Timelines, size: usize) -> Result<(), Box<dyn Error>> {
+    let (start, mut events) = (Instant::now(), 0);
+    while start.elapsed() < SPAN {
+        store.write(timelines.batch(size)).await?;
+        events += size;
+    }
+    let (rate, batches) = (events as f64 / start.elapsed().as_secs_f64(), events / size);
+    println!(
+        "batches of {size:>4}: {rate:>9.0} events/s ({:.0} µs a batch)",
+        1e6 * SPAN.as_secs_f64() / batches as f64
+    );
+    Ok(())
+}
+
+/// Many callers with one event each: what group commit makes of it.
+async fn write_from_many(store: &Embedded, callers: usize) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..callers {
+        let store = store.clone();
+        let mut timelines = Timelines::new()?;
+        timelines.rooms = vec![(RoomId::parse(&format!("caller-{n}"))?, 0)];
+        tasks.spawn(async move {
+            let mut events = 0u64;
+            while start.elapsed() < SPAN {
+                if store.write(timelines.batch(1)).await.is_err() {
+                    break;
+                }
+                events += 1;
+            }
+            events
+        });
+    }
+    let mut events = 0;
+    while let Some(done) = tasks.join_next().await {
+        events += done?;
+    }
+    println!("{callers:>4} callers, one event each: {:>9.0} events/s", events as f64 / start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+async fn read(store: &Embedded, timelines: &Timelines) -> Result<(), Box<dyn Error>> {
+    let mut times = Vec::new();
+    let mut n = 1u64;
+    for _ in 0..20_000 {
+        n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (room, _) = &timelines.rooms[(n >> 33) as usize % timelines.rooms.len()];
+        let start = Instant::now();
+        let rows = store.timeline(room, 0..=u64::MAX, 50, true).await?;
+        times.push(start.elapsed());
+        assert_eq!(rows.len(), 50);
+    }
+    times.sort();
+    println!("newest 50 of a random room: p50 {:?}, p99 {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
+    let start = Instant::now();
+    for _ in 0..1_000_000 {
+        store.fence(Partition(1)).await?;
+    }
+    println!("a fence: {:?}", start.elapsed() / 1_000_000);
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let store = Embedded::open(dir.path())?;
+    store.write(vec![Row::Fence(Partition(1), Fence { epoch: 1, claim: "a random claim id".into() })]).await?;
+    let mut timelines = Timelines::new()?;
+    for size in [1, 10, 100, 1000] {
+        write(&store, &mut timelines, size).await?;
+    }
+    for callers in [10, 100, 1000] {
+        write_from_many(&store, callers).await?;
+    }
+    read(&store, &timelines).await
+}

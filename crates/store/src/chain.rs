@@ -1,0 +1,81 @@
+//! What counts in a timeline: the void rule.
+//!
+//! The newest start names the one it continues, and so on. For each seq, the first start of this chain, from the newest, that is at or
+//! before it names the only epoch whose row counts; rows of other epochs and starts outside the chain are void.
+
+use crate::{EventRow, Start};
+
+/// The starts of a room that count, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chain(Vec<Start>);
+
+impl Chain {
+    /// The chain of a room's starts, given in any order.
+    #[must_use]
+    pub fn of(starts: &[Start]) -> Self {
+        let mut chain = Vec::new();
+        let mut next = starts.iter().max_by_key(|start| start.epoch);
+        while let Some(start) = next {
+            chain.push(*start);
+            // A start continues an older one; anything else would be damage, and ends the chain instead of looping.
+            next = start
+                .continues
+                .filter(|older| *older < start.epoch)
+                .and_then(|older| starts.iter().find(|s| s.epoch == older));
+        }
+        Self(chain)
+    }
+
+    /// The newest start.
+    #[must_use]
+    pub fn newest(&self) -> Option<Start> {
+        self.0.first().copied()
+    }
+
+    /// Whether the row of `epoch` at `seq` counts.
+    #[must_use]
+    pub fn counts(&self, seq: u64, epoch: u64) -> bool {
+        self.0.iter().find(|start| start.next_seq <= seq).is_some_and(|start| start.epoch == epoch)
+    }
+
+    /// Keeps the rows that count.
+    #[must_use]
+    pub fn filter(&self, rows: Vec<EventRow>) -> Vec<EventRow> {
+        rows.into_iter().filter(|row| self.counts(row.event.head.seq, row.epoch)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(epoch: u64, next_seq: u64, continues: Option<u64>) -> Start {
+        Start { epoch, next_seq, continues }
+    }
+
+    #[test]
+    fn each_seq_belongs_to_the_newest_start_at_or_before_it() {
+        let chain = Chain::of(&[start(1, 1, None), start(3, 11, Some(1)), start(2, 6, Some(1))]);
+        // Epoch 2 began at 6, but epoch 3 did not see it: all of epoch 2 is void.
+        assert!(chain.counts(5, 1) && chain.counts(10, 1) && chain.counts(11, 3));
+        assert!(!chain.counts(7, 2) && !chain.counts(11, 1) && !chain.counts(5, 3));
+    }
+
+    #[test]
+    fn a_start_further_back_than_an_older_one_voids_what_came_between() {
+        let chain = Chain::of(&[start(1, 1, None), start(2, 8, Some(1)), start(3, 5, Some(2))]);
+        assert!(chain.counts(4, 1) && chain.counts(5, 3) && chain.counts(9, 3));
+        assert!(!chain.counts(8, 2) && !chain.counts(6, 1));
+    }
+
+    #[test]
+    fn a_room_without_starts_has_no_rows_that_count() {
+        assert!(!Chain::of(&[]).counts(1, 1));
+    }
+
+    #[test]
+    fn damage_ends_the_chain_instead_of_looping() {
+        let chain = Chain::of(&[start(2, 1, Some(2))]);
+        assert_eq!(chain.newest(), Some(start(2, 1, Some(2))));
+    }
+}

@@ -1,0 +1,83 @@
+//! What every store has to pass: one function for each promise of [`crate::Store`], named as the fact that it checks.
+//!
+//! [`crate::conformance_tests!`] makes a test of each. A function panics where the store breaks its promise; it wants a store that
+//! holds nothing yet.
+
+mod listing;
+mod sample;
+mod stamps;
+mod timeline;
+mod writes;
+
+pub use listing::{
+    active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked,
+    order_rows_are_paged_without_gap_or_repeat_where_times_are_equal,
+    order_rows_come_newest_first_and_not_before_since, order_rows_of_six_days_ago_are_still_there,
+    read_markers_come_in_the_order_of_the_rooms_asked, rows_of_one_room_or_user_never_show_under_another,
+    those_who_left_are_not_among_members_or_rooms,
+};
+pub use stamps::{
+    a_late_join_does_not_bring_back_who_left, a_read_marker_only_rises, of_equal_stamps_the_later_row_stays,
+    the_fence_is_never_lowered, the_higher_stamp_stays_within_one_write, the_number_of_partitions_stays,
+    the_room_row_with_the_higher_stamp_stays, what_is_settled_only_rises,
+};
+pub use timeline::{
+    a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first, a_range_of_seqs_includes_both_ends,
+    a_timeline_crosses_every_border_in_order, an_event_comes_back_as_it_was_written,
+    rows_that_do_not_count_are_read_too, starts_come_by_epoch,
+};
+pub use writes::{
+    a_new_store_holds_nothing, a_reader_never_sees_a_hole, a_write_of_nothing_is_done, concurrent_writers_lose_nothing,
+    many_large_rows_fit_in_one_write, of_concurrent_writes_the_highest_stamp_stays, rows_of_all_kinds_go_in_one_write,
+    what_is_written_again_changes_nothing,
+};
+
+/// Makes a test of every function of [`crate::conformance`].
+///
+/// `$open` is called for each: an `async fn` that gives a fresh store as `Arc<dyn Store>`, behind something that is dropped when the
+/// test is over. The caller needs tokio's `macros` and `rt-multi-thread`.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($open:path) => {
+        $crate::conformance_tests! { @each $open;
+            a_late_join_does_not_bring_back_who_left
+            a_new_store_holds_nothing
+            a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first
+            a_range_of_seqs_includes_both_ends
+            a_read_marker_only_rises
+            a_reader_never_sees_a_hole
+            a_timeline_crosses_every_border_in_order
+            a_write_of_nothing_is_done
+            active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked
+            an_event_comes_back_as_it_was_written
+            concurrent_writers_lose_nothing
+            many_large_rows_fit_in_one_write
+            of_concurrent_writes_the_highest_stamp_stays
+            of_equal_stamps_the_later_row_stays
+            order_rows_are_paged_without_gap_or_repeat_where_times_are_equal
+            order_rows_come_newest_first_and_not_before_since
+            order_rows_of_six_days_ago_are_still_there
+            read_markers_come_in_the_order_of_the_rooms_asked
+            rows_of_all_kinds_go_in_one_write
+            rows_of_one_room_or_user_never_show_under_another
+            rows_that_do_not_count_are_read_too
+            starts_come_by_epoch
+            the_fence_is_never_lowered
+            the_higher_stamp_stays_within_one_write
+            the_number_of_partitions_stays
+            the_room_row_with_the_higher_stamp_stays
+            those_who_left_are_not_among_members_or_rooms
+            what_is_settled_only_rises
+            what_is_written_again_changes_nothing
+        }
+    };
+    (@each $open:path; $($fact:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $fact() {
+                let (_kept, store) = $open().await;
+                $crate::conformance::$fact(store).await;
+            }
+        )*
+    };
+}

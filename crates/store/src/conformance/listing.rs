@@ -1,0 +1,135 @@
+use std::time::Duration;
+
+use sendpi_model::{Mark, Millis, Partition, Role};
+
+use super::sample::{Subject, active, event, marker, member, order, places, put, room, room_of, room_row, start, user};
+use crate::{OrderRow, Row, minute};
+
+fn ago(minutes: u64) -> Millis {
+    Millis::now().before(Duration::from_mins(minutes))
+}
+
+fn listed(rows: &[OrderRow]) -> Vec<(Millis, &str)> {
+    rows.iter().map(|row| (row.active_at, row.room.as_str())).collect()
+}
+
+/// Order rows come newest first and then by room; `since` belongs to what is asked for.
+pub async fn order_rows_come_newest_first_and_not_before_since(store: Subject) {
+    let (new, middle, old) = (ago(1), ago(50), ago(5000));
+    put(&store, vec![order("ann", old, "a"), order("ann", new, "b"), order("bob", new, "z")]).await;
+    put(&store, vec![order("ann", middle, "b"), order("ann", middle, "a"), order("ann", middle, "b1")]).await;
+    let read = async |since, limit| store.rooms_by_activity(&user("ann"), since, None, limit).await.expect("the rows");
+    let all = [(new, "b"), (middle, "a"), (middle, "b"), (middle, "b1"), (old, "a")];
+    assert_eq!(listed(&read(Millis(0), 100).await), all);
+    assert_eq!(listed(&read(middle, 100).await), all[..4]);
+    assert_eq!(listed(&read(Millis(middle.0 + 1), 100).await), all[..1]);
+    assert_eq!(listed(&read(Millis(0), 2).await), all[..2]);
+    assert_eq!(listed(&read(Millis(new.0 + 1), 100).await), []);
+}
+
+/// Pages of any size give every row once, also where many rooms have one time.
+pub async fn order_rows_are_paged_without_gap_or_repeat_where_times_are_equal(store: Subject) {
+    let times = [ago(3), ago(2), ago(1)];
+    let rooms = ["a", "ab", "b", "b!", "c", "é"];
+    let rows = times.iter().flat_map(|at| rooms.map(|id| order("ann", *at, id))).collect();
+    put(&store, rows).await;
+    for limit in [1, 2, 4, 6, 7, 100] {
+        let (mut all, mut before) = (Vec::new(), None);
+        loop {
+            let page = store.rooms_by_activity(&user("ann"), times[0], before, limit).await.expect("a page");
+            assert!(page.len() <= limit);
+            let Some(last) = page.last() else { break };
+            before = Some((last.active_at, last.room.clone()));
+            all.extend(page);
+        }
+        let expected: Vec<_> = times.iter().rev().flat_map(|at| rooms.map(|id| (*at, id))).collect();
+        assert_eq!(listed(&all), expected, "in pages of {limit}");
+    }
+    // Where the last page ended may be older than what is asked for now.
+    let before = Some((times[0], room("z")));
+    assert_eq!(store.rooms_by_activity(&user("ann"), times[1], before, 9).await.expect("a page"), []);
+}
+
+/// Order rows and active rooms live for seven days.
+pub async fn order_rows_of_six_days_ago_are_still_there(store: Subject) {
+    let old = ago(6 * 24 * 60);
+    put(&store, vec![order("ann", old, "r"), active(1, minute(old), "r")]).await;
+    assert_eq!(store.rooms_by_activity(&user("ann"), Millis(0), None, 9).await.expect("the rows").len(), 1);
+    assert_eq!(store.active_rooms(Partition(1), 0..=minute(ago(0))).await.expect("the rooms"), [room("r")]);
+}
+
+/// A room that was active in several minutes is told once, and rooms of other minutes and partitions are not.
+pub async fn active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked(store: Subject) {
+    let m = minute(ago(100));
+    put(&store, vec![active(1, m, "a"), active(1, m + 1, "a"), active(1, m + 1, "b"), active(1, m + 2, "a")]).await;
+    put(&store, vec![active(1, m + 3, "late"), active(2, m, "other"), active(1, m - 1, "early")]).await;
+    let read = async |minutes| {
+        let mut rooms = store.active_rooms(Partition(1), minutes).await.expect("the rooms");
+        rooms.sort();
+        rooms
+    };
+    assert_eq!(read(m..=m + 2).await, [room("a"), room("b")]);
+    assert_eq!(read(m + 2..=m + 2).await, [room("a")]);
+    assert_eq!(read(m + 4..=m + 9).await, []);
+}
+
+/// The markers of the rooms asked come in that order, with nothing where nothing was read.
+pub async fn read_markers_come_in_the_order_of_the_rooms_asked(store: Subject) {
+    put(&store, vec![marker("ann", "a", 1, 1), marker("ann", "b", 2, 1), marker("bob", "c", 3, 1)]).await;
+    let asked = ["b", "c", "a", "b"].map(room);
+    let marks = store.read_markers(&user("ann"), &asked).await.expect("the markers");
+    let mark = |seq| Some(Mark { seq, count: 1 });
+    assert_eq!(marks, [mark(2), None, mark(1), mark(2)]);
+    assert_eq!(store.read_markers(&user("ann"), &[]).await.expect("the markers"), []);
+    let many: Vec<_> = (0..1000).map(|n| room(&format!("r{n}"))).collect();
+    let marks = store.read_markers(&user("ann"), &many).await.expect("the markers");
+    assert!(marks.len() == 1000 && marks.iter().all(Option::is_none));
+}
+
+/// Members come by user and rooms by room, and who left is among neither.
+pub async fn those_who_left_are_not_among_members_or_rooms(store: Subject) {
+    let rows = [("bob", Some(Role::Member)), ("ann", Some(Role::Owner)), ("eve", None), ("bo", Some(Role::Admin))];
+    for (n, (name, role)) in (1..).zip(rows) {
+        put(&store, vec![Row::Member(member("r", name, n, role)), Row::RoomOfUser(room_of("ann", name, n, role))])
+            .await;
+    }
+    let members = store.members(&room("r")).await.expect("the members");
+    assert_eq!(members.iter().map(|row| row.user.as_str()).collect::<Vec<_>>(), ["ann", "bo", "bob"]);
+    assert_eq!(members[0], member("r", "ann", 2, Some(Role::Owner)));
+    let rooms = store.rooms_of_user(&user("ann")).await.expect("the rooms");
+    assert_eq!(rooms.iter().map(|row| row.room.as_str()).collect::<Vec<_>>(), ["ann", "bo", "bob"]);
+    assert_eq!(rooms[2], room_of("ann", "bob", 1, Some(Role::Member)));
+}
+
+/// Ids that begin alike, or hold the characters that a key might be put together with, do not mix.
+pub async fn rows_of_one_room_or_user_never_show_under_another(store: Subject) {
+    let ids = ["r", "r1", "r/", "r:1", "r.", "rr", "é", "e", "r\u{10ffff}"];
+    let at = ago(1);
+    for (n, id) in (1..).zip(ids) {
+        let rows = vec![
+            event(id, n, 1),
+            Row::Start(room(id), start(n, 1)),
+            Row::Room(room_row(id, n, id)),
+            Row::Member(member(id, id, n, Some(Role::Member))),
+            Row::RoomOfUser(room_of(id, id, n, Some(Role::Member))),
+            order(id, at, id),
+            marker(id, id, n, 1),
+        ];
+        put(&store, rows).await;
+    }
+    for (n, id) in (1..).zip(ids) {
+        let (r, u) = (room(id), user(id));
+        for newest in [false, true] {
+            let page = store.timeline(&r, 0..=1 << 53, 99, newest).await.expect("a page");
+            assert_eq!(places(&page), [(n, 1)], "{id}");
+        }
+        assert_eq!(store.starts(&r).await.expect("the starts"), [start(n, 1)]);
+        assert_eq!(store.room(&r).await.expect("the room"), Some(room_row(id, n, id)));
+        assert_eq!(store.members(&r).await.expect("the members"), [member(id, id, n, Some(Role::Member))]);
+        assert_eq!(store.rooms_of_user(&u).await.expect("the rooms"), [room_of(id, id, n, Some(Role::Member))]);
+        let rows = store.rooms_by_activity(&u, Millis(0), None, 99).await.expect("the rows");
+        assert_eq!(listed(&rows), [(at, id)]);
+        let marks = store.read_markers(&u, &ids.map(room)).await.expect("the markers");
+        assert_eq!(marks.iter().flatten().count(), 1, "{id}");
+    }
+}

@@ -1,0 +1,100 @@
+use bytes::Bytes;
+use sendpi_model::{Event, Head, Kind, Millis, Nonce};
+
+use super::sample::{Subject, event, places, put, room, start, user};
+use crate::{EventRow, Row};
+
+/// Every field of an event is read as it was written, whatever its kind, with a body of 16 KiB and without a nonce.
+pub async fn an_event_comes_back_as_it_was_written(store: Subject) {
+    use Kind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
+    let kinds = [Message, System, Joined, Left, Changed, Edited, Deleted, Reaction];
+    let rows: Vec<_> = (1u64..)
+        .zip(kinds)
+        .map(|(seq, kind)| EventRow {
+            epoch: 1 << 40,
+            event: Event {
+                head: Head { seq, count: 1 << 50, at: Millis((1 << 53) - 1) },
+                kind,
+                from: user(&"é".repeat(64)),
+                nonce: (seq % 2 == 0).then(|| Nonce::parse(&"n".repeat(64)).expect("a valid nonce")),
+                frame: Bytes::from("\0\u{10ffff}x".repeat(if kind == Message { 3000 } else { 1 })),
+            },
+        })
+        .collect();
+    let id = room("=d:ann:bob=2E");
+    put(&store, rows.iter().map(|row| Row::Event(id.clone(), row.clone())).collect()).await;
+    assert_eq!(store.timeline(&id, 0..=100, 100, false).await.expect("a page"), rows);
+    assert_eq!(store.timeline(&id, 0..=100, 100, true).await.expect("a page"), rows);
+}
+
+/// Both ends of a range of seqs belong to it, and a range that holds none gives none.
+pub async fn a_range_of_seqs_includes_both_ends(store: Subject) {
+    put(&store, (1..=9).map(|seq| event("r", seq, 1)).collect()).await;
+    let id = room("r");
+    for newest in [false, true] {
+        let page = async |seqs| places(&store.timeline(&id, seqs, 100, newest).await.expect("a page"));
+        assert_eq!(page(3..=5).await, [(3, 1), (4, 1), (5, 1)]);
+        assert_eq!(page(9..=u64::MAX >> 11).await, [(9, 1)]);
+        assert_eq!(page(0..=1).await, [(1, 1)]);
+        assert_eq!(page(10..=20).await, []);
+        #[expect(clippy::reversed_empty_ranges, reason = "a caller's arithmetic can come to this")]
+        let empty = page(5..=4).await;
+        assert_eq!(empty, []);
+    }
+}
+
+/// A limit keeps the lowest rows, or the highest ones where the newest are asked for; both oldest first.
+pub async fn a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first(store: Subject) {
+    put(&store, (1..=100).map(|seq| event("r", seq, 1)).collect()).await;
+    let id = room("r");
+    let page = async |limit, newest| places(&store.timeline(&id, 11..=90, limit, newest).await.expect("a page"));
+    assert_eq!(page(3, false).await, [(11, 1), (12, 1), (13, 1)]);
+    assert_eq!(page(3, true).await, [(88, 1), (89, 1), (90, 1)]);
+    assert_eq!(page(0, false).await, []);
+    assert_eq!(page(0, true).await, []);
+    assert_eq!(page(1000, true).await.len(), 80);
+}
+
+/// Rows of several epochs at one seq are all read, by epoch; a limit may cut between them.
+pub async fn rows_that_do_not_count_are_read_too(store: Subject) {
+    put(&store, vec![event("r", 2, 9), event("r", 2, 1), event("r", 1, 1)]).await;
+    put(&store, vec![event("r", 2, 300), event("r", 3, 300), event("r", 3, 9)]).await;
+    let id = room("r");
+    let all = [(1, 1), (2, 1), (2, 9), (2, 300), (3, 9), (3, 300)];
+    let page = async |limit, newest| places(&store.timeline(&id, 0..=9, limit, newest).await.expect("a page"));
+    assert_eq!(page(100, false).await, all);
+    assert_eq!(page(100, true).await, all);
+    assert_eq!(page(3, false).await, all[..3]);
+    assert_eq!(page(3, true).await, all[3..]);
+}
+
+/// A timeline is one sequence for its readers, however a store cuts it into pieces.
+pub async fn a_timeline_crosses_every_border_in_order(store: Subject) {
+    let borders = [8192, 16384, 65536, 1 << 32];
+    let seqs: Vec<_> = borders.iter().flat_map(|border| border - 2..=border + 2).collect();
+    for pair in seqs.chunks(5) {
+        put(&store, pair.iter().map(|seq| event("r", *seq, 2)).collect()).await;
+    }
+    let id = room("r");
+    for border in borders {
+        for newest in [false, true] {
+            let rows = store.timeline(&id, border - 2..=border + 2, 10, newest).await.expect("a page");
+            let expected: Vec<_> = (border - 2..=border + 2).map(|seq| (seq, 2)).collect();
+            assert_eq!(places(&rows), expected);
+        }
+    }
+    let rows = store.timeline(&id, 8192..=16386, 4, true).await.expect("a page");
+    assert_eq!(places(&rows), [(16383, 2), (16384, 2), (16385, 2), (16386, 2)]);
+}
+
+/// The starts of a room come by epoch, all of them.
+pub async fn starts_come_by_epoch(store: Subject) {
+    for epoch in [300, 1, 2, 70_000] {
+        put(&store, vec![Row::Start(room("r"), start(epoch, epoch * 10))]).await;
+    }
+    put(&store, vec![Row::Start(room("other"), start(5, 1))]).await;
+    let starts = store.starts(&room("r")).await.expect("the starts");
+    assert_eq!(starts, [start(1, 10), start(2, 20), start(300, 3000), start(70_000, 700_000)]);
+    // The first of all continues none, and that comes back as well.
+    assert_eq!(starts[0].continues, None);
+}

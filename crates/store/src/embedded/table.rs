@@ -1,0 +1,150 @@
+//! The tables, each a keyspace of the engine.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use fjall::{Database, Iter, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, UserValue};
+
+use super::put::Put;
+
+/// One kind of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Table {
+    Partitions,
+    Fence,
+    Starts,
+    Timeline,
+    Rooms,
+    Members,
+    RoomsOfUser,
+    Order,
+    Markers,
+    ActiveRooms,
+    Settled,
+}
+
+impl Table {
+    /// In the order of their numbers.
+    const ALL: [Self; 11] = [
+        Self::Partitions,
+        Self::Fence,
+        Self::Starts,
+        Self::Timeline,
+        Self::Rooms,
+        Self::Members,
+        Self::RoomsOfUser,
+        Self::Order,
+        Self::Markers,
+        Self::ActiveRooms,
+        Self::Settled,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Partitions => "partitions",
+            Self::Fence => "fence",
+            Self::Starts => "starts",
+            Self::Timeline => "timeline",
+            Self::Rooms => "rooms",
+            Self::Members => "members",
+            Self::RoomsOfUser => "rooms_of_user",
+            Self::Order => "rooms_by_activity",
+            Self::Markers => "read_markers",
+            Self::ActiveRooms => "active_rooms",
+            Self::Settled => "settled",
+        }
+    }
+
+    /// Rows wait in memory up to this size, in bytes, before they go into a file: most rows are a timeline's.
+    fn memory(self) -> u64 {
+        const MIB: u64 = 1024 * 1024;
+        if self == Self::Timeline { 32 * MIB } else { 8 * MIB }
+    }
+}
+
+/// The engine with all tables open. Clones share it.
+#[derive(Clone)]
+pub(super) struct Tables {
+    db: Database,
+    keyspaces: [Keyspace; Table::ALL.len()],
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tables").finish_non_exhaustive()
+    }
+}
+
+impl Tables {
+    pub(super) fn open(path: &Path) -> fjall::Result<Self> {
+        let db = Database::builder(path).open()?;
+        let keyspaces = Table::ALL
+            .iter()
+            .map(|table| {
+                db.keyspace(table.name(), || KeyspaceCreateOptions::default().max_memtable_size(table.memory()))
+            })
+            .collect::<fjall::Result<Vec<_>>>()?;
+        // As many as tables, by construction.
+        let keyspaces = keyspaces.try_into().map_err(|_| fjall::Error::Unrecoverable)?;
+        Ok(Self { db, keyspaces })
+    }
+
+    fn keyspace(&self, table: Table) -> &Keyspace {
+        &self.keyspaces[table as usize]
+    }
+
+    /// What is stored under `key`, or has been taken into the batch that is being applied.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> fjall::Result<Option<UserValue>> {
+        self.db.snapshot().get(self.keyspace(table), key)
+    }
+
+    /// Several keys at one moment.
+    pub(super) fn get_all<'a>(
+        &self,
+        table: Table,
+        keys: impl Iterator<Item = &'a [u8]>,
+    ) -> fjall::Result<Vec<Option<UserValue>>> {
+        let snapshot = self.db.snapshot();
+        keys.map(|key| snapshot.get(self.keyspace(table), key)).collect()
+    }
+
+    /// The rows from `low` to `high`, as they are at this moment: a batch that is being applied is not among them.
+    pub(super) fn range(&self, table: Table, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Iter {
+        self.db.snapshot().range::<&[u8], _>(self.keyspace(table), (low, high))
+    }
+
+    /// The rows whose key begins with `prefix`.
+    pub(super) fn prefix(&self, table: Table, prefix: &[u8]) -> Iter {
+        self.db.snapshot().prefix(self.keyspace(table), prefix)
+    }
+
+    /// Writes all of `puts`, each key at most once. They are durable before any reader sees them, and are seen together.
+    pub(super) fn commit(&self, puts: Vec<Put>) -> fjall::Result<()> {
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
+        for put in puts {
+            batch.insert(self.keyspace(put.table), put.key, put.value);
+        }
+        batch.commit()
+    }
+
+    /// Removes rows, without waiting for the disk: what a crash brings back is removed again.
+    pub(super) fn remove(&self, table: Table, keys: Vec<fjall::UserKey>) -> fjall::Result<()> {
+        let mut batch = self.db.batch();
+        for key in keys {
+            batch.remove(self.keyspace(table), key);
+        }
+        batch.commit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_found_under_its_own_number() {
+        for (number, table) in Table::ALL.into_iter().enumerate() {
+            assert_eq!(table as usize, number);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A process that is killed while it writes has every row that it was told is done.
+//!
+//! The test starts this very program again as the process to be killed.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sendpi_model::{Access, Event, Head, Kind, Millis, RoomId, RoomKind, UserId};
+use sendpi_store::embedded::Embedded;
+use sendpi_store::{EventRow, RoomRow, Row, Store};
+
+/// Names the directory to the process that is to be killed.
+const CHILD: &str = "SENDPI_STORE_KILL_TEST";
+const ROOMS: usize = 16;
+const ROUNDS: usize = 6;
+
+fn room(n: usize) -> RoomId {
+    RoomId::parse(&format!("r{n}")).expect("a valid id")
+}
+
+/// An event and the head row that goes with it, in one write.
+fn rows(room: &RoomId, seq: u64) -> Vec<Row> {
+    let (from, head) = (UserId::parse("ann").expect("a valid id"), Head { seq, count: seq, at: Millis(seq) });
+    let frame = Bytes::from(format!("{seq} {}", "x".repeat(seq as usize % 3000)));
+    let event = Event { head, kind: Kind::Message, from: from.clone(), nonce: None, frame };
+    let row = RoomRow {
+        room: room.clone(),
+        stamp: seq,
+        name: String::new(),
+        kind: RoomKind::Group,
+        access: Access::Invite,
+        creator: from,
+        nonce: String::new(),
+        members: 1,
+        head,
+        last: None,
+        deleted: false,
+    };
+    vec![Row::Event(room.clone(), EventRow { epoch: 1, event }), Row::Room(row)]
+}
+
+/// Writes to one room, on from what is there, and tells each seq that is done.
+async fn write_for_ever(store: Arc<Embedded>, n: usize) {
+    let room = room(n);
+    let mut seq = store.room(&room).await.expect("the room").map_or(0, |row| row.stamp);
+    loop {
+        seq += 1;
+        store.write(rows(&room, seq)).await.expect("the write is done");
+        // One call, so that lines of different tasks do not mix.
+        writeln!(std::io::stdout(), "done {n} {seq}").expect("the parent reads");
+    }
+}
+
+#[test]
+fn the_process_that_is_killed() {
+    let Ok(path) = std::env::var(CHILD) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let store = Arc::new(Embedded::open(path).unwrap());
+        let mut writers = tokio::task::JoinSet::new();
+        (0..ROOMS).for_each(|n| drop(writers.spawn(write_for_ever(store.clone(), n))));
+        writers.join_next().await.unwrap().unwrap();
+    });
+}
+
+/// Runs the writer until `enough` writes are done, kills it, and gives what it had told for each room.
+fn killed_after(enough: usize, path: &Path) -> BTreeMap<usize, u64> {
+    let mut child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "the_process_that_is_killed", "--nocapture"])
+        .env(CHILD, path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the writer starts");
+    let mut told = BTreeMap::new();
+    let mut lines = 0;
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut line = String::new();
+    // What it said before it died stays in the pipe, and counts.
+    while output.read_line(&mut line).expect("text") > 0 {
+        if line.ends_with('\n')
+            && let Some((n, seq)) = line.trim().strip_prefix("done ").and_then(|rest| rest.split_once(' '))
+        {
+            told.insert(n.parse().expect("a room"), seq.parse().expect("a seq"));
+            lines += 1;
+            if lines == enough {
+                child.kill().expect("it can be killed");
+            }
+        }
+        line.clear();
+    }
+    assert!(!child.wait().expect("its end").success() && lines >= enough, "it ended by itself after {lines} writes");
+    told
+}
+
+#[tokio::test]
+async fn what_was_done_before_a_kill_is_there_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 1..=ROUNDS {
+        let told = killed_after(round * 250, dir.path());
+        assert_eq!(told.len(), ROOMS);
+        let store = Embedded::open(dir.path()).unwrap();
+        for (n, seq) in told {
+            let id = room(n);
+            let head = store.room(&id).await.unwrap().unwrap().stamp;
+            assert!(head >= seq, "round {round}: {id} was told {seq} and has {head}");
+            let events = store.timeline(&id, 1..=u64::MAX, usize::MAX, false).await.unwrap();
+            let written: Vec<_> = (1..=head)
+                .flat_map(|seq| rows(&id, seq))
+                .filter_map(|row| if let Row::Event(_, row) = row { Some(row) } else { None })
+                .collect();
+            // Also nothing else: an event and its head go in one write, whole or not at all.
+            assert!(events == written, "round {round}: the timeline of {id} is not what was written");
+        }
+    }
+}

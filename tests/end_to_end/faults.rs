@@ -1,0 +1,120 @@
+//! Processes that die: nothing acknowledged is lost, and nothing retried comes twice.
+
+use std::time::Duration;
+
+use sendpi_client::{SendOptions, Sent};
+use sendpi_tests::{NatsServer, Recording, Sendpi, Setup};
+use serde_json::json;
+
+/// Sends until it is acknowledged, over as many connections as it takes; `known` is the seq of the room before the first try.
+async fn send_surely(from: &mut Recording, url: &str, room: &str, text: &str, known: u64) -> Sent {
+    let mut retry = None;
+    loop {
+        let options = SendOptions { retry, ..SendOptions::nonce(text) };
+        match from.client().send_with(room, json!({"text": text}), options).await {
+            Ok(sent) => return sent,
+            Err(error) if error.is_unknown() => retry = Some(known),
+            Err(error) => panic!("{text}: {error}"),
+        }
+        if from.client().ping().await.is_err() {
+            from.come_back(url).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn users_on_different_nodes_talk_to_each_other() {
+    let server = Sendpi::start_with(Setup { nodes: 3, ..Setup::default() }).await;
+    let mut users = Vec::new();
+    for (index, user) in ["ann", "bob", "cleo"].into_iter().enumerate() {
+        let token = server.token(user).await;
+        users.push(Recording::connect_with(server.node(index), &token, user, "phone", Default::default()).await);
+    }
+    let room = users[0].client().create("lobby", &["bob", "cleo"]).await.unwrap().room;
+    for i in 0..15 {
+        users[i % 3].client().send(room.as_str(), &format!("{i}")).await.unwrap();
+    }
+    for user in users {
+        user.until_text(room.as_str(), "14").await;
+        assert_eq!(user.room(room.as_str()).texts(), (0..15).map(|i| i.to_string()).collect::<Vec<_>>());
+        user.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn who_was_on_a_node_that_died_resumes_on_another() {
+    let mut server = Sendpi::start_with(Setup { nodes: 2, ..Setup::default() }).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let token = server.token("bob").await;
+    let mut bob = Recording::connect_with(server.node(1), &token, "bob", "laptop", Default::default()).await;
+    let room = ann.client().create("lobby", &["bob"]).await.unwrap().room;
+    let room = room.as_str();
+    ann.client().send(room, "before").await.unwrap();
+    bob.until_text(room, "before").await;
+
+    server.kill_node(1).await;
+    for i in 0..10 {
+        ann.client().send(room, &format!("meanwhile {i}")).await.unwrap();
+    }
+    bob.come_back(server.node(0)).await;
+    bob.until_text(room, "meanwhile 9").await;
+    let last = ann.client().send(room, "after").await.unwrap();
+    bob.until_seq(room, last.seq).await;
+    assert_eq!(bob.room(room).texts().len(), 12);
+    ann.finish().await;
+    bob.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill_and_what_is_retried_comes_once() {
+    let mut server = Sendpi::start().await;
+    let mut ann = Recording::connect(&server, "ann", "phone").await;
+    let mut bob = Recording::connect(&server, "bob", "laptop").await;
+    let info = ann.client().create("lobby", &["bob"]).await.unwrap();
+    let room = info.room.as_str();
+    let mut texts = Vec::new();
+    let mut known = info.seq;
+    for round in 0..3 {
+        for i in 0..20 {
+            let text = format!("{round}.{i}");
+            known = send_surely(&mut ann, server.url(), room, &text, known).await.seq;
+            texts.push(text);
+        }
+        if round == 1 {
+            server.kill9_all().await;
+        } else {
+            server.kill9().await;
+        }
+        server.start_again().await;
+        bob.come_back(server.url()).await;
+    }
+    ann.come_back(server.url()).await;
+
+    let history = bob.whole_history(room).await.unwrap();
+    let stored: Vec<_> = history.iter().filter_map(|event| event.text()).collect();
+    assert_eq!(stored, texts);
+    ann.finish().await;
+    bob.finish().await;
+}
+
+#[tokio::test]
+async fn sessions_stay_open_while_nats_restarts() {
+    let mut nats = NatsServer::start().await;
+    let server = Sendpi::start_with(Setup { nats: Some(nats.url()), ..Setup::default() }).await;
+    let mut ann = Recording::connect(&server, "ann", "phone").await;
+    let bob = Recording::connect(&server, "bob", "laptop").await;
+    let info = ann.client().create("lobby", &["bob"]).await.unwrap();
+    let room = info.room.as_str();
+    ann.client().send(room, "before").await.unwrap();
+
+    nats.kill9().await;
+    let restart = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        nats.start_again().await;
+    };
+    let (sent, ()) = tokio::join!(send_surely(&mut ann, server.url(), room, "meanwhile", info.seq), restart);
+    bob.until_seq(room, sent.seq).await;
+    assert_eq!(bob.room(room).texts(), ["before", "meanwhile"]);
+    ann.finish().await;
+    bob.finish().await;
+}

@@ -1,0 +1,67 @@
+//! The chat page in a real browser.
+
+use sendpi_tests::{Browser, Page, Sendpi};
+
+async fn sign_in(browser: &mut Browser, server: &Sendpi, user: &str) -> Page {
+    let mut page = browser.open(server.url()).await;
+    page.fill("#user", user).await;
+    page.click("#sign-in-button").await;
+    page.until_shows("#status", &format!("Signed in as {user}")).await;
+    page
+}
+
+async fn send(page: &mut Page, text: &str) {
+    page.fill("#message", text).await;
+    page.click("#send-button").await;
+}
+
+#[tokio::test]
+async fn two_browsers_talk_to_each_other() {
+    let server = Sendpi::start().await;
+    let mut browser = Browser::start().await;
+    let mut ann = sign_in(&mut browser, &server, "ann").await;
+    let mut bob = sign_in(&mut browser, &server, "bob").await;
+
+    ann.fill("#room-name", "lobby").await;
+    ann.click("#create-room-button").await;
+    ann.until_shows("#room-title", "lobby").await;
+    ann.fill("#invite-user", "bob").await;
+    ann.click("#invite-button").await;
+    ann.until_shows("#messages", "bob joined").await;
+    send(&mut ann, "hello bob").await;
+
+    bob.until_shows("#rooms", "lobby").await;
+    bob.until_shows("#rooms .unread", "1").await;
+    bob.click("#rooms button").await;
+    bob.until_shows("#messages", "hello bob").await;
+    bob.until("!document.querySelector('#rooms .unread')").await;
+    send(&mut bob, "hello ann").await;
+    ann.until_shows("#messages", "hello ann").await;
+
+    // Nothing stays pending once it is answered, and everything is there after a reload.
+    ann.until("!document.querySelector('#messages .pending')").await;
+    ann.reload().await;
+    ann.until_shows("#rooms", "lobby").await;
+    ann.click("#rooms button").await;
+    ann.until_shows("#messages", "hello bob").await;
+    ann.until_shows("#messages", "hello ann").await;
+}
+
+#[tokio::test]
+async fn a_page_shows_who_is_typing() {
+    let server = Sendpi::start().await;
+    let mut browser = Browser::start().await;
+    let mut ann = sign_in(&mut browser, &server, "ann").await;
+    let mut bob = sign_in(&mut browser, &server, "bob").await;
+    ann.fill("#room-name", "lobby").await;
+    ann.click("#create-room-button").await;
+    ann.until_shows("#room-title", "lobby").await;
+    ann.fill("#invite-user", "bob").await;
+    ann.click("#invite-button").await;
+    bob.until_shows("#rooms", "lobby").await;
+    bob.click("#rooms button").await;
+    bob.until_shows("#messages", "bob joined").await;
+
+    ann.fill("#message", "I am about to say").await;
+    bob.until_shows("#typing", "ann is typing").await;
+}

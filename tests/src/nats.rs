@@ -1,0 +1,85 @@
+//! A nats-server of a test's own.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::process::{Process, nats_server};
+
+const START: Duration = Duration::from_secs(20);
+
+/// A nats-server with JetStream, on a free port of this machine; ended on drop, its data with it.
+#[derive(Debug)]
+pub struct NatsServer {
+    process: Process,
+    port: u16,
+    data: TempDir,
+}
+
+impl NatsServer {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// Where there is no nats-server, or it does not start.
+    pub async fn start() -> Self {
+        let data = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for NATS: {error}"));
+        let (process, port) = launch(&data, None).await;
+        Self { process, port, data }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Stops it as an operator would, and starts it again on the same port and data.
+    pub async fn restart(&mut self) {
+        self.process.signal("TERM");
+        self.process.ended().await;
+        self.start_again().await;
+    }
+
+    /// Kills it at once.
+    pub async fn kill9(&mut self) {
+        self.process.kill_group();
+        self.process.ended().await;
+    }
+
+    /// Starts it again on the same port and data, after [`NatsServer::kill9`].
+    pub async fn start_again(&mut self) {
+        (self.process, self.port) = launch(&self.data, Some(self.port)).await;
+    }
+}
+
+async fn launch(data: &TempDir, port: Option<u16>) -> (Process, u16) {
+    let mut command = Command::new(nats_server());
+    command.args(["-a", "127.0.0.1", "-p", &port.map_or("-1".to_owned(), |port| port.to_string()), "-js", "-sd"]);
+    command.arg(data.path());
+    let mut process = Process::start("nats-server", command);
+    let port = process
+        .printed(START, "that it is ready", |lines| {
+            lines.iter().find(|line| line.contains("Server is ready"))?;
+            let line = lines.iter().find(|line| line.contains("Listening for client connections"))?;
+            line.rsplit(':').next()?.trim().parse().ok()
+        })
+        .await;
+    (process, port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_comes_back_on_its_port() {
+        let mut server = NatsServer::start().await;
+        let url = server.url();
+        server.restart().await;
+        assert_eq!(server.url(), url);
+        server.kill9().await;
+        server.start_again().await;
+        assert_eq!(server.url(), url);
+    }
+}

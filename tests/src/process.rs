@@ -1,0 +1,143 @@
+//! Child processes that end with the test, whichever way it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::within;
+
+/// How many lines of its output a failed test shows of each process.
+const SHOWN: usize = 80;
+/// How long a process may take to end after it was told to.
+const END: Duration = Duration::from_secs(30);
+
+/// A running child, leader of its own process group, with all that it prints.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    group: u32,
+    output: watch::Sender<Vec<String>>,
+}
+
+impl Process {
+    /// Starts `command`.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub(crate) fn start(name: &str, mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        let output = watch::Sender::new(Vec::new());
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(pump(stdout, output.clone()));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(pump(stderr, output.clone()));
+        }
+        let group = child.id().unwrap_or_default();
+        Self { name: name.to_owned(), child, group, output }
+    }
+
+    /// Waits until `find` finds what it looks for in the lines printed so far.
+    ///
+    /// # Panics
+    /// Where the process ends before, or takes longer than `limit`.
+    pub(crate) async fn printed<T>(&mut self, limit: Duration, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
+        let mut output = self.output.subscribe();
+        let found = async {
+            loop {
+                if let Some(found) = find(&output.borrow_and_update()) {
+                    return Ok(found);
+                }
+                tokio::select! {
+                    _ = output.changed() => {}
+                    status = self.child.wait() => return Err(status),
+                }
+            }
+        };
+        match within(limit, &format!("{} prints {what}", self.name), found).await {
+            Ok(found) => found,
+            Err(status) => panic!("{} ended before it printed {what}: {status:?}", self.name),
+        }
+    }
+
+    /// Writes a line to the process's standard input.
+    ///
+    /// # Panics
+    /// Where it takes none any more.
+    pub(crate) async fn write_line(&mut self, line: &str) {
+        let Some(stdin) = self.child.stdin.as_mut() else { panic!("{} reads no input", self.name) };
+        let written = stdin.write_all(format!("{line}\n").as_bytes()).await;
+        written.unwrap_or_else(|error| panic!("{} reads no input: {error}", self.name));
+    }
+
+    /// Sends a signal to the process alone.
+    pub(crate) fn signal(&self, signal: &str) {
+        if let Some(pid) = self.child.id() {
+            kill(signal, &pid.to_string());
+        }
+    }
+
+    /// Kills the process and all that it started in its own group.
+    pub(crate) fn kill_group(&self) {
+        if self.group != 0 {
+            kill("KILL", &format!("-{}", self.group));
+        }
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let ended = within(END, &format!("{} ends", self.name), self.child.wait()).await;
+        ended.unwrap_or_else(|error| panic!("cannot wait for {}: {error}", self.name))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let lines = self.output.borrow();
+            let shown = &lines[lines.len().saturating_sub(SHOWN)..];
+            eprintln!("---- the end of what {} printed ----\n{}\n----", self.name, shown.join("\n"));
+        }
+        self.kill_group();
+    }
+}
+
+/// Sends a signal by the shell's own `kill`: the program of that name is not on every machine.
+pub(crate) fn kill(signal: &str, target: &str) {
+    let command = format!("kill -s {signal} -- {target}");
+    // A process that is gone already is what was wanted.
+    let _ = std::process::Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
+}
+
+async fn pump(from: impl AsyncRead + Unpin, output: watch::Sender<Vec<String>>) {
+    let mut lines = BufReader::new(from).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        output.send_modify(|lines| lines.push(line));
+    }
+}
+
+/// The program `name` in PATH.
+pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// nats-server, as `tests/tools` finds or installs it.
+///
+/// # Panics
+/// Where there is none, saying how to get one.
+pub(crate) fn nats_server() -> PathBuf {
+    let local = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/nats-server");
+    let told = std::env::var_os("SENDPI_NATS_SERVER").map(PathBuf::from);
+    told.into_iter()
+        .chain(in_path("nats-server"))
+        .chain([local])
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("there is no nats-server; run: tests/tools nats"))
+}

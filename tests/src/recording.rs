@@ -1,0 +1,241 @@
+//! A client that remembers all that it got, and fails the test where a promise was broken.
+
+mod record;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sendpi_client::{Client, Error, Event, Frame, Options, Page, Range, Welcome};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::record::sign_in;
+use crate::{Sendpi, Timeline, Timelines, within};
+
+/// How long what a test waits for may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// One device of one user, over any number of connections.
+///
+/// [`Recording::finish`], and else its drop, fails the test where an event was missing, repeated or out of order.
+#[derive(Debug)]
+pub struct Recording {
+    user: String,
+    device: String,
+    token: String,
+    options: Options,
+    client: Client,
+    welcome: Welcome,
+    seen: Arc<Seen>,
+    /// Takes the frames of the present connection.
+    recorder: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    all: Mutex<All>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    timelines: Timelines,
+    /// What came beside durable events.
+    others: Vec<Frame>,
+    /// What could not be read.
+    unreadable: Vec<String>,
+}
+
+impl Seen {
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut All)) {
+        change(&mut self.lock());
+        self.changed.send_replace(());
+    }
+}
+
+impl Recording {
+    /// Signs in on the first node of `server`.
+    ///
+    /// # Panics
+    /// Where that is refused.
+    pub async fn connect(server: &Sendpi, user: &str, device: &str) -> Self {
+        Self::connect_with(server.url(), &server.token(user).await, user, device, Options::default()).await
+    }
+
+    /// Signs in at `url`.
+    ///
+    /// # Panics
+    /// Where that is refused.
+    pub async fn connect_with(url: &str, token: &str, user: &str, device: &str, options: Options) -> Self {
+        let seen = Arc::new(Seen::default());
+        let signed_in = sign_in(url, token, device, &options, &seen).await;
+        let (client, welcome, recorder) = signed_in.unwrap_or_else(|error| panic!("{user} cannot sign in: {error}"));
+        let (user, device, token) = (user.to_owned(), device.to_owned(), token.to_owned());
+        Self { user, device, token, options, client, welcome, seen, recorder }
+    }
+
+    /// Ends the connection that it has, if it still has one, and signs in again at `url`, resuming every room.
+    ///
+    /// # Errors
+    /// [`Error`] where that is refused.
+    pub async fn reconnect(&mut self, url: &str) -> Result<(), Error> {
+        self.client.cut().await;
+        // What came before counts as seen.
+        let _ = (&mut self.recorder).await;
+        let signed_in = sign_in(url, &self.token, &self.device, &self.options, &self.seen).await?;
+        (self.client, self.welcome, self.recorder) = signed_in;
+        Ok(())
+    }
+
+    /// Signs in again, as often as it takes.
+    ///
+    /// # Panics
+    /// Where it takes too long.
+    pub async fn come_back(&mut self, url: &str) {
+        let device = self.device.clone();
+        let coming_back = async {
+            while self.reconnect(url).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        within(3 * LIMIT, &format!("{device} comes back"), coming_back).await;
+    }
+
+    /// Asks.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What the last sign-in was answered with.
+    #[must_use]
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Whose device this is.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// What is known of a room.
+    #[must_use]
+    pub fn room(&self, room: &str) -> Timeline {
+        self.seen.lock().timelines.room(room)
+    }
+
+    /// What broke a promise so far.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        let all = self.seen.lock();
+        all.timelines.violations().iter().chain(&all.unreadable).cloned().collect()
+    }
+
+    /// The frames beside durable events, so far: typing, `room_added`, `marker` and so on.
+    #[must_use]
+    pub fn others(&self) -> Vec<Frame> {
+        self.seen.lock().others.clone()
+    }
+
+    /// Waits for a durable event, pushed or read, and gives it.
+    ///
+    /// # Panics
+    /// Where it does not come in time.
+    pub async fn until_event(&self, room: &str, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
+        let find = |all: &All| all.timelines.room(room).events().values().find(|event| wanted(event)).cloned();
+        self.until(&format!("{what} in {room}"), find).await
+    }
+
+    /// Waits for a message with this text.
+    ///
+    /// # Panics
+    /// Where it does not come in time.
+    pub async fn until_text(&self, room: &str, text: &str) -> Event {
+        self.until_event(room, &format!("{text:?}"), |event| event.text() == Some(text)).await
+    }
+
+    /// Waits until everything up to `seq` was pushed.
+    ///
+    /// # Panics
+    /// Where it does not come in time.
+    pub async fn until_seq(&self, room: &str, seq: u64) {
+        let find = |all: &All| all.timelines.room(room).last().filter(|last| *last >= seq);
+        self.until(&format!("seq {seq} in {room}"), find).await;
+    }
+
+    /// Waits for a frame beside durable events, and gives what `wanted` makes of it.
+    ///
+    /// # Panics
+    /// Where it does not come in time.
+    pub async fn until_frame<T>(&self, what: &str, wanted: impl Fn(&Frame) -> Option<T>) -> T {
+        self.until(what, |all| all.others.iter().find_map(&wanted)).await
+    }
+
+    async fn until<T>(&self, what: &str, find: impl Fn(&All) -> Option<T>) -> T {
+        let mut changed = self.seen.changed.subscribe();
+        let found = async {
+            loop {
+                changed.mark_unchanged();
+                if let Some(found) = find(&self.seen.lock()) {
+                    return found;
+                }
+                // The sender lives as long as this recording.
+                let _ = changed.changed().await;
+            }
+        };
+        within(LIMIT, &format!("{} of {} gets {what}", self.device, self.user), found).await
+    }
+
+    /// Reads a page of a timeline; it is checked against all that was seen.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<Page, Error> {
+        let page = self.client.history(room, range, limit).await?;
+        self.seen.change(|all| all.timelines.history(room, &page.events));
+        Ok(page)
+    }
+
+    /// Reads a whole timeline, oldest event first.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn whole_history(&self, room: &str) -> Result<Vec<Event>, Error> {
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            let after = events.last().and_then(|event| event.seq).unwrap_or(0);
+            let page = self.history(room, Range::After(after), 200).await?;
+            let more = page.more && !page.events.is_empty();
+            events.extend(page.events);
+            if !more {
+                // Once more as a whole, so that a hole between two pages is noticed as well.
+                self.seen.change(|all| all.timelines.history(room, &events));
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Closes the connection, and fails the test where a promise was broken.
+    ///
+    /// # Panics
+    /// Where one was.
+    pub async fn finish(mut self) {
+        self.client.close().await;
+        let _ = (&mut self.recorder).await;
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.recorder.abort();
+        let violations = self.violations();
+        if !violations.is_empty() && !std::thread::panicking() {
+            panic!("{} of {} saw:\n  {}", self.device, self.user, violations.join("\n  "));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The recorder of one connection: takes its frames, and notes what they say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sendpi_client::{Client, Error, Frame, Frames, Options, Range, Welcome, connect};
+use tokio::task::JoinHandle;
+
+use super::Seen;
+use crate::Timelines;
+
+/// Signs in, resuming all that is known, and begins to record.
+pub(super) async fn sign_in(
+    url: &str,
+    token: &str,
+    device: &str,
+    options: &Options,
+    seen: &Arc<Seen>,
+) -> Result<(Client, Welcome, JoinHandle<()>), Error> {
+    let known = seen.lock().timelines.to_resume();
+    let resume: BTreeMap<_, _> = options.resume.clone().into_iter().chain(known).collect();
+    let options = Options { resume: resume.clone(), ..options.clone() };
+    let (client, frames, welcome) = connect(url, token, device, options).await?;
+    // Before the first frame is taken: what follows is measured against it.
+    seen.change(|all| all.timelines.welcome(&welcome.rooms, &resume));
+    let recorder = tokio::spawn(record(frames, client.clone(), Arc::clone(seen)));
+    Ok((client, welcome, recorder))
+}
+
+/// Takes frames until the connection ends; what the server says was missed is read at once.
+async fn record(mut frames: Frames, client: Client, seen: Arc<Seen>) {
+    while let Some(frame) = frames.next().await {
+        let mut missed = Vec::new();
+        match frame {
+            Err(error) => seen.change(|all| all.unreadable.push(format!("a frame cannot be read: {error}"))),
+            Ok(Frame::Event(event)) if event.seq.is_some() => seen.change(|all| all.timelines.push(event)),
+            Ok(frame) => seen.change(|all| {
+                missed = note(&mut all.timelines, &frame);
+                all.others.push(frame);
+            }),
+        }
+        for room in missed {
+            read_missed(&client, &seen, &room).await;
+        }
+    }
+}
+
+/// Reads a room from where this client has everything to its end.
+async fn read_missed(client: &Client, seen: &Seen, room: &str) {
+    let mut last = seen.lock().timelines.room(room).last().unwrap_or(0);
+    let mut events = Vec::new();
+    while let Ok(page) = client.history(room, Range::After(last), 200).await {
+        last = page.events.last().and_then(|event| event.seq).unwrap_or(last);
+        let more = page.more && !page.events.is_empty();
+        events.extend(page.events);
+        if !more {
+            break;
+        }
+    }
+    seen.change(|all| all.timelines.history(room, &events));
+}
+
+/// Notes what a frame says about rooms; gives those that missed something.
+fn note(timelines: &mut Timelines, frame: &Frame) -> Vec<String> {
+    match frame {
+        Frame::RoomAdded { info } => timelines.added(info),
+        Frame::RoomRemoved { room, .. } => timelines.removed(room),
+        Frame::Resumed(resumed) => {
+            timelines.resumed(resumed);
+            let truncated = resumed.rooms.iter().filter(|(_, state)| state.truncated);
+            return truncated.map(|(room, _)| room.to_string()).collect();
+        }
+        Frame::Heads { rooms } => {
+            timelines.heads(rooms);
+            return rooms.keys().map(ToString::to_string).collect();
+        }
+        _ => {}
+    }
+    Vec::new()
+}

@@ -1,0 +1,239 @@
+//! A whole Sendpi of a test's own: `sendpi dev`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sendpi_model::fault::{FailPoint, Mutant};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::process::{Process, kill, nats_server};
+use crate::{get, within};
+
+const START: Duration = Duration::from_secs(60);
+
+/// How a Sendpi is to be started.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// How many nodes.
+    pub nodes: usize,
+    /// How often clients are asked for a sign of life.
+    pub heartbeat: Duration,
+    /// The promise to break; what the environment says where it is `None`.
+    pub mutant: Option<Mutant>,
+    /// A NATS server that runs already; Sendpi starts one of its own where it is `None`.
+    pub nats: Option<String>,
+    /// Further arguments.
+    pub args: Vec<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { nodes: 1, heartbeat: Duration::from_secs(25), mutant: None, nats: None, args: Vec::new() }
+    }
+}
+
+/// A running `sendpi dev` with its own NATS and data; ended on drop, and all that it started with it.
+#[derive(Debug)]
+pub struct Sendpi {
+    setup: Setup,
+    process: Process,
+    urls: Vec<String>,
+    data: TempDir,
+}
+
+impl Sendpi {
+    /// Starts one node.
+    ///
+    /// # Panics
+    /// Where the binary has not been built, or does not start.
+    pub async fn start() -> Self {
+        Self::start_with(Setup::default()).await
+    }
+
+    /// Starts one as `setup` says.
+    ///
+    /// # Panics
+    /// Where the binary has not been built, or does not start.
+    pub async fn start_with(setup: Setup) -> Self {
+        let data = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for Sendpi: {error}"));
+        let (process, urls) = launch(&setup, &data, 0).await;
+        Self { setup, process, urls, data }
+    }
+
+    /// The address of the first node.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.node(0)
+    }
+
+    /// The address of a node, from 0.
+    ///
+    /// # Panics
+    /// Where there is no such node.
+    #[must_use]
+    pub fn node(&self, index: usize) -> &str {
+        &self.urls[index]
+    }
+
+    /// A token for `user`.
+    ///
+    /// # Panics
+    /// Where the server gives none.
+    pub async fn token(&self, user: &str) -> String {
+        token(self.url(), user, None).await
+    }
+
+    /// A token for `user` that expires after so many seconds.
+    ///
+    /// # Panics
+    /// Where the server gives none.
+    pub async fn short_token(&self, user: &str, seconds: u64) -> String {
+        token(self.url(), user, Some(seconds)).await
+    }
+
+    /// Stops it as an operator would, and waits for the end.
+    pub async fn terminate(&mut self) {
+        self.process.signal("TERM");
+        self.process.ended().await;
+    }
+
+    /// Kills it at once, and waits for the end. Its NATS server lives on until Sendpi is started again.
+    pub async fn kill9(&mut self) {
+        self.process.kill_group();
+        self.process.ended().await;
+    }
+
+    /// Kills it at once, and its NATS server with it.
+    pub async fn kill9_all(&mut self) {
+        self.kill9().await;
+        self.kill_nats();
+    }
+
+    /// Kills the NATS server that it started; while Sendpi runs, it starts it again.
+    pub fn kill_nats(&self) {
+        let folder = self.data.path().join("sendpi/nats");
+        let Ok(pid) = std::fs::read_to_string(folder.join("pid")) else { return };
+        // The number may belong to somebody else by now.
+        let command = std::fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+        if String::from_utf8_lossy(&command).contains(&*folder.to_string_lossy()) {
+            kill("KILL", pid.trim());
+        }
+    }
+
+    /// Kills one of several nodes, as a power cut would; the others go on.
+    ///
+    /// # Panics
+    /// Where the binary was built without the feature `faults`.
+    pub async fn kill_node(&mut self, index: usize) {
+        self.process.write_line(&format!("kill {index}")).await;
+        let killed = format!("killed {}", self.urls[index]);
+        self.process.printed(START, &killed, |lines| lines.iter().find(|line| **line == killed).map(drop)).await;
+    }
+
+    /// Sends a signal to the process (`STOP` freezes it, `CONT` lets it go on).
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// Starts it again on the same data, after it ended. A single node has the same address as before.
+    pub async fn start_again(&mut self) {
+        let _ = std::fs::remove_file(self.fail_point_file());
+        let port = match self.urls.as_slice() {
+            [url] => url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0),
+            _ => 0,
+        };
+        (self.process, self.urls) = launch(&self.setup, &self.data, port).await;
+    }
+
+    /// Lets the process end as if it had been killed when it next reaches `point`; [`Sendpi::ended`] waits for that.
+    ///
+    /// # Panics
+    /// Where the file that tells it cannot be written.
+    pub fn fail_at(&self, point: FailPoint) {
+        let written = std::fs::write(self.fail_point_file(), format!("{point:?}"));
+        written.unwrap_or_else(|error| panic!("cannot set a fail point: {error}"));
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn ended(&mut self) {
+        self.process.ended().await;
+    }
+
+    fn fail_point_file(&self) -> PathBuf {
+        self.data.path().join("fail-point")
+    }
+}
+
+impl Drop for Sendpi {
+    fn drop(&mut self) {
+        // In this order: while it runs, it would start NATS again.
+        self.process.kill_group();
+        self.kill_nats();
+    }
+}
+
+async fn launch(setup: &Setup, data: &TempDir, port: u16) -> (Process, Vec<String>) {
+    let mut command = Command::new(binary());
+    command.arg("dev").args(["--port", &port.to_string(), "--nodes", &setup.nodes.to_string()]);
+    command.args(["--heartbeat", &format!("{}ms", setup.heartbeat.as_millis())]).args(&setup.args);
+    command.arg("--data").arg(data.path().join("sendpi")).arg("--nats-server").arg(nats_server());
+    command.env("SENDPI_FAIL_POINT_FILE", data.path().join("fail-point"));
+    if let Some(nats) = &setup.nats {
+        command.args(["--nats", nats]);
+    }
+    if let Some(mutant) = setup.mutant {
+        command.env("SENDPI_MUTANT", format!("{mutant:?}"));
+    }
+    let mut process = Process::start("sendpi", command);
+    let nodes = setup.nodes;
+    let urls = process
+        .printed(START, "where it listens", |lines| {
+            let urls: Vec<_> = lines.iter().filter_map(|line| listening(line)).collect();
+            (urls.len() == nodes).then_some(urls)
+        })
+        .await;
+    (process, urls)
+}
+
+/// The address in a line that says `listening on http://127.0.0.1:8080`.
+fn listening(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("listening on http://")?;
+    let address = rest.split(|c: char| c.is_whitespace() || c == '\u{1b}').next()?;
+    Some(format!("http://{}", address.trim_end_matches(['/', '.', ',', '"'])))
+}
+
+/// The binary that was built beside this test.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap_or_else(|error| panic!("where is this test? {error}"));
+    let binary = test.parent().and_then(|deps| deps.parent()).map(|profile| profile.join("sendpi"));
+    match binary.filter(|file| file.is_file()) {
+        Some(file) => file,
+        None => {
+            panic!("the sendpi binary is not built; run `make test`, or cargo build --features sendpi/faults first")
+        }
+    }
+}
+
+async fn token(url: &str, user: &str, seconds: Option<u64>) -> String {
+    let user: String = user.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let seconds = seconds.map(|seconds| format!("&seconds={seconds}")).unwrap_or_default();
+    let path = format!("/dev/token?user={user}{seconds}");
+    let answer = within(Duration::from_secs(10), "a token", get(url, &path, &[])).await;
+    let answer = answer.unwrap_or_else(|error| panic!("no token: {error}"));
+    assert_eq!(answer.status, 200, "no token: {}", answer.body);
+    answer.body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_a_log_line() {
+        for line in ["node n1 listening on http://127.0.0.1:8080", "x listening on http://127.0.0.1:8080/ (dev)"] {
+            assert_eq!(listening(line).as_deref(), Some("http://127.0.0.1:8080"));
+        }
+        assert_eq!(listening("listening on nats://127.0.0.1:1"), None);
+    }
+}

@@ -1,0 +1,256 @@
+//! What one client was told of each room, checked as it comes: in order, nothing missing, nothing twice.
+
+use std::collections::BTreeMap;
+
+use sendpi_client::{Event, Resumed};
+use sendpi_model::{RoomId, RoomInfo};
+
+/// All rooms of one client, over all its connections.
+#[derive(Debug, Default)]
+pub struct Timelines {
+    rooms: BTreeMap<RoomId, Timeline>,
+    violations: Vec<String>,
+}
+
+/// One room as one client saw it.
+#[derive(Debug, Default, Clone)]
+pub struct Timeline {
+    /// The seq that the next event pushed to this client must have, where that is known.
+    next: Option<u64>,
+    /// A seq that the first event pushed must not lie beyond.
+    first_at_most: Option<u64>,
+    /// The user is no member any more.
+    removed: bool,
+    /// The server said that something was missed: what comes until that is read may have holes before it.
+    missed: bool,
+    /// Up to where that was read: these may be pushed as well.
+    filled: u64,
+    /// Every event, however it came.
+    events: BTreeMap<u64, Event>,
+    /// The seqs that were pushed, live or by a replay, in the order in which they came.
+    pushed: Vec<u64>,
+}
+
+impl Timeline {
+    /// Every event known, by seq.
+    #[must_use]
+    pub fn events(&self) -> &BTreeMap<u64, Event> {
+        &self.events
+    }
+
+    /// The seqs that were pushed, live or by a replay, in the order in which they came.
+    #[must_use]
+    pub fn pushed(&self) -> &[u64] {
+        &self.pushed
+    }
+
+    /// The texts of the messages that are known, in order.
+    #[must_use]
+    pub fn texts(&self) -> Vec<&str> {
+        self.events.values().filter_map(Event::text).collect()
+    }
+
+    /// The last seq up to which this client has everything that was pushed.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        self.next.map(|next| next - 1)
+    }
+}
+
+impl Timelines {
+    /// What is known of a room.
+    #[must_use]
+    pub fn room(&self, room: &str) -> Timeline {
+        self.rooms.get(room).cloned().unwrap_or_default()
+    }
+
+    /// What broke a promise so far.
+    #[must_use]
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// What to resume: each room with the last seq seen, at most 100.
+    #[must_use]
+    pub fn to_resume(&self) -> BTreeMap<String, u64> {
+        let known = self.rooms.iter().filter(|(_, timeline)| !timeline.removed);
+        known.filter_map(|(room, timeline)| Some((room.to_string(), timeline.last()?))).take(100).collect()
+    }
+
+    /// A session began: what it told of the rooms counts as known, except where the room was resumed.
+    pub fn welcome(&mut self, rooms: &[RoomInfo], resumed: &BTreeMap<String, u64>) {
+        for timeline in self.rooms.values_mut() {
+            timeline.missed = false;
+        }
+        for info in rooms {
+            let timeline = self.rooms.entry(info.room.clone()).or_default();
+            timeline.removed = false;
+            if !resumed.contains_key(info.room.as_str()) {
+                timeline.next = Some(info.seq + 1);
+            }
+        }
+    }
+
+    /// An event was pushed, live or by a replay.
+    pub fn push(&mut self, event: Event) {
+        let Some(seq) = event.seq else { return };
+        let room = event.room.clone();
+        let timeline = self.rooms.entry(room.clone()).or_default();
+        let wrong = match (timeline.next, timeline.first_at_most) {
+            _ if seq <= timeline.filled && timeline.pushed.last().is_none_or(|last| *last < seq) => None,
+            _ if timeline.removed => Some("came after the user was no member any more".to_owned()),
+            (Some(next), _) if seq < next => Some(format!("came again or late: {next} was next")),
+            (Some(next), _) if seq > next && !timeline.missed => Some(format!("came where {next} was next")),
+            (None, Some(most)) if seq > most => Some(format!("came first, where {most} or an earlier one was next")),
+            _ => None,
+        };
+        timeline.next = Some(timeline.next.unwrap_or_default().max(seq + 1));
+        timeline.pushed.push(seq);
+        if let Some(wrong) = wrong {
+            self.violations.push(format!("{room}: {} {seq} {wrong}", event.kind));
+        }
+        self.keep(event);
+    }
+
+    /// Events were read from the timeline, oldest first, without a hole.
+    pub fn history(&mut self, room: &str, events: &[Event]) {
+        for pair in events.windows(2) {
+            if let (Some(a), Some(b)) = (pair[0].seq, pair[1].seq)
+                && b != a + 1
+            {
+                self.violations.push(format!("{room}: a page of history has {b} after {a}"));
+            }
+        }
+        for event in events {
+            self.keep(event.clone());
+        }
+        if let (Some(timeline), Some(last)) = (self.rooms.get_mut(room), events.last().and_then(|event| event.seq))
+            && timeline.missed
+        {
+            timeline.next = Some(timeline.next.unwrap_or_default().max(last + 1));
+            timeline.filled = last;
+            timeline.missed = false;
+        }
+    }
+
+    /// A replay has ended.
+    pub fn resumed(&mut self, resumed: &Resumed) {
+        for (room, state) in &resumed.rooms {
+            let timeline = self.rooms.entry(room.clone()).or_default();
+            timeline.missed |= state.truncated;
+            timeline.removed |= state.gone;
+            let (told, last) = (state.seq.unwrap_or_default(), timeline.last().unwrap_or_default());
+            if !state.truncated && !state.gone && last < told {
+                self.violations.push(format!("{room}: resumed up to {told}, but only {last} came"));
+            }
+        }
+    }
+
+    /// The server says that this session missed something.
+    pub fn heads(&mut self, rooms: &BTreeMap<RoomId, u64>) {
+        for room in rooms.keys() {
+            self.rooms.entry(room.clone()).or_default().missed = true;
+        }
+    }
+
+    /// The user became a member.
+    pub fn added(&mut self, info: &RoomInfo) {
+        let timeline = self.rooms.entry(info.room.clone()).or_default();
+        if timeline.removed || timeline.next.is_none() {
+            timeline.next = None;
+            timeline.first_at_most = Some(info.seq + 1);
+        }
+        timeline.removed = false;
+    }
+
+    /// The user ceased to be a member.
+    pub fn removed(&mut self, room: &RoomId) {
+        self.rooms.entry(room.clone()).or_default().removed = true;
+    }
+
+    /// One seq is one event, whoever tells it and when; and the count rises with messages only.
+    fn keep(&mut self, event: Event) {
+        let (Some(seq), Some(count)) = (event.seq, event.count) else { return };
+        let room = event.room.clone();
+        let events = &mut self.rooms.entry(room.clone()).or_default().events;
+        if let Some(known) = events.get(&seq).filter(|known| **known != event) {
+            self.violations.push(format!("{room}: {seq} is {event:?}, and was {known:?} before"));
+        }
+        let counted = u64::from(matches!(event.kind.as_str(), "message" | "system"));
+        if let Some(before) = seq.checked_sub(1).and_then(|before| events.get(&before)?.count)
+            && before + counted != count
+        {
+            self.violations.push(format!("{room}: the count is {count} at {seq}, and {before} just before"));
+        }
+        events.insert(seq, event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(seq: u64, text: &str) -> Event {
+        serde_json::from_value(json!({
+            "room": "r", "seq": seq, "count": seq, "kind": "message", "from": "ann", "at": seq, "body": {"text": text},
+        }))
+        .unwrap()
+    }
+
+    fn resumed(state: serde_json::Value) -> Resumed {
+        serde_json::from_value(json!({"rooms": {"r": state}})).unwrap()
+    }
+
+    fn pushed(seqs: &[u64]) -> Timelines {
+        let mut timelines = Timelines::default();
+        seqs.iter().for_each(|seq| timelines.push(event(*seq, "x")));
+        timelines
+    }
+
+    #[test]
+    fn what_comes_in_order_is_fine() {
+        let timelines = pushed(&[4, 5, 6]);
+        assert!(timelines.violations().is_empty());
+        assert_eq!((timelines.room("r").pushed(), timelines.room("r").last()), (&[4, 5, 6][..], Some(6)));
+    }
+
+    #[test]
+    fn gaps_repeats_and_steps_back_are_noticed() {
+        for (seqs, words) in
+            [(&[4, 6][..], "came where 5 was next"), (&[4, 5, 5], "came again"), (&[4, 5, 4], "came again")]
+        {
+            let timelines = pushed(seqs);
+            assert!(timelines.violations()[0].contains(words), "{:?}", timelines.violations());
+        }
+    }
+
+    #[test]
+    fn a_replay_must_reach_the_seq_that_it_tells() {
+        let mut timelines = pushed(&[4]);
+        timelines.resumed(&resumed(json!({"seq": 4})));
+        assert!(timelines.violations().is_empty());
+        timelines.resumed(&resumed(json!({"seq": 5})));
+        assert_eq!(timelines.violations(), ["r: resumed up to 5, but only 4 came"]);
+    }
+
+    #[test]
+    fn a_truncated_replay_may_leave_a_hole_until_history_was_read() {
+        let mut timelines = pushed(&[4]);
+        timelines.resumed(&resumed(json!({"seq": 9, "truncated": true})));
+        timelines.history("r", &[event(8, "x"), event(9, "x")]);
+        timelines.push(event(9, "x"));
+        timelines.push(event(10, "x"));
+        assert!(timelines.violations().is_empty(), "{:?}", timelines.violations());
+        timelines.push(event(12, "x"));
+        assert_eq!(timelines.violations().len(), 1);
+    }
+
+    #[test]
+    fn one_seq_is_one_event() {
+        let mut timelines = pushed(&[4]);
+        timelines.history("r", &[event(4, "another")]);
+        assert!(timelines.violations()[0].contains("was"), "{:?}", timelines.violations());
+    }
+}
