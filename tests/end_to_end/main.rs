@@ -2,8 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod activation;
+mod crash;
+mod delivery;
+mod devices;
 mod faults;
+mod fence;
+mod many;
 mod messages;
+mod mutants;
+mod nonce;
 mod page;
 mod resume;
 mod socket;

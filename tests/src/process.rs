@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 
 use crate::within;
@@ -20,6 +20,8 @@ const END: Duration = Duration::from_secs(30);
 pub(crate) struct Process {
     name: String,
     child: Child,
+    /// Apart from the child, which would close it as soon as its end is waited for.
+    stdin: Option<ChildStdin>,
     group: u32,
     output: watch::Sender<Vec<String>>,
 }
@@ -39,8 +41,8 @@ impl Process {
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(pump(stderr, output.clone()));
         }
-        let group = child.id().unwrap_or_default();
-        Self { name: name.to_owned(), child, group, output }
+        let (stdin, group) = (child.stdin.take(), child.id().unwrap_or_default());
+        Self { name: name.to_owned(), child, stdin, group, output }
     }
 
     /// Waits until `find` finds what it looks for in the lines printed so far.
@@ -71,7 +73,7 @@ impl Process {
     /// # Panics
     /// Where it takes none any more.
     pub(crate) async fn write_line(&mut self, line: &str) {
-        let Some(stdin) = self.child.stdin.as_mut() else { panic!("{} reads no input", self.name) };
+        let Some(stdin) = self.stdin.as_mut() else { panic!("{} reads no input", self.name) };
         let written = stdin.write_all(format!("{line}\n").as_bytes()).await;
         written.unwrap_or_else(|error| panic!("{} reads no input: {error}", self.name));
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sendpi_model::fault::{FailPoint, Mutant};
+use sendpi_model::fault::{FailPoint, Mutant, Trouble};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -155,6 +155,30 @@ impl Sendpi {
         written.unwrap_or_else(|error| panic!("cannot set a fail point: {error}"));
     }
 
+    /// Plays a failure of the bus, until [`Sendpi::all_well`] or, for one that happens once, until it has happened.
+    ///
+    /// # Panics
+    /// Where the file that tells it cannot be written.
+    pub fn play(&self, trouble: Trouble) {
+        let written = std::fs::write(self.fail_point_file(), format!("{trouble:?}"));
+        written.unwrap_or_else(|error| panic!("cannot play a failure: {error}"));
+    }
+
+    /// Ends what [`Sendpi::play`] began.
+    pub fn all_well(&self) {
+        let _ = std::fs::remove_file(self.fail_point_file());
+    }
+
+    /// Waits until the process has written a line that contains `text`, and has done so `times` times by then.
+    ///
+    /// # Panics
+    /// Where it does not in time.
+    pub async fn until_logged(&mut self, text: &str, times: usize) {
+        let enough =
+            |lines: &[String]| (lines.iter().filter(|line| line.contains(text)).count() >= times).then_some(());
+        self.process.printed(START, text, enough).await;
+    }
+
     /// Waits until the process has ended by itself.
     pub async fn ended(&mut self) {
         self.process.ended().await;
@@ -179,6 +203,7 @@ async fn launch(setup: &Setup, data: &TempDir, port: u16) -> (Process, Vec<Strin
     command.args(["--heartbeat", &format!("{}ms", setup.heartbeat.as_millis())]).args(&setup.args);
     command.arg("--data").arg(data.path().join("sendpi")).arg("--nats-server").arg(nats_server());
     command.env("SENDPI_FAIL_POINT_FILE", data.path().join("fail-point"));
+    command.env("RUST_LOG", "info,sendpi_channel=debug,async_nats=warn,fjall=warn,lsm_tree=warn");
     if let Some(nats) = &setup.nats {
         command.args(["--nats", nats]);
     }

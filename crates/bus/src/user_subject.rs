@@ -1,4 +1,10 @@
 //! The subjects of this node's users: what concerns one user's devices and may be lost.
+//!
+//! A subscription of the client library costs 5 KB, and a node holds one for each of its users. So a small reader of our own keeps
+//! them all on one plain connection; a node that is not told the servers' addresses uses the library's subscriptions instead.
+
+mod protocol;
+mod reader;
 
 use std::fmt;
 
@@ -8,6 +14,7 @@ use sendpi_model::UserId;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::reader::{Reader, Subscribed};
 use crate::{Bus, SendError, subject};
 
 /// Messages that wait at one time, of all users together; what comes beyond is lost, as it may be.
@@ -24,9 +31,12 @@ pub struct UserMessage {
 
 /// Subscribes to the subjects of this node's users; cheap to clone.
 #[derive(Clone)]
-pub struct UserSubjects {
-    bus: Bus,
-    tell: mpsc::Sender<UserMessage>,
+pub struct UserSubjects(Way);
+
+#[derive(Clone)]
+enum Way {
+    Own(Reader),
+    Library { bus: Bus, tell: mpsc::Sender<UserMessage> },
 }
 
 impl fmt::Debug for UserSubjects {
@@ -37,36 +47,59 @@ impl fmt::Debug for UserSubjects {
 
 /// Ends the subscription to a user's subject when it is dropped.
 #[derive(Debug)]
-pub struct UserSubscription(JoinHandle<()>);
+pub struct UserSubscription {
+    _guard: Guard,
+}
 
-impl Drop for UserSubscription {
+#[derive(Debug)]
+enum Guard {
+    Own { _subscribed: Subscribed },
+    Library(JoinHandle<()>),
+}
+
+impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Self::Library(task) = self {
+            task.abort();
+        }
     }
 }
 
 impl UserSubjects {
-    /// The subscriptions of `bus`'s node, and what comes on them.
+    /// The subscriptions of `bus`'s node, and what comes on them. `servers` are those of [`crate::Config`]: with them, all
+    /// subscriptions share one connection of their own.
     #[must_use]
-    pub fn start(bus: &Bus) -> (Self, mpsc::Receiver<UserMessage>) {
+    pub fn start(bus: &Bus, servers: Option<&str>) -> (Self, mpsc::Receiver<UserMessage>) {
         let (tell, messages) = mpsc::channel(WAITING);
-        (Self { bus: bus.clone(), tell }, messages)
+        let addresses = servers.and_then(reader::addresses);
+        let way = match addresses {
+            Some(addresses) => Way::Own(Reader::start(addresses, bus.node(), tell)),
+            None => Way::Library { bus: bus.clone(), tell },
+        };
+        (Self(way), messages)
     }
 
-    /// Subscribes to the user's subject. The server knows of it before anything that `bus` sends later.
+    /// Subscribes to the user's subject. The server knows of it when this returns, or before anything that `bus` sends later.
     ///
     /// # Errors
     /// [`SendError`] where the connection is closed for good.
     pub async fn subscribe(&self, user: &UserId) -> Result<UserSubscription, SendError> {
-        let mut messages = self.bus.subscribe(subject::user(user)).await?;
-        let (tell, user) = (self.tell.clone(), user.clone());
-        Ok(UserSubscription(tokio::spawn(async move {
-            while let Some(message) = messages.next().await {
-                let message = UserMessage { user: user.clone(), payload: message.payload().clone() };
-                if let Err(mpsc::error::TrySendError::Closed(_)) = tell.try_send(message) {
-                    return;
-                }
+        let guard = match &self.0 {
+            Way::Own(reader) => Guard::Own { _subscribed: reader.subscribe(user).await },
+            Way::Library { bus, tell } => {
+                let messages = bus.subscribe(subject::user(user)).await?;
+                Guard::Library(tokio::spawn(forward(messages, user.clone(), tell.clone())))
             }
-        })))
+        };
+        Ok(UserSubscription { _guard: guard })
+    }
+}
+
+async fn forward(mut messages: crate::Subscription, user: UserId, tell: mpsc::Sender<UserMessage>) {
+    while let Some(message) = messages.next().await {
+        let message = UserMessage { user: user.clone(), payload: message.payload().clone() };
+        if let Err(mpsc::error::TrySendError::Closed(_)) = tell.try_send(message) {
+            return;
+        }
     }
 }

@@ -86,7 +86,7 @@ pub(crate) async fn claim(
     };
     let tenure = Tenure { partition, epoch };
     raise_fence(means, tenure, &lease.claim).await.map_err(|error| match error {
-        JobError::NotOwner => ClaimError::Lost(partition),
+        JobError::NotOwner(_) => ClaimError::Lost(partition),
         JobError::Failed(why) => unavailable(why),
     })?;
     let settled = means.store.settled(partition).await.map_err(|e| unavailable(e.to_string()))?;
@@ -105,6 +105,6 @@ async fn raise_fence(means: &Means, tenure: Tenure, claim: &str) -> Result<(), J
     means.write(&[tenure], vec![Row::Fence(tenure.partition, fence.clone())]).await?;
     match means.store.fence(tenure.partition).await? {
         Some(present) if present == fence => Ok(()),
-        _ => Err(JobError::NotOwner),
+        _ => Err(JobError::NotOwner(tenure.partition)),
     }
 }

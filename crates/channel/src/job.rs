@@ -23,8 +23,8 @@ pub(crate) use open::OpenedRoom;
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum JobError {
     /// A higher epoch took the partition: this worker is not its owner any more.
-    #[error("a higher epoch took the partition")]
-    NotOwner,
+    #[error("a higher epoch took partition {0}")]
+    NotOwner(Partition),
     /// The store, or presence, said that it was not done, or did not answer a read.
     #[error("{0}")]
     Failed(String),
@@ -83,7 +83,7 @@ impl Means {
             return Ok(());
         }
         match self.store.fence(tenure.partition).await? {
-            Some(fence) if fence.epoch > tenure.epoch => Err(JobError::NotOwner),
+            Some(fence) if fence.epoch > tenure.epoch => Err(JobError::NotOwner(tenure.partition)),
             _ => Ok(()),
         }
     }
@@ -100,8 +100,8 @@ impl Means {
                 }
             }
             for tenure in tenures {
-                if let Err(JobError::NotOwner) = self.pass_fence(*tenure).await {
-                    return Err(JobError::NotOwner);
+                if let Err(lost @ JobError::NotOwner(_)) = self.pass_fence(*tenure).await {
+                    return Err(lost);
                 }
             }
             tokio::time::sleep(pause).await;

@@ -73,9 +73,6 @@ pub(crate) struct Room {
     pub(crate) rows_at: Option<Millis>,
 }
 
-/// A durable event is dispatched only under order rows that are younger.
-const ORDER_ROWS_AGE: Duration = Duration::from_secs(10 * 60);
-
 impl Room {
     /// Whether `user` may see the room, and with which role.
     pub(crate) fn member(&self, user: &UserId) -> Result<&Member, Refusal> {
@@ -139,9 +136,9 @@ impl Room {
         self.absent = self.members.keys().filter(|user| !self.audience.contains(user)).cloned().collect();
     }
 
-    /// Whether a durable event may be dispatched now: under order rows that are confirmed and younger than 10 minutes.
-    pub(crate) fn has_fresh_rows(&self, now: Millis) -> bool {
-        self.active && self.rows_at.is_some_and(|at| now.since(at) < ORDER_ROWS_AGE)
+    /// Whether a durable event may be dispatched now: under order rows that are confirmed and young enough.
+    pub(crate) fn has_fresh_rows(&self, now: Millis, age: Duration) -> bool {
+        self.active && self.rows_at.is_some_and(|at| now.since(at) < age)
     }
 
     /// The members in L2 who want a push for `event`.

@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// How long after a node was lost what its devices did not take is pushed.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     bounce_after: Duration,
+    /// How far back a sign-in looks for rooms that may be active.
+    #[arg(long, default_value = "11m", value_parser = humantime::parse_duration)]
+    horizon: Duration,
     /// How many partitions a new data folder is made for.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
@@ -202,6 +205,7 @@ fn secret(data: &Path) -> Result<Vec<u8>, Error> {
 fn plan(args: &Args, url: &str, store: &Arc<dyn Store>, gateway: Server, worker: bool) -> Result<Plan, Error> {
     let sessions = sendpi_session::Config {
         heartbeat: args.heartbeat,
+        horizon: args.horizon,
         pong_timeout: Duration::from_secs(10).min(args.heartbeat),
         ..sendpi_session::Config::default()
     };
@@ -209,6 +213,8 @@ fn plan(args: &Args, url: &str, store: &Arc<dyn Store>, gateway: Server, worker:
     let channel = sendpi_channel::Config {
         idle: sendpi_channel::IdleConfig { min: args.idle_min, max: args.idle_max },
         bounce_after: args.bounce_after,
+        // A minute of eleven is for clocks that differ.
+        order_rows_age: args.horizon * 10 / 11,
         ..sendpi_channel::Config::default()
     };
     Ok(Plan {

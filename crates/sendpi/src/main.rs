@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Command::Dev(args) => runtime.block_on(dev::run(args)).map_err(Into::into),
         Command::Bench(args) => runtime.block_on(sendpi_bench::run(args)).map_err(Into::into),
     };
+    // Everything was ended in order by now; a read of standard input could not be.
+    runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use sendpi_bus::{Message, Subscription, subject};
+use sendpi_model::fault::{Trouble, trouble};
 use sendpi_model::link::{Item, Items, open};
 use sendpi_model::{NodeId, Partition};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -69,6 +70,9 @@ async fn answer_links(node: &Node) {
         links.answers(|life, has| state.settled(life, has), Instant::now())
     };
     for (reply, ack) in answers {
+        if trouble(Trouble::MuteNodes) {
+            continue;
+        }
         if let Ok(Err(error)) = timeout(PUBLISH, node.bus.publish(reply, ack.encode())).await {
             tracing::debug!(%error, "a link could not be answered");
         }
@@ -139,7 +143,7 @@ impl Node {
                 if retry {
                     state.repeats.failed(key);
                 } else {
-                    state.confirmed(key, link);
+                    state.confirmed(key, link, effects);
                 }
             }
             None => {}

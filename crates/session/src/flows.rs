@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sendpi_bus::flow::{Full, Sender};
-use sendpi_model::{Millis, NodeId, Partition, Partitions, RoomId, UserId, Verb, flow};
+use sendpi_model::{Millis, NodeId, Partition, Partitions};
 use tokio::time::Instant;
 
 use crate::tag::Tag;
@@ -34,29 +34,20 @@ impl Flows {
         self.senders.get_mut(usize::from(partition.0))
     }
 
-    /// Puts a request into the flow to its room's partition.
+    /// Puts an encoded request into the flow to a partition.
     ///
     /// # Errors
     /// The tag, where the flow is full.
-    pub(crate) fn push(
-        &mut self,
-        room: &RoomId,
-        user: &UserId,
-        verb: &Verb,
-        tag: Tag,
-        now: Instant,
-    ) -> Result<(), Tag> {
-        let request = flow::encode_request(room, user, verb);
-        match self.sender(self.partitions.of(room)) {
+    pub(crate) fn push(&mut self, partition: Partition, request: Vec<u8>, tag: Tag, now: Instant) -> Result<(), Tag> {
+        match self.sender(partition) {
             Some(sender) => sender.push(request, tag, now).map_err(|Full(tag)| tag),
             None => Err(tag),
         }
     }
 
     /// The same, for a request that is never answered.
-    pub(crate) fn push_unanswered(&mut self, room: &RoomId, user: &UserId, verb: &Verb, now: Instant) {
-        let request = flow::encode_request(room, user, verb);
-        if let Some(sender) = self.sender(self.partitions.of(room)) {
+    pub(crate) fn push_unanswered(&mut self, partition: Partition, request: Vec<u8>, now: Instant) {
+        if let Some(sender) = self.sender(partition) {
             sender.push_unanswered(request, now);
         }
     }

@@ -55,12 +55,12 @@ pub async fn start(
     let now = Instant::now();
     let messages = bus.subscribe(subject::node(bus.node(), NodeWhat::Link)).await?;
     let replies = bus.subscribe(subject::flow_replies(bus.node())).await?;
-    let (subjects, about_users) = UserSubjects::start(&bus);
+    let (subjects, about_users) = UserSubjects::start(&bus, config.servers.as_deref());
     let (markers, notices) = Markers::new();
     let node = Arc::new(Node {
         keys: UserKeys::start(&bus, shutdown.clone()),
         flows: Mutex::new(Flows::new(bus.node(), partitions, now)),
-        state: Mutex::new(State::new(config.clone(), now)),
+        state: Mutex::new(State::new(config.clone(), partitions, now)),
         admission: Mutex::new(Admission::new(config.sign_ins_per_second, config.sign_in_wait, now)),
         links: Mutex::default(),
         uplink: Notify::new(),
@@ -133,6 +133,12 @@ impl Handle {
     #[must_use]
     pub fn sessions(&self) -> usize {
         lock(&self.0.state).sessions()
+    }
+
+    /// Waits until everything that the node did has ended, after its shutdown.
+    pub async fn stopped(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
     }
 
     /// Sends every session away, with a spread-out delay, and waits until they are gone and their owners know it; not longer than the

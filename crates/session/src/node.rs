@@ -1,11 +1,12 @@
 //! The user tier of one node: its state and what surrounds it. Locks are taken in this order: links, state, flows, lines.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use sendpi_bus::presence::{NodeKey, UserKeys};
 use sendpi_bus::{Bus, UserSubjects};
-use sendpi_model::{Partitions, Refusal, RoomId, UserId, Verb};
+use sendpi_model::{Partitions, Refusal, RoomId, UserId, Verb, flow};
 use sendpi_store::Store;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -70,7 +71,8 @@ impl Node {
             let now = Instant::now();
             let mut flows = lock(&self.flows);
             for Ask { room, user, verb, tag } in effects.asks.drain(..) {
-                match flows.push(&room, &user, &verb, tag, now) {
+                let request = flow::encode_request(&room, &user, &verb);
+                match flows.push(self.partitions.of(&room), request, tag, now) {
                     Ok(()) => {}
                     Err(Tag::Repeat(key)) => state.repeats.failed(key),
                     // Whoever waits is told by the tag's end that there will be no answer.
@@ -85,24 +87,35 @@ impl Node {
     /// Does what a change of the state asked for beside writing.
     pub(crate) fn carry_out(self: &Arc<Self>, effects: Effects) {
         for room in effects.fills {
-            self.tasks.spawn(fill::fill(Arc::clone(self), room));
+            self.spawn(fill::fill(Arc::clone(self), room));
         }
         drop(effects.unsubscribed);
         if effects.overrun {
             let node = Arc::clone(self);
             // Not here: a caller may hold the links.
-            self.tasks.spawn(async move {
+            self.spawn(async move {
                 tracing::error!("more events are unconfirmed than may be; all links are cut");
                 node.cut_all();
             });
         }
     }
 
+    /// Runs something short, not beyond the node's shutdown.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            shutdown.run_until_cancelled(task).await;
+        });
+    }
+
     /// Takes all links for cut.
     pub(crate) fn cut_all(self: &Arc<Self>) {
         let mut links = lock(&self.links);
         let lives = links.cut_all(Instant::now());
-        self.with(|state, _| lives.iter().for_each(|life| state.cut(*life)));
+        self.with(|state, _| {
+            lives.iter().for_each(|life| state.cut(*life));
+            state.all_cut();
+        });
         drop(links);
         self.resync.notify_one();
     }

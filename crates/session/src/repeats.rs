@@ -1,11 +1,18 @@
 //! Requests that are repeated until they are confirmed: detaches and bounces.
+//!
+//! A session that ends may leave thousands of bounces. So that they do not fill the flows, on which everybody else waits, only so many
+//! to one partition are under way at one time; the others wait, in order.
 
-use sendpi_model::{RoomId, UserId, Verb};
+use std::collections::{HashMap, VecDeque};
+
+use sendpi_model::{Partition, RoomId, UserId, Verb};
 
 use crate::arena::{Arena, Key};
 
 /// Requests that may wait to be confirmed at one time.
 const WAITING: usize = 1_000_000;
+/// Requests under way to one partition at one time.
+const UNDER_WAY: usize = 512;
 
 /// A request that is repeated until it is confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,39 +41,102 @@ impl Repeat {
     }
 }
 
+#[derive(Debug)]
+struct Entry {
+    repeat: Repeat,
+    partition: Partition,
+    under_way: bool,
+}
+
+/// The requests to one partition.
+#[derive(Debug, Default)]
+struct Lane {
+    under_way: usize,
+    queue: VecDeque<Key>,
+}
+
 /// All that is repeated.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
-    waiting: Arena<Repeat>,
-    /// Asked without a confirmation: to be asked again.
+    entries: Arena<Entry>,
+    lanes: HashMap<Partition, Lane>,
+    /// Asked without a confirmation: to be asked again, in this order.
     again: Vec<Key>,
 }
 
 impl Repeats {
-    /// Adds a request that is asked now; `None` where too many wait.
-    pub(crate) fn add(&mut self, repeat: Repeat) -> Option<Key> {
-        (self.waiting.len() < WAITING).then(|| self.waiting.insert(repeat))
+    /// Adds a request; false where too many wait.
+    pub(crate) fn add(&mut self, partition: Partition, repeat: Repeat) -> bool {
+        if self.entries.len() >= WAITING {
+            return false;
+        }
+        let key = self.entries.insert(Entry { repeat, partition, under_way: false });
+        self.lanes.entry(partition).or_default().queue.push_back(key);
+        true
+    }
+
+    /// The next request to a partition that may be asked now.
+    pub(crate) fn next(&mut self, partition: Partition) -> Option<(Key, Repeat)> {
+        let lane = self.lanes.get_mut(&partition)?;
+        while lane.under_way < UNDER_WAY {
+            let key = lane.queue.pop_front()?;
+            // What was forgotten meanwhile is passed over.
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.under_way = true;
+                lane.under_way += 1;
+                return Some((key, entry.repeat.clone()));
+            }
+        }
+        None
     }
 
     /// The owner has confirmed it.
-    pub(crate) fn confirmed(&mut self, key: Key) -> Option<Repeat> {
-        self.waiting.remove(key)
+    pub(crate) fn confirmed(&mut self, key: Key) -> Option<(Partition, Repeat)> {
+        let entry = self.entries.remove(key)?;
+        self.arrived(entry.partition, entry.under_way);
+        Some((entry.partition, entry.repeat))
     }
 
     /// It was not confirmed.
     pub(crate) fn failed(&mut self, key: Key) {
-        self.again.push(key);
+        if let Some(entry) = self.entries.get_mut(key)
+            && std::mem::take(&mut entry.under_way)
+        {
+            let partition = entry.partition;
+            self.arrived(partition, true);
+            self.again.push(key);
+        }
     }
 
-    /// What is to be asked again now.
-    pub(crate) fn take_again(&mut self) -> Vec<(Key, Repeat)> {
-        let again = std::mem::take(&mut self.again);
-        again.into_iter().filter_map(|key| self.waiting.get(key).map(|repeat| (key, repeat.clone()))).collect()
+    fn arrived(&mut self, partition: Partition, under_way: bool) {
+        if let Some(lane) = self.lanes.get_mut(&partition) {
+            lane.under_way -= usize::from(under_way);
+        }
+    }
+
+    /// What was not confirmed is due again, before what has not been asked yet; gives the partitions that have something.
+    pub(crate) fn retry(&mut self) -> Vec<Partition> {
+        for key in std::mem::take(&mut self.again).into_iter().rev() {
+            if let Some(entry) = self.entries.get(key) {
+                self.lanes.entry(entry.partition).or_default().queue.push_front(key);
+            }
+        }
+        self.lanes.retain(|_, lane| lane.under_way > 0 || !lane.queue.is_empty());
+        self.lanes.keys().copied().collect()
+    }
+
+    /// Forgets all bounces: others make them.
+    pub(crate) fn drop_bounces(&mut self) {
+        let bounces = self.entries.iter().filter(|(_, entry)| matches!(entry.repeat.what, What::Bounce { .. }));
+        let bounces: Vec<Key> = bounces.map(|(key, _)| key).collect();
+        for key in bounces {
+            drop(self.confirmed(key));
+        }
     }
 
     /// How many wait to be confirmed.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.entries.len()
     }
 }
 
@@ -74,16 +144,57 @@ impl Repeats {
 mod tests {
     use super::*;
 
+    const P: Partition = Partition(3);
+
+    fn repeat(n: u64) -> Repeat {
+        let (room, user) = (RoomId::parse("r").unwrap(), UserId::parse("u").unwrap());
+        Repeat { room, user, what: What::Detach { signin: n } }
+    }
+
+    fn number(repeat: &Repeat) -> u64 {
+        match repeat.what {
+            What::Detach { signin } => signin,
+            What::Bounce { seq, .. } => seq,
+        }
+    }
+
     #[test]
     fn what_is_not_confirmed_is_asked_again_until_it_is() {
         let mut repeats = Repeats::default();
-        let (room, user) = (RoomId::parse("r").unwrap(), UserId::parse("u").unwrap());
-        let key = repeats.add(Repeat { room, user, what: What::Detach { signin: 3 } }).unwrap();
-        assert!(repeats.take_again().is_empty());
+        assert!(repeats.add(P, repeat(1)) && repeats.add(P, repeat(2)));
+        let (first, second) = (repeats.next(P).unwrap().0, repeats.next(P).unwrap().0);
+        repeats.add(P, repeat(3));
+        repeats.failed(first);
+        repeats.failed(second);
+        assert_eq!(repeats.retry(), [P]);
+        let again: Vec<u64> = std::iter::from_fn(|| repeats.next(P)).map(|(_, repeat)| number(&repeat)).collect();
+        assert_eq!(again, [1, 2, 3]);
+        assert!(repeats.confirmed(first).is_some() && repeats.confirmed(first).is_none());
+        assert_eq!(repeats.len(), 2);
+    }
+
+    #[test]
+    fn only_so_many_are_under_way_to_one_partition() {
+        let mut repeats = Repeats::default();
+        for n in 0..UNDER_WAY as u64 + 10 {
+            repeats.add(P, repeat(n));
+        }
+        repeats.add(Partition(4), repeat(0));
+        let under_way: Vec<Key> = std::iter::from_fn(|| repeats.next(P)).map(|(key, _)| key).collect();
+        assert_eq!((under_way.len(), repeats.next(Partition(4)).is_some()), (UNDER_WAY, true));
+        repeats.confirmed(under_way[0]);
+        assert_eq!(repeats.next(P).map(|(_, repeat)| number(&repeat)), Some(UNDER_WAY as u64));
+        assert!(repeats.next(P).is_none());
+    }
+
+    #[test]
+    fn forgotten_bounces_make_room() {
+        let mut repeats = Repeats::default();
+        let what = What::Bounce { seq: 1, link: 1, number: 1 };
+        repeats.add(P, Repeat { what, ..repeat(1) });
+        let key = repeats.next(P).unwrap().0;
+        repeats.drop_bounces();
         repeats.failed(key);
-        assert_eq!(repeats.take_again().len(), 1);
-        repeats.failed(key);
-        assert!(repeats.confirmed(key).is_some());
-        assert!(repeats.take_again().is_empty() && repeats.len() == 0);
+        assert!(repeats.retry().is_empty() && repeats.len() == 0);
     }
 }

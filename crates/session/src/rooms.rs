@@ -20,8 +20,8 @@ pub(crate) struct Room {
     audiences: Vec<Audience>,
     /// Events that not every session has confirmed.
     pub(crate) recent: VecDeque<Recent>,
-    /// When an event was last handed over, or when the head said that there was one.
-    pub(crate) active: Instant,
+    /// When an event, or the beginning of an audience, was last handed over.
+    pub(crate) active: Option<Instant>,
     /// Whether somebody reads what is missing.
     pub(crate) filling: bool,
 }
@@ -42,8 +42,8 @@ struct Audience {
 }
 
 impl Room {
-    fn new(id: RoomId, now: Instant) -> Self {
-        Self { id, members: Vec::new(), audiences: Vec::new(), recent: VecDeque::new(), active: now, filling: false }
+    fn new(id: RoomId) -> Self {
+        Self { id, members: Vec::new(), audiences: Vec::new(), recent: VecDeque::new(), active: None, filling: false }
     }
 
     /// The member entry of a user, if the user is here.
@@ -161,11 +161,11 @@ impl Rooms {
     }
 
     /// The entry of a user in a room; made where there is none, and then `true` comes along.
-    pub(crate) fn enter(&mut self, room: &RoomId, user: Key, now: Instant) -> (Key, bool) {
+    pub(crate) fn enter(&mut self, room: &RoomId, user: Key) -> (Key, bool) {
         let key = match self.index.get(room) {
             Some(key) => *key,
             None => {
-                let key = self.rooms.insert(Room::new(room.clone(), now));
+                let key = self.rooms.insert(Room::new(room.clone()));
                 self.index.insert(room.clone(), key);
                 key
             }
@@ -215,7 +215,7 @@ mod tests {
         let id = RoomId::parse("r").unwrap();
         let mut key = None;
         for index in [3, 1, 2] {
-            key = Some(rooms.enter(&id, user(index), Instant::now()).0);
+            key = Some(rooms.enter(&id, user(index)).0);
         }
         (rooms, key.unwrap())
     }

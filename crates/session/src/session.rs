@@ -111,7 +111,7 @@ impl Session {
     fn list(&self, id: Option<FrameId>, cursor: Option<String>, limit: usize) {
         let Some(user) = self.begin(id.as_ref()) else { return };
         let (node, line) = (Arc::clone(&self.node), Arc::clone(&self.line));
-        self.node.tasks.spawn(async move {
+        self.node.spawn(async move {
             let answer = list::answer(&node, &user, cursor.as_deref(), limit).await;
             line.end_request();
             match answer {
@@ -131,7 +131,7 @@ impl Session {
         }
         let (node, session) = (Arc::clone(&self.node), (self.key, Arc::clone(&self.line)));
         let line = Arc::clone(&self.line);
-        self.node.tasks.spawn(async move {
+        self.node.spawn(async move {
             replay(node, session, user, id, rooms).await;
             line.end_request();
         });

@@ -84,7 +84,7 @@ pub(crate) async fn sign_in(
     let signed_in = timeout(limit, welcome(node, &session, id.as_ref(), &who, &hello)).await;
     signed_in.map_err(|_| Refusal::unavailable("signing in took too long", 1_000))??;
     if let Some(rooms) = hello.resume.filter(|rooms| !rooms.is_empty()) {
-        node.tasks.spawn(replay(Arc::clone(node), session, who.user, None, rooms));
+        node.spawn(replay(Arc::clone(node), session, who.user, None, rooms));
     }
     Ok(())
 }
@@ -114,7 +114,7 @@ async fn welcome(
     let name = session_id(node.bus.node(), key);
     let joined = node.with(|state, effects| state.join(key, who, &hello.device, wall, effects))?;
     if let Some((number, tell)) = joined.rise {
-        node.tasks.spawn(rise(Arc::clone(node), joined.user, who.user.clone(), number, tell));
+        node.spawn(rise(Arc::clone(node), joined.user, who.user.clone(), number, tell));
     }
     if let Some(mut up) = joined.up
         && !up.wait_for(|up| *up).await.is_ok_and(|up| *up)
@@ -210,7 +210,7 @@ pub(crate) async fn attach(
 
 async fn attach_one(node: &Arc<Node>, user: &Present, room: &RoomId) -> Result<Option<RoomView>, Refusal> {
     let (tag, answer) = waiting();
-    if !node.with(|state, effects| state.attach(user, room, tag, Instant::now(), effects)) {
+    if !node.with(|state, effects| state.attach(user, room, tag, effects)) {
         return Err(Refusal::unavailable("the user's last session has ended", 1_000));
     }
     match answered(answer).await.and_then(|answer| answer::read::<RoomView>(&answer)) {

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::HashMap;
 
 use sendpi_model::fault::{Mutant, mutant};
-use sendpi_model::{RoomId, UserId};
+use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use tokio::time::Instant;
 
 pub(crate) use self::attach::Present;
@@ -32,6 +32,7 @@ use crate::wheel::Wheel;
 #[derive(Debug)]
 pub(crate) struct State {
     config: Config,
+    partitions: Partitions,
     peers: Arena<Peer>,
     users: Arena<User>,
     user_index: HashMap<UserId, Key>,
@@ -47,10 +48,11 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(config: Config, now: Instant) -> Self {
+    pub(crate) fn new(config: Config, partitions: Partitions, now: Instant) -> Self {
         let tick = Self::tick_of(&config);
         Self {
             config,
+            partitions,
             peers: Arena::default(),
             users: Arena::default(),
             user_index: HashMap::new(),
@@ -89,8 +91,8 @@ impl State {
     }
 
     /// Makes an entry of a user in a room, where there is none.
-    fn enter(&mut self, room: &RoomId, user: Key, now: Instant) -> Key {
-        let (key, new) = self.rooms.enter(room, user, now);
+    fn enter(&mut self, room: &RoomId, user: Key) -> Key {
+        let (key, new) = self.rooms.enter(room, user);
         if new && let Some(user) = self.users.get_mut(user) {
             user.rooms.push(key);
         }
@@ -125,15 +127,21 @@ impl State {
         }
     }
 
-    /// Asks a room's owner until it is confirmed.
+    /// Asks a room's owner until it is confirmed; false where too much waits for that already.
     fn repeat(&mut self, repeat: Repeat, effects: &mut Effects) -> bool {
-        let Some(key) = self.repeats.add(repeat.clone()) else {
-            effects.overrun = true;
-            return false;
-        };
-        let verb = repeat.verb();
-        effects.asks.push(Ask { room: repeat.room, user: repeat.user, verb, tag: Tag::Repeat(key) });
-        true
+        let partition = self.partitions.of(&repeat.room);
+        let added = self.repeats.add(partition, repeat);
+        effects.overrun |= !added;
+        self.ask_next(partition, effects);
+        added
+    }
+
+    /// Asks a partition's owner what may be asked now.
+    fn ask_next(&mut self, partition: Partition, effects: &mut Effects) {
+        while let Some((key, repeat)) = self.repeats.next(partition) {
+            let verb = repeat.verb();
+            effects.asks.push(Ask { room: repeat.room, user: repeat.user, verb, tag: Tag::Repeat(key) });
+        }
     }
 
     /// No device of the user here took an event, which came in message `number` of a link.
@@ -148,12 +156,13 @@ impl State {
     }
 
     /// The owner has answered a request that is repeated; `link` is the one that brought the answer.
-    pub(crate) fn confirmed(&mut self, key: Key, link: u32) {
-        let Some(repeat) = self.repeats.confirmed(key) else { return };
+    pub(crate) fn confirmed(&mut self, key: Key, link: u32, effects: &mut Effects) {
+        let Some((partition, repeat)) = self.repeats.confirmed(key) else { return };
         match repeat.what {
             What::Bounce { link, number, .. } => self.taken.bounced(link, number),
             What::Detach { signin } => self.detached(&repeat, signin, link),
         }
+        self.ask_next(partition, effects);
     }
 
     /// The owner has taken the user out of the audience; no event of this link is for the user any more.
@@ -170,9 +179,8 @@ impl State {
 
     /// Asks again what was not confirmed.
     pub(crate) fn ask_again(&mut self, effects: &mut Effects) {
-        for (key, repeat) in self.repeats.take_again() {
-            let verb = repeat.verb();
-            effects.asks.push(Ask { room: repeat.room, user: repeat.user, verb, tag: Tag::Repeat(key) });
+        for partition in self.repeats.retry() {
+            self.ask_next(partition, effects);
         }
     }
 }

@@ -43,7 +43,7 @@ impl Executor {
                     let frame = serde_json::json!({"op": "heads", "rooms": heads}).to_string();
                     self.links.answer(&to, frame.into());
                 }
-                Err(JobError::NotOwner) => self.refuse_flow(&to.node, to.partition).await,
+                Err(JobError::NotOwner(_)) => self.refuse_flow(&to.node, to.partition).await,
                 Err(JobError::Failed(why)) => {
                     self.links.answer(&to, Refusal::unavailable(why, 1000).to_frame().into());
                 }
@@ -151,12 +151,14 @@ impl Executor {
 
     /// A job of a room came to nothing: the room is forgotten, to be opened anew, and whoever waited for this is told.
     async fn failed(&mut self, id: &RoomId, error: JobError, steps: Vec<Step>) {
+        if let JobError::NotOwner(lost) = error {
+            let asked = steps.iter().filter_map(answered_by).filter(|to| to.partition == lost);
+            let nodes = asked.map(|to| to.node.clone()).collect();
+            self.lose(lost, nodes).await;
+        }
+        // A job may be of several partitions, of which only one was lost: the others' rooms are opened anew as well.
         let Some(slot) = self.rooms.get_mut(id) else { return };
-        let partition = slot.partition;
-        let why = match error {
-            JobError::NotOwner => return self.lose(partition).await,
-            JobError::Failed(why) => why,
-        };
+        let (partition, why) = (slot.partition, error.to_string());
         // Events of the batch may be in the store without having been handed out: until that is done nothing is settled.
         if steps.iter().any(|step| matches!(step, Step::Event(_)))
             && let Some(owned) = self.partitions.get_mut(&partition)
@@ -174,8 +176,8 @@ impl Executor {
         let refusal: bytes::Bytes = Refusal::unavailable("the store did not take it", 1000).to_frame().into();
         let mut bounces = Vec::new();
         let waiting: Vec<_> = slot.queue.drain(..).collect();
-        for to in steps.into_iter().filter_map(answered_by) {
-            self.links.answer(&to, refusal.clone());
+        for to in steps.iter().filter_map(answered_by) {
+            self.links.answer(to, refusal.clone());
         }
         for waiting in waiting {
             match waiting.to {
@@ -196,14 +198,14 @@ impl Executor {
 }
 
 /// Where the answer to a step goes.
-fn answered_by(step: Step) -> Option<To> {
+fn answered_by(step: &Step) -> Option<&To> {
     match step {
         Step::Attach { to, .. }
         | Step::Detach { to, .. }
         | Step::Answer { to, .. }
         | Step::Members { to, .. }
         | Step::Read { to, .. } => Some(to),
-        Step::Bounce(bounce) => bounce.to,
+        Step::Bounce(bounce) => bounce.to.as_ref(),
         Step::Event(_) | Step::Typing(_) | Step::Joined(_) | Step::Left(..) => None,
     }
 }

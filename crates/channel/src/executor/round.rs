@@ -1,5 +1,7 @@
 //! A round: every room that has something to do gets its next job.
 
+use std::time::Duration;
+
 use sendpi_model::{Millis, RoomId, Verb};
 use sendpi_store::{ActiveRoom, Row, minute};
 
@@ -66,7 +68,7 @@ impl Executor {
             return None;
         }
         let now = owned.now(Millis::now());
-        if let Some(durable) = activation(slot, now) {
+        if let Some(durable) = activation(slot, now, self.config.order_rows_age) {
             self.activate(id, now, durable);
             return None;
         }
@@ -98,13 +100,13 @@ impl Executor {
 }
 
 /// Whether the room must be activated before it takes what waits: for a durable event with order rows, for typing without.
-fn activation(slot: &Slot, now: Millis) -> Option<bool> {
+fn activation(slot: &Slot, now: Millis, age: Duration) -> Option<bool> {
     let room = slot.room.as_ref()?;
     if room.members.is_empty() {
         return None;
     }
     let durable = !slot.unsettled.is_empty() || slot.queue.iter().any(|waiting| makes_event(room, waiting));
-    if durable && !room.has_fresh_rows(now) {
+    if durable && !room.has_fresh_rows(now, age) {
         return Some(true);
     }
     let typing = slot.queue.iter().any(|waiting| matches!(waiting.request.verb, Verb::Typing));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sendpi_bus::lease::Claim;
-use sendpi_model::{Millis, Partition, RoomId};
+use sendpi_model::{Millis, NodeId, Partition, RoomId};
 use sendpi_store::Row;
 use tokio::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ impl Executor {
         for ((partition, ..), claim) in suspended.into_iter().zip(renewed) {
             match claim {
                 Ok(Claim::Won(revision)) => self.serve_again(partition, revision).await,
-                Ok(Claim::Lost) => self.lose(partition).await,
+                Ok(Claim::Lost) => self.lose(partition, Vec::new()).await,
                 Err(error) => tracing::warn!(%error, %partition, "the lease could not be written; it is tried again"),
             }
         }
@@ -109,15 +109,13 @@ impl Executor {
         }
     }
 
-    /// Another worker owns the partition now: its rooms are forgotten, and their flows are told.
-    pub(super) async fn lose(&mut self, partition: Partition) {
-        if self.partitions.remove(&partition).is_none() {
-            return;
+    /// Another worker owns the partition now: its rooms are forgotten, and the flows of `nodes` and of whoever waits are told.
+    pub(super) async fn lose(&mut self, partition: Partition, mut nodes: Vec<NodeId>) {
+        if self.partitions.remove(&partition).is_some() {
+            tracing::warn!(%partition, "the partition was lost to another worker");
         }
-        tracing::warn!(%partition, "the partition was lost to another worker");
         let gone: Vec<RoomId> =
             self.rooms.iter().filter(|(_, slot)| slot.partition == partition).map(|(id, _)| id.clone()).collect();
-        let mut nodes = Vec::new();
         for id in gone {
             let waiting = self.rooms.remove(&id).map(|slot| slot.queue).unwrap_or_default();
             nodes.extend(waiting.into_iter().filter_map(|waiting| waiting.to).map(|to| to.node));

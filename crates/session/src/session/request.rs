@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sendpi_model::{Code, FrameId, Nonce, Refusal, RoomId, Verb};
+use sendpi_model::{Code, FrameId, Nonce, Refusal, RoomId, Verb, flow};
 use tokio::time::Instant;
 
 use super::Session;
@@ -42,7 +42,9 @@ impl Session {
     fn send(&self, id: Option<FrameId>, room: &RoomId, verb: &Verb, marks: Option<Marks>) {
         let Some(user) = self.begin(id.as_ref()) else { return };
         let tag = Tag::Client { line: Arc::clone(&self.line), id, marks };
-        let pushed = lock(&self.node.flows).push(room, &user, verb, tag, Instant::now());
+        // Encoded before the lock is taken: all sessions share it.
+        let request = flow::encode_request(room, &user, verb);
+        let pushed = lock(&self.node.flows).push(self.node.partitions.of(room), request, tag, Instant::now());
         match pushed {
             Ok(()) => self.node.uplink.notify_one(),
             Err(tag) => {
@@ -59,7 +61,8 @@ impl Session {
         let Some(user) = self.line.user() else { return };
         let now = Instant::now();
         if lock(&self.line.typing).get_or_insert_default().admit(room, now) {
-            lock(&self.node.flows).push_unanswered(room, user, &Verb::Typing, now);
+            let request = flow::encode_request(room, user, &Verb::Typing);
+            lock(&self.node.flows).push_unanswered(self.node.partitions.of(room), request, now);
             self.node.uplink.notify_one();
         }
     }

@@ -1,7 +1,6 @@
 //! Attaching: asks the owners of rooms to let a user have the events live.
 
 use sendpi_model::{RoomId, UserId, Verb};
-use tokio::time::Instant;
 
 use super::State;
 use crate::arena::Key;
@@ -36,18 +35,11 @@ impl State {
 
     /// Asks to attach the user. The entry is made now, so that the end of the last session finds what is to be detached. False where
     /// that end has come.
-    pub(crate) fn attach(
-        &mut self,
-        user: &Present,
-        room: &RoomId,
-        tag: Tag,
-        now: Instant,
-        effects: &mut Effects,
-    ) -> bool {
+    pub(crate) fn attach(&mut self, user: &Present, room: &RoomId, tag: Tag, effects: &mut Effects) -> bool {
         if self.present(user.key).is_none_or(|present| present.signin != user.signin) {
             return false;
         }
-        let key = self.enter(room, user.key, now);
+        let key = self.enter(room, user.key);
         if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user.key)) {
             member.attached = true;
         }

@@ -44,7 +44,7 @@ impl State {
         }
         let position = if durable { taken.push(from.link, from.number, key, now) } else { 0 };
         if durable {
-            room.active = now;
+            room.active = Some(now);
             room.recent.push_back(Recent { position, link: from.link, number: from.number, seq });
         }
         let frame = frame::text(payload);
@@ -98,9 +98,9 @@ impl State {
     /// `+user`.
     pub(crate) fn added(&mut self, link: u32, added: &Added, now: Instant, effects: &mut Effects) {
         let user = self.user_or_new(&added.user);
-        let key = self.enter(&added.room, user, now);
+        let key = self.enter(&added.room, user);
         if let Some(room) = self.rooms.get_mut(key) {
-            room.active = now;
+            room.active = Some(now);
             room.add_to_audience(link, user);
         }
         if self.users.get(user).is_none_or(|user| !user.is_here()) {
@@ -178,5 +178,15 @@ impl State {
             self.forget_entry_if_gone(room, user);
         }
         self.taken.cut(link);
+    }
+
+    /// All links are cut: their workers answer for all that is not settled, so nothing of it is waited for here any more.
+    pub(crate) fn all_cut(&mut self) {
+        let end = self.taken.end();
+        for (_, peer) in self.peers.iter_mut() {
+            (peer.confirmed, peer.pinged) = (end, end);
+        }
+        self.settle();
+        self.repeats.drop_bounces();
     }
 }

@@ -57,7 +57,7 @@ impl State {
         let mut recent: Vec<_> = self
             .rooms
             .iter()
-            .filter(|(_, room)| room.active >= since)
+            .filter(|(_, room)| room.active >= Some(since))
             .filter_map(|(_, room)| {
                 let here = room.members.iter().filter_map(|member| self.users.get(member.user));
                 let user = here.into_iter().find(|user| user.is_here())?;

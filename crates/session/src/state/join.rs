@@ -155,7 +155,7 @@ impl State {
     ) {
         let Some(user) = self.peers.get(key).and_then(|peer| peer.user) else { return };
         for (room, seq) in page {
-            let room = self.enter(room, user, now);
+            let room = self.enter(room, user);
             if let Some(member) = self.rooms.get_mut(room).and_then(|room| room.member_mut(user)) {
                 member.last.get_or_insert(*seq);
             }

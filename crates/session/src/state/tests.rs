@@ -63,7 +63,7 @@ fn user(name: &str) -> UserId {
 impl Test {
     fn new() -> Self {
         let now = Instant::now();
-        let state = State::new(Config::default(), now);
+        let state = State::new(Config::default(), Partitions::DEFAULT, now);
         Self { state, now, wall: Millis(1_000_000), effects: Effects::default(), signins: 0 }
     }
 
@@ -161,9 +161,9 @@ impl Test {
     /// Owners confirm everything that is asked of them, on link 1.
     fn confirm_all(&mut self) {
         self.state.ask_again(&mut self.effects);
-        for ask in std::mem::take(&mut self.effects.asks) {
+        while let Some(ask) = self.effects.asks.pop() {
             if let Tag::Repeat(key) = ask.tag {
-                self.state.confirmed(key, 1);
+                self.state.confirmed(key, 1, &mut self.effects);
             }
         }
     }

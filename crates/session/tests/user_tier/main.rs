@@ -1,5 +1,7 @@
 //! The user tier of one node against a NATS server and an owner that can be disturbed.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
+
 mod owner;
 mod support;
 
@@ -37,6 +39,7 @@ impl World {
         let owner = Owner::start(nats.connect("w1").await).await;
         let store = Arc::new(Rows::default());
         let stop = CancellationToken::new();
+        let config = Config { servers: Some(nats.url()), ..config };
         let handle = node(&bus, &store, config, &stop).await;
         Self { nats, owner, store, bus, handle, stop }
     }

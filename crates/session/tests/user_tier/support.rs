@@ -46,8 +46,12 @@ impl Nats {
         nats
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
     pub(crate) async fn connect(&self, node: &str) -> Bus {
-        let servers = format!("nats://127.0.0.1:{}", self.port);
+        let servers = self.url();
         let config = sendpi_bus::Config { servers, ..sendpi_bus::Config::default() };
         Bus::connect(&config, NodeId::parse(node).unwrap()).await.unwrap()
     }

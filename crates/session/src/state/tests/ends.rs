@@ -81,11 +81,11 @@ fn an_attach_under_way_is_detached_with_the_last_session() {
     let key = test.state.user_index[&user("ann")];
     let present = test.state.present(key).unwrap();
     let (tag, _wait) = crate::node::waiting();
-    assert!(test.state.attach(&present, &room("r"), tag, test.now, &mut test.effects));
+    assert!(test.state.attach(&present, &room("r"), tag, &mut test.effects));
     test.leave(&ann);
     assert_eq!(test.asked(), ["Attach { signin: 1 }", "detach ann 1"]);
     let (tag, _wait) = crate::node::waiting();
-    assert!(!test.state.attach(&present, &room("q"), tag, test.now, &mut test.effects));
+    assert!(!test.state.attach(&present, &room("q"), tag, &mut test.effects));
 }
 
 #[test]

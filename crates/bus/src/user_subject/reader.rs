@@ -1,0 +1,283 @@
+//! Reads all subscriptions on one plain connection; connects and subscribes again by itself.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use sendpi_model::{NodeId, UserId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::UserMessage;
+use super::protocol::{Said, next};
+use crate::subject;
+
+const CONNECT: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(250);
+/// Twice unanswered, and the server is given up.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const UNANSWERED_PINGS: usize = 2;
+
+/// Where a server is, and how to sign in there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Address {
+    host: String,
+    user: Option<(String, String)>,
+}
+
+/// Takes apart a list of servers; `None` where one of them cannot be reached by a plain connection.
+pub(super) fn addresses(servers: &str) -> Option<Vec<Address>> {
+    let parse = |server: &str| {
+        let rest = match server.split_once("://") {
+            Some(("nats", rest)) => rest,
+            Some(_) => return None,
+            None => server,
+        };
+        let rest = rest.trim_end_matches('/');
+        let (user, host) = match rest.rsplit_once('@') {
+            Some((user, host)) => (Some(user.split_once(':')?), host),
+            None => (None, rest),
+        };
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let host = if has_port { host.to_owned() } else { format!("{host}:4222") };
+        Some(Address { host, user: user.map(|(name, password)| (name.to_owned(), password.to_owned())) })
+    };
+    servers.split(',').map(str::trim).filter(|server| !server.is_empty()).map(parse).collect()
+}
+
+/// The subscriptions; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Reader(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    table: Mutex<Table>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    last_sid: u64,
+    users: HashMap<u64, UserId>,
+    /// What the server is to be told; only while a connection stands.
+    out: Vec<u8>,
+    connected: bool,
+    /// Who waits for the next ping's answer.
+    waiting: Vec<oneshot::Sender<()>>,
+    /// Who waits for the answers to pings under way.
+    pinged: VecDeque<Vec<oneshot::Sender<()>>>,
+}
+
+/// Ends one subscription when it is dropped.
+#[derive(Debug)]
+pub(super) struct Subscribed {
+    shared: Arc<Shared>,
+    sid: u64,
+}
+
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        let mut table = self.shared.table();
+        table.users.remove(&self.sid);
+        if table.connected {
+            table.out.extend_from_slice(format!("UNSUB {}\r\n", self.sid).as_bytes());
+        }
+        drop(table);
+        self.shared.news.notify_one();
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn subscribe(&mut self, sid: u64, user: &UserId) {
+        self.out.extend_from_slice(format!("SUB {} {sid}\r\n", subject::user(user)).as_bytes());
+    }
+
+    fn ping(&mut self) {
+        self.out.extend_from_slice(b"PING\r\n");
+        let waiting = std::mem::take(&mut self.waiting);
+        self.pinged.push_back(waiting);
+    }
+
+    /// A connection stands: everything is subscribed to again, and whoever waits goes on to wait for this ping's answer.
+    fn connected(&mut self) {
+        self.connected = true;
+        self.out.clear();
+        let users: Vec<(u64, UserId)> = self.users.iter().map(|(sid, user)| (*sid, user.clone())).collect();
+        users.iter().for_each(|(sid, user)| self.subscribe(*sid, user));
+        let pinged = std::mem::take(&mut self.pinged);
+        self.waiting.extend(pinged.into_iter().flatten());
+        self.ping();
+    }
+
+    fn pong(&mut self) {
+        for tell in self.pinged.pop_front().into_iter().flatten() {
+            // Who does not wait any more has no use for the answer.
+            let _ = tell.send(());
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn start(addresses: Vec<Address>, node: &NodeId, tell: mpsc::Sender<UserMessage>) -> Self {
+        let shared = Arc::new(Shared::default());
+        let task = Task { shared: Arc::clone(&shared), addresses, name: format!("{node} users"), tell };
+        tokio::spawn(task.run());
+        Self(shared)
+    }
+
+    /// Subscribes to a user's subject, and waits until the server knows.
+    pub(super) async fn subscribe(&self, user: &UserId) -> Subscribed {
+        let (tell, known) = oneshot::channel();
+        let sid = {
+            let mut table = self.0.table();
+            table.last_sid += 1;
+            let sid = table.last_sid;
+            table.users.insert(sid, user.clone());
+            if table.connected {
+                table.subscribe(sid, user);
+            }
+            table.waiting.push(tell);
+            sid
+        };
+        let subscribed = Subscribed { shared: Arc::clone(&self.0), sid };
+        self.0.news.notify_one();
+        // It fails only when the reader has ended with the process.
+        drop(known.await);
+        subscribed
+    }
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    addresses: Vec<Address>,
+    name: String,
+    tell: mpsc::Sender<UserMessage>,
+}
+
+impl Task {
+    /// Runs until nobody takes the messages.
+    async fn run(self) {
+        for address in self.addresses.iter().cycle() {
+            let ended = tokio::select! {
+                () = self.tell.closed() => return,
+                ended = self.connection(address) => ended,
+            };
+            self.shared.table().connected = false;
+            if let Err(error) = ended {
+                tracing::warn!(%error, server = address.host, "the connection for users' subjects is made anew");
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn connection(&self, address: &Address) -> io::Result<()> {
+        let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let mut stream = timeout(CONNECT, TcpStream::connect(&address.host)).await.map_err(timed_out)??;
+        stream.set_nodelay(true)?;
+        let (user, password) = address.user.clone().unzip();
+        let hello = serde_json::json!({
+            "verbose": false, "pedantic": false, "lang": "rust", "version": env!("CARGO_PKG_VERSION"), "protocol": 1,
+            "name": self.name, "user": user, "pass": password,
+        });
+        stream.write_all(format!("CONNECT {hello}\r\n").as_bytes()).await?;
+        self.shared.table().connected();
+        self.shared.news.notify_one();
+        let (mut from, mut to) = stream.split();
+        tokio::try_join!(self.read(&mut from), self.write(&mut to)).map(|_| ())
+    }
+
+    async fn read(&self, from: &mut (impl AsyncReadExt + Unpin)) -> io::Result<()> {
+        let mut buffer = BytesMut::with_capacity(4096);
+        loop {
+            while let Some(said) = next(&mut buffer).map_err(io::Error::other)? {
+                self.take(said);
+            }
+            if from.read_buf(&mut buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    fn take(&self, said: Said) {
+        match said {
+            Said::Message { sid, payload } => {
+                let Some(user) = self.shared.table().users.get(&sid).cloned() else { return };
+                if self.tell.try_send(UserMessage { user, payload }).is_err() {
+                    tracing::debug!("a message about a user is lost");
+                }
+            }
+            Said::Ping => {
+                self.shared.table().out.extend_from_slice(b"PONG\r\n");
+                self.shared.news.notify_one();
+            }
+            Said::Pong => self.shared.table().pong(),
+            Said::Error(error) => tracing::warn!(error, "the server refuses something about users' subjects"),
+            Said::Other => {}
+        }
+    }
+
+    async fn write(&self, to: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
+        let mut pings = interval(PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pings.tick().await;
+        loop {
+            let out = {
+                let mut table = self.shared.table();
+                if !table.waiting.is_empty() {
+                    table.ping();
+                }
+                std::mem::take(&mut table.out)
+            };
+            to.write_all(&out).await?;
+            tokio::select! {
+                () = self.shared.news.notified() => {}
+                _ = pings.tick() => {
+                    let mut table = self.shared.table();
+                    if table.pinged.len() >= UNANSWERED_PINGS {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    table.ping();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_taken_apart() {
+        let plain = |host: &str| Address { host: host.to_owned(), user: None };
+        assert_eq!(addresses("nats://a:1, b"), Some(vec![plain("a:1"), plain("b:4222")]));
+        let user = Some(("u".to_owned(), "p@w".to_owned()));
+        assert_eq!(addresses("nats://u:p@w@a:1"), Some(vec![Address { host: "a:1".to_owned(), user }]));
+        assert_eq!(addresses("tls://a"), None);
+    }
+
+    #[test]
+    fn after_a_reconnect_all_is_subscribed_to_again_and_waiters_wait_for_that() {
+        let mut table = Table::default();
+        let (tell, mut known) = oneshot::channel();
+        table.users.insert(4, UserId::parse("a.b").unwrap());
+        table.waiting.push(tell);
+        table.connected();
+        assert_eq!(String::from_utf8_lossy(&table.out), "SUB sendpi.user.a=2Eb 4\r\nPING\r\n");
+        table.connected = false;
+        table.connected();
+        assert!(known.try_recv().is_err());
+        table.pong();
+        assert!(known.try_recv().is_ok());
+    }
+}

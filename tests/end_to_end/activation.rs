@@ -1,0 +1,111 @@
+//! Activation: a channel that wakes up finds everybody who is online, whenever they came.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use sendpi_client::Options;
+use sendpi_tests::{Recording, Sendpi, Setup};
+use tokio::time::Instant;
+
+/// H for these tests: a room without an event for so long is not looked at by a sign-in.
+const HORIZON: Duration = Duration::from_secs(2);
+/// Races that run at one time.
+const AT_ONCE: usize = 8;
+
+/// `races` users sign in, each while the channel of its room is being activated by a first message. Whoever is up must get the second one
+/// live. Kills the mutant `BarrierOff`.
+pub(crate) async fn sign_in_races(setup: Setup, races: usize) {
+    let horizon = format!("{}ms", HORIZON.as_millis());
+    let mut server = Sendpi::start_with(Setup { args: vec!["--horizon".into(), horizon], ..setup }).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let mut rooms = Vec::new();
+    for i in 0..races {
+        let user = format!("u{i}");
+        rooms.push((ann.client().create(&user, &[&user]).await.unwrap().room.to_string(), user));
+    }
+    ann.finish().await;
+    let made = Instant::now();
+    // After a start no channel is active, and with H over no sign-in looks at these rooms of itself.
+    server.terminate().await;
+    server.start_again().await;
+    tokio::time::sleep_until(made + HORIZON).await;
+
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let race = |(i, (room, user)): (usize, &(String, String))| {
+        let (ann, server, room, user) = (&ann, &server, room.clone(), user.clone());
+        async move {
+            let token = server.token(&user).await;
+            let options = Options { rooms: Some(0), ..Options::default() };
+            let signing_in = async {
+                tokio::time::sleep(Duration::from_micros((i as u64 * 137) % 4_000)).await;
+                Recording::connect_with(server.url(), &token, &user, "laptop", options).await
+            };
+            let first = ann.client().send(&room, "first");
+            let (first, user) = tokio::join!(first, signing_in);
+            first.unwrap();
+            ann.client().send(&room, "second").await.unwrap();
+            user.until_text(&room, "second").await;
+            user.finish().await;
+        }
+    };
+    futures_util::stream::iter(rooms.iter().enumerate()).map(race).buffer_unordered(AT_ONCE).collect::<()>().await;
+    ann.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_who_signs_in_while_a_channel_is_activated_is_missed() {
+    sign_in_races(Setup::default(), 1_000).await;
+}
+
+#[tokio::test]
+async fn a_channel_that_was_evicted_is_activated_again() {
+    let args = ["--idle-min", "300ms", "--idle-max", "1s"].map(String::from).to_vec();
+    let heartbeat = Duration::from_millis(500);
+    let mut server = Sendpi::start_with(Setup { args, heartbeat, ..Setup::default() }).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let bob = Recording::connect(&server, "bob", "laptop").await;
+    let room = ann.client().create("lobby", &["bob", "eve"]).await.unwrap().room;
+    let room = room.as_str();
+    for round in 1..=3 {
+        let sent = ann.client().send(room, &format!("{round}")).await.unwrap();
+        bob.until_seq(room, sent.seq).await;
+        server.until_logged("a channel is evicted", round).await;
+    }
+    let history = bob.whole_history(room).await.unwrap();
+    assert_eq!(history.len(), 4);
+    // Who was away all the time is told what an evicted room has.
+    let eve = Recording::connect(&server, "eve", "phone").await;
+    assert_eq!((eve.welcome().rooms[0].seq, eve.welcome().rooms[0].unread), (4, 3));
+    for client in [ann, bob, eve] {
+        client.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn typing_activates_a_channel_and_a_message_follows() {
+    let mut server = Sendpi::start().await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let room = ann.client().create("lobby", &["bob", "eve"]).await.unwrap().room;
+    let room = room.as_str();
+    ann.finish().await;
+    server.terminate().await;
+    server.start_again().await;
+
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let bob = Recording::connect(&server, "bob", "laptop").await;
+    ann.client().typing(room).await.unwrap();
+    bob.until_frame("typing", |frame| match frame {
+        sendpi_client::Frame::Event(event) if event.kind == "typing" => Some(()),
+        _ => None,
+    })
+    .await;
+    let sent = ann.client().send(room, "hi").await.unwrap();
+    bob.until_seq(room, sent.seq).await;
+    // The order row that the message needs is there: who signs in now finds the active channel.
+    let eve = Recording::connect(&server, "eve", "phone").await;
+    let sent = ann.client().send(room, "again").await.unwrap();
+    eve.until_seq(room, sent.seq).await;
+    for client in [ann, bob, eve] {
+        client.finish().await;
+    }
+}

@@ -1,0 +1,65 @@
+//! A crash between any two steps: L1 and L2 have the event all the same, without a further one.
+
+use sendpi_client::SendOptions;
+use sendpi_model::fault::FailPoint;
+use sendpi_tests::{NatsServer, Pushes, Recording, Sendpi, Setup};
+use serde_json::json;
+
+/// Sends a message whose process ends at `point`, starts again, and looks at who has it: bob, who was online, and eve, who was not. Kills the
+/// mutant `HandOutOff`.
+pub(crate) async fn crash_at(setup: Setup, point: FailPoint) {
+    let nats = NatsServer::start().await;
+    let mut server = Sendpi::start_with(Setup { nats: Some(nats.url()), ..setup }).await;
+    let mut pushes = Pushes::start(&nats).await;
+    let mut ann = Recording::connect(&server, "ann", "phone").await;
+    let mut bob = Recording::connect(&server, "bob", "laptop").await;
+    let info = ann.client().create("lobby", &["bob", "eve"]).await.unwrap();
+    let room = info.room.as_str();
+    let known = ann.client().send(room, "before").await.unwrap().seq;
+    bob.until_seq(room, known).await;
+
+    server.fail_at(point);
+    let sent = ann.client().send_with(room, json!({"text": "crash"}), SendOptions::nonce("crash")).await;
+    assert!(sent.is_err() || !matches!(point, FailPoint::AfterStore | FailPoint::AfterFence), "{sent:?}");
+    server.ended().await;
+    server.start_again().await;
+
+    // Nobody sends anything: what was left is handed out again by the next owner alone.
+    pushes.until(room, known + 1, "eve").await;
+    bob.come_back(server.url()).await;
+    bob.until_text(room, "crash").await;
+    // The sender learns that it was done, and it was done once.
+    ann.come_back(server.url()).await;
+    let retry = SendOptions { retry: Some(known), ..SendOptions::nonce("crash") };
+    let again = ann.client().send_with(room, json!({"text": "crash"}), retry).await.unwrap();
+    assert_eq!((again.seq, again.repeat), (known + 1, true));
+    let history = ann.whole_history(room).await.unwrap();
+    assert_eq!(history.len() as u64, known + 1);
+    ann.finish().await;
+    bob.finish().await;
+}
+
+#[tokio::test]
+async fn after_the_store() {
+    crash_at(Setup::default(), FailPoint::AfterStore).await;
+}
+
+#[tokio::test]
+async fn after_the_fence() {
+    crash_at(Setup::default(), FailPoint::AfterFence).await;
+}
+
+#[tokio::test]
+async fn after_dispatch() {
+    crash_at(Setup::default(), FailPoint::AfterDispatch).await;
+}
+
+#[tokio::test]
+async fn after_the_answer() {
+    crash_at(Setup::default(), FailPoint::AfterAnswer).await;
+}
+
+#[tokio::test]
+async fn after_the_push_job() {
+    crash_at(Setup::default(), FailPoint::AfterPush).await;
+}

@@ -1,0 +1,77 @@
+//! Much at once: a reader that is far too slow, and a user with thousands of rooms.
+
+use futures_util::StreamExt;
+use sendpi_client::{Options, Range};
+use sendpi_model::CloseCode;
+use sendpi_tests::{Recording, Sendpi};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
+    let server = Sendpi::start().await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let cleo = Recording::connect(&server, "cleo", "phone").await;
+    let slow = Options { receive_buffer: Some(4096), queue: 1, ..Options::default() };
+    let (bob, mut frames, _) =
+        sendpi_client::connect(server.url(), &server.token("bob").await, "laptop", slow).await.unwrap();
+    let room = ann.client().create("lobby", &["bob", "cleo"]).await.unwrap().room;
+    let room = room.as_str();
+    bob.stop_reading().await.unwrap();
+
+    // 100 MB, while nobody reads them on that socket.
+    let text = "x".repeat(15_900);
+    let count = 100_000_000 / text.len();
+    let sends = futures_util::stream::iter(0..count)
+        .map(|_| ann.client().send_with(room, json!({"text": text}), Default::default()));
+    let last = sends.buffered(32).map(|sent| sent.unwrap().seq).fold(0, |a, b| async move { a.max(b) }).await;
+    cleo.until_seq(room, last).await;
+
+    bob.start_reading().await.unwrap();
+    while frames.next().await.is_some() {}
+    let closed = bob.closed().await;
+    assert_eq!(closed.code, Some(CloseCode::TooSlow.code()), "{closed:?}");
+    // It comes back and is told that it is too far behind for a replay.
+    let bob = Recording::connect(&server, "bob", "laptop").await;
+    let resumed = bob.client().resume(&[(room.to_owned(), 1)].into()).await.unwrap();
+    let state = resumed.rooms.values().next().unwrap();
+    assert_eq!((state.seq, state.truncated), (Some(last), true));
+    let page = bob.history(room, Range::Newest, 10).await.unwrap();
+    assert_eq!(page.events.last().and_then(|event| event.seq), Some(last));
+    for client in [ann, bob, cleo] {
+        client.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_with_ten_thousand_rooms_signs_in_and_lists_each_once() {
+    const ROOMS: usize = 10_000;
+    let server = Sendpi::start().await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let makes = futures_util::stream::iter(0..ROOMS).map(|i| {
+        let name = format!("room {i}");
+        let ann = &ann;
+        async move { ann.client().create(&name, &["bob"]).await }
+    });
+    let made: Vec<_> = makes.buffer_unordered(60).collect().await;
+    assert!(made.iter().all(Result::is_ok), "{:?}", made.iter().find(|made| made.is_err()));
+
+    let bob = Recording::connect(&server, "bob", "laptop").await;
+    assert_eq!(bob.welcome().rooms.len(), 50);
+    let mut listed: Vec<String> = bob.welcome().rooms.iter().map(|info| info.room.to_string()).collect();
+    let mut cursor = bob.welcome().next.clone();
+    while let Some(next) = cursor {
+        let page = bob.client().rooms(Some(&next), 200).await.unwrap();
+        listed.extend(page.rooms.iter().map(|info| info.room.to_string()));
+        cursor = page.next;
+    }
+    let count = listed.len();
+    listed.sort();
+    listed.dedup();
+    assert_eq!((count, listed.len()), (ROOMS, ROOMS));
+    // It is in L1 of rooms far down the list as well.
+    let last = made.into_iter().next_back().unwrap().unwrap().room;
+    let sent = ann.client().send(last.as_str(), "hi").await.unwrap();
+    bob.until_seq(last.as_str(), sent.seq).await;
+    ann.finish().await;
+    bob.finish().await;
+}

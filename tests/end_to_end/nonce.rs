@@ -1,0 +1,42 @@
+//! A repeated send is one event, however late it is repeated.
+
+use futures_util::StreamExt;
+use sendpi_client::SendOptions;
+use sendpi_tests::{Recording, Sendpi, Setup};
+use serde_json::json;
+
+/// A nonce is sent a hundred times, then `later` events, a repeat, a restart, and a repeat again. Kills the mutant `NonceLookupOff`.
+pub(crate) async fn repeats(setup: Setup, later: usize) {
+    let mut server = Sendpi::start_with(setup).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let info = ann.client().create("lobby", &[]).await.unwrap();
+    let room = info.room.as_str();
+    let retry = || SendOptions { retry: Some(info.seq), ..SendOptions::nonce("once") };
+    let body = || json!({"text": "once"});
+    let first = ann.client().send_with(room, body(), SendOptions::nonce("once")).await.unwrap();
+    let again = futures_util::stream::iter(0..99).map(|_| ann.client().send_with(room, body(), retry()));
+    for sent in again.buffered(32).collect::<Vec<_>>().await {
+        let sent = sent.unwrap();
+        assert_eq!((sent.seq, sent.repeat), (first.seq, true));
+    }
+    let others =
+        futures_util::stream::iter(0..later).map(|i| ann.client().send(room, if i % 2 == 0 { "a" } else { "b" }));
+    let last = others.buffered(60).map(|sent| sent.unwrap().seq).fold(0, |a, b| async move { a.max(b) }).await;
+    assert_eq!(last, first.seq + later as u64);
+    let sent = ann.client().send_with(room, body(), retry()).await.unwrap();
+    assert_eq!((sent.seq, sent.repeat), (first.seq, true), "after {later} later events");
+    ann.finish().await;
+
+    server.terminate().await;
+    server.start_again().await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let sent = ann.client().send_with(room, body(), retry()).await.unwrap();
+    assert_eq!((sent.seq, sent.repeat), (first.seq, true), "after a restart");
+    assert_eq!(ann.welcome().rooms[0].seq, last);
+    ann.finish().await;
+}
+
+#[tokio::test]
+async fn a_nonce_sent_a_hundred_times_is_one_event_also_after_10_000_others_and_a_restart() {
+    repeats(Setup::default(), 10_000).await;
+}

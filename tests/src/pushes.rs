@@ -1,0 +1,71 @@
+//! The push jobs that a Sendpi leaves for its push workers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use sendpi_bus::push_stream::{Taken, take};
+use sendpi_bus::{Bus, Config};
+use sendpi_model::NodeId;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::{NatsServer, within};
+
+/// One user's push for one event: room, seq, user.
+pub type Push = (String, u64, String);
+
+/// Takes all push jobs, as a push worker would, and remembers whom they told of what.
+#[derive(Debug)]
+pub struct Pushes {
+    seen: watch::Receiver<BTreeSet<Push>>,
+    task: JoinHandle<()>,
+}
+
+impl Pushes {
+    /// Begins to take the jobs of the Sendpi that uses `nats`, which must have started.
+    ///
+    /// # Panics
+    /// Where the queue cannot be reached.
+    pub async fn start(nats: &NatsServer) -> Self {
+        let config = Config { servers: nats.url(), ..Config::default() };
+        let node = NodeId::parse("test-pushes").unwrap_or_else(|error| panic!("{error}"));
+        let bus = Bus::connect(&config, node).await.unwrap_or_else(|error| panic!("{error}"));
+        let mut jobs = take(&bus).await.unwrap_or_else(|error| panic!("no push queue: {error}"));
+        let (tell, seen) = watch::channel(BTreeSet::new());
+        let task = tokio::spawn(async move {
+            while let Some(Ok(taken)) = jobs.next().await {
+                let Taken { job, .. } = &taken;
+                tell.send_modify(|seen| {
+                    seen.extend(job.users.iter().map(|user| (job.room.to_string(), job.seq, user.to_string())));
+                });
+                // Not acknowledged, it comes again, and is remembered once all the same.
+                let _ = taken.done().await;
+            }
+        });
+        Self { seen, task }
+    }
+
+    /// Waits until `user` was pushed event `seq` of `room`.
+    ///
+    /// # Panics
+    /// Where that does not happen in time.
+    pub async fn until(&mut self, room: &str, seq: u64, user: &str) {
+        let push = (room.to_owned(), seq, user.to_owned());
+        let waiting = self.seen.wait_for(|seen| seen.contains(&push));
+        let seen = within(Duration::from_secs(20), &format!("a push of {push:?}"), waiting).await;
+        assert!(seen.is_ok(), "the push queue was lost");
+    }
+
+    /// Everything pushed so far.
+    #[must_use]
+    pub fn seen(&self) -> BTreeSet<Push> {
+        self.seen.borrow().clone()
+    }
+}
+
+impl Drop for Pushes {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
