@@ -13,9 +13,13 @@ pub(crate) async fn crash_at(setup: Setup, point: FailPoint) {
     let mut pushes = Pushes::start(&nats).await;
     let mut ann = Recording::connect(&server, "ann", "phone").await;
     let mut bob = Recording::connect(&server, "bob", "laptop").await;
-    let info = ann.client().create("lobby", &["bob", "eve"]).await.unwrap();
+    let info = ann.client().create("lobby", &["bob"]).await.unwrap();
     let room = info.room.as_str();
     let known = ann.client().send(room, "before").await.unwrap().seq;
+    bob.until_seq(room, known).await;
+    // Only now is anybody there to be pushed, so that no earlier job reaches the fail point.
+    ann.client().invite(room, &["eve"]).await.unwrap();
+    let known = known + 1;
     bob.until_seq(room, known).await;
 
     server.fail_at(point);

@@ -69,7 +69,8 @@ impl Node {
     /// # Errors
     /// [`Error`] tells which part could not start.
     pub(crate) async fn start(plan: Plan) -> Result<Self, Error> {
-        let Plan { bus, store, partitions, sessions, channel, gateway } = plan;
+        let Plan { bus, store, partitions, mut sessions, channel, gateway } = plan;
+        sessions.servers = Some(bus.servers.clone());
         let bus = Bus::connect(&bus, fresh_id()).await?;
         setup(&bus, partitions, 1).await?;
         let stop = CancellationToken::new();
@@ -107,6 +108,7 @@ impl Node {
             worker.stop().await;
         }
         self.stop.cancel();
+        self.sessions.stopped().await;
         self.bus.close().await;
     }
 }

@@ -1,6 +1,6 @@
 //! The user tier: user channels and their sessions, without sockets.
 //!
-//! What a node knows is one pure state ([`state`]), changed under one lock; around it are thin tasks: one that sends what waits in the
+//! What a node knows is one pure state, changed under one lock; around it are thin tasks: one that sends what waits in the
 //! flows to the owners of rooms, one that takes what links bring and writes it to sessions, one timer for all heartbeats, and short
 //! ones for sign-ins, replays and gaps. A gateway opens a [`Session`] for each socket and hands it the client's frames.
 

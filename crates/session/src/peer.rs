@@ -1,10 +1,10 @@
 //! A session as the state knows it: the line to its client, what it has confirmed, and what is held back for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sendpi_model::{DeviceId, Millis, RoomId};
+use sendpi_model::{CloseCode, DeviceId, Millis, RoomId};
 use tokio::time::Instant;
 
 use crate::arena::Key;
@@ -61,8 +61,10 @@ pub(crate) struct Beat {
 pub(crate) struct Hold {
     /// The rooms that are held back; `None` for all.
     rooms: Option<HashSet<RoomId>>,
-    queue: Vec<Held>,
+    queue: VecDeque<Held>,
     bytes: usize,
+    /// Where too much was held back, the oldest was dropped: up to which seq of which room. The welcome or the replay has to cover that.
+    dropped: HashMap<RoomId, u64>,
     /// The position of the first event that is held back.
     from: Option<u64>,
 }
@@ -83,6 +85,20 @@ impl Hold {
     /// Holds these rooms back.
     pub(crate) fn of(rooms: impl IntoIterator<Item = RoomId>) -> Self {
         Self { rooms: Some(rooms.into_iter().collect()), ..Self::default() }
+    }
+
+    fn push(&mut self, held: Held, position: Option<u64>, limit: usize) {
+        self.bytes += held.frame.len();
+        self.from = self.from.or(position);
+        self.queue.push_back(held);
+        while self.bytes > limit {
+            let Some(oldest) = self.queue.pop_front() else { break };
+            self.bytes -= oldest.frame.len();
+            // What is no event is covered by nothing.
+            let seq = if oldest.seq == 0 { u64::MAX } else { oldest.seq };
+            let dropped = self.dropped.entry(oldest.room).or_default();
+            *dropped = seq.max(*dropped);
+        }
     }
 
     fn covers(&self, room: &RoomId) -> bool {
@@ -114,15 +130,8 @@ impl Peer {
             if parcel.ephemeral {
                 return;
             }
-            if hold.bytes + parcel.frame.len() > limit {
-                // What is held back cannot be dropped silently: the client comes back and resumes.
-                self.line.close(sendpi_model::CloseCode::TooSlow);
-                effects.touch(&self.line);
-                return;
-            }
-            hold.bytes += parcel.frame.len();
-            hold.from = hold.from.or(parcel.position);
-            hold.queue.push(Held { room: parcel.room.clone(), seq: parcel.seq, frame: parcel.frame.clone() });
+            let held = Held { room: parcel.room.clone(), seq: parcel.seq, frame: parcel.frame.clone() };
+            hold.push(held, parcel.position, limit);
             return;
         }
         if parcel.seq > 0 && !self.passes(parcel.room, parcel.seq) {
@@ -161,11 +170,17 @@ impl Peer {
             return;
         };
         let mut next = next;
+        for (room, seq) in hold.dropped {
+            if let Some(next) = next.as_mut().filter(|next| next.covers(&room)) {
+                next.dropped.insert(room, seq);
+            } else if self.floors.as_ref().and_then(|floors| floors.get(&room)).is_none_or(|floor| *floor < seq) {
+                // The client comes back and resumes.
+                self.line.close(CloseCode::TooSlow);
+            }
+        }
         for held in hold.queue {
             if let Some(next) = next.as_mut().filter(|next| next.covers(&held.room)) {
-                next.bytes += held.frame.len();
-                next.from = next.from.or(hold.from);
-                next.queue.push(held);
+                next.push(held, hold.from, usize::MAX);
             } else if held.seq == 0 || self.passes(&held.room, held.seq) {
                 self.line.push(held.frame, false);
             }

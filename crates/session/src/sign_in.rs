@@ -126,6 +126,8 @@ async fn welcome(
     node.markers.tell(&who.user, &replaced);
     let user = lock(&node.state).present(joined.user).ok_or_else(answer::unavailable)?;
     let (mut recent, known) = attach_recent(node, &user, wall).await?;
+    // The live flow of a room begins where its attach found the head.
+    let attached: Vec<(RoomId, u64)> = known.iter().map(|(room, known)| (room.clone(), known.info.seq)).collect();
     recent.retain(|(room, at)| known.contains_key(room) || *at < wall.before(node.config.horizon));
     let recent: Vec<RoomId> = recent.into_iter().map(|(room, _)| room).collect();
     let page = list::page(node, &user.id, &recent, known, None, hello.rooms).await?;
@@ -143,7 +145,8 @@ async fn welcome(
     };
     let json = serde_json::to_vec(&welcome).unwrap_or_default();
     let welcome = frame::text(&with_id(&json, id));
-    let heads: Vec<(RoomId, u64)> = page.rooms.iter().map(|info| (info.room.clone(), info.seq)).collect();
+    let page_heads = page.rooms.iter().map(|info| (info.room.clone(), info.seq));
+    let heads: Vec<(RoomId, u64)> = attached.into_iter().chain(page_heads).collect();
     let held = hello.resume.as_ref().filter(|rooms| !rooms.is_empty()).map(|rooms| Hold::of(rooms.keys().cloned()));
     node.with(|state, effects| state.welcome(key, welcome, &heads, held, Instant::now(), effects));
     Ok(())

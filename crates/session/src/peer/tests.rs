@@ -97,7 +97,19 @@ fn what_is_held_back_is_bounded_and_then_the_client_comes_back() {
     for seq in 1..=30 {
         test.give("a", seq);
     }
+    test.release(None);
     assert!(test.got().contains("reads too slowly"));
+}
+
+#[test]
+fn what_the_welcome_covers_may_be_dropped_before() {
+    let mut test = Test::new(Some(Hold::all()));
+    for seq in 1..=30 {
+        test.give("a", seq);
+    }
+    test.peer.covered([(id("a"), 29)]);
+    test.release(None);
+    assert_eq!(test.got(), "a30 ");
 }
 
 #[test]

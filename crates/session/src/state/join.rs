@@ -142,19 +142,19 @@ impl State {
         }
     }
 
-    /// Queues the welcome, and lets the live flow go, except of the rooms that are replayed next. `page` tells the rooms of the
-    /// welcome with their heads.
+    /// Queues the welcome, and lets the live flow go, except of the rooms that are replayed next. `heads` tells how far
+    /// it, and the attaches before it, cover which rooms.
     pub(crate) fn welcome(
         &mut self,
         key: Key,
         frame: Bytes,
-        page: &[(RoomId, u64)],
+        heads: &[(RoomId, u64)],
         replay: Option<Hold>,
         now: Instant,
         effects: &mut Effects,
     ) {
         let Some(user) = self.peers.get(key).and_then(|peer| peer.user) else { return };
-        for (room, seq) in page {
+        for (room, seq) in heads {
             let room = self.enter(room, user);
             if let Some(member) = self.rooms.get_mut(room).and_then(|room| room.member_mut(user)) {
                 member.last.get_or_insert(*seq);
@@ -162,7 +162,7 @@ impl State {
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.line.push(frame, false);
-        peer.covered(page.iter().cloned());
+        peer.covered(heads.iter().cloned());
         peer.beat = Beat { waiting_since: None, next: now + self.config.heartbeat };
         self.release(key, replay, effects);
         self.wheel.schedule(key, now + self.config.heartbeat);
