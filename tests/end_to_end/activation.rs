@@ -12,11 +12,14 @@ const HORIZON: Duration = Duration::from_secs(2);
 /// Races that run at one time.
 const AT_ONCE: usize = 8;
 
+fn with_horizon(setup: Setup) -> Setup {
+    Setup { args: vec!["--horizon".into(), format!("{}ms", HORIZON.as_millis())], ..setup }
+}
+
 /// `races` users sign in, each while the channel of its room is being activated by a first message. Whoever is up must get the second one
 /// live. Kills the mutant `BarrierOff`.
 pub(crate) async fn sign_in_races(setup: Setup, races: usize) {
-    let horizon = format!("{}ms", HORIZON.as_millis());
-    let mut server = Sendpi::start_with(Setup { args: vec!["--horizon".into(), horizon], ..setup }).await;
+    let mut server = Sendpi::start_with(with_horizon(setup)).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     let mut rooms = Vec::new();
     for i in 0..races {
@@ -57,6 +60,7 @@ async fn nobody_who_signs_in_while_a_channel_is_activated_is_missed() {
     sign_in_races(Setup::default(), 1_000).await;
 }
 
+/// Kills the mutant `PresenceReadOff`.
 #[tokio::test]
 async fn a_channel_that_was_evicted_is_activated_again() {
     let args = ["--idle-min", "300ms", "--idle-max", "1s"].map(String::from).to_vec();
@@ -81,15 +85,18 @@ async fn a_channel_that_was_evicted_is_activated_again() {
     }
 }
 
+/// Kills the mutant `OrderRowsOff`.
 #[tokio::test]
 async fn typing_activates_a_channel_and_a_message_follows() {
-    let mut server = Sendpi::start().await;
+    let mut server = Sendpi::start_with(with_horizon(Setup::default())).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     let room = ann.client().create("lobby", &["bob", "eve"]).await.unwrap().room;
     let room = room.as_str();
     ann.finish().await;
+    let made = Instant::now();
     server.terminate().await;
     server.start_again().await;
+    tokio::time::sleep_until(made + HORIZON).await;
 
     let ann = Recording::connect(&server, "ann", "phone").await;
     let bob = Recording::connect(&server, "bob", "laptop").await;
@@ -102,7 +109,8 @@ async fn typing_activates_a_channel_and_a_message_follows() {
     let sent = ann.client().send(room, "hi").await.unwrap();
     bob.until_seq(room, sent.seq).await;
     // The order row that the message needs is there: who signs in now finds the active channel.
-    let eve = Recording::connect(&server, "eve", "phone").await;
+    let (token, options) = (server.token("eve").await, Options { rooms: Some(0), ..Options::default() });
+    let eve = Recording::connect_with(server.url(), &token, "eve", "phone", options).await;
     let sent = ann.client().send(room, "again").await.unwrap();
     eve.until_seq(room, sent.seq).await;
     for client in [ann, bob, eve] {

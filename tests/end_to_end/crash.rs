@@ -6,7 +6,7 @@ use sendpi_tests::{NatsServer, Pushes, Recording, Sendpi, Setup};
 use serde_json::json;
 
 /// Sends a message whose process ends at `point`, starts again, and looks at who has it: bob, who was online, and eve, who was not. Kills the
-/// mutant `HandOutOff`.
+/// mutant `HandOutOff`; after the push job nothing is left to be handed out to eve, and it kills `NonceOff` instead.
 pub(crate) async fn crash_at(setup: Setup, point: FailPoint) {
     let nats = NatsServer::start().await;
     let mut server = Sendpi::start_with(Setup { nats: Some(nats.url()), ..setup }).await;

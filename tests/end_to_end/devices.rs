@@ -8,6 +8,7 @@ async fn on(server: &Sendpi, node: usize, user: &str, device: &str) -> Recording
     Recording::connect_with(server.node(node), &token, user, device, Options::default()).await
 }
 
+/// Kills the mutant `OneDeviceOnly`.
 #[tokio::test]
 async fn every_device_gets_every_event_on_whatever_node_it_is() {
     let server = Sendpi::start_with(Setup { nodes: 2, ..Setup::default() }).await;
@@ -33,6 +34,7 @@ async fn every_device_gets_every_event_on_whatever_node_it_is() {
     }
 }
 
+/// Kills the mutant `MarkersOff`.
 #[tokio::test]
 async fn what_is_read_on_one_device_is_read_on_the_others() {
     let server = Sendpi::start_with(Setup { nodes: 2, ..Setup::default() }).await;
@@ -60,6 +62,7 @@ async fn what_is_read_on_one_device_is_read_on_the_others() {
     }
 }
 
+/// Kills the mutant `LongMessagesCut`.
 #[tokio::test]
 async fn fifty_busy_rooms_of_one_user_arrive_whole_and_in_order() {
     let server = Sendpi::start().await;

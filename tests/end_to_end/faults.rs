@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sendpi_client::{SendOptions, Sent};
-use sendpi_tests::{NatsServer, Recording, Sendpi, Setup};
+use sendpi_client::{Options, SendOptions, Sent};
+use sendpi_tests::{NatsServer, Pushes, Recording, Sendpi, Setup};
 use serde_json::json;
 
 /// Sends until it is acknowledged, over as many connections as it takes; `known` is the seq of the room before the first try.
@@ -22,6 +22,7 @@ async fn send_surely(from: &mut Recording, url: &str, room: &str, text: &str, kn
     }
 }
 
+/// Kills the mutant `OneNodeOnly`.
 #[tokio::test]
 async fn users_on_different_nodes_talk_to_each_other() {
     let server = Sendpi::start_with(Setup { nodes: 3, ..Setup::default() }).await;
@@ -41,6 +42,7 @@ async fn users_on_different_nodes_talk_to_each_other() {
     }
 }
 
+/// Kills the mutant `ReplayOff`.
 #[tokio::test]
 async fn who_was_on_a_node_that_died_resumes_on_another() {
     let mut server = Sendpi::start_with(Setup { nodes: 2, ..Setup::default() }).await;
@@ -65,6 +67,31 @@ async fn who_was_on_a_node_that_died_resumes_on_another() {
     bob.finish().await;
 }
 
+/// Kills the mutant `DeadNodeBounceOff`.
+#[tokio::test]
+async fn what_a_node_that_died_had_not_settled_is_pushed_to_who_does_not_come_back() {
+    let nats = NatsServer::start().await;
+    let args = ["--bounce-after", "1s"].map(String::from).to_vec();
+    let mut server = Sendpi::start_with(Setup { nodes: 2, nats: Some(nats.url()), args, ..Setup::default() }).await;
+    let mut pushes = Pushes::start(&nats).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    // Bob confirms nothing, so that what he got is not settled.
+    let options = Options { pong: false, ..Options::default() };
+    let bob = Recording::connect_with(server.node(1), &server.token("bob").await, "bob", "laptop", options).await;
+    let room = ann.client().create("lobby", &["bob"]).await.unwrap().room;
+    let room = room.as_str();
+    let sent = ann.client().send(room, "are you there?").await.unwrap();
+    bob.until_seq(room, sent.seq).await;
+    assert!(pushes.seen().is_empty(), "{:?}", pushes.seen());
+
+    server.kill_node(1).await;
+    pushes.until(room, sent.seq, "bob").await;
+    assert!(pushes.seen().iter().all(|(_, _, user)| user == "bob"), "{:?}", pushes.seen());
+    ann.finish().await;
+    bob.finish().await;
+}
+
+/// Kills the mutant `AnswerBeforeStore`.
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_kill_and_what_is_retried_comes_once() {
     let mut server = Sendpi::start().await;
@@ -97,11 +124,12 @@ async fn what_was_acknowledged_survives_a_kill_and_what_is_retried_comes_once() 
     bob.finish().await;
 }
 
+/// What was sent meanwhile is done without a further try of the client. Kills the mutant `FlowResendOff`.
 #[tokio::test]
 async fn sessions_stay_open_while_nats_restarts() {
     let mut nats = NatsServer::start().await;
     let server = Sendpi::start_with(Setup { nats: Some(nats.url()), ..Setup::default() }).await;
-    let mut ann = Recording::connect(&server, "ann", "phone").await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
     let bob = Recording::connect(&server, "bob", "laptop").await;
     let info = ann.client().create("lobby", &["bob"]).await.unwrap();
     let room = info.room.as_str();
@@ -112,7 +140,8 @@ async fn sessions_stay_open_while_nats_restarts() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         nats.start_again().await;
     };
-    let (sent, ()) = tokio::join!(send_surely(&mut ann, server.url(), room, "meanwhile", info.seq), restart);
+    let (sent, ()) = tokio::join!(ann.client().send(room, "meanwhile"), restart);
+    let sent = sent.unwrap();
     bob.until_seq(room, sent.seq).await;
     assert_eq!(bob.room(room).texts(), ["before", "meanwhile"]);
     ann.finish().await;

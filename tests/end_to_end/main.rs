@@ -6,6 +6,7 @@ mod activation;
 mod crash;
 mod delivery;
 mod devices;
+mod drain;
 mod faults;
 mod fence;
 mod many;

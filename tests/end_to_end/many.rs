@@ -1,11 +1,14 @@
 //! Much at once: a reader that is far too slow, and a user with thousands of rooms.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use sendpi_client::{Options, Range};
 use sendpi_model::CloseCode;
-use sendpi_tests::{Recording, Sendpi};
+use sendpi_tests::{Recording, Sendpi, within};
 use serde_json::json;
 
+/// Kills the mutant `OutboxUnbounded`.
 #[tokio::test]
 async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     let server = Sendpi::start().await;
@@ -27,8 +30,11 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     cleo.until_seq(room, last).await;
 
     bob.start_reading().await.unwrap();
-    while frames.next().await.is_some() {}
-    let closed = bob.closed().await;
+    let end = async {
+        while frames.next().await.is_some() {}
+        bob.closed().await
+    };
+    let closed = within(Duration::from_secs(30), "the server closes", end).await;
     assert_eq!(closed.code, Some(CloseCode::TooSlow.code()), "{closed:?}");
     // It comes back and is told that it is too far behind for a replay.
     let bob = Recording::connect(&server, "bob", "laptop").await;
@@ -42,6 +48,7 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     }
 }
 
+/// Kills the mutant `PageRepeats`.
 #[tokio::test]
 async fn a_user_with_ten_thousand_rooms_signs_in_and_lists_each_once() {
     const ROOMS: usize = 10_000;

@@ -4,6 +4,7 @@ use sendpi_client::{Range, SendOptions};
 use sendpi_tests::{Recording, Sendpi};
 use serde_json::json;
 
+/// Kills the mutant `NewcomersOff`.
 #[tokio::test]
 async fn two_users_exchange_messages_in_order() {
     let server = Sendpi::start().await;
@@ -26,6 +27,7 @@ async fn two_users_exchange_messages_in_order() {
     bob.finish().await;
 }
 
+/// Kills the mutant `OutboxReversed`.
 #[tokio::test]
 async fn messages_of_many_senders_at_once_have_one_order_for_all() {
     let server = Sendpi::start().await;
@@ -59,6 +61,7 @@ async fn messages_of_many_senders_at_once_have_one_order_for_all() {
     cleo.finish().await;
 }
 
+/// Kills the mutant `MoreOff`.
 #[tokio::test]
 async fn history_is_paged_in_both_directions() {
     let server = Sendpi::start().await;
@@ -87,6 +90,7 @@ async fn history_is_paged_in_both_directions() {
     ann.finish().await;
 }
 
+/// Kills the mutant `NonceOff`.
 #[tokio::test]
 async fn a_repeated_nonce_gets_the_first_answer() {
     let server = Sendpi::start().await;

@@ -15,6 +15,7 @@ async fn send(page: &mut Page, text: &str) {
     page.click("#send-button").await;
 }
 
+/// Kills the mutant `NewcomersOff`.
 #[tokio::test]
 async fn two_browsers_talk_to_each_other() {
     let server = Sendpi::start().await;
@@ -47,6 +48,7 @@ async fn two_browsers_talk_to_each_other() {
     ann.until_shows("#messages", "hello ann").await;
 }
 
+/// Kills the mutant `TypingOff`.
 #[tokio::test]
 async fn a_page_shows_who_is_typing() {
     let server = Sendpi::start().await;
@@ -64,4 +66,23 @@ async fn a_page_shows_who_is_typing() {
 
     ann.fill("#message", "I am about to say").await;
     bob.until_shows("#typing", "ann is typing").await;
+}
+
+/// Kills the mutant `OneDeviceOnly`.
+#[tokio::test]
+async fn what_is_sent_on_one_page_of_a_user_shows_on_the_other() {
+    let server = Sendpi::start().await;
+    let mut browser = Browser::start().await;
+    let mut one = sign_in(&mut browser, &server, "ann").await;
+    let mut other = sign_in(&mut browser, &server, "ann").await;
+    one.fill("#room-name", "notes").await;
+    one.click("#create-room-button").await;
+    one.until_shows("#room-title", "notes").await;
+    other.until_shows("#rooms", "notes").await;
+    other.click("#rooms button").await;
+    other.until_shows("#room-title", "notes").await;
+    send(&mut one, "from the one").await;
+    other.until_shows("#messages", "from the one").await;
+    send(&mut other, "from the other").await;
+    one.until_shows("#messages", "from the other").await;
 }

@@ -2,6 +2,7 @@
 
 use sendpi_tests::{Recording, Sendpi};
 
+/// Kills the mutant `ReplayOff`.
 #[tokio::test]
 async fn who_was_offline_gets_what_was_missed_on_resume() {
     let server = Sendpi::start().await;
@@ -28,6 +29,7 @@ async fn who_was_offline_gets_what_was_missed_on_resume() {
     bob.finish().await;
 }
 
+/// Kills the mutant `HoldOff`.
 #[tokio::test]
 async fn messages_sent_while_a_client_resumes_come_once_and_in_order() {
     let server = Sendpi::start().await;
@@ -55,6 +57,7 @@ async fn messages_sent_while_a_client_resumes_come_once_and_in_order() {
     bob.finish().await;
 }
 
+/// Kills the mutant `MarkersOff`.
 #[tokio::test]
 async fn a_list_of_rooms_tells_what_is_unread() {
     let server = Sendpi::start().await;

@@ -80,6 +80,7 @@ async fn who_is_not_signed_in_is_closed_with_the_reason() {
     assert_eq!(close_code(&silent).await, Some(4100));
 }
 
+/// Kills the mutant `ExpiryForgiven`.
 #[tokio::test]
 async fn a_session_ends_with_its_token_unless_that_is_renewed() {
     let server = Sendpi::start().await;
@@ -152,6 +153,7 @@ async fn protocol_pings_are_answered_and_a_close_is_echoed() {
     assert!(within(LIMIT, "the end", socket.next()).await.is_none());
 }
 
+/// Kills the mutant `SilenceForgiven`.
 #[tokio::test]
 async fn a_client_that_gives_no_sign_of_life_is_closed() {
     let server = Sendpi::start_with(Setup { heartbeat: Duration::from_secs(1), ..Setup::default() }).await;
@@ -164,6 +166,7 @@ async fn a_client_that_gives_no_sign_of_life_is_closed() {
     alive.ping().await.unwrap();
 }
 
+/// Kills the mutant `OutboxUnbounded`.
 #[tokio::test]
 async fn a_client_that_reads_too_slowly_is_closed_and_can_resume() {
     let server = Sendpi::start().await;
@@ -194,6 +197,7 @@ async fn a_client_that_reads_too_slowly_is_closed_and_can_resume() {
     }
 }
 
+/// Kills the mutant `SameDeviceStays`.
 #[tokio::test]
 async fn the_same_device_ends_its_older_session() {
     let server = Sendpi::start().await;

@@ -3,6 +3,7 @@
 use sendpi_client::Frame;
 use sendpi_tests::{Recording, Sendpi};
 
+/// Kills the mutant `TypingCounted`.
 #[tokio::test]
 async fn typing_is_delivered_and_not_stored() {
     let server = Sendpi::start().await;

@@ -68,6 +68,11 @@ impl Process {
         }
     }
 
+    /// The lines printed so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.output.borrow().clone()
+    }
+
     /// Writes a line to the process's standard input.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
 //! A whole Sendpi of a test's own: `sendpi dev`.
 
 use std::path::PathBuf;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use sendpi_model::fault::{FailPoint, Mutant, Trouble};
@@ -177,6 +178,21 @@ impl Sendpi {
         let enough =
             |lines: &[String]| (lines.iter().filter(|line| line.contains(text)).count() >= times).then_some(());
         self.process.printed(START, text, enough).await;
+    }
+
+    /// How many lines that contain `text` the process has written so far.
+    #[must_use]
+    pub fn logged(&self, text: &str) -> usize {
+        self.process.lines().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Runs the binary with these arguments until it ends by itself.
+    ///
+    /// # Panics
+    /// Where it does not end.
+    pub async fn run(args: &[&str]) -> Output {
+        let running = Command::new(binary()).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
+        within(START, "sendpi ends by itself", running).await.unwrap_or_else(|error| panic!("cannot run it: {error}"))
     }
 
     /// Waits until the process has ended by itself.

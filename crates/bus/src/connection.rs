@@ -192,12 +192,15 @@ impl Bus {
         self.client.new_inbox()
     }
 
-    /// Waits until the server has taken everything sent before.
+    /// Waits until everything sent before has left this process, for half a second at most: without a connection it would be for ever.
     ///
     /// # Errors
-    /// [`SendError`] where the connection is closed for good.
+    /// [`SendError`] where the connection is closed, or takes longer.
     pub async fn flush(&self) -> Result<(), SendError> {
-        self.client.flush().await.map_err(|e| SendError(e.to_string()))
+        match tokio::time::timeout(Duration::from_millis(500), self.client.flush()).await {
+            Ok(flushed) => flushed.map_err(|e| SendError(e.to_string())),
+            Err(_) => Err(SendError("there is no connection now".to_owned())),
+        }
     }
 
     /// Ends the connection after what waits has been sent.

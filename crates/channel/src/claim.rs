@@ -8,6 +8,7 @@ use sendpi_model::{Millis, NodeId, Partition, RoomId};
 use sendpi_store::{Fence, Row, SettledRow, minute};
 use tokio::time::Instant;
 
+use crate::config::Config;
 use crate::job::{JobError, Means, Tenure};
 
 /// Why a partition could not be claimed.
@@ -65,13 +66,13 @@ pub(crate) async fn claim(
     means: &Means,
     leases: &Leases,
     partition: Partition,
-    silence: Duration,
+    config: &Config,
 ) -> Result<Claimed, ClaimError> {
     let unavailable = |why: String| ClaimError::Unavailable { partition, why };
     let (present, revision) = leases.read(partition).await.map_err(|e| unavailable(e.to_string()))?;
     let own = means.bus.node();
     if let Some(present) = present.as_ref().filter(|lease| lease.owner != *own)
-        && !is_dead(means, &present.owner, silence).await
+        && !is_dead(means, &present.owner, config.owner_silence).await
     {
         return Err(ClaimError::Held { partition, owner: present.owner.clone() });
     }
@@ -91,8 +92,10 @@ pub(crate) async fn claim(
     })?;
     let settled = means.store.settled(partition).await.map_err(|e| unavailable(e.to_string()))?;
     let settled = settled.into_iter().max_by_key(|row| row.epoch);
-    // A minute more: a row is written before the first answer of its minute, by the clock of the owner of then.
-    let since = settled.map_or(0, |row| minute(row.at).saturating_sub(1));
+    // Further back than what is not settled: a channel that was live and settled has not written its head yet. A minute more, since a row
+    // is written before the first answer of its minute, by the clock of the owner of then.
+    let live = config.idle.max + config.order_rows_age;
+    let since = settled.map_or(0, |row| minute(row.at.before(live)).saturating_sub(1));
     let until = minute(Millis::now()) + 60;
     let active_rooms =
         means.store.active_rooms(partition, since..=until).await.map_err(|e| unavailable(e.to_string()))?;

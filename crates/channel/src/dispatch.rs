@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
-use sendpi_model::fault::{FailPoint, fail_point_armed};
+use sendpi_model::fault::{FailPoint, Mutant, fail_point_armed, mutant};
 use sendpi_model::link::{Added, Reason, Removed};
 use sendpi_model::{Code, Event, Partition, Refusal, UserId};
 
@@ -62,6 +62,7 @@ pub(crate) fn dispatch(
         match step {
             Step::Event(event) => hand_out(room, partition, event, links, &mut done),
             Step::Typing(frame) => typing(room, partition, &frame, links),
+            Step::Joined(_) if mutant(Mutant::NewcomersOff) => {}
             Step::Joined(users) => {
                 for (user, info) in users {
                     let info = Bytes::from(serde_json::to_vec(&info).unwrap_or_default());
@@ -83,15 +84,11 @@ pub(crate) fn dispatch(
             }
             Step::Attach { to, user, signin, frame } => {
                 room.attach(&user, &to.node, signin);
-                // Told even where the user was in it already: a node that lost count gets it again.
-                let added = Added {
-                    room: room.id.clone(),
-                    user,
-                    reason: Reason::Presence,
-                    seq: room.dispatched,
-                    info: Bytes::new(),
-                };
-                links.added(&to.node, added);
+                // Told even where the user was in it already: a node that lost count gets it again. But not to one who left meanwhile.
+                if room.members.contains_key(&user) {
+                    let (id, seq, info) = (room.id.clone(), room.dispatched, Bytes::new());
+                    links.added(&to.node, Added { room: id, user, reason: Reason::Presence, seq, info });
+                }
                 links.answer(&to, frame);
             }
             Step::Detach { to, user, signin } => {
@@ -120,20 +117,21 @@ pub(crate) fn dispatch(
 
 fn hand_out(room: &mut Room, partition: Partition, event: Event, links: &mut Links, done: &mut Dispatched) {
     let head = event.head;
-    for node in room.audience.nodes() {
+    let nodes = if mutant(Mutant::OneNodeOnly) { 1 } else { usize::MAX };
+    for node in room.audience.nodes().take(nodes) {
         links.event(node, partition, &room.id, head.seq, head.at, &event.frame);
     }
     room.dispatched = room.dispatched.max(head.seq);
     done.events.push(head);
     let users = room.wants_push(&event);
-    if !users.is_empty() {
+    if !users.is_empty() && !mutant(Mutant::PushOff) {
         done.pushes.push(PushOrder { partition, room: room.id.clone(), event, users, then: None, counted: false });
     }
 }
 
 /// Hands an ephemeral event to L1.
 pub(crate) fn typing(room: &Room, partition: Partition, frame: &Bytes, links: &mut Links) {
-    for node in room.audience.nodes() {
+    for node in room.audience.nodes().filter(|_| !mutant(Mutant::TypingOff)) {
         links.event(node, partition, &room.id, 0, sendpi_model::Millis(0), frame);
     }
 }

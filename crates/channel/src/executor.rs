@@ -21,6 +21,7 @@ use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::{NodeChange, NodeKey};
 use sendpi_bus::{Message, Subscription};
 use sendpi_model::fault::{FailPoint, fail_point, fail_point_armed};
+use sendpi_model::link::{Reason, Removed};
 use sendpi_model::{Event, Head, NodeId, Partition, RoomId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -95,6 +96,7 @@ pub(crate) struct Executor {
     changes: mpsc::Receiver<NodeChange>,
     stop: CancellationToken,
     last_settle: Instant,
+    last_resume: Instant,
     /// When the connection was last made: for a moment after it, nodes may not be back.
     connected: Instant,
     connects: u64,
@@ -143,6 +145,7 @@ impl Executor {
             changes,
             stop,
             last_settle: Instant::now(),
+            last_resume: Instant::now(),
             connected: Instant::now(),
             connects,
         }
@@ -257,5 +260,13 @@ impl Executor {
 fn note_events(idle: Option<&mut IdleClock>, heads: &[Head]) {
     if let Some(idle) = idle {
         heads.iter().for_each(|head| idle.event(head.at));
+    }
+}
+
+/// Tells the nodes that a channel has ended: its audience is empty, and nobody is told a reason.
+fn end_audience(room: &Room, links: &mut Links) {
+    for (user, node) in room.audience.places() {
+        let (room, user) = (room.id.clone(), user.clone());
+        links.removed(node, Removed { room, user, reason: Reason::Presence });
     }
 }

@@ -13,6 +13,7 @@ use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::{Millis, Partition, RoomId, UserId};
 use sendpi_store::{ReadError, Row, Store, WriteError};
 
+use crate::claim::{ClaimError, Claimed};
 use crate::dispatch::ReadResult;
 use crate::room::{Batch, Lookups, To};
 
@@ -49,6 +50,8 @@ pub(crate) enum Done {
     Committed { rooms: Vec<Committed>, online: Online, result: Result<(), JobError> },
     /// The head of a room that is to be evicted was written.
     Evicted { room: RoomId, result: Result<(), JobError> },
+    /// A partition that was lost was claimed again, or not yet.
+    Claimed { partition: Partition, result: Result<Box<Claimed>, ClaimError> },
     /// The heads of several rooms were read.
     Heads { to: To, result: Result<Vec<(RoomId, u64)>, JobError> },
 }

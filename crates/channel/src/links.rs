@@ -78,6 +78,12 @@ impl Links {
         (send, silent)
     }
 
+    /// The connection was made again: silence counts from now on.
+    pub(crate) fn listen_anew(&mut self) {
+        let now = Instant::now();
+        self.links.values_mut().for_each(|link| link.listen_anew(now));
+    }
+
     /// Ends a link; gives what the node did not settle. `None` where there was no link.
     pub(crate) fn give_up(&mut self, node: &NodeId) -> Option<Vec<Undelivered>> {
         self.links.remove(node).map(Sender::give_up)

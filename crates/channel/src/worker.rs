@@ -44,10 +44,19 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Worker {
     stop: CancellationToken,
+    /// Cancelled when the executor has ended, in whatever way.
+    ended: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Worker {
+    /// Cancelled when the worker has ended: before [`Worker::stop`] that is a defect, and the process should end, so that another
+    /// takes its partitions.
+    #[must_use]
+    pub fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
     /// Stops taking requests, finishes what was taken, and ends.
     pub async fn stop(self) {
         self.stop.cancel();
@@ -72,7 +81,7 @@ pub async fn start(
     check_store(store.as_ref(), partitions).await?;
     for node in dead_nodes(bus).await? {
         tracing::info!(%node, "taking away what a dead node left in presence");
-        purge_node(bus, &node).await?;
+        purge_node(bus, &node, None).await?;
     }
     let stop = CancellationToken::new();
     let acks = bus.subscribe(subject::link_replies(bus.node())).await?;
@@ -85,8 +94,13 @@ pub async fn start(
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         left = executor.claim_missing(partitions.all()).await;
     }
-    let task = tokio::spawn(executor.run());
-    Ok(Worker { stop, task })
+    let ended = CancellationToken::new();
+    let guard = ended.clone().drop_guard();
+    let task = tokio::spawn(async move {
+        let _ended = guard;
+        executor.run().await;
+    });
+    Ok(Worker { stop, ended, task })
 }
 
 async fn check_store(store: &dyn Store, partitions: Partitions) -> Result<(), StartError> {

@@ -18,6 +18,56 @@ pub enum Mutant {
     HandOutOff,
     /// A session that ended without a word is not bounced.
     BounceOff,
+    /// What a node that was given up did not settle is forgotten.
+    DeadNodeBounceOff,
+    /// A node that was given up is offered no new link.
+    OfferOff,
+    /// An activation reads nobody's presence.
+    PresenceReadOff,
+    /// An activation writes no order rows.
+    OrderRowsOff,
+    /// Who becomes a member is not put into L1.
+    NewcomersOff,
+    /// Events go to one node of an audience only.
+    OneNodeOnly,
+    /// L2 is not pushed.
+    PushOff,
+    /// Typing is not passed on.
+    TypingOff,
+    /// A page of a timeline says that nothing follows.
+    MoreOff,
+    /// The write of a batch counts as done at once, and is done 200 ms later.
+    AnswerBeforeStore,
+    /// The tail knows no nonce.
+    NonceOff,
+    /// Typing takes a seq.
+    TypingCounted,
+    /// A flow sends nothing again.
+    FlowResendOff,
+    /// A node hands events to the first session of each user only.
+    OneDeviceOnly,
+    /// A resume replays nothing.
+    ReplayOff,
+    /// Live events are not held back during a replay.
+    HoldOff,
+    /// A session's outbound queue has no limit.
+    OutboxUnbounded,
+    /// A session's outbound queue begins with its newest frame.
+    OutboxReversed,
+    /// A drain closes sessions without saying when to come back.
+    ByeOff,
+    /// A node takes only the first 16 items of a link message.
+    LongMessagesCut,
+    /// A session may be silent for ever.
+    SilenceForgiven,
+    /// A session outlives its token.
+    ExpiryForgiven,
+    /// A device may have several sessions.
+    SameDeviceStays,
+    /// Read markers go nowhere.
+    MarkersOff,
+    /// A page of rooms begins with the last room of the page before.
+    PageRepeats,
 }
 
 /// A failure of the bus that a test build can play.

@@ -162,6 +162,9 @@ fn read_resume_field(fields: &Fields<'_>, name: &str) -> Result<Option<BTreeMap<
     if rooms.as_ref().is_some_and(|rooms| rooms.len() > limits::RESUME_ROOMS) {
         return Err(Refusal::too_large(name, format!("{} rooms", limits::RESUME_ROOMS)));
     }
+    if rooms.as_ref().is_some_and(|rooms| rooms.values().any(|seq| *seq >= 1 << 53)) {
+        return Err(Refusal::field(name, "must name seqs below 2^53"));
+    }
     Ok(rooms)
 }
 

@@ -129,7 +129,7 @@ impl Verb {
             "leave" => Ok(Self::Leave),
             "send" => read_send(fields),
             "typing" => Ok(Self::Typing),
-            "read" => fields.required("seq").map(|seq| Self::Read { seq }),
+            "read" => read_marker(fields),
             "history" => read_history(fields),
             "members" => read_members(fields),
             "attach" => fields.required("signin").map(|signin| Self::Attach { signin }),
@@ -183,6 +183,11 @@ fn read_create(fields: &Fields<'_>) -> Result<Verb, Refusal> {
     Ok(Verb::Create { name, kind, access, members, nonce: fields.required("nonce")? })
 }
 
+fn read_marker(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let seq = read_seq(fields, "seq")?.ok_or_else(|| Refusal::field("seq", "is required"))?;
+    Ok(Verb::Read { seq })
+}
+
 fn read_users(fields: &Fields<'_>, name: &str, required: bool) -> Result<Vec<UserId>, Refusal> {
     let mut users: Vec<UserId> = fields.optional(name)?.unwrap_or_default();
     if required && users.is_empty() {
@@ -208,7 +213,7 @@ fn read_send(fields: &Fields<'_>) -> Result<Verb, Refusal> {
             UserId::parse(user).map_err(|rule| Refusal::field("mentions", rule))?;
         }
     }
-    let (nonce, retry) = (fields.optional("nonce")?, fields.optional("retry")?);
+    let (nonce, retry) = (fields.optional("nonce")?, read_seq(fields, "retry")?);
     Ok(Verb::Send { body: body.to_owned(), nonce, retry, mentions })
 }
 
@@ -238,7 +243,7 @@ fn check_body(body: &str) -> Result<(), Refusal> {
 }
 
 fn read_history(fields: &Fields<'_>) -> Result<Verb, Refusal> {
-    let (before, after) = (fields.optional("before")?, fields.optional("after")?);
+    let (before, after) = (read_seq(fields, "before")?, read_seq(fields, "after")?);
     if before.is_some() && after.is_some() {
         return Err(Refusal::field("before", "must not come together with after"));
     }
@@ -247,6 +252,15 @@ fn read_history(fields: &Fields<'_>) -> Result<Verb, Refusal> {
 
 fn read_members(fields: &Fields<'_>) -> Result<Verb, Refusal> {
     Ok(Verb::Members { cursor: fields.optional("cursor")?, limit: read_limit(fields, limits::PAGE_MEMBERS)? })
+}
+
+/// The protocol's integers stay below 2^53, so that every client's JSON can hold them.
+fn read_seq(fields: &Fields<'_>, name: &str) -> Result<Option<u64>, Refusal> {
+    let seq: Option<u64> = fields.optional(name)?;
+    if seq.is_some_and(|seq| seq >= 1 << 53) {
+        return Err(Refusal::field(name, "must be below 2^53"));
+    }
+    Ok(seq)
 }
 
 fn read_limit(fields: &Fields<'_>, most: usize) -> Result<u32, Refusal> {
@@ -350,6 +364,15 @@ mod tests {
         assert!(read(&nested(31)).is_ok());
         assert_eq!(read(&nested(32)).unwrap_err().code, Code::TooLarge);
         assert!(read(r#"{"op":"send","body":{"a":"[[[[[\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["}}"#).is_ok());
+    }
+
+    #[test]
+    fn integers_that_json_cannot_hold_are_refused() {
+        for text in
+            [r#"{"op":"history","after":9007199254740992}"#, r#"{"op":"send","body":{},"retry":18446744073709551615}"#]
+        {
+            assert_eq!(read(text).unwrap_err().code, Code::BadField, "{text}");
+        }
     }
 
     #[test]

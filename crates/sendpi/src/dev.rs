@@ -82,6 +82,9 @@ pub(crate) enum Error {
     /// A node's runtime could not be made, or the node ended while it started.
     #[error("cannot run a node: {0}")]
     Runtime(std::io::Error),
+    /// The worker ended by itself.
+    #[error("the worker that runs the rooms ended; this is a defect, please report what was logged before")]
+    Worker,
     /// Signals cannot be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
@@ -113,8 +116,15 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     if let Some(first) = nodes.first() {
         println!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address());
     }
-    let signal = wait_for_end(&mut nodes).await.map_err(Error::Signals)?;
-    tracing::info!(signal, "ending");
+    let worker_ended = nodes.iter().find_map(|context| context.node.worker_ended()).unwrap_or_default();
+    tokio::select! {
+        signal = wait_for_end(&mut nodes) => {
+            let signal = signal.map_err(Error::Signals)?;
+            tracing::info!(signal, "ending");
+        }
+        // Whoever keeps processes running starts it again: better than a process without rooms.
+        () = worker_ended.cancelled() => return Err(Error::Worker),
+    }
     // The first node owns the rooms: it goes last.
     while let Some(context) = nodes.pop() {
         context.stop().await;

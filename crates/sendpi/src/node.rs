@@ -97,6 +97,11 @@ impl Node {
         self.address
     }
 
+    /// Cancelled when its worker has ended by itself; `None` where it has none.
+    pub(crate) fn worker_ended(&self) -> Option<CancellationToken> {
+        self.worker.as_ref().map(Worker::ended)
+    }
+
     /// Ends its sessions with `bye`, lets its worker finish, and takes its key away.
     pub(crate) async fn stop(self) {
         self.sessions.drain().await;
@@ -120,7 +125,7 @@ async fn share_changes(
     sessions: sendpi_session::Handle,
 ) {
     while let Some(change) = changes.recv().await {
-        if let NodeChange::Gone(node) = &change {
+        if let NodeChange::Gone(node, _) = &change {
             sessions.worker_gone(node);
         }
         if worker.send(change).await.is_err() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use sendpi_bus::{Message, Subscription, subject};
-use sendpi_model::fault::{Trouble, trouble};
+use sendpi_model::fault::{Mutant, Trouble, mutant, trouble};
 use sendpi_model::link::{Item, Items, open};
 use sendpi_model::{NodeId, Partition};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -112,7 +112,8 @@ impl Node {
     }
 
     fn items(&self, state: &mut State, from: Origin, items: Items, now: Instant, effects: &mut Effects) {
-        for item in items {
+        let most = if mutant(Mutant::LongMessagesCut) { 16 } else { usize::MAX };
+        for item in items.take(most) {
             match item {
                 Ok(Item::Event { room, seq, frame }) => state.event(from, &room, seq, &frame, now, effects),
                 Ok(Item::Added(added)) => state.added(from.link, &added, now, effects),

@@ -3,10 +3,12 @@
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sendpi_model::{CloseCode, FrameId, Refusal, UserId, limits, with_id};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::frame;
 use crate::outbox::{Outbox, Pushed};
@@ -43,12 +45,39 @@ struct Queue {
     /// The socket took nothing at the last try: only the gateway's task, which waits for the socket, tries again.
     blocked: bool,
     failed: bool,
+    pace: Pace,
+}
+
+/// Whether what came for the session was written at once; the client's own close frame answers only for what was.
+#[derive(Debug)]
+enum Pace {
+    Prompt,
+    /// Something waited, and is not written yet.
+    Late,
+    /// Something waited, and all was written at that time.
+    CaughtUp(Instant),
+    /// Something was dropped.
+    Lost,
+}
+
+impl Queue {
+    fn late(&mut self) {
+        if !matches!(self.pace, Pace::Lost) {
+            self.pace = Pace::Late;
+        }
+    }
 }
 
 impl Line {
     pub(crate) fn new(wire: Arc<dyn Wire>, limit: usize) -> Self {
         Self {
-            queue: Mutex::new(Queue { wire: Some(wire), outbox: Outbox::default(), blocked: false, failed: false }),
+            queue: Mutex::new(Queue {
+                wire: Some(wire),
+                outbox: Outbox::default(),
+                blocked: false,
+                failed: false,
+                pace: Pace::Prompt,
+            }),
             wake: Notify::new(),
             drained: Notify::new(),
             limit,
@@ -78,6 +107,7 @@ impl Line {
     pub(crate) fn push(&self, frame: Bytes, ephemeral: bool) {
         let mut queue = self.queue();
         if queue.outbox.push(frame, ephemeral, self.limit) == Pushed::TooSlow {
+            queue.pace = Pace::Lost;
             tracing::debug!(user = ?self.user(), "a session reads too slowly and is closed");
         }
     }
@@ -98,7 +128,27 @@ impl Line {
 
     /// Queues the close frame; nothing follows it.
     pub(crate) fn close(&self, code: CloseCode) {
-        self.queue().outbox.close(code);
+        let mut queue = self.queue();
+        queue.outbox.close(code);
+        if code == CloseCode::TooSlow {
+            queue.pace = Pace::Lost;
+        }
+    }
+
+    /// What is queued now was held back before.
+    pub(crate) fn late(&self) {
+        self.queue().late();
+    }
+
+    /// Whether all that came for the session up to `age` ago was written by then.
+    pub(crate) fn was_prompt(&self, age: Duration, now: Instant) -> bool {
+        let queue = self.queue();
+        let prompt = match queue.pace {
+            Pace::Prompt => true,
+            Pace::CaughtUp(at) => now - at >= age,
+            Pace::Late | Pace::Lost => false,
+        };
+        prompt && queue.outbox.is_empty()
     }
 
     /// Gives up on a socket that does not take its close frame.
@@ -179,6 +229,7 @@ impl Line {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     queue.blocked = true;
+                    queue.late();
                     return Ok(Flush::Blocked);
                 }
                 Err(e) => return Err(self.fail(queue, e)),
@@ -187,11 +238,15 @@ impl Line {
                 self.drained.notify_waiters();
             }
         }
+        if matches!(queue.pace, Pace::Late) {
+            queue.pace = Pace::CaughtUp(Instant::now());
+        }
         Ok(if queue.outbox.is_closing() { Flush::Ended } else { Flush::Idle })
     }
 
     fn fail(&self, queue: &mut Queue, error: io::Error) -> io::Error {
         queue.failed = true;
+        queue.pace = Pace::Lost;
         queue.outbox.fail();
         self.drained.notify_waiters();
         error
@@ -221,3 +276,6 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::{Code, Millis, Refusal, RoomId, RoomInfo, RoomView, UserId, Verb};
 use sendpi_store::ReadError;
 
@@ -106,7 +107,7 @@ pub(crate) async fn page(
     peek(node, user, unknown, &mut known).await?;
     let of_recent = recent.iter().filter_map(|room| known.get(room).map(|k| (k.info.last_at, room)));
     let mut places: Vec<Place> = of_recent.map(|(at, room)| Place(Reverse(at), room.clone())).collect();
-    places.retain(|place| after.is_none_or(|after| place > after));
+    places.retain(|place| after.is_none_or(|after| place > after || (mutant(Mutant::PageRepeats) && place == after)));
     if places.len() <= limit {
         let known_times: HashSet<&RoomId> = recent.iter().collect();
         let rest = node.store.rooms_of_user(user).await.map_err(store_failed)?;

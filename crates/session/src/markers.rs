@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sendpi_bus::subject;
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::{Mark, Millis, RoomId, UserId};
 use sendpi_store::{MarkerRow, Row, WriteError};
 use tokio::sync::mpsc;
@@ -69,6 +70,9 @@ impl Markers {
 impl Node {
     /// An answer moves the user's marker.
     pub(crate) fn mark(&self, line: &Line, marks: &Marks, frame: &[u8]) {
+        if mutant(Mutant::MarkersOff) {
+            return;
+        }
         let (Some(mark), Some(user)) = (answer::mark(frame), line.user()) else { return };
         self.markers.set(user, &marks.room, mark);
         if let Some(key) = marks.tell {

@@ -5,6 +5,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 use sendpi_model::CloseCode;
+use sendpi_model::fault::{Mutant, mutant};
 
 use crate::frame;
 
@@ -45,7 +46,7 @@ impl Outbox {
         if self.closing {
             return Pushed::Dropped;
         }
-        if !self.frames.is_empty() && self.bytes + bytes.len() > limit {
+        if !self.frames.is_empty() && self.bytes + bytes.len() > limit && !mutant(Mutant::OutboxUnbounded) {
             if ephemeral {
                 return Pushed::Dropped;
             }
@@ -58,6 +59,9 @@ impl Outbox {
         }
         self.bytes += bytes.len();
         self.frames.push_back(Frame { bytes, ephemeral });
+        if mutant(Mutant::OutboxReversed) && self.begun == 0 {
+            self.frames.rotate_right(1);
+        }
         Pushed::Queued
     }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::{CloseCode, DeviceId, Millis, RoomId};
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ pub(crate) struct Parcel<'a> {
     pub(crate) room: &'a RoomId,
     /// The event's seq; 0 for what is no durable event.
     pub(crate) seq: u64,
-    /// Its position in the log of what was taken, where it came by a link.
+    /// Its position in the log of what was taken, or one before it; `None` for what is not in the log.
     pub(crate) position: Option<u64>,
     pub(crate) frame: &'a Bytes,
     pub(crate) ephemeral: bool,
@@ -33,6 +34,8 @@ pub(crate) struct Peer {
     pub(crate) signed_in: Millis,
     pub(crate) expires_at: Millis,
     pub(crate) beat: Beat,
+    /// The tick of its one entry in the wheel that counts.
+    pub(crate) due: Option<u64>,
     /// Since when it is known to be ending.
     pub(crate) closing_since: Option<Instant>,
     /// Where the log ended when the session joined the live flow.
@@ -89,7 +92,8 @@ impl Hold {
 
     fn push(&mut self, held: Held, position: Option<u64>, limit: usize) {
         self.bytes += held.frame.len();
-        self.from = self.from.or(position);
+        // What a gap held back may have come before what is here already.
+        self.from = self.from.into_iter().chain(position).min();
         self.queue.push_back(held);
         while self.bytes > limit {
             let Some(oldest) = self.queue.pop_front() else { break };
@@ -102,7 +106,7 @@ impl Hold {
     }
 
     fn covers(&self, room: &RoomId) -> bool {
-        self.rooms.as_ref().is_none_or(|rooms| rooms.contains(room))
+        self.rooms.as_ref().is_none_or(|rooms| rooms.contains(room)) && !mutant(Mutant::HoldOff)
     }
 }
 
@@ -115,6 +119,7 @@ impl Peer {
             signed_in: Millis(0),
             expires_at: Millis(u64::MAX),
             beat: Beat { waiting_since: None, next: now },
+            due: None,
             closing_since: None,
             started: 0,
             confirmed: 0,
@@ -184,6 +189,9 @@ impl Peer {
             } else if held.seq == 0 || self.passes(&held.room, held.seq) {
                 self.line.push(held.frame, false);
             }
+        }
+        if hold.from.is_some() {
+            self.line.late();
         }
         self.hold = next.map(Box::new);
         effects.touch(&self.line);

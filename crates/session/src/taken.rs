@@ -14,7 +14,7 @@ use crate::arena::Key;
 /// Events in the log at one time. A log that is full ends all links, whose workers then bounce what is not settled.
 const ENTRIES: usize = 4_000_000;
 /// A client's own close frame answers for what was written so long before.
-const CLOSE_ANSWERS_FOR: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_ANSWERS_FOR: Duration = Duration::from_secs(5);
 
 /// The log.
 #[derive(Debug)]

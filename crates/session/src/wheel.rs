@@ -23,17 +23,18 @@ impl Wheel {
         Self { start, tick, next: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect() }
     }
 
-    /// `key` is due at `at`.
-    pub(crate) fn schedule(&mut self, key: Key, at: Instant) {
+    /// `key` is due at `at`. Gives the entry's tick, by which the caller knows it: an entry that another one replaces stays until its time.
+    pub(crate) fn schedule(&mut self, key: Key, at: Instant) -> u64 {
         let nanos = (at - self.start).as_nanos().div_ceil(self.tick.as_nanos().max(1));
         let tick = (nanos as u64).max(self.next);
         if let Some(slot) = self.slots.get_mut((tick % SLOTS) as usize) {
             slot.push((key, tick));
         }
+        tick
     }
 
-    /// Everybody who is due by now.
-    pub(crate) fn due(&mut self, now: Instant) -> Vec<Key> {
+    /// Everybody who is due by now, with the entry's tick.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<(Key, u64)> {
         let present = ((now - self.start).as_nanos() / self.tick.as_nanos().max(1)) as u64;
         let mut due = Vec::new();
         // One turn looks at every slot.
@@ -42,13 +43,19 @@ impl Wheel {
             let Some(slot) = self.slots.get_mut((tick % SLOTS) as usize) else { continue };
             slot.retain(|(key, at)| {
                 if *at <= present {
-                    due.push(*key);
+                    due.push((*key, *at));
                 }
                 *at > present
             });
         }
         self.next = self.next.max(present + 1);
         due
+    }
+
+    /// How many entries there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
     }
 }
 
@@ -69,9 +76,9 @@ mod tests {
         wheel.schedule(key(1), start + Duration::from_millis(150));
         wheel.schedule(key(2), start + Duration::from_secs(90));
         assert_eq!(wheel.due(start + Duration::from_millis(149)), []);
-        assert_eq!(wheel.due(start + Duration::from_millis(200)), [key(1)]);
+        assert_eq!(wheel.due(start + Duration::from_millis(200)), [(key(1), 2)]);
         assert_eq!(wheel.due(start + Duration::from_secs(89)), []);
-        assert_eq!(wheel.due(start + Duration::from_secs(90)), [key(2)]);
+        assert_eq!(wheel.due(start + Duration::from_secs(90)), [(key(2), 900)]);
         assert_eq!(wheel.due(start + Duration::from_secs(300)), []);
     }
 
@@ -80,7 +87,7 @@ mod tests {
         let start = Instant::now();
         let mut wheel = Wheel::new(start, TICK);
         wheel.due(start + Duration::from_secs(5));
-        wheel.schedule(key(1), start + Duration::from_secs(1));
-        assert_eq!(wheel.due(start + Duration::from_secs(6)), [key(1)]);
+        let tick = wheel.schedule(key(1), start + Duration::from_secs(1));
+        assert_eq!(wheel.due(start + Duration::from_secs(6)), [(key(1), tick)]);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::flow::{Numbered, encode};
 use sendpi_model::{Millis, NodeId};
 use tokio::time::Instant;
@@ -111,7 +112,7 @@ impl<T> Sender<T> {
                 return None;
             }
             self.again_at = None;
-            self.sent = 0;
+            self.sent = if mutant(Mutant::FlowResendOff) { self.sent } else { 0 };
         }
         let end = self.message_end();
         if end == self.sent {
@@ -224,7 +225,8 @@ impl<T> Sender<T> {
         let front = self.slots.front()?.as_ref()?;
         let send = match self.again_at {
             Some(at) => at,
-            None if self.sent < self.slots.len() => now,
+            // Not by the number of slots: what was answered at their end is not sent, and would make this "now" for ever.
+            None if self.message_end() > self.sent => now,
             None => self.asked + SILENCE,
         };
         Some(send.min(front.pushed + GIVE_UP))

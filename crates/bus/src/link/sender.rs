@@ -204,6 +204,11 @@ impl Sender {
         again
     }
 
+    /// The worker could not hear for a while: the node's silence counts from now on.
+    pub fn listen_anew(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
     /// Whether the rooms that feed this link are to wait.
     #[must_use]
     pub fn load(&self) -> Load {

@@ -6,15 +6,15 @@ use sendpi_model::NodeId;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, subject};
+use crate::{Bus, Revision, subject};
 
 /// What happened to a node's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeChange {
     /// It was put or refreshed.
     Alive(NodeId),
-    /// It was taken away or expired.
-    Gone(NodeId),
+    /// It was taken away or expired, with the revision of the marker that tells it.
+    Gone(NodeId, Revision),
 }
 
 /// Watches the keys of all nodes until `stop` and tells their changes, those that are there first. One watcher a process.
@@ -53,7 +53,7 @@ async fn watch_once(bus: &Bus, tell: &mpsc::Sender<NodeChange>) -> Result<(), St
         let Some(node) = subject::node_of_key(&entry.key) else { continue };
         let change = match entry.operation {
             Operation::Put => NodeChange::Alive(node),
-            Operation::Delete | Operation::Purge => NodeChange::Gone(node),
+            Operation::Delete | Operation::Purge => NodeChange::Gone(node, entry.revision),
         };
         if tell.send(change).await.is_err() {
             return Ok(());

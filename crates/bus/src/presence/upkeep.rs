@@ -8,7 +8,7 @@ use sendpi_model::NodeId;
 use tokio_util::sync::CancellationToken;
 
 use crate::subject::NodeWhat;
-use crate::{Bus, RequestError, SendError, subject};
+use crate::{Bus, RequestError, Revision, SendError, subject};
 
 /// Answers `alive` for this node until `stop`.
 ///
@@ -40,15 +40,21 @@ pub async fn is_alive(bus: &Bus, node: &NodeId) -> Result<bool, RequestError> {
     }
 }
 
-/// Takes away the users' keys that a dead node left.
+/// Takes away the users' keys that a dead node left, those older than `before` where it is given: a node that has come back has put its
+/// users' keys anew.
 ///
 /// # Errors
 /// [`RequestError`] where that is not known to be done.
-pub async fn purge_node(bus: &Bus, node: &NodeId) -> Result<(), RequestError> {
+pub async fn purge_node(bus: &Bus, node: &NodeId, before: Option<Revision>) -> Result<(), RequestError> {
     let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
     let stream = stream(bus).await?;
     let filter = format!("$KV.{}.{}", subject::PRESENCE_BUCKET, subject::keys_of_node(node));
-    stream.purge().filter(filter).await.map(|_| ()).map_err(|e| unknown(&e))
+    let purge = stream.purge().filter(filter);
+    let purged = match before {
+        Some(revision) => purge.sequence(revision).await,
+        None => purge.await,
+    };
+    purged.map(|_| ()).map_err(|e| unknown(&e))
 }
 
 /// The nodes that have users' keys but no key of their own: they died while no worker watched.

@@ -18,9 +18,9 @@ use crate::subject;
 
 const CONNECT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(250);
-/// Twice unanswered, and the server is given up.
 const PING_EVERY: Duration = Duration::from_secs(5);
-const UNANSWERED_PINGS: usize = 2;
+/// After so many of these pings without a byte from the server it is given up.
+const UNHEARD_PINGS: u32 = 2;
 
 /// Where a server is, and how to sign in there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,8 @@ struct Table {
     waiting: Vec<oneshot::Sender<()>>,
     /// Who waits for the answers to pings under way.
     pinged: VecDeque<Vec<oneshot::Sender<()>>>,
+    /// Pings of the clock since the server was last heard. Those of sign-ins do not count: many of them may be under way at any time.
+    unheard: u32,
 }
 
 /// Ends one subscription when it is dropped.
@@ -111,12 +113,23 @@ impl Table {
     /// A connection stands: everything is subscribed to again, and whoever waits goes on to wait for this ping's answer.
     fn connected(&mut self) {
         self.connected = true;
+        self.unheard = 0;
         self.out.clear();
         let users: Vec<(u64, UserId)> = self.users.iter().map(|(sid, user)| (*sid, user.clone())).collect();
         users.iter().for_each(|(sid, user)| self.subscribe(*sid, user));
         let pinged = std::mem::take(&mut self.pinged);
         self.waiting.extend(pinged.into_iter().flatten());
         self.ping();
+    }
+
+    /// Pings as the clock asks; false where the server is to be given up.
+    fn tick(&mut self) -> bool {
+        if self.unheard >= UNHEARD_PINGS {
+            return false;
+        }
+        self.unheard += 1;
+        self.ping();
+        true
     }
 
     fn pong(&mut self) {
@@ -205,6 +218,7 @@ impl Task {
             if from.read_buf(&mut buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            self.shared.table().unheard = 0;
         }
     }
 
@@ -242,11 +256,9 @@ impl Task {
             tokio::select! {
                 () = self.shared.news.notified() => {}
                 _ = pings.tick() => {
-                    let mut table = self.shared.table();
-                    if table.pinged.len() >= UNANSWERED_PINGS {
+                    if !self.shared.table().tick() {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
-                    table.ping();
                 }
             }
         }
@@ -279,5 +291,16 @@ mod tests {
         assert!(known.try_recv().is_err());
         table.pong();
         assert!(known.try_recv().is_ok());
+    }
+
+    #[test]
+    fn a_herd_of_sign_ins_does_not_make_the_server_look_dead() {
+        let mut table = Table::default();
+        table.connected();
+        (0..5).for_each(|_| table.ping());
+        assert!(table.tick() && table.tick());
+        assert!(!table.tick(), "nothing was heard of the server meanwhile");
+        table.connected();
+        assert!(table.tick());
     }
 }

@@ -4,7 +4,7 @@ use sendpi_bus::presence::Online;
 use sendpi_model::link::{Added, Reason};
 use sendpi_model::{Millis, Refusal, RoomId};
 
-use super::{Executor, note_events};
+use super::{Executor, end_audience, note_events};
 use crate::dispatch::{Dispatched, dispatch};
 use crate::job::{Committed, Done, JobError, OpenedRoom};
 use crate::room::{IdleClock, Lookups, Room, Step, To};
@@ -36,6 +36,7 @@ impl Executor {
                 Ok(()) => self.evicted(&room),
                 Err(error) => self.failed(&room, error, Vec::new()).await,
             },
+            Done::Claimed { partition, result } => self.claimed(partition, result).await,
             Done::Heads { to, result } => match result {
                 Ok(heads) => {
                     let heads: serde_json::Map<String, serde_json::Value> =
@@ -70,8 +71,15 @@ impl Executor {
             slot.unsettled.clear();
             owned.recovering.remove(id);
         }
+        // A channel that was live when its worker died has not written its head: lists of rooms show the one before.
+        let stale = room.row.as_ref().is_some_and(|row| row.head.seq < room.head.seq) && !room.members.is_empty();
+        let idle = slot.unsettled.is_empty() && slot.queue.is_empty();
         slot.room = Some(Box::new(room));
-        self.settle_slot(id);
+        if stale && idle {
+            self.evict(id);
+        } else {
+            self.settle_slot(id);
+        }
     }
 
     fn looked_up(&mut self, id: &RoomId, found: Lookups) {
@@ -171,7 +179,9 @@ impl Executor {
             tracing::warn!(room = %id, why, "a job of a room failed");
         }
         slot.busy = false;
-        slot.room = None;
+        if let Some(room) = slot.room.take() {
+            end_audience(&room, &mut self.links);
+        }
         slot.lookups.clear();
         let refusal: bytes::Bytes = Refusal::unavailable("the store did not take it", 1000).to_frame().into();
         let mut bounces = Vec::new();

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use futures_util::StreamExt;
 use sendpi_bus::{Message, SendError, subject};
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::flow::{Message as Flow, Refused, Request};
 use sendpi_model::{Event, Millis, NodeId, Partition, Refusal, RoomId, Verb};
 
@@ -77,11 +78,12 @@ impl Executor {
 
     /// Typing in an active channel goes out at once: it is neither stored nor fenced, and goes on while the store is down.
     fn typing_now(&mut self, request: &Request) -> bool {
-        let Some(slot) = self.rooms.get(&request.room) else { return false };
-        let Some(room) = slot.room.as_ref().filter(|room| room.active) else { return false };
+        let Some(slot) = self.rooms.get_mut(&request.room) else { return false };
+        let Some(room) = slot.room.as_mut().filter(|room| room.active) else { return false };
         if room.member(&request.user).is_ok() {
             let frame = Event::typing(&room.id, &request.user, Millis::now());
             typing(room, slot.partition, &frame, &mut self.links);
+            room.head.seq += u64::from(mutant(Mutant::TypingCounted));
         }
         true
     }

@@ -4,17 +4,15 @@ use bytes::Bytes;
 use sendpi_bus::presence::{NodeChange, purge_node};
 use sendpi_bus::subject::{self, NodeWhat};
 use sendpi_bus::{Message, link::Undelivered};
-use sendpi_model::fault::{Trouble, trouble};
+use sendpi_model::fault::{Mutant, Trouble, mutant, trouble};
 use sendpi_model::flow::Request;
 use sendpi_model::link::Ack;
 use sendpi_model::{NodeId, Verb};
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
+use super::upkeep::GRACE;
 use super::{Executor, GivenUp};
 use crate::room::Waiting;
-
-/// After a connect, a node that does not answer may only not be back yet.
-const GRACE: Duration = Duration::from_secs(3);
 
 impl Executor {
     /// Sends messages of a link.
@@ -54,14 +52,14 @@ impl Executor {
             NodeChange::Alive(node) => {
                 self.live.insert(node);
             }
-            NodeChange::Gone(node) => {
+            NodeChange::Gone(node, revision) => {
                 if self.live.remove(&node) {
                     tracing::info!(%node, "a node is gone");
                     self.give_up(&node);
                 }
                 let bus = self.means.bus.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = purge_node(&bus, &node).await {
+                    if let Err(error) = purge_node(&bus, &node, Some(revision)).await {
                         tracing::warn!(%error, %node, "what a dead node left in presence stays until the next start");
                     }
                 });
@@ -83,12 +81,12 @@ impl Executor {
         for event in &undelivered {
             event.users.iter().for_each(|_| self.owed.add(event.partition, event.at));
         }
-        if !undelivered.is_empty() {
+        if !undelivered.is_empty() && !mutant(Mutant::DeadNodeBounceOff) {
             let due = Instant::now() + self.config.bounce_after;
             self.given_up.push(GivenUp { due, undelivered });
         }
         // As long as its key lives it is offered the next incarnation: a link tells of itself every second.
-        if self.live.contains(node) {
+        if self.live.contains(node) && !mutant(Mutant::OfferOff) {
             self.links.to(node);
         }
     }

@@ -7,13 +7,19 @@ use sendpi_model::{Millis, NodeId, Partition, RoomId};
 use sendpi_store::Row;
 use tokio::time::{Duration, Instant};
 
-use super::Executor;
-use crate::claim::{Claimed, claim};
-use crate::job::Done;
+use super::{Executor, end_audience};
+use crate::claim::{ClaimError, Claimed, claim};
+use crate::job::{Done, Tenure};
 use crate::partition::Owned;
 
 /// A worker stops serving when its key has not been refreshed for so long, from the *send* of the last good refresh.
 const KEY_AGE: Duration = Duration::from_secs(10);
+/// How often leases that could not be written again are tried.
+const RESUME_EVERY: Duration = Duration::from_millis(500);
+/// After a connect, a node that does not answer may only not be back yet.
+pub(super) const GRACE: Duration = Duration::from_secs(3);
+/// How long a partition that was lost is left alone before it is claimed again.
+const RECLAIM_AFTER: Duration = Duration::from_secs(1);
 
 impl Executor {
     /// Takes a claimed partition into service. What an earlier owner may have left is handed out again at once.
@@ -33,7 +39,9 @@ impl Executor {
         for (node, messages) in send {
             self.send(&node, messages).await;
         }
-        for node in silent {
+        // Without a connection of our own nobody can be heard.
+        let hearing = self.means.bus.connection().borrow().up && self.connected.elapsed() > GRACE;
+        for node in silent.into_iter().filter(|_| hearing) {
             tracing::info!(%node, "a node is silent: it counts as unreachable");
             self.give_up(&node);
         }
@@ -49,7 +57,10 @@ impl Executor {
         if self.key.watch().borrow().refreshed.elapsed() > KEY_AGE && !self.all_suspended() {
             tracing::warn!("this node's key has not been refreshed for {KEY_AGE:?}: it stops serving");
             self.suspend().await;
-        } else if self.all_suspended() && self.means.bus.connection().borrow().up {
+        } else if self.partitions.values().any(|owned| owned.suspended)
+            && self.means.bus.connection().borrow().up
+            && self.last_resume.elapsed() >= RESUME_EVERY
+        {
             self.resume().await;
         }
     }
@@ -67,6 +78,7 @@ impl Executor {
         }
         self.connects = connection.connects;
         self.connected = Instant::now();
+        self.links.listen_anew();
         self.suspend().await;
         self.resume().await;
     }
@@ -78,6 +90,7 @@ impl Executor {
 
     /// Writes each lease again from its own revision: success means that nobody was between.
     async fn resume(&mut self) {
+        self.last_resume = Instant::now();
         if self.key.refresh().await.is_none() {
             return;
         }
@@ -113,6 +126,7 @@ impl Executor {
     pub(super) async fn lose(&mut self, partition: Partition, mut nodes: Vec<NodeId>) {
         if self.partitions.remove(&partition).is_some() {
             tracing::warn!(%partition, "the partition was lost to another worker");
+            self.reclaim(partition);
         }
         let gone: Vec<RoomId> =
             self.rooms.iter().filter(|(_, slot)| slot.partition == partition).map(|(id, _)| id.clone()).collect();
@@ -127,11 +141,31 @@ impl Executor {
         }
     }
 
+    /// Claims a lost partition again, as soon as its owner lets it go or dies: none is left without a worker for good.
+    fn reclaim(&mut self, partition: Partition) {
+        let (means, leases, config) = (self.means.clone(), self.leases.clone(), self.config);
+        self.job(async move {
+            tokio::time::sleep(RECLAIM_AFTER).await;
+            let result = claim(&means, &leases, partition, &config).await.map(Box::new);
+            Done::Claimed { partition, result }
+        });
+    }
+
+    pub(super) async fn claimed(&mut self, partition: Partition, result: Result<Box<Claimed>, ClaimError>) {
+        let taken = match result {
+            Ok(claimed) => self.take_over(*claimed).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = taken {
+            tracing::debug!(error, %partition, "the partition is not claimed yet");
+            self.reclaim(partition);
+        }
+    }
+
     /// Claims what this worker does not hold yet. Gives how many partitions are still missing.
     pub(crate) async fn claim_missing(&mut self, partitions: impl Iterator<Item = Partition>) -> usize {
         let missing: Vec<Partition> = partitions.filter(|p| !self.partitions.contains_key(p)).collect();
-        let silence = self.config.owner_silence;
-        let claims = missing.iter().map(|partition| claim(&self.means, &self.leases, *partition, silence));
+        let claims = missing.iter().map(|partition| claim(&self.means, &self.leases, *partition, &self.config));
         let claimed = futures_util::future::join_all(claims).await;
         let mut left = 0;
         for result in claimed {
@@ -205,7 +239,7 @@ impl Executor {
         }
     }
 
-    fn evict(&mut self, id: &RoomId) {
+    pub(super) fn evict(&mut self, id: &RoomId) {
         let Some(slot) = self.rooms.get_mut(id) else { return };
         let (Some(room), Some(owned)) = (&slot.room, self.partitions.get(&slot.partition)) else { return };
         slot.busy = true;
@@ -222,7 +256,6 @@ impl Executor {
 
     /// The head is written: the channel ends, unless something came meanwhile.
     pub(super) fn evicted(&mut self, id: &RoomId) {
-        use sendpi_model::link::{Reason, Removed};
         let Some(slot) = self.rooms.get_mut(id) else { return };
         slot.busy = false;
         if !slot.queue.is_empty() {
@@ -230,17 +263,21 @@ impl Executor {
         }
         tracing::debug!(room = %id, "a channel is evicted");
         let Some(room) = self.rooms.remove(id).and_then(|slot| slot.room) else { return };
-        for (user, node) in room.audience.places() {
-            let (room, user) = (id.clone(), user.clone());
-            self.links.removed(node, Removed { room, user, reason: Reason::Presence });
-        }
+        end_audience(&room, &mut self.links);
     }
 
     /// At the end: the heads of all live channels, so that the next owner finds them up to date.
     pub(super) async fn write_heads(&mut self) {
         self.settle();
-        let rows: Vec<Row> =
-            self.rooms.values().filter_map(|slot| slot.room.as_ref()).flat_map(|room| room.head_rows()).collect();
+        let tenures: Vec<Tenure> = self.partitions.values().map(|owned| owned.tenure).collect();
+        for tenure in tenures {
+            if self.means.pass_fence(tenure).await.is_err() {
+                self.partitions.remove(&tenure.partition);
+            }
+        }
+        // The head of a room with a batch under way counts events that may never be stored.
+        let idle = self.rooms.values().filter(|slot| !slot.busy && self.partitions.contains_key(&slot.partition));
+        let rows: Vec<Row> = idle.filter_map(|slot| slot.room.as_ref()).flat_map(|room| room.head_rows()).collect();
         if !rows.is_empty()
             && let Err(error) = self.means.store.write(rows).await
         {

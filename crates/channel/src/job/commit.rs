@@ -1,8 +1,11 @@
 //! Committing batches: rows, then the fence, then what follows the fence, then reads.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use sendpi_bus::presence::Online;
 use sendpi_model::RoomId;
-use sendpi_model::fault::{FailPoint, fail_point};
+use sendpi_model::fault::{FailPoint, Mutant, fail_point, mutant};
 use sendpi_store::Chain;
 
 use super::{Committed, Done, JobError, Means, Tenure};
@@ -35,6 +38,14 @@ impl Means {
     }
 
     async fn write_and_pass(&self, tenures: &[Tenure], rows: Vec<sendpi_store::Row>) -> Result<(), JobError> {
+        if mutant(Mutant::AnswerBeforeStore) {
+            let store = Arc::clone(&self.store);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                store.write(rows).await
+            });
+            return Ok(());
+        }
         self.write(tenures, rows).await?;
         fail_point(FailPoint::AfterStore);
         for tenure in tenures {

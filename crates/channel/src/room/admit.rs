@@ -125,6 +125,8 @@ pub(super) fn view_frame(view: RoomView) -> Vec<u8> {
 }
 
 const OK: &[u8] = br#"{"op":"ok"}"#;
+/// The answer where nothing was left to do.
+pub(super) const REPEAT: &[u8] = br#"{"op":"ok","repeat":true}"#;
 
 impl Room {
     /// Admits what waits, in order. `now` never falls within a partition.
@@ -159,6 +161,11 @@ impl Room {
                 return Ok(());
             }
             Verb::Join => return self.join(batch, to, &user, now),
+            // Sent again by its flow, it was done the first time.
+            Verb::Leave if request.first.is_some() && !self.members.contains_key(&user) => {
+                batch.answer(to, REPEAT.to_vec());
+                return Ok(());
+            }
             _ => {}
         }
         let role = self.member(&user)?.role;
@@ -259,8 +266,9 @@ impl Room {
         let first = self.tail.first_seq();
         let (events, full, reaches) = match page.after {
             Some(after) => {
-                let (events, full) = page.fill(self.tail.from(after + 1));
-                (events, full, after + 1 >= first || after >= self.head.seq)
+                let next = after.saturating_add(1);
+                let (events, full) = page.fill(self.tail.from(next));
+                (events, full, next >= first || after >= self.head.seq)
             }
             None => {
                 let before = page.before.unwrap_or(u64::MAX);

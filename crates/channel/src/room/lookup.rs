@@ -65,16 +65,19 @@ impl Room {
         }
         let farthest = first.saturating_sub(limits::NONCE_LOOKBACK).max(1);
         let (mut from, mut since, mut wanted) = (first, None::<Millis>, Vec::new());
+        // A known seq reaches back whatever the time.
+        let mut any_by_seq = false;
         for Waiting { request, .. } in waiting {
             let Verb::Send { nonce: Some(nonce), retry, .. } = &request.verb else { continue };
             let key = (request.user.clone(), nonce.clone());
             if self.tail.find(&request.user, nonce).is_some() || known.contains_key(&key) {
                 continue;
             }
-            let by_seq = retry.filter(|known| known + 1 < first).map(|known| (known + 1).max(farthest));
+            let by_seq = retry.map(|known| known.saturating_add(1)).filter(|next| *next < first);
             let by_time = request.first.filter(|at| self.tail.get(first).is_some_and(|event| event.head.at >= *at));
-            if let Some(seq) = by_seq {
-                from = from.min(seq);
+            if let Some(next) = by_seq {
+                from = from.min(next.max(farthest));
+                any_by_seq = true;
             }
             if let Some(at) = by_time {
                 from = farthest;
@@ -83,11 +86,8 @@ impl Room {
             if by_seq.is_some() || by_time.is_some() {
                 wanted.push(key);
             }
-            if by_seq.is_some() {
-                // A known seq reaches back whatever the time.
-                since = since.map(|_| Millis(0));
-            }
         }
+        let since = since.filter(|_| !any_by_seq);
         (!wanted.is_empty()).then_some(Lookup { from, to: first - 1, since, wanted })
     }
 

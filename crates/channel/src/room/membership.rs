@@ -9,7 +9,7 @@ use sendpi_model::{
 };
 use sendpi_store::{MemberRow, RoomOfUser, RoomRow, Row, Start};
 
-use super::admit::ok_frame;
+use super::admit::{REPEAT, ok_frame};
 use super::open::new_member;
 use super::{Batch, Room, Step, To, order_row};
 
@@ -27,6 +27,10 @@ impl Room {
             let same = row.creator == *creator && row.nonce == nonce.as_str();
             let direct = kind == RoomKind::Direct && row.kind == RoomKind::Direct;
             if !row.deleted && (same || direct) {
+                // One side of a direct room had left, and talks to the other again.
+                if direct && !self.members.contains_key(creator) {
+                    self.add(batch, creator, None, vec![creator.clone()], now);
+                }
                 let frame = self.view(creator, self.active, true)?;
                 batch.answer(to, frame);
                 return Ok(());
@@ -76,6 +80,12 @@ impl Room {
         Ok(())
     }
 
+    /// Whether `user` is no member, and may become one.
+    pub(crate) fn may_join(&self, user: &UserId) -> bool {
+        let open = self.row.as_ref().is_some_and(|row| row.access == Access::Open && !row.deleted);
+        open && !self.members.contains_key(user)
+    }
+
     pub(super) fn join(
         &mut self,
         batch: &mut Batch,
@@ -84,12 +94,11 @@ impl Room {
         now: Millis,
     ) -> Result<(), Refusal> {
         if self.members.contains_key(user) {
-            batch.answer(to, br#"{"op":"ok","repeat":true}"#.to_vec());
+            batch.answer(to, REPEAT.to_vec());
             return Ok(());
         }
-        match &self.row {
-            Some(row) if row.access == Access::Open && !row.deleted => {}
-            _ => return Err(Refusal::no_such_room()),
+        if !self.may_join(user) {
+            return Err(Refusal::no_such_room());
         }
         self.check_places(1)?;
         let head = self.add(batch, user, None, vec![user.clone()], now);
@@ -114,7 +123,7 @@ impl Room {
         }
         let new: Vec<UserId> = users.into_iter().filter(|user| !self.members.contains_key(user)).collect();
         if new.is_empty() {
-            batch.answer(to, br#"{"op":"ok","repeat":true}"#.to_vec());
+            batch.answer(to, REPEAT.to_vec());
             return Ok(());
         }
         self.check_places(new.len())?;

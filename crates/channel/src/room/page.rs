@@ -1,5 +1,6 @@
 //! Pages of a timeline: how many messages and events one holds, and where it ends.
 
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::{Event, RoomId, limits};
 
 /// Which page is asked for.
@@ -63,6 +64,7 @@ pub(crate) fn page_frame<'a>(room: &RoomId, events: impl IntoIterator<Item = &'a
         }
         frame.extend_from_slice(&event.frame);
     }
+    let more = more && !mutant(Mutant::MoreOff);
     frame.extend_from_slice(if more { br#"],"more":true}"# } else { br#"],"more":false}"# });
     frame
 }

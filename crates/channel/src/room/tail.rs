@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::{Event, Head, Nonce, UserId};
 
 /// At least so many of the newest events are kept.
@@ -43,7 +44,7 @@ impl Tail {
 
     /// The event that `user` sent with `nonce`, if it is among these.
     pub(crate) fn find(&self, user: &UserId, nonce: &Nonce) -> Option<Head> {
-        self.nonces.get(&(user.clone(), nonce.clone())).copied()
+        self.nonces.get(&(user.clone(), nonce.clone())).filter(|_| !mutant(Mutant::NonceOff)).copied()
     }
 
     /// The seq of the oldest event; `u64::MAX` where there is none.

@@ -245,6 +245,48 @@ fn a_nonce_that_the_tail_does_not_know_is_looked_for_back_to_the_retrys_seq() {
 }
 
 #[test]
+fn a_look_up_for_several_goes_back_as_far_as_the_farthest_needs() {
+    let mut table = Table::new();
+    for _ in 0..1_200 {
+        table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
+    }
+    let by_seq = ask("ann", r#"{"op":"send","nonce":"a","retry":5,"body":{}}"#);
+    let mut by_time = ask("bob", r#"{"op":"send","nonce":"b","body":{}}"#);
+    by_time.request.first = Some(Millis(table.clock - 1_100));
+    for waiting in [[&by_seq, &by_time], [&by_time, &by_seq]] {
+        let lookup = table.room.lookup(waiting, &Lookups::new()).unwrap();
+        assert_eq!((lookup.since, lookup.wanted.len()), (None, 2));
+        assert!(lookup.from <= 6);
+    }
+    assert_eq!(table.room.lookup([&by_time], &Lookups::new()).unwrap().since, by_time.request.first);
+}
+
+#[test]
+fn a_leave_that_is_sent_again_was_done_the_first_time() {
+    let mut table = Table::new();
+    table.run(vec![ask("bob", r#"{"op":"leave"}"#)]);
+    table.answers();
+    let mut again = ask("bob", r#"{"op":"leave"}"#);
+    again.request.first = Some(Millis(1));
+    table.run(vec![again, ask("bob", r#"{"op":"leave"}"#)]);
+    let answers = table.answers();
+    assert_eq!((answers[0]["op"].as_str(), answers[1]["code"].as_str()), (Some("ok"), Some("no_such_room")));
+}
+
+#[test]
+fn who_left_in_the_batch_of_its_attach_is_not_in_the_audience() {
+    let mut table = Table::new();
+    table.run(vec![ask("bob", r#"{"op":"attach","signin":1}"#), ask("bob", r#"{"op":"leave"}"#)]);
+    assert!(!table.told().iter().any(|(_, item)| matches!(item, Item::Added(added) if added.user == user("bob"))));
+}
+
+#[test]
+fn a_refused_join_or_typing_activates_nothing() {
+    let table = Table::new();
+    assert!(!table.room.may_join(&user("zoe")) && !table.room.may_join(&user("ann")));
+}
+
+#[test]
 fn a_retry_from_too_far_back_is_a_conflict_and_never_a_second_event() {
     let mut table = Table::new();
     table.room.head.seq = 30_000;
@@ -283,6 +325,8 @@ fn the_tail_ends_at_the_first_hole_above_the_head_row() {
     assert_eq!(kept(&[1, 3, 4], 3), [3, 4]);
     assert!(kept(&[4, 5], 2).is_empty());
     assert_eq!(kept(&[3, 4], 2), [3, 4]);
+    // What the head row counts was there, whatever became of its row: what follows it was answered.
+    assert_eq!(kept(&[1, 2, 4, 5], 3), [4, 5]);
 }
 
 #[test]

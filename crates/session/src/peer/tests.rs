@@ -66,6 +66,15 @@ fn what_comes_before_the_welcome_follows_it_without_repeats() {
 }
 
 #[test]
+fn what_was_held_back_was_not_prompt() {
+    let mut test = Test::new(Some(Hold::all()));
+    test.give("a", 4);
+    test.release(None);
+    assert_eq!(test.got(), "a4 ");
+    assert!(!test.peer.line.was_prompt(std::time::Duration::from_secs(5), Instant::now()));
+}
+
+#[test]
 fn a_live_flow_behind_the_welcome_is_quiet_until_it_has_caught_up() {
     let mut test = Test::new(Some(Hold::all()));
     test.peer.covered([(id("a"), 5)]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::{CloseCode, Millis};
 use tokio::time::Instant;
 
@@ -11,6 +12,7 @@ use crate::arena::Key;
 use crate::config::Config;
 use crate::effects::Effects;
 use crate::frame;
+use crate::taken::CLOSE_ANSWERS_FOR;
 
 /// How long a socket may take to take its close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,8 +26,18 @@ impl State {
     /// What time asks of sessions: heartbeats, and the end of those that do not answer or whose token ends.
     pub(crate) fn beat(&mut self, now: Instant, wall: Millis, effects: &mut Effects) {
         let ping = frame::text(br#"{"op":"ping"}"#);
-        for key in self.wheel.due(now) {
-            self.beat_one(key, &ping, now, wall, effects);
+        for (key, tick) in self.wheel.due(now) {
+            // An entry that was replaced is not followed by another one.
+            if self.peers.get_mut(key).is_some_and(|peer| peer.due.take_if(|due| *due == tick).is_some()) {
+                self.beat_one(key, &ping, now, wall, effects);
+            }
+        }
+    }
+
+    /// The session is next looked at then, instead of at whatever time it was before.
+    pub(super) fn look_at(&mut self, key: Key, at: Instant) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.due = Some(self.wheel.schedule(key, at));
         }
     }
 
@@ -39,9 +51,9 @@ impl State {
         let end = held.map_or(self.taken.end(), |held| held.min(self.taken.end()));
         let Some(peer) = self.peers.get_mut(key) else { return };
         let silent = peer.beat.waiting_since.is_some_and(|since| now - since >= timeout);
-        let closed = if wall >= peer.expires_at {
+        let closed = if wall >= peer.expires_at && !mutant(Mutant::ExpiryForgiven) {
             Some(CloseCode::TokenExpired)
-        } else if silent {
+        } else if silent && !mutant(Mutant::SilenceForgiven) {
             Some(CloseCode::NoSignOfLife)
         } else {
             None
@@ -60,7 +72,7 @@ impl State {
         }
         let next = peer.beat.waiting_since.map_or(peer.beat.next, |since| since + timeout);
         let expiry = now + peer.expires_at.since(wall).min(Duration::from_secs(24 * 3600));
-        self.wheel.schedule(key, next.min(expiry));
+        self.look_at(key, next.min(expiry));
     }
 
     /// A session that was closed from here ends, even if its socket does not take the close frame.
@@ -70,7 +82,7 @@ impl State {
         if now - since >= CLOSE_TIMEOUT {
             peer.line.abandon();
         } else {
-            self.wheel.schedule(key, since + CLOSE_TIMEOUT);
+            self.look_at(key, since + CLOSE_TIMEOUT);
         }
     }
 
@@ -83,10 +95,13 @@ impl State {
         }
     }
 
-    /// The client's own close frame answers for what was written a while before.
+    /// The client's own close frame answers for what was written a while before: where what was queued by then may have been written
+    /// later, or never, it answers for nothing.
     pub(crate) fn client_closed(&mut self, key: Key, now: Instant) {
         let answered = self.taken.answered_by_close(now);
-        let Some(peer) = self.peers.get(key) else { return };
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.line.was_prompt(CLOSE_ANSWERS_FOR, now)) else {
+            return;
+        };
         let held = peer.held_from().into_iter().chain(peer.user.and_then(|user| self.held_by_gaps(user))).min();
         if let Some(peer) = self.peers.get_mut(key) {
             peer.confirmed = peer.confirmed.max(held.map_or(answered, |held| held.min(answered)));
@@ -99,8 +114,7 @@ impl State {
             let earlier = expires_at < peer.expires_at;
             peer.expires_at = expires_at;
             if earlier {
-                // Looked at once more than needed: the entry that is there already comes back as well.
-                self.wheel.schedule(key, now);
+                self.look_at(key, now);
             }
         }
     }

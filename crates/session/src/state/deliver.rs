@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use sendpi_model::RoomId;
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::link::{Added, Reason, Removed};
 use tokio::time::Instant;
 
@@ -54,6 +55,7 @@ impl State {
         for member in members {
             let Some(user) = users.get_mut(member.user) else { continue };
             let had_gap = member.gap.is_some();
+            let held_from = member.gap.as_ref().and_then(|gap| gap.from);
             let offer = if !durable {
                 Offer::Deliver
             } else if user.is_here() {
@@ -72,7 +74,8 @@ impl State {
                 }
                 Offer::Skipped => {
                     head = super::gaps::heads_frame(id, seq);
-                    Parcel { room: id, seq: 0, position: None, frame: &head, ephemeral: false }
+                    let position = held_from.or(Some(position));
+                    Parcel { room: id, seq: 0, position, frame: &head, ephemeral: false }
                 }
                 Offer::Held { new } => {
                     fill |= new;
@@ -80,7 +83,8 @@ impl State {
                 }
                 Offer::Repeat => continue,
             };
-            for session in &user.sessions {
+            let devices = if mutant(Mutant::OneDeviceOnly) { 1 } else { usize::MAX };
+            for session in user.sessions.iter().take(devices) {
                 if let Some(peer) = peers.get_mut(*session) {
                     peer.give(parcel, config.outbox_bytes, effects);
                 }

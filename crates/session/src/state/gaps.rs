@@ -89,16 +89,20 @@ impl State {
 
     /// Events of a room were read, in order: everybody who misses them gets them.
     pub(crate) fn filled(&mut self, key: Key, events: &[(u64, Bytes)], effects: &mut Effects) {
-        let Self { rooms, users, peers, config, .. } = self;
+        let Self { rooms, users, peers, config, taken, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
         let id = &room.id;
-        for member in room.members.iter_mut().filter(|member| member.gap.is_some()) {
+        for member in room.members.iter_mut() {
+            let Some(gap) = &member.gap else { continue };
             let Some(user) = users.get_mut(member.user) else { continue };
+            // Where nothing came by a link yet, what was read may come by it later: at the log's end or after.
+            let position = gap.from.or(Some(taken.end()));
             member.fill(events, |seq, frame| {
                 for session in &user.sessions {
                     if let Some(peer) = peers.get_mut(*session) {
-                        let parcel = Parcel { room: id, seq, position: None, frame, ephemeral: false };
+                        let parcel = Parcel { room: id, seq, position, frame, ephemeral: false };
                         peer.give(parcel, config.outbox_bytes, effects);
+                        peer.line.late();
                     }
                 }
             });
@@ -109,14 +113,13 @@ impl State {
     /// What a user is missing cannot be had: the sessions go on with what follows, and are told that they are behind. `None` means
     /// everybody in the room.
     pub(crate) fn unfillable(&mut self, key: Key, whose: Option<Key>, effects: &mut Effects) {
-        let Self { rooms, users, peers, config, .. } = self;
+        let Self { rooms, users, peers, config, taken, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
         let id = &room.id;
         for member in room.members.iter_mut().filter(|member| whose.is_none_or(|whose| whose == member.user)) {
             let Some(user) = users.get_mut(member.user) else { continue };
-            if member.gap.is_none() {
-                continue;
-            }
+            let Some(gap) = &member.gap else { continue };
+            let position = gap.from.or(Some(taken.end()));
             let mut held: Vec<(u64, Bytes)> = Vec::new();
             let Some(behind) = member.skip(|seq, frame| held.push((seq, frame.clone()))) else { continue };
             user.gaps -= 1;
@@ -124,8 +127,9 @@ impl State {
             for (seq, frame) in told {
                 for session in &user.sessions {
                     if let Some(peer) = peers.get_mut(*session) {
-                        let parcel = Parcel { room: id, seq, position: None, frame: &frame, ephemeral: false };
+                        let parcel = Parcel { room: id, seq, position, frame: &frame, ephemeral: false };
                         peer.give(parcel, config.outbox_bytes, effects);
+                        peer.line.late();
                     }
                 }
             }

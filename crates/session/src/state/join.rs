@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sendpi_bus::UserSubscription;
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::{CloseCode, Code, DeviceId, Millis, Refusal, RoomId, UserId, limits};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -52,7 +53,7 @@ impl State {
         let mut open = 0;
         for other in others {
             let Some(other) = self.peers.get(other) else { continue };
-            if other.device.as_ref() == Some(device) {
+            if other.device.as_ref() == Some(device) && !mutant(Mutant::SameDeviceStays) {
                 other.line.close(CloseCode::Replaced);
                 effects.touch(&other.line);
             }
@@ -165,7 +166,7 @@ impl State {
         peer.covered(heads.iter().cloned());
         peer.beat = Beat { waiting_since: None, next: now + self.config.heartbeat };
         self.release(key, replay, effects);
-        self.wheel.schedule(key, now + self.config.heartbeat);
+        self.look_at(key, now + self.config.heartbeat);
     }
 
     /// A replay begins: these rooms are held back. False where another one is under way.

@@ -1,5 +1,6 @@
 //! A session's end, whichever way it came: bounces what no device of the user took, and with the last session the user goes.
 
+use sendpi_model::fault::{Mutant, mutant};
 use sendpi_model::{CloseCode, DeviceId, Millis, UserId};
 
 use super::State;
@@ -108,7 +109,9 @@ impl State {
         for (_, peer) in self.peers.iter() {
             let delay = delay();
             let bye = serde_json::json!({"op": "bye", "reason": "drain", "reconnect_in_ms": delay}).to_string();
-            peer.line.push(frame::text(bye.as_bytes()), false);
+            if !mutant(Mutant::ByeOff) {
+                peer.line.push(frame::text(bye.as_bytes()), false);
+            }
             peer.line.close(CloseCode::Drain);
             effects.touch(&peer.line);
         }

@@ -71,6 +71,22 @@ fn after_a_refusal_all_unanswered_is_sent_again_in_order_and_says_when_it_was_fi
 }
 
 #[test]
+fn answered_slots_behind_what_was_sent_again_leave_nothing_to_do_now() {
+    let (mut flow, now) = flow();
+    push(&mut flow, [10, 11, 12], now);
+    take(&mut flow, now);
+    flow.answered(2, now);
+    flow.answered(3, now);
+    flow.refused(now, 0.5);
+    let later = now + FIRST_PAUSE;
+    assert_eq!(numbers(&take(&mut flow, later).unwrap()), [1]);
+    assert!(take(&mut flow, later).is_none());
+    assert_eq!(flow.due(later), Some(later + SILENCE));
+    push(&mut flow, [13], later);
+    assert_eq!(flow.due(later), Some(later));
+}
+
+#[test]
 fn an_owner_that_does_not_know_the_flow_is_not_held_up_by_what_another_answered() {
     let (mut flow, now) = flow();
     push(&mut flow, [10, 11, 12], now);

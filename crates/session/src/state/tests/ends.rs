@@ -1,6 +1,7 @@
 //! Heartbeats, the end of sessions, and what is bounced.
 
 use super::*;
+use crate::peer::Hold;
 
 #[test]
 fn a_session_that_ends_without_a_word_is_bounced_after_its_detach() {
@@ -109,11 +110,25 @@ fn the_clients_own_close_answers_for_what_is_five_seconds_old() {
     let ann = test.client("ann", "1");
     test.added(1, "ann", 3);
     test.event(5, 4);
+    ann.got();
     test.pass(6);
     test.event(6, 5);
+    ann.got();
     test.state.client_closed(ann.key, test.now);
     test.leave(&ann);
     assert_eq!(test.asked(), ["detach ann 1", "bounce ann 5"]);
+}
+
+#[test]
+fn the_clients_own_close_does_not_answer_for_what_was_never_written() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.event(5, 4);
+    test.pass(6);
+    test.state.client_closed(ann.key, test.now);
+    test.leave(&ann);
+    assert_eq!(test.asked(), ["detach ann 1", "bounce ann 4"]);
 }
 
 #[test]
@@ -130,6 +145,60 @@ fn a_heartbeat_does_not_confirm_what_is_held_back() {
     test.pass(26);
     test.state.pong(ann.key);
     assert_eq!(test.settled(), 99);
+}
+
+#[test]
+fn a_heartbeat_does_not_confirm_what_a_filled_gap_gave_to_a_session_that_waits_for_its_replay() {
+    for readable in [true, false] {
+        let mut test = Test::new();
+        let ann = test.client("ann", "1");
+        test.added(1, "ann", 3);
+        assert!(test.state.hold(ann.key, Hold::of([room("r")])));
+        test.event(5, 5);
+        let key = test.effects.fills.remove(0);
+        if readable {
+            test.state.filled(key, &[(4, frame::text(b"r4 "))], &mut test.effects);
+        } else {
+            test.state.unfillable(key, None, &mut test.effects);
+        }
+        test.pass(26);
+        test.state.pong(ann.key);
+        assert_eq!(test.settled(), 4);
+        test.leave(&ann);
+        assert_eq!(test.asked(), ["detach ann 1", "bounce ann 5"]);
+    }
+}
+
+#[test]
+fn a_heartbeat_does_not_confirm_what_was_read_for_a_session_that_waits_before_the_link_brings_it() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    assert!(test.state.hold(ann.key, Hold::of([room("r")])));
+    test.state.heads([(room("r"), 4)], &mut test.effects);
+    let key = test.effects.fills.remove(0);
+    test.state.filled(key, &[(4, frame::text(b"r4 "))], &mut test.effects);
+    test.event(5, 4);
+    test.pass(26);
+    test.state.pong(ann.key);
+    assert_eq!(test.settled(), 4);
+}
+
+#[test]
+fn tokens_that_end_now_later_now_earlier_leave_one_expiry_per_session() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    for _ in 0..200 {
+        for seconds in [9000, 8000, 9000, 8000] {
+            test.state.renewed(ann.key, test.wall.after(Duration::from_secs(seconds)), test.now);
+        }
+        test.pass(1);
+        test.state.pong(ann.key);
+    }
+    // The entries that do not count any more last until their time, which is a heartbeat at most.
+    assert!(test.state.wheel.len() < 30, "{}", test.state.wheel.len());
+    test.pass(26);
+    assert_eq!(test.state.wheel.len(), 1);
 }
 
 #[test]

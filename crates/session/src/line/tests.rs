@@ -1,0 +1,55 @@
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+
+const AGE: Duration = Duration::from_secs(5);
+
+/// A socket that takes so many bytes.
+#[derive(Debug, Default)]
+struct Socket(AtomicUsize);
+
+impl Wire for Socket {
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        let taken = self.0.load(Ordering::Relaxed).min(length);
+        self.0.fetch_sub(taken, Ordering::Relaxed);
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+}
+
+fn line(takes: usize, limit: usize) -> (Line, Arc<Socket>) {
+    let socket = Arc::new(Socket(AtomicUsize::new(takes)));
+    (Line::new(Arc::clone(&socket) as Arc<dyn Wire>, limit), socket)
+}
+
+#[test]
+fn what_was_written_at_once_was_prompt_whenever_that_was() {
+    let (line, _) = line(1000, 1000);
+    line.push(Bytes::from_static(b"event"), false);
+    assert!(!line.was_prompt(AGE, Instant::now()), "it is not written yet");
+    line.flush().unwrap();
+    assert!(line.was_prompt(AGE, Instant::now()));
+}
+
+#[test]
+fn what_the_socket_did_not_take_at_once_was_not_prompt_until_a_while_after_it_was_written() {
+    let (line, socket) = line(2, 1000);
+    line.push(Bytes::from_static(b"event"), false);
+    line.flush().unwrap();
+    assert!(!line.was_prompt(AGE, Instant::now() + AGE));
+    socket.0.store(1000, Ordering::Relaxed);
+    line.flush().unwrap();
+    let now = Instant::now();
+    assert!(!line.was_prompt(AGE, now));
+    assert!(line.was_prompt(AGE, now + AGE));
+}
+
+#[test]
+fn what_was_dropped_was_never_prompt() {
+    let (line, socket) = line(0, 6);
+    line.push(Bytes::from_static(b"event"), false);
+    line.push(Bytes::from_static(b"event"), false);
+    socket.0.store(1000, Ordering::Relaxed);
+    line.flush().unwrap();
+    assert!(!line.was_prompt(AGE, Instant::now() + AGE));
+}

@@ -1,0 +1,52 @@
+//! The server starts and ends, as its operator wants it to.
+
+use sendpi_client::Frame;
+use sendpi_model::CloseCode;
+use sendpi_tests::{Recording, Sendpi};
+
+/// Kills the mutant `ByeOff`.
+#[tokio::test]
+async fn a_drain_tells_clients_when_to_come_back_and_they_miss_nothing() {
+    let mut server = Sendpi::start().await;
+    let mut ann = Recording::connect(&server, "ann", "phone").await;
+    let mut bob = Recording::connect(&server, "bob", "laptop").await;
+    let room = ann.client().create("lobby", &["bob"]).await.unwrap().room;
+    let room = room.as_str();
+    ann.client().send(room, "before").await.unwrap();
+    bob.until_text(room, "before").await;
+
+    server.signal("TERM");
+    for client in [&ann, &bob] {
+        let bye = |frame: &Frame| match frame {
+            Frame::Bye { reason, reconnect_in_ms } => Some((reason.clone(), *reconnect_in_ms)),
+            _ => None,
+        };
+        let (reason, wait) = client.until_frame("bye", bye).await;
+        assert_eq!(reason, "drain");
+        assert!(wait < 5_000, "{wait}");
+        assert_eq!(client.client().closed().await.code, Some(CloseCode::Drain.code()));
+    }
+    server.ended().await;
+    server.start_again().await;
+
+    ann.come_back(server.url()).await;
+    let missed = ann.client().send(room, "while bob was away").await.unwrap();
+    bob.come_back(server.url()).await;
+    bob.until_seq(room, missed.seq).await;
+    let last = ann.client().send(room, "after").await.unwrap();
+    bob.until_seq(room, last.seq).await;
+    assert_eq!(bob.room(room).texts(), ["before", "while bob was away", "after"]);
+    ann.finish().await;
+    bob.finish().await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_with_the_way_to_choose_another() {
+    let server = Sendpi::start().await;
+    let port = server.url().rsplit(':').next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let output = Sendpi::run(&["dev", "--port", port, "--data", folder.path().to_str().unwrap()]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("port {port} is taken; choose another with --port")), "{said}");
+}
