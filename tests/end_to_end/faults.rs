@@ -1,5 +1,6 @@
 //! Processes that die: nothing acknowledged is lost, and nothing retried comes twice.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sendpi_client::{Options, SendOptions, Sent};
@@ -146,4 +147,104 @@ async fn sessions_stay_open_while_nats_restarts() {
     assert_eq!(bob.room(room).texts(), ["before", "meanwhile"]);
     ann.finish().await;
     bob.finish().await;
+}
+
+/// Kills Sendpi and its NATS while several clients send as fast as they are answered, and looks whether anything acknowledged is missing or
+/// came twice. Kills the mutant `AnswerBeforeStore`.
+#[tokio::test]
+async fn a_kill_in_mid_load_loses_nothing_acknowledged() {
+    let mut server = Sendpi::start().await;
+    let url = server.url().to_owned();
+    let mut senders = Vec::new();
+    for user in SENDERS {
+        senders.push(Recording::connect(&server, user, "phone").await);
+    }
+    let mut bob = Recording::connect(&server, "bob", "laptop").await;
+    let info = senders[0].client().create("lobby", &["bob", SENDERS[1], SENDERS[2]]).await.unwrap();
+    let room = info.room.as_str();
+    let watching = Watching::new();
+    let killing = async {
+        watching.until(60).await;
+        server.kill9_all().await;
+        server.start_again().await;
+        bob.come_back(&url).await;
+    };
+    let ((), acknowledged) = tokio::join!(killing, talk(senders, &url, room, info.seq, &watching));
+
+    bob.until_seq(room, acknowledged.len() as u64 + info.seq).await;
+    check_history(&bob, room, acknowledged).await;
+    bob.finish().await;
+}
+
+/// The same while only NATS is killed, and started again: sessions stay open. Kills the mutant `FlowResendOff`.
+#[tokio::test]
+async fn nats_killed_in_mid_load_loses_nothing() {
+    let mut nats = NatsServer::start().await;
+    let server = Sendpi::start_with(Setup { nats: Some(nats.url()), ..Setup::default() }).await;
+    let mut senders = Vec::new();
+    for user in SENDERS {
+        senders.push(Recording::connect(&server, user, "phone").await);
+    }
+    let bob = Recording::connect(&server, "bob", "laptop").await;
+    let info = senders[0].client().create("lobby", &["bob", SENDERS[1], SENDERS[2]]).await.unwrap();
+    let room = info.room.as_str();
+    let watching = Watching::new();
+    let killing = async {
+        watching.until(60).await;
+        nats.kill9().await;
+        nats.start_again().await;
+    };
+    let ((), acknowledged) = tokio::join!(killing, talk(senders, server.url(), room, info.seq, &watching));
+
+    bob.until_seq(room, acknowledged.len() as u64 + info.seq).await;
+    check_history(&bob, room, acknowledged).await;
+    bob.finish().await;
+}
+
+const SENDERS: [&str; 3] = ["ann", "cleo", "dan"];
+/// Messages of each sender.
+const MESSAGES: usize = 60;
+
+/// How many messages were acknowledged so far.
+struct Watching(tokio::sync::watch::Sender<usize>);
+
+impl Watching {
+    fn new() -> Self {
+        Self(tokio::sync::watch::Sender::new(0))
+    }
+
+    async fn until(&self, count: usize) {
+        self.0.subscribe().wait_for(|seen| *seen >= count).await.unwrap();
+    }
+}
+
+/// All senders send, each as fast as it is answered; gives what was acknowledged: seq and text.
+async fn talk(
+    senders: Vec<Recording>,
+    url: &str,
+    room: &str,
+    known: u64,
+    watching: &Watching,
+) -> BTreeMap<u64, String> {
+    let talking = senders.into_iter().map(|mut sender| async move {
+        let (mut known, mut acknowledged) = (known, BTreeMap::new());
+        for i in 0..MESSAGES {
+            let text = format!("{} {i}", sender.user());
+            known = send_surely(&mut sender, url, room, &text, known).await.seq;
+            acknowledged.insert(known, text);
+            watching.0.send_modify(|count| *count += 1);
+        }
+        sender.finish().await;
+        acknowledged
+    });
+    let all = futures_util::future::join_all(talking).await;
+    all.into_iter().flatten().collect()
+}
+
+/// The timeline holds what was acknowledged, each at its seq, and nothing else.
+async fn check_history(reader: &Recording, room: &str, acknowledged: BTreeMap<u64, String>) {
+    assert_eq!(acknowledged.len(), SENDERS.len() * MESSAGES);
+    let history = reader.whole_history(room).await.unwrap();
+    let messages = history.iter().filter_map(|event| Some((event.seq?, event.text()?.to_owned())));
+    assert_eq!(messages.collect::<BTreeMap<_, _>>(), acknowledged);
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use sendpi_client::{Options, Range};
 use sendpi_model::CloseCode;
 use sendpi_tests::{Recording, Sendpi, within};
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpSocket;
+use tokio_tungstenite::tungstenite::Message;
 
 /// Kills the mutant `OutboxUnbounded`.
 #[tokio::test]
@@ -17,11 +20,12 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     let slow = Options { receive_buffer: Some(4096), queue: 1, ..Options::default() };
     let (bob, mut frames, _) =
         sendpi_client::connect(server.url(), &server.token("bob").await, "laptop", slow).await.unwrap();
-    let room = ann.client().create("lobby", &["bob", "cleo"]).await.unwrap().room;
+    let dan = one_byte_a_second(server.url(), &server.token("dan").await).await;
+    let room = ann.client().create("lobby", &["bob", "cleo", "dan"]).await.unwrap().room;
     let room = room.as_str();
     bob.stop_reading().await.unwrap();
 
-    // 100 MB, while nobody reads them on that socket.
+    // 100 MB, while bob reads nothing and dan a byte a second.
     let text = "x".repeat(15_900);
     let count = 100_000_000 / text.len();
     let sends = futures_util::stream::iter(0..count)
@@ -36,6 +40,20 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     };
     let closed = within(Duration::from_secs(30), "the server closes", end).await;
     assert_eq!(closed.code, Some(CloseCode::TooSlow.code()), "{closed:?}");
+    // The slowest reader may never get to the close frame: that the server has given it up shows in who is online.
+    within(Duration::from_secs(30), "the server gives up the slowest reader", async {
+        while ann
+            .client()
+            .members(room, None, 10)
+            .await
+            .unwrap()
+            .members
+            .iter()
+            .any(|m| m.user.as_str() == "dan" && m.online)
+        {}
+    })
+    .await;
+    dan.abort();
     // It comes back and is told that it is too far behind for a replay.
     let bob = Recording::connect(&server, "bob", "laptop").await;
     let resumed = bob.client().resume(&[(room.to_owned(), 1)].into()).await.unwrap();
@@ -46,6 +64,25 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     for client in [ann, bob, cleo] {
         client.finish().await;
     }
+}
+
+/// Signs in and then reads one byte a second.
+async fn one_byte_a_second(url: &str, token: &str) -> tokio::task::JoinHandle<()> {
+    let address = url.trim_start_matches("http://");
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(address.parse().unwrap()).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{address}/v1/ws"), stream).await.unwrap();
+    let hello = json!({"op": "hello", "device": "slow", "token": token}).to_string();
+    socket.send(Message::text(hello)).await.unwrap();
+    let welcome = socket.next().await.unwrap().unwrap().into_text().unwrap();
+    assert!(welcome.contains("welcome"), "{welcome}");
+    tokio::spawn(async move {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        while socket.get_mut().read_u8().await.is_ok() {
+            seconds.tick().await;
+        }
+    })
 }
 
 /// Kills the mutant `PageRepeats`.

@@ -84,8 +84,10 @@ impl Recording {
     /// [`Error`] where that is refused.
     pub async fn reconnect(&mut self, url: &str) -> Result<(), Error> {
         self.client.cut().await;
-        // What came before counts as seen.
-        let _ = (&mut self.recorder).await;
+        // What came before counts as seen. It has ended already where an earlier try to come back failed.
+        if !self.recorder.is_finished() {
+            let _ = (&mut self.recorder).await;
+        }
         let signed_in = sign_in(url, &self.token, &self.device, &self.options, &self.seen).await?;
         (self.client, self.welcome, self.recorder) = signed_in;
         Ok(())

@@ -6,6 +6,7 @@ mod admit;
 mod audience;
 mod idle;
 mod lookup;
+mod members;
 mod membership;
 mod open;
 mod page;

@@ -127,9 +127,13 @@ id!(
     check_chosen
 );
 id!(
-    /// A client's name for one send: same sender and nonce, same event. At most 64 bytes.
+    /// A client's name for one send: same sender and nonce, same event. Any text of at most 64 bytes.
     Nonce,
-    |t| check(t, 64)
+    |t| match t.len() {
+        0 => Err(IdError::Empty),
+        1..=64 => Ok(()),
+        _ => Err(IdError::TooLong(64)),
+    }
 );
 
 impl RoomId {

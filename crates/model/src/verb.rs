@@ -2,10 +2,13 @@
 //!
 //! A verb is read by the same code from a client's frame and from a flow, under the same field names.
 
+mod encode;
+mod read;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Access, Code, Fields, Nonce, Refusal, RoomKind, UserId, limits};
+use crate::{Access, Code, Fields, Nonce, Refusal, RoomKind, UserId};
 
 /// Whom a message mentions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,15 +126,15 @@ impl Verb {
     /// `bad_field` or `too_large`, with the field and its rule.
     pub fn read(op: &str, fields: &Fields<'_>) -> Option<Result<Self, Refusal>> {
         Some(match op {
-            "create" => read_create(fields),
-            "invite" => read_users(fields, "users", true).map(|users| Self::Invite { users }),
+            "create" => read::create(fields),
+            "invite" => read::users(fields, "users", true).map(|users| Self::Invite { users }),
             "join" => Ok(Self::Join),
             "leave" => Ok(Self::Leave),
-            "send" => read_send(fields),
+            "send" => read::send(fields),
             "typing" => Ok(Self::Typing),
-            "read" => read_marker(fields),
-            "history" => read_history(fields),
-            "members" => read_members(fields),
+            "read" => read::marker(fields),
+            "history" => read::history(fields),
+            "members" => read::members(fields),
             "attach" => fields.required("signin").map(|signin| Self::Attach { signin }),
             "detach" => fields.required("signin").map(|signin| Self::Detach { signin }),
             "peek" => Ok(Self::Peek),
@@ -163,183 +166,6 @@ impl Verb {
     }
 }
 
-fn read_create(fields: &Fields<'_>) -> Result<Verb, Refusal> {
-    let kind = fields.optional("kind")?.unwrap_or_default();
-    if kind == RoomKind::Inbox {
-        return Err(Refusal::field("kind", "must be group or direct"));
-    }
-    let name: String = fields.optional("name")?.unwrap_or_default();
-    if name.is_empty() && kind == RoomKind::Group {
-        return Err(Refusal::field("name", "must not be empty"));
-    }
-    if name.len() > limits::NAME_BYTES {
-        return Err(Refusal::too_large("name", format!("{} bytes", limits::NAME_BYTES)));
-    }
-    let members = read_users(fields, "members", false)?;
-    if kind == RoomKind::Direct && members.len() != 1 {
-        return Err(Refusal::field("members", "must name exactly one other user in a direct room"));
-    }
-    let access = fields.optional("access")?.unwrap_or_default();
-    Ok(Verb::Create { name, kind, access, members, nonce: fields.required("nonce")? })
-}
-
-fn read_marker(fields: &Fields<'_>) -> Result<Verb, Refusal> {
-    let seq = read_seq(fields, "seq")?.ok_or_else(|| Refusal::field("seq", "is required"))?;
-    Ok(Verb::Read { seq })
-}
-
-fn read_users(fields: &Fields<'_>, name: &str, required: bool) -> Result<Vec<UserId>, Refusal> {
-    let mut users: Vec<UserId> = fields.optional(name)?.unwrap_or_default();
-    if required && users.is_empty() {
-        return Err(Refusal::field(name, "must name at least one user"));
-    }
-    if users.len() > limits::USERS_PER_REQUEST {
-        return Err(Refusal::too_large(name, format!("{} users", limits::USERS_PER_REQUEST)));
-    }
-    users.sort();
-    users.dedup();
-    Ok(users)
-}
-
-fn read_send(fields: &Fields<'_>) -> Result<Verb, Refusal> {
-    let body = fields.raw("body").ok_or_else(|| Refusal::field("body", "is required"))?;
-    check_body(body.get())?;
-    let mentions = fields.optional::<Mentions>("mentions")?;
-    if let Some(Mentions::Users(users)) = &mentions {
-        if users.len() > limits::MENTIONS {
-            return Err(Refusal::too_large("mentions", format!("{} users", limits::MENTIONS)));
-        }
-        for user in users {
-            UserId::parse(user).map_err(|rule| Refusal::field("mentions", rule))?;
-        }
-    }
-    let (nonce, retry) = (fields.optional("nonce")?, read_seq(fields, "retry")?);
-    Ok(Verb::Send { body: body.to_owned(), nonce, retry, mentions })
-}
-
-/// Checks shape, size and depth of a body, which is valid JSON already.
-fn check_body(body: &str) -> Result<(), Refusal> {
-    if !body.starts_with('{') {
-        return Err(Refusal::field("body", "must be a JSON object"));
-    }
-    if body.len() > limits::BODY_BYTES {
-        return Err(Refusal::too_large("body", format!("{} bytes", limits::BODY_BYTES)));
-    }
-    let (mut depth, mut in_string, mut escaped) = (0, false, false);
-    for byte in body.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => depth += 1,
-            b'}' | b']' if !in_string => depth -= 1,
-            _ => {}
-        }
-        if depth > limits::BODY_DEPTH {
-            return Err(Refusal::too_large("body", format!("{} levels deep", limits::BODY_DEPTH)));
-        }
-    }
-    Ok(())
-}
-
-fn read_history(fields: &Fields<'_>) -> Result<Verb, Refusal> {
-    let (before, after) = (read_seq(fields, "before")?, read_seq(fields, "after")?);
-    if before.is_some() && after.is_some() {
-        return Err(Refusal::field("before", "must not come together with after"));
-    }
-    Ok(Verb::History { before, after, limit: read_limit(fields, limits::PAGE_MESSAGES)? })
-}
-
-fn read_members(fields: &Fields<'_>) -> Result<Verb, Refusal> {
-    Ok(Verb::Members { cursor: fields.optional("cursor")?, limit: read_limit(fields, limits::PAGE_MEMBERS)? })
-}
-
-/// The protocol's integers stay below 2^53, so that every client's JSON can hold them.
-fn read_seq(fields: &Fields<'_>, name: &str) -> Result<Option<u64>, Refusal> {
-    let seq: Option<u64> = fields.optional(name)?;
-    if seq.is_some_and(|seq| seq >= 1 << 53) {
-        return Err(Refusal::field(name, "must be below 2^53"));
-    }
-    Ok(seq)
-}
-
-fn read_limit(fields: &Fields<'_>, most: usize) -> Result<u32, Refusal> {
-    let limit = fields.optional("limit")?.unwrap_or(50);
-    if limit == 0 || limit as usize > most {
-        return Err(Refusal::field("limit", format!("must be from 1 to {most}")));
-    }
-    Ok(limit)
-}
-
-impl Serialize for Verb {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap;
-        let mut map = serializer.serialize_map(None)?;
-        let mut op = |op: &str| map.serialize_entry("op", op);
-        match self {
-            Self::Create { name, kind, access, members, nonce } => {
-                op("create")?;
-                map.serialize_entry("name", name)?;
-                map.serialize_entry("kind", kind)?;
-                map.serialize_entry("access", access)?;
-                map.serialize_entry("members", members)?;
-                map.serialize_entry("nonce", nonce)?;
-            }
-            Self::Invite { users } => {
-                op("invite")?;
-                map.serialize_entry("users", users)?;
-            }
-            Self::Join => op("join")?,
-            Self::Leave => op("leave")?,
-            Self::Send { body, nonce, retry, mentions } => {
-                op("send")?;
-                map.serialize_entry("nonce", nonce)?;
-                if retry.is_some() {
-                    map.serialize_entry("retry", retry)?;
-                }
-                if mentions.is_some() {
-                    map.serialize_entry("mentions", mentions)?;
-                }
-                map.serialize_entry("body", body)?;
-            }
-            Self::Typing => op("typing")?,
-            Self::Read { seq } => {
-                op("read")?;
-                map.serialize_entry("seq", seq)?;
-            }
-            Self::History { before, after, limit } => {
-                op("history")?;
-                map.serialize_entry("before", before)?;
-                map.serialize_entry("after", after)?;
-                map.serialize_entry("limit", limit)?;
-            }
-            Self::Members { cursor, limit } => {
-                op("members")?;
-                map.serialize_entry("cursor", cursor)?;
-                map.serialize_entry("limit", limit)?;
-            }
-            Self::Attach { signin } => {
-                op("attach")?;
-                map.serialize_entry("signin", signin)?;
-            }
-            Self::Detach { signin } => {
-                op("detach")?;
-                map.serialize_entry("signin", signin)?;
-            }
-            Self::Peek => op("peek")?,
-            Self::Heads { rooms } => {
-                op("heads")?;
-                map.serialize_entry("rooms", rooms)?;
-            }
-            Self::Bounce { seq } => {
-                op("bounce")?;
-                map.serialize_entry("seq", seq)?;
-            }
-        }
-        map.end()
-    }
-}
-
 /// The refusal for an op that this release does not know.
 pub(crate) fn unsupported(op: &str) -> Refusal {
     let op: String = op.chars().take(64).collect();
@@ -349,6 +175,7 @@ pub(crate) fn unsupported(op: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
 
     fn read(text: &str) -> Result<Verb, Refusal> {
         let fields = Fields::parse(text.as_bytes()).unwrap();

@@ -284,29 +284,6 @@ impl Room {
         }
     }
 
-    /// The members of a page, by user.
-    pub(crate) fn members_page(&self, cursor: Option<&UserId>, limit: usize) -> impl Iterator<Item = (&UserId, Role)> {
-        use std::ops::Bound;
-        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        self.members.range::<UserId, _>((from, Bound::Unbounded)).take(limit).map(|(user, member)| (user, member.role))
-    }
-
-    /// The answer `{"op":"members",…}`.
-    pub(crate) fn members_frame(
-        &self,
-        cursor: Option<&UserId>,
-        limit: usize,
-        online: impl Fn(&UserId) -> bool,
-    ) -> Vec<u8> {
-        let members: Vec<_> = self
-            .members_page(cursor, limit)
-            .map(|(user, role)| serde_json::json!({"user": user, "role": role, "online": online(user)}))
-            .collect();
-        let more = self.members_page(cursor, limit + 1).nth(limit).is_some();
-        let next = if more { members.last().map(|member| member["user"].clone()) } else { None };
-        serde_json::json!({"op": "members", "room": self.id, "members": members, "next": next}).to_string().into_bytes()
-    }
-
     /// Whoever is no member any more wants no push, which is for the end to tell: a bounce is always confirmed.
     fn bounce(&mut self, batch: &mut Batch, to: Option<To>, owed: Option<Millis>, user: UserId, seq: u64) {
         let event = self.tail.get(seq).cloned();

@@ -1,0 +1,112 @@
+//! Reading a verb's fields, each with its rule.
+
+use super::{Mentions, Verb};
+use crate::{Fields, Refusal, RoomKind, UserId, limits};
+
+pub(super) fn create(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let kind = fields.optional("kind")?.unwrap_or_default();
+    if kind == RoomKind::Inbox {
+        return Err(Refusal::field("kind", "must be group or direct"));
+    }
+    let name: String = fields.optional("name")?.unwrap_or_default();
+    if name.is_empty() && kind == RoomKind::Group {
+        return Err(Refusal::field("name", "must not be empty"));
+    }
+    if name.len() > limits::NAME_BYTES {
+        return Err(Refusal::too_large("name", format!("{} bytes", limits::NAME_BYTES)));
+    }
+    let members = users(fields, "members", false)?;
+    if kind == RoomKind::Direct && members.len() != 1 {
+        return Err(Refusal::field("members", "must name exactly one other user in a direct room"));
+    }
+    let access = fields.optional("access")?.unwrap_or_default();
+    Ok(Verb::Create { name, kind, access, members, nonce: fields.required("nonce")? })
+}
+
+pub(super) fn marker(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let seq = read_seq(fields, "seq")?.ok_or_else(|| Refusal::field("seq", "is required"))?;
+    Ok(Verb::Read { seq })
+}
+
+pub(super) fn users(fields: &Fields<'_>, name: &str, required: bool) -> Result<Vec<UserId>, Refusal> {
+    let mut users: Vec<UserId> = fields.optional(name)?.unwrap_or_default();
+    if required && users.is_empty() {
+        return Err(Refusal::field(name, "must name at least one user"));
+    }
+    if users.len() > limits::USERS_PER_REQUEST {
+        return Err(Refusal::too_large(name, format!("{} users", limits::USERS_PER_REQUEST)));
+    }
+    users.sort();
+    users.dedup();
+    Ok(users)
+}
+
+pub(super) fn send(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let body = fields.raw("body").ok_or_else(|| Refusal::field("body", "is required"))?;
+    check_body(body.get())?;
+    let mentions = fields.optional::<Mentions>("mentions")?;
+    if let Some(Mentions::Users(users)) = &mentions {
+        if users.len() > limits::MENTIONS {
+            return Err(Refusal::too_large("mentions", format!("{} users", limits::MENTIONS)));
+        }
+        for user in users {
+            UserId::parse(user).map_err(|rule| Refusal::field("mentions", rule))?;
+        }
+    }
+    let (nonce, retry) = (fields.optional("nonce")?, read_seq(fields, "retry")?);
+    Ok(Verb::Send { body: body.to_owned(), nonce, retry, mentions })
+}
+
+/// Checks shape, size and depth of a body, which is valid JSON already.
+fn check_body(body: &str) -> Result<(), Refusal> {
+    if !body.starts_with('{') {
+        return Err(Refusal::field("body", "must be a JSON object"));
+    }
+    if body.len() > limits::BODY_BYTES {
+        return Err(Refusal::too_large("body", format!("{} bytes", limits::BODY_BYTES)));
+    }
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    for byte in body.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth -= 1,
+            _ => {}
+        }
+        if depth > limits::BODY_DEPTH {
+            return Err(Refusal::too_large("body", format!("{} levels deep", limits::BODY_DEPTH)));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn history(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let (before, after) = (read_seq(fields, "before")?, read_seq(fields, "after")?);
+    if before.is_some() && after.is_some() {
+        return Err(Refusal::field("before", "must not come together with after"));
+    }
+    Ok(Verb::History { before, after, limit: read_limit(fields, limits::PAGE_MESSAGES)? })
+}
+
+pub(super) fn members(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    Ok(Verb::Members { cursor: fields.optional("cursor")?, limit: read_limit(fields, limits::PAGE_MEMBERS)? })
+}
+
+/// The protocol's integers stay below 2^53, so that every client's JSON can hold them.
+fn read_seq(fields: &Fields<'_>, name: &str) -> Result<Option<u64>, Refusal> {
+    let seq: Option<u64> = fields.optional(name)?;
+    if seq.is_some_and(|seq| seq >= 1 << 53) {
+        return Err(Refusal::field(name, "must be below 2^53"));
+    }
+    Ok(seq)
+}
+
+fn read_limit(fields: &Fields<'_>, most: usize) -> Result<u32, Refusal> {
+    let limit = fields.optional("limit")?.unwrap_or(50);
+    if limit == 0 || limit as usize > most {
+        return Err(Refusal::field("limit", format!("must be from 1 to {most}")));
+    }
+    Ok(limit)
+}
