@@ -216,6 +216,8 @@ fn plan(args: &Args, url: &str, store: &Arc<dyn Store>, gateway: Server, worker:
     let sessions = sendpi_session::Config {
         heartbeat: args.heartbeat,
         horizon: args.horizon,
+        // A channel that lives this long after its last order row has not told `rooms_of_user` when it was last active.
+        unevicted: args.horizon * 12 / 11 + args.idle_max,
         pong_timeout: Duration::from_secs(10).min(args.heartbeat),
         ..sendpi_session::Config::default()
     };
