@@ -155,10 +155,7 @@ async fn sessions_stay_open_while_nats_restarts() {
 async fn a_kill_in_mid_load_loses_nothing_acknowledged() {
     let mut server = Sendpi::start().await;
     let url = server.url().to_owned();
-    let mut senders = Vec::new();
-    for user in SENDERS {
-        senders.push(Recording::connect(&server, user, "phone").await);
-    }
+    let senders = senders(&server).await;
     let mut bob = Recording::connect(&server, "bob", "laptop").await;
     let info = senders[0].client().create("lobby", &["bob", SENDERS[1], SENDERS[2]]).await.unwrap();
     let room = info.room.as_str();
@@ -181,10 +178,7 @@ async fn a_kill_in_mid_load_loses_nothing_acknowledged() {
 async fn nats_killed_in_mid_load_loses_nothing() {
     let mut nats = NatsServer::start().await;
     let server = Sendpi::start_with(Setup { nats: Some(nats.url()), ..Setup::default() }).await;
-    let mut senders = Vec::new();
-    for user in SENDERS {
-        senders.push(Recording::connect(&server, user, "phone").await);
-    }
+    let senders = senders(&server).await;
     let bob = Recording::connect(&server, "bob", "laptop").await;
     let info = senders[0].client().create("lobby", &["bob", SENDERS[1], SENDERS[2]]).await.unwrap();
     let room = info.room.as_str();
@@ -204,6 +198,11 @@ async fn nats_killed_in_mid_load_loses_nothing() {
 const SENDERS: [&str; 3] = ["ann", "cleo", "dan"];
 /// Messages of each sender.
 const MESSAGES: usize = 60;
+
+async fn senders(server: &Sendpi) -> Vec<Recording> {
+    let connecting = SENDERS.iter().map(|user| Recording::connect(server, user, "phone"));
+    futures_util::future::join_all(connecting).await
+}
 
 /// How many messages were acknowledged so far.
 struct Watching(tokio::sync::watch::Sender<usize>);

@@ -8,11 +8,13 @@ use sendpi_model::fault::{Mutant, Trouble, mutant, trouble};
 use sendpi_model::flow::Request;
 use sendpi_model::link::Ack;
 use sendpi_model::{NodeId, Verb};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
-use super::upkeep::GRACE;
 use super::{Executor, GivenUp};
 use crate::room::Waiting;
+
+/// After a connect, a node that does not answer may only not be back yet.
+const GRACE: Duration = Duration::from_secs(3);
 
 impl Executor {
     /// Sends messages of a link.

@@ -16,8 +16,6 @@ use crate::partition::Owned;
 const KEY_AGE: Duration = Duration::from_secs(10);
 /// How often leases that could not be written again are tried.
 const RESUME_EVERY: Duration = Duration::from_millis(500);
-/// After a connect, a node that does not answer may only not be back yet.
-pub(super) const GRACE: Duration = Duration::from_secs(3);
 /// How long a partition that was lost is left alone before it is claimed again.
 const RECLAIM_AFTER: Duration = Duration::from_secs(1);
 
@@ -39,8 +37,7 @@ impl Executor {
         for (node, messages) in send {
             self.send(&node, messages).await;
         }
-        // Without a connection of our own nobody can be heard.
-        let hearing = self.means.bus.connection().borrow().up && self.connected.elapsed() > GRACE;
+        let hearing = self.is_hearing();
         for node in silent.into_iter().filter(|_| hearing) {
             tracing::info!(%node, "a node is silent: it counts as unreachable");
             self.give_up(&node);
@@ -63,6 +60,12 @@ impl Executor {
         {
             self.resume().await;
         }
+    }
+
+    /// Without a connection of its own a worker hears nobody; and one that was made again counts only when the links know of it.
+    fn is_hearing(&self) -> bool {
+        let connection = *self.means.bus.connection().borrow();
+        connection.up && connection.connects == self.connects
     }
 
     fn all_suspended(&self) -> bool {
@@ -152,13 +155,17 @@ impl Executor {
     }
 
     pub(super) async fn claimed(&mut self, partition: Partition, result: Result<Box<Claimed>, ClaimError>) {
-        let taken = match result {
-            Ok(claimed) => self.take_over(*claimed).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = taken {
+        if let Err(error) = self.take_if_claimed(result.map(|claimed| *claimed)).await {
             tracing::debug!(error, %partition, "the partition is not claimed yet");
             self.reclaim(partition);
+        }
+    }
+
+    /// Takes a partition over, or says why it was not claimed.
+    async fn take_if_claimed(&mut self, result: Result<Claimed, ClaimError>) -> Result<(), String> {
+        match result {
+            Ok(claimed) => self.take_over(claimed).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -169,11 +176,7 @@ impl Executor {
         let claimed = futures_util::future::join_all(claims).await;
         let mut left = 0;
         for result in claimed {
-            let taken = match result {
-                Ok(claimed) => self.take_over(claimed).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = taken {
+            if let Err(error) = self.take_if_claimed(result).await {
                 tracing::warn!(error, "a partition is not claimed yet");
                 left += 1;
             }

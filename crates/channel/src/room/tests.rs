@@ -281,7 +281,7 @@ fn who_left_in_the_batch_of_its_attach_is_not_in_the_audience() {
 }
 
 #[test]
-fn a_refused_join_or_typing_activates_nothing() {
+fn into_a_room_that_is_not_open_nobody_may_join() {
     let table = Table::new();
     assert!(!table.room.may_join(&user("zoe")) && !table.room.may_join(&user("ann")));
 }
