@@ -1,7 +1,7 @@
 //! A crash between any two steps: L1 and L2 have the event all the same, without a further one.
 
 use sendpi_client::SendOptions;
-use sendpi_model::fault::FailPoint;
+use sendpi_model::faults::FailPoint;
 use sendpi_tests::{NatsServer, Pushes, Recording, Sendpi, Setup};
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendpi_client::Options;
-use sendpi_model::fault::Trouble;
+use sendpi_model::faults::Trouble;
 use sendpi_tests::{NatsServer, Pushes, Recording, Sendpi, Setup, within};
 
 /// A link message is lost on the bus, then another one, the last of a quiet room. Kills the mutant `LinkAnswersOff`.

@@ -1,6 +1,6 @@
 //! The tests can fail: each of these breaks one promise on purpose, and sees a test of that promise notice.
 
-use sendpi_model::fault::{FailPoint, Mutant};
+use sendpi_model::faults::{FailPoint, Mutant};
 use sendpi_tests::Setup;
 
 use crate::{activation, crash, delivery, fence, nonce};

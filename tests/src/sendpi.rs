@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use sendpi_model::fault::{FailPoint, Mutant, Trouble};
+use sendpi_model::faults::{FailPoint, Mutant, Trouble};
 use tempfile::TempDir;
 use tokio::process::Command;
 

@@ -1,6 +1,6 @@
 //! Every subject and key, in one place. No other file writes one.
 
-use sendpi_model::{NodeId, Partition, UserId, token};
+use sendpi_model::{NodeId, Partition, UserId, subject_token};
 
 /// The stream of the partitions bucket's keys.
 pub const PARTITIONS_BUCKET: &str = "sendpi_partitions";
@@ -45,13 +45,13 @@ pub fn node(node: &NodeId, what: NodeWhat) -> String {
         NodeWhat::Link => "link",
         NodeWhat::Alive => "alive",
     };
-    format!("sendpi.node.{}.{what}", token::encode(node.as_str()))
+    format!("sendpi.node.{}.{what}", subject_token::encode(node.as_str()))
 }
 
 /// What concerns one user's devices and may be lost.
 #[must_use]
 pub fn user(user: &UserId) -> String {
-    format!("sendpi.user.{}", token::encode(user.as_str()))
+    format!("sendpi.user.{}", subject_token::encode(user.as_str()))
 }
 
 /// Push jobs of a partition.
@@ -64,7 +64,7 @@ pub fn push(partition: Partition) -> String {
 /// not check a requester's right to its reply subject.
 #[must_use]
 pub fn inbox(node: &NodeId) -> String {
-    format!("_INBOX_sendpi.{}", token::encode(node.as_str()))
+    format!("_INBOX_sendpi.{}", subject_token::encode(node.as_str()))
 }
 
 /// Where a node takes "no responders" and refusals for its flow to a partition.
@@ -88,7 +88,7 @@ pub fn flow_reply_partition(subject: &str) -> Option<Partition> {
 /// Where a worker takes a node's answers to its link, and NATS's "no responders".
 #[must_use]
 pub fn link_reply(worker: &NodeId, node: &NodeId) -> String {
-    format!("{}.link.{}", inbox(worker), token::encode(node.as_str()))
+    format!("{}.link.{}", inbox(worker), subject_token::encode(node.as_str()))
 }
 
 /// All of a worker's [`link_reply`] subjects.
@@ -100,20 +100,20 @@ pub fn link_replies(worker: &NodeId) -> String {
 /// The node of a [`link_reply`].
 #[must_use]
 pub fn link_reply_node(subject: &str) -> Option<NodeId> {
-    NodeId::parse(&token::decode(last_token(subject)?)?).ok()
+    NodeId::parse(&subject_token::decode(last_token(subject)?)?).ok()
 }
 
 /// The worker of a [`link_reply`]: who a link's messages come from.
 #[must_use]
 pub fn link_reply_worker(subject: &str) -> Option<NodeId> {
     let token = subject.strip_prefix("_INBOX_sendpi.")?.split('.').next()?;
-    NodeId::parse(&token::decode(token)?).ok()
+    NodeId::parse(&subject_token::decode(token)?).ok()
 }
 
 /// The key of a node in the presence bucket.
 #[must_use]
 pub fn node_key(node: &NodeId) -> String {
-    format!("=n.{}", token::encode(node.as_str()))
+    format!("=n.{}", subject_token::encode(node.as_str()))
 }
 
 /// The keys of all nodes in the presence bucket.
@@ -122,32 +122,32 @@ pub const NODE_KEYS: &str = "=n.*";
 /// The node of a [`node_key`].
 #[must_use]
 pub fn node_of_key(key: &str) -> Option<NodeId> {
-    NodeId::parse(&token::decode(key.strip_prefix("=n.")?)?).ok()
+    NodeId::parse(&subject_token::decode(key.strip_prefix("=n.")?)?).ok()
 }
 
 /// The key of a user on a node in the presence bucket.
 #[must_use]
 pub fn user_key(user: &UserId, node: &NodeId) -> String {
-    format!("{}.{}", token::encode(user.as_str()), token::encode(node.as_str()))
+    format!("{}.{}", subject_token::encode(user.as_str()), subject_token::encode(node.as_str()))
 }
 
 /// The keys of a user on all nodes.
 #[must_use]
 pub fn user_keys(user: &UserId) -> String {
-    format!("{}.*", token::encode(user.as_str()))
+    format!("{}.*", subject_token::encode(user.as_str()))
 }
 
 /// The keys of all users on a node.
 #[must_use]
 pub fn keys_of_node(node: &NodeId) -> String {
-    format!("*.{}", token::encode(node.as_str()))
+    format!("*.{}", subject_token::encode(node.as_str()))
 }
 
 /// The user and the node of a [`user_key`].
 #[must_use]
 pub fn user_of_key(key: &str) -> Option<(UserId, NodeId)> {
     let (user, node) = key.split_once('.')?;
-    Some((UserId::parse(&token::decode(user)?).ok()?, NodeId::parse(&token::decode(node)?).ok()?))
+    Some((UserId::parse(&subject_token::decode(user)?).ok()?, NodeId::parse(&subject_token::decode(node)?).ok()?))
 }
 
 fn last_token(subject: &str) -> Option<&str> {

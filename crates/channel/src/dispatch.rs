@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
-use sendpi_model::fault::{FailPoint, Mutant, fail_point_armed, mutant};
+use sendpi_model::faults::{FailPoint, Mutant, fail_point_armed, mutant};
 use sendpi_model::link::{Added, Reason, Removed};
 use sendpi_model::{Code, Event, Partition, Refusal, UserId};
 
-use crate::links::Links;
+use crate::outbound_links::Links;
 use crate::room::{Bounce, Room, Step, To};
 
 /// What a read of the store came to.

@@ -3,12 +3,12 @@
 //! A round takes everything that waits (requests, results of jobs, answers to links), starts one store job for all rooms that only have
 //! events to write, and sends one message on each link. A room with a job under way is busy, and its requests queue while other rooms go on.
 
-mod finish;
-mod intake;
-mod nodes;
-mod push;
-mod round;
-mod upkeep;
+mod dead_nodes;
+mod leases;
+mod push_queue;
+mod requests;
+mod results;
+mod schedule;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use sendpi_bus::lease::Leases;
 use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::{NodeChange, NodeKey};
 use sendpi_bus::{Message, Subscription};
-use sendpi_model::fault::{FailPoint, fail_point, fail_point_armed};
+use sendpi_model::faults::{FailPoint, fail_point, fail_point_armed};
 use sendpi_model::link::{Reason, Removed};
 use sendpi_model::{Event, Head, NodeId, Partition, RoomId};
 use tokio::sync::mpsc;
@@ -29,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::job::{Done, Means};
-use crate::links::Links;
-use crate::owed::Owed;
-use crate::partition::Owned;
+use crate::outbound_links::Links;
+use crate::owned_partition::Owned;
+use crate::pending_pushes::Owed;
 use crate::room::{IdleClock, Lookups, Room, Waiting};
 
 /// Messages and results that one round takes of each kind.
@@ -87,7 +87,7 @@ pub(crate) struct Executor {
     live: HashSet<NodeId>,
     given_up: Vec<GivenUp>,
     owed: Owed,
-    pushes: push::Pushes,
+    pushes: push_queue::Pushes,
     /// Whether events were handed to links since these were sent.
     handed_out: bool,
     jobs: FuturesUnordered<Job>,
@@ -125,7 +125,7 @@ impl Executor {
         let Setup { means, config, leases, key, acks, changes, stop } = setup;
         let connects = means.bus.connection().borrow().connects;
         Self {
-            pushes: push::Pushes::new(means.bus.clone()),
+            pushes: push_queue::Pushes::new(means.bus.clone()),
             handed_out: false,
             means,
             config,

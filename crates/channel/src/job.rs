@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sendpi_bus::Bus;
 use sendpi_bus::presence::{Barrier, Online};
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, Partition, RoomId, UserId};
 use sendpi_store::{ReadError, Row, Store, WriteError};
 

@@ -8,9 +8,9 @@ mod config;
 mod dispatch;
 mod executor;
 mod job;
-mod links;
-mod owed;
-mod partition;
+mod outbound_links;
+mod owned_partition;
+mod pending_pushes;
 mod room;
 mod worker;
 

@@ -2,8 +2,8 @@
 //!
 //! The worker's executor feeds it requests and the results of store jobs, and carries out the [`Batch`] that comes back.
 
-mod admit;
 mod audience;
+mod decide;
 mod idle;
 mod lookup;
 mod members;
@@ -25,8 +25,8 @@ use sendpi_model::{
 };
 use sendpi_store::{Chain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
-pub(crate) use admit::{Batch, Bounce, Read, Step, ok_frame};
 pub(crate) use audience::Audience;
+pub(crate) use decide::{Batch, Bounce, Read, Step, ok_frame};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
 pub(crate) use lookup::{Lookup, Lookups};

@@ -6,14 +6,14 @@
 
 mod config;
 mod connection;
+mod handshake;
+mod http_error;
 mod page;
-mod reply;
 mod server;
-mod session_task;
-mod sign_in;
 mod socket;
 mod token;
 mod upgrade;
+mod ws_session;
 
 pub use config::Config;
 pub use server::{BindError, Server};

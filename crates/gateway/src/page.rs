@@ -13,7 +13,7 @@ use http::{HeaderMap, header};
 use sendpi_model::{Code, Millis, Refusal, UserId};
 use serde::Deserialize;
 
-use crate::reply::Refused;
+use crate::http_error::Refused;
 use crate::server::Shared;
 
 const HTML: &str = include_str!("page/index.html");

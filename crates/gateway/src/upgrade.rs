@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use tracing::{debug, warn};
 use tungstenite::handshake::derive_accept_key;
 
-use crate::reply::Refused;
+use crate::http_error::Refused;
 use crate::server::Shared;
-use crate::session_task;
 use crate::socket::Socket;
+use crate::ws_session;
 
 const SUBPROTOCOL: &str = "sendpi.v1";
 
@@ -68,7 +68,7 @@ async fn start(shared: Arc<Shared>, on_upgrade: OnUpgrade, identity: Option<Iden
         return;
     };
     let socket = Arc::new(Socket(parts.io.into_inner()));
-    session_task::run(shared, socket, parts.read_buf, identity).await;
+    ws_session::run(shared, socket, parts.read_buf, identity).await;
 }
 
 /// The client's key, or the answer to a request that is no handshake of version 13.

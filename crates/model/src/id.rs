@@ -162,7 +162,7 @@ impl RoomId {
     #[must_use]
     pub fn direct(a: &UserId, b: &UserId) -> Self {
         let (a, b) = if a <= b { (a, b) } else { (b, a) };
-        let (a, b) = (crate::token::encode(a.as_str()), crate::token::encode(b.as_str()));
+        let (a, b) = (crate::subject_token::encode(a.as_str()), crate::subject_token::encode(b.as_str()));
         Self(format!("=d:{a}:{b}").into())
     }
 

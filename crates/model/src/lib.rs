@@ -3,31 +3,31 @@
 //! No async and no I/O: ids checked once at the edge, events and heads, roles, the frames of the client protocol, error and
 //! close codes, the requests of flows and the items of links. Every other crate depends on this one.
 
+mod client_frame;
 mod close;
-mod error;
 mod event;
-pub mod fault;
+pub mod faults;
 mod fields;
 pub mod flow;
-mod frame;
 mod id;
 pub mod limits;
 pub mod link;
 mod partition;
+mod refusal;
 mod role;
-mod room;
+mod room_info;
+pub mod subject_token;
 mod time;
-pub mod token;
 mod verb;
 
+pub use client_frame::{ClientFrame, FrameId, Hello, Op, with_id};
 pub use close::CloseCode;
-pub use error::{Code, Refusal};
 pub use event::{Content, Event, Head, Kind, RoleChange};
 pub use fields::Fields;
-pub use frame::{ClientFrame, FrameId, Hello, Op, with_id};
 pub use id::{DeviceId, IdError, NodeId, Nonce, RoomId, UserId};
 pub use partition::{Partition, Partitions};
+pub use refusal::{Code, Refusal};
 pub use role::{Access, Notify, Role, RoomKind};
-pub use room::{Mark, Preview, RoomInfo, RoomView};
+pub use room_info::{Mark, Preview, RoomInfo, RoomView};
 pub use time::Millis;
 pub use verb::{Mentions, Verb};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RoomId, token};
+use crate::{RoomId, subject_token};
 
 /// One partition, from 0 to P − 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ impl Partitions {
     /// room id, for an inbox over the encoded user id, so that a subject transform finds the same one.
     #[must_use]
     pub fn of(self, room: &RoomId) -> Partition {
-        let token = token::encode(room.inbox_owner().unwrap_or(room.as_str()));
+        let token = subject_token::encode(room.inbox_owner().unwrap_or(room.as_str()));
         Partition((fnv1a(token.as_bytes()) % u32::from(self.0)) as u16)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::node::{Node, lock};
+use crate::context::{Node, lock};
 
 /// How often to look whether it is done.
 const LOOK: Duration = Duration::from_millis(25);

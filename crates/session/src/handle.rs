@@ -13,16 +13,20 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Admission;
+use crate::catch_up::{head_check, resync};
+use crate::client::outbound::Line;
+use crate::client::session::Session;
+use crate::client::transport::Wire;
 use crate::config::{Config, ConfigError};
-use crate::flows::Flows;
-use crate::line::Line;
+use crate::context::{Node, lock};
+use crate::markers;
 use crate::markers::Markers;
-use crate::node::{Node, lock};
-use crate::session::Session;
+use crate::markers::notice;
+use crate::owners::flows::Flows;
+use crate::owners::{downlink, uplink};
+use crate::sign_in::rate::Admission;
+use crate::sign_in::room_list;
 use crate::state::State;
-use crate::wire::Wire;
-use crate::{downlink, heads, list, markers, notice, resync, uplink};
 
 /// Why the user tier could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +82,8 @@ pub async fn start(
     let tasks = node.tasks.clone();
     tasks.spawn(uplink::run(Arc::clone(&node), replies));
     tasks.spawn(downlink::run(Arc::clone(&node), messages));
-    tasks.spawn(heads::run(Arc::clone(&node)));
-    tasks.spawn(heads::upkeep(Arc::clone(&node)));
+    tasks.spawn(head_check::run(Arc::clone(&node)));
+    tasks.spawn(head_check::upkeep(Arc::clone(&node)));
     tasks.spawn(markers::run(Arc::clone(&node)));
     tasks.spawn(markers::run_notices(Arc::clone(&node), notices));
     tasks.spawn(notice::run(Arc::clone(&node), about_users));
@@ -121,7 +125,7 @@ impl Handle {
     /// # Errors
     /// `bad_field` for the cursor, or `unavailable`.
     pub async fn rooms(&self, user: &UserId, cursor: Option<&str>, limit: usize) -> Result<Vec<u8>, Refusal> {
-        Box::pin(list::answer(&self.0, user, cursor, limit)).await
+        Box::pin(room_list::answer(&self.0, user, cursor, limit)).await
     }
 
     /// A worker's node key is gone: its link is taken for cut.

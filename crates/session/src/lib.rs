@@ -4,43 +4,19 @@
 //! flows to the owners of rooms, one that takes what links bring and writes it to sessions, one timer for all heartbeats, and short
 //! ones for sign-ins, replays and gaps. A gateway opens a [`Session`] for each socket and hands it the client's frames.
 
-mod admission;
-mod answer;
 mod arena;
+mod catch_up;
+mod client;
 mod config;
-mod downlink;
+mod context;
 mod drain;
-mod effects;
-mod fill;
-mod flows;
-mod frame;
 mod handle;
-mod heads;
-mod line;
-mod links;
-mod list;
 mod markers;
-mod node;
-mod notice;
-mod outbox;
-mod peer;
-mod repeats;
-mod replay;
-mod resume;
-mod resync;
-mod rooms;
-mod session;
+mod owners;
 mod sign_in;
 mod state;
-mod tag;
-mod taken;
-mod typing;
-mod uplink;
-mod user;
-mod wheel;
-mod wire;
 
+pub use client::session::Session;
+pub use client::transport::{Flush, Identity, Wire};
 pub use config::{Config, ConfigError};
 pub use handle::{Handle, StartError, start};
-pub use session::Session;
-pub use wire::{Flush, Identity, Wire};

@@ -1,21 +1,23 @@
 //! Read markers on their way to the store: the last one of each user and room wins, and all are written together.
 
+pub(crate) mod notice;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sendpi_bus::subject;
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Mark, Millis, RoomId, UserId};
 use sendpi_store::{MarkerRow, Row, WriteError};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::answer;
-use crate::line::Line;
-use crate::node::{Node, lock};
-use crate::notice::{Marker, Notice, VERSION, session_id};
-use crate::tag::Marks;
+use crate::client::outbound::Line;
+use crate::context::{Node, lock};
+use crate::markers::notice::{Marker, Notice, VERSION, session_id};
+use crate::owners::answer;
+use crate::owners::reply_to::Marks;
 
 /// Markers that wait at one time; what comes beyond is dropped: the next one of its room says more.
 const WAITING: usize = 200_000;

@@ -1,5 +1,8 @@
 //! Signing in: presence first, then the rooms that matter, then the welcome.
 
+pub(crate) mod rate;
+pub(crate) mod room_list;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,17 +12,17 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::answer;
+use self::room_list::{Known, PARALLEL, is_no_member};
 use crate::arena::Key;
-use crate::frame;
-use crate::line::Line;
-use crate::list::{self, Known, PARALLEL, is_no_member};
-use crate::node::{Node, answered, lock, waiting};
-use crate::notice::{Notice, VERSION, session_id};
-use crate::peer::Hold;
-use crate::replay::replay;
+use crate::catch_up::resume::task::replay;
+use crate::client::outbound::Line;
+use crate::client::transport::Identity;
+use crate::client::ws_frame;
+use crate::context::{Node, answered, lock, waiting};
+use crate::markers::notice::{Notice, VERSION, session_id};
+use crate::owners::answer;
 use crate::state::Present;
-use crate::wire::Identity;
+use crate::state::session_state::Hold;
 
 #[derive(Serialize)]
 struct Welcome<'a> {
@@ -130,7 +133,7 @@ async fn welcome(
     let attached: Vec<(RoomId, u64)> = known.iter().map(|(room, known)| (room.clone(), known.info.seq)).collect();
     recent.retain(|(room, at)| known.contains_key(room) || *at < wall.before(node.config.horizon));
     let recent: Vec<RoomId> = recent.into_iter().map(|(room, _)| room).collect();
-    let page = list::page(node, &user.id, &recent, known, None, hello.rooms).await?;
+    let page = room_list::page(node, &user.id, &recent, known, None, hello.rooms).await?;
     let welcome = Welcome {
         op: "welcome",
         user: &user.id,
@@ -144,7 +147,7 @@ async fn welcome(
         caps: [],
     };
     let json = serde_json::to_vec(&welcome).unwrap_or_default();
-    let welcome = frame::text(&with_id(&json, id));
+    let welcome = ws_frame::text(&with_id(&json, id));
     let page_heads = page.rooms.iter().map(|info| (info.room.clone(), info.seq));
     let heads: Vec<(RoomId, u64)> = attached.into_iter().chain(page_heads).collect();
     let held = hello.resume.as_ref().filter(|rooms| !rooms.is_empty()).map(|rooms| Hold::of(rooms.keys().cloned()));
@@ -184,7 +187,7 @@ async fn attach_recent(
     user: &Present,
     wall: Millis,
 ) -> Result<(Recent, HashMap<RoomId, Known>), Refusal> {
-    let recent = list::recent(node, &user.id, wall.before(node.config.unevicted)).await?;
+    let recent = room_list::recent(node, &user.id, wall.before(node.config.unevicted)).await?;
     let horizon = wall.before(node.config.horizon);
     let rooms = recent.iter().filter(|(_, at)| *at >= horizon).map(|(room, _)| room.clone()).collect();
     let views = attach(node, user, rooms).await?;

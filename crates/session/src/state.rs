@@ -1,17 +1,24 @@
 //! The state of the user tier of one node: pure, changed under one lock, telling in [`Effects`] what is to be done.
 
 mod attach;
-mod beat;
 mod deliver;
+pub(crate) mod effects;
 mod gaps;
+mod heartbeat;
 mod join;
 mod leave;
+pub(crate) mod retry_queue;
+pub(crate) mod rooms;
+pub(crate) mod session_state;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timer_wheel;
+pub(crate) mod unconfirmed;
+pub(crate) mod user;
 
 use std::collections::HashMap;
 
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use tokio::time::Instant;
 
@@ -19,14 +26,14 @@ pub(crate) use self::attach::Present;
 pub(crate) use self::deliver::Origin;
 use crate::arena::{Arena, Key};
 use crate::config::Config;
-use crate::effects::{Ask, Effects};
-use crate::peer::Peer;
-use crate::repeats::{Repeat, Repeats, What};
-use crate::rooms::Rooms;
-use crate::tag::Tag;
-use crate::taken::Taken;
-use crate::user::User;
-use crate::wheel::Wheel;
+use crate::owners::reply_to::Tag;
+use crate::state::effects::{Ask, Effects};
+use crate::state::retry_queue::{Repeat, Repeats, What};
+use crate::state::rooms::Rooms;
+use crate::state::session_state::Peer;
+use crate::state::timer_wheel::Wheel;
+use crate::state::unconfirmed::Taken;
+use crate::state::user::User;
 
 /// All that a node knows of its users.
 #[derive(Debug)]

@@ -10,12 +10,12 @@
 //! forgets what it could not write, and would report the second one as done. Such a refusal says nothing about the batch before
 //! it: only the store opened again, on a disk that was looked after, tells what is there.
 
+mod encode;
 mod engine;
-mod group;
+mod expiry;
 mod key;
-mod put;
-mod read;
-mod sweep;
+mod merge;
+mod store;
 mod table;
 mod value;
 mod writer;

@@ -3,13 +3,13 @@
 //! [`Store`] is the contract and its documentation the rules; [`embedded`] keeps everything on one machine. What both the channel
 //! tier and a store's tests need to agree on is pure: [`Chain`] tells which rows of a timeline count.
 
-mod chain;
 pub mod conformance;
 pub mod embedded;
+mod epoch_chain;
 mod rows;
 mod store;
 
-pub use chain::Chain;
+pub use epoch_chain::Chain;
 pub use rows::{
     ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Start, minute,
 };

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{Ack, Added, Header, Item, Removed, encode_item};
 use sendpi_model::{Millis, Partition, RoomId};
 use tokio::time::Instant;

@@ -3,7 +3,7 @@
 //! One writer for each key, one write at a time, the next after the answer to the last; after an answer that tells nothing the present
 //! state is written again.
 
-mod core;
+mod plan;
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +18,7 @@ use sendpi_model::{NodeId, UserId};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::core::{Core, Job};
+use self::plan::{Core, Job};
 use crate::{Bucket, Bus, subject};
 
 /// Writes under way at one time.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sendpi_bus::presence::Online;
 use sendpi_model::RoomId;
-use sendpi_model::fault::{FailPoint, Mutant, fail_point, mutant};
+use sendpi_model::faults::{FailPoint, Mutant, fail_point, mutant};
 use sendpi_store::Chain;
 
 use super::{Committed, Done, JobError, Means, Tenure};

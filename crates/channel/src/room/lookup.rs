@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Event, Head, Millis, Nonce, Refusal, UserId, Verb, limits};
 
 use super::{Room, Waiting};

@@ -9,7 +9,7 @@ use sendpi_model::{
 };
 use sendpi_store::{MemberRow, RoomOfUser, RoomRow, Row, Start};
 
-use super::admit::{REPEAT, ok_frame};
+use super::decide::{REPEAT, ok_frame};
 use super::open::new_member;
 use super::{Batch, Room, Step, To, order_row};
 

@@ -1,6 +1,6 @@
 //! Pages of a timeline: how many messages and events one holds, and where it ends.
 
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Event, RoomId, limits};
 
 /// Which page is asked for.

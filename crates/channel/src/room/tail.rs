@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Event, Head, Nonce, UserId};
 
 /// At least so many of the newest events are kept.

@@ -8,7 +8,7 @@ use sendpi_model::{Access, Fields, Verb};
 
 use super::*;
 use crate::dispatch::{Dispatched, dispatch};
-use crate::links::Links;
+use crate::outbound_links::Links;
 
 fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()

@@ -4,8 +4,8 @@ use sendpi_model::{RoomId, UserId, Verb};
 
 use super::State;
 use crate::arena::Key;
-use crate::effects::{Ask, Effects};
-use crate::tag::Tag;
+use crate::owners::reply_to::Tag;
+use crate::state::effects::{Ask, Effects};
 
 /// A user who is here, for those who work on its behalf.
 #[derive(Debug, Clone)]

@@ -2,18 +2,18 @@
 
 use bytes::Bytes;
 use sendpi_model::RoomId;
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{Added, Reason, Removed};
 use tokio::time::Instant;
 
 use super::State;
 use crate::arena::Key;
-use crate::effects::Effects;
-use crate::frame;
-use crate::peer::Parcel;
-use crate::repeats::{Repeat, What};
-use crate::rooms::Recent;
-use crate::rooms::member::Offer;
+use crate::client::ws_frame;
+use crate::state::effects::Effects;
+use crate::state::retry_queue::{Repeat, What};
+use crate::state::rooms::Recent;
+use crate::state::rooms::member::Offer;
+use crate::state::session_state::Parcel;
 
 /// Which message of which link.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ impl State {
             room.active = Some(now);
             room.recent.push_back(Recent { position, link: from.link, number: from.number, seq });
         }
-        let frame = frame::text(payload);
+        let frame = ws_frame::text(payload);
         let mut gone = Vec::new();
         let mut fill = false;
         let (id, members) = room.audience_mut(from.link);
@@ -147,7 +147,7 @@ impl State {
     /// The user is no member any more: the sessions are told, and the entry goes.
     pub(crate) fn room_removed(&mut self, user: Key, room: &RoomId, reason: &str, effects: &mut Effects) {
         let frame = serde_json::json!({"op": "room_removed", "room": room, "reason": reason}).to_string();
-        self.tell(user, room, &frame::text(frame.as_bytes()), effects);
+        self.tell(user, room, &ws_frame::text(frame.as_bytes()), effects);
         if let Some(key) = self.rooms.find(room) {
             self.forget_member(key, user);
         }
@@ -158,7 +158,7 @@ impl State {
         let mut json = br#"{"op":"room_added","info":"#.to_vec();
         json.extend_from_slice(if info.is_empty() { b"null" } else { info });
         json.push(b'}');
-        self.tell(user, room, &frame::text(&json), effects);
+        self.tell(user, room, &ws_frame::text(&json), effects);
     }
 
     /// Gives all sessions of a user something that is no durable event.

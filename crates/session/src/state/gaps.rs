@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::State;
 use crate::arena::Key;
-use crate::effects::Effects;
-use crate::frame;
-use crate::peer::Parcel;
+use crate::client::ws_frame;
+use crate::state::effects::Effects;
+use crate::state::session_state::Parcel;
 
 /// Whose gap is to be read next, and from where on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) struct Missing {
 
 /// `{"op":"heads",…}`: the session missed something.
 pub(super) fn heads_frame(room: &RoomId, seq: u64) -> Bytes {
-    frame::text(serde_json::json!({"op": "heads", "rooms": {room.as_str(): seq}}).to_string().as_bytes())
+    ws_frame::text(serde_json::json!({"op": "heads", "rooms": {room.as_str(): seq}}).to_string().as_bytes())
 }
 
 impl State {

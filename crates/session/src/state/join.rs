@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sendpi_bus::UserSubscription;
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{CloseCode, Code, DeviceId, Millis, Refusal, RoomId, UserId, limits};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::State;
 use crate::arena::Key;
-use crate::effects::Effects;
-use crate::line::Line;
-use crate::peer::{Beat, Hold, Peer};
-use crate::user::Presence;
-use crate::wire::Identity;
+use crate::client::outbound::Line;
+use crate::client::transport::Identity;
+use crate::state::effects::Effects;
+use crate::state::session_state::{Beat, Hold, Peer};
+use crate::state::user::Presence;
 
 /// A session that has joined its user channel.
 #[derive(Debug)]

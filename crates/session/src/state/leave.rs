@@ -1,14 +1,14 @@
 //! A session's end, whichever way it came: bounces what no device of the user took, and with the last session the user goes.
 
-use sendpi_model::fault::{Mutant, mutant};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{CloseCode, DeviceId, Millis, UserId};
 
 use super::State;
 use crate::arena::Key;
-use crate::effects::Effects;
-use crate::frame;
-use crate::repeats::{Repeat, What};
-use crate::user::Presence;
+use crate::client::ws_frame;
+use crate::state::effects::Effects;
+use crate::state::retry_queue::{Repeat, What};
+use crate::state::user::Presence;
 
 impl State {
     /// A session has ended.
@@ -93,7 +93,7 @@ impl State {
     /// The user has read on another device: the sessions here are told, except the one where that was.
     pub(crate) fn marked(&mut self, user: &UserId, json: &[u8], except: Option<Key>, effects: &mut Effects) {
         let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
-        let frame = frame::text(json);
+        let frame = ws_frame::text(json);
         for session in user.sessions.iter().filter(|session| Some(**session) != except) {
             // Before the welcome there is nothing that a marker could change for the client.
             if let Some(peer) = self.peers.get(*session).filter(|peer| peer.hold.is_none()) {
@@ -110,7 +110,7 @@ impl State {
             let delay = delay();
             let bye = serde_json::json!({"op": "bye", "reason": "drain", "reconnect_in_ms": delay}).to_string();
             if !mutant(Mutant::ByeOff) {
-                peer.line.push(frame::text(bye.as_bytes()), false);
+                peer.line.push(ws_frame::text(bye.as_bytes()), false);
             }
             peer.line.close(CloseCode::Drain);
             effects.touch(&peer.line);

@@ -7,9 +7,9 @@ use sendpi_model::link::{Added, Reason, Removed};
 use sendpi_model::{Code, DeviceId, Millis, Refusal, Verb};
 
 use super::*;
-use crate::frame;
-use crate::line::Line;
-use crate::wire::{Identity, Wire};
+use crate::client::outbound::Line;
+use crate::client::transport::{Identity, Wire};
+use crate::client::ws_frame;
 
 mod audience;
 mod ends;
@@ -97,7 +97,7 @@ impl Test {
     }
 
     fn welcome(&mut self, client: &Client, page: &[(RoomId, u64)]) {
-        let frame = frame::text(b"welcome ");
+        let frame = ws_frame::text(b"welcome ");
         self.state.welcome(client.key, frame, page, None, self.now, &mut self.effects);
     }
 

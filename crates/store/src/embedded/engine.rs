@@ -6,9 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use sendpi_model::Partition;
 
 use super::Clock;
-use super::group::merge;
-use super::put::Put;
-use super::sweep::Sweep;
+use super::encode::Put;
+use super::expiry::Sweep;
+use super::merge::merge;
 use super::table::{Table, Tables};
 use super::value::decode_json;
 use super::writer::{CommitError, Disk};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fjall::{Database, Iter, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, UserValue};
 
-use super::put::Put;
+use super::encode::Put;
 
 /// One kind of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::put::Put;
+use super::encode::Put;
 use crate::WriteError;
 
 /// How many writes may wait; more wait with their callers. Also the most that one batch takes.
@@ -123,7 +123,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Mutex;
 
-    use super::super::put::Keep;
+    use super::super::encode::Keep;
     use super::super::table::Table;
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Who gets what.
 
 use super::*;
-use crate::peer::Hold;
+use crate::state::session_state::Hold;
 
 #[test]
 fn all_sessions_of_the_audience_get_an_event_once() {
@@ -28,7 +28,7 @@ fn what_a_link_does_not_bring_is_read_and_comes_in_order() {
     let key = test.effects.fills.remove(0);
     let missing = test.state.missing(key).unwrap();
     assert_eq!((missing.after, missing.user_id), (3, user("ann")));
-    let events: Vec<_> = (4..=6).map(|seq| (seq, frame::text(format!("r{seq} ").as_bytes()))).collect();
+    let events: Vec<_> = (4..=6).map(|seq| (seq, ws_frame::text(format!("r{seq} ").as_bytes()))).collect();
     test.state.filled(key, &events, &mut test.effects);
     assert_eq!(ann.got(), "r4 r5 e6 e7 ");
     assert_eq!(test.state.missing(key), None);
@@ -130,7 +130,7 @@ fn rooms_that_are_resumed_wait_for_their_replay() {
     test.event(1, 4);
     test.event(2, 5);
     assert_eq!(ann.got(), "");
-    test.state.replayed(ann.key, frame::text(b"resumed "), vec![(room("r"), 4)], &mut test.effects);
+    test.state.replayed(ann.key, ws_frame::text(b"resumed "), vec![(room("r"), 4)], &mut test.effects);
     assert!(ann.got().ends_with("resumed e5 "));
 }
 

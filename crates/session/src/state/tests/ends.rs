@@ -1,7 +1,7 @@
 //! Heartbeats, the end of sessions, and what is bounced.
 
 use super::*;
-use crate::peer::Hold;
+use crate::state::session_state::Hold;
 
 #[test]
 fn a_session_that_ends_without_a_word_is_bounced_after_its_detach() {
@@ -81,11 +81,11 @@ fn an_attach_under_way_is_detached_with_the_last_session() {
     let ann = test.client("ann", "1");
     let key = test.state.user_index[&user("ann")];
     let present = test.state.present(key).unwrap();
-    let (tag, _wait) = crate::node::waiting();
+    let (tag, _wait) = crate::context::waiting();
     assert!(test.state.attach(&present, &room("r"), tag, &mut test.effects));
     test.leave(&ann);
     assert_eq!(test.asked(), ["Attach { signin: 1 }", "detach ann 1"]);
-    let (tag, _wait) = crate::node::waiting();
+    let (tag, _wait) = crate::context::waiting();
     assert!(!test.state.attach(&present, &room("q"), tag, &mut test.effects));
 }
 
@@ -157,7 +157,7 @@ fn a_heartbeat_does_not_confirm_what_a_filled_gap_gave_to_a_session_that_waits_f
         test.event(5, 5);
         let key = test.effects.fills.remove(0);
         if readable {
-            test.state.filled(key, &[(4, frame::text(b"r4 "))], &mut test.effects);
+            test.state.filled(key, &[(4, ws_frame::text(b"r4 "))], &mut test.effects);
         } else {
             test.state.unfillable(key, None, &mut test.effects);
         }
@@ -177,7 +177,7 @@ fn a_heartbeat_does_not_confirm_what_was_read_for_a_session_that_waits_before_th
     assert!(test.state.hold(ann.key, Hold::of([room("r")])));
     test.state.heads([(room("r"), 4)], &mut test.effects);
     let key = test.effects.fills.remove(0);
-    test.state.filled(key, &[(4, frame::text(b"r4 "))], &mut test.effects);
+    test.state.filled(key, &[(4, ws_frame::text(b"r4 "))], &mut test.effects);
     test.event(5, 4);
     test.pass(26);
     test.state.pong(ann.key);

@@ -1,0 +1,221 @@
+//! Results of jobs.
+
+use sendpi_bus::presence::Online;
+use sendpi_model::link::{Added, Reason};
+use sendpi_model::{Millis, Refusal, RoomId};
+
+use super::{Executor, end_audience, note_events};
+use crate::dispatch::{Dispatched, dispatch};
+use crate::job::{Committed, Done, JobError, OpenedRoom};
+use crate::room::{IdleClock, Lookups, Room, Step, To};
+
+impl Executor {
+    pub(super) async fn finish(&mut self, done: Done) {
+        match done {
+            Done::Opened { room, result } => match result {
+                Ok(opened) => self.opened(&room, *opened),
+                Err(error) => self.failed(&room, error, Vec::new()).await,
+            },
+            Done::LookedUp { room, result } => match result {
+                Ok(found) => self.looked_up(&room, found),
+                Err(error) => self.failed(&room, error, Vec::new()).await,
+            },
+            Done::Activated { room, rows_at, result } => match result {
+                Ok(online) => self.activated(&room, rows_at, &online),
+                Err(error) => self.failed(&room, error, Vec::new()).await,
+            },
+            Done::Committed { rooms, online, result } => match result {
+                Ok(()) => rooms.into_iter().for_each(|room| self.committed(room, &online)),
+                Err(error) => {
+                    for Committed { room, batch, .. } in rooms {
+                        self.failed(&room, error.clone(), batch.steps).await;
+                    }
+                }
+            },
+            Done::Evicted { room, result } => match result {
+                Ok(()) => self.evicted(&room),
+                Err(error) => self.failed(&room, error, Vec::new()).await,
+            },
+            Done::Claimed { partition, result } => self.claimed(partition, result).await,
+            Done::Heads { to, result } => match result {
+                Ok(heads) => {
+                    let heads: serde_json::Map<String, serde_json::Value> =
+                        heads.into_iter().map(|(room, seq)| (room.as_str().to_owned(), seq.into())).collect();
+                    let frame = serde_json::json!({"op": "heads", "rooms": heads}).to_string();
+                    self.links.answer(&to, frame.into());
+                }
+                Err(JobError::NotOwner(_)) => self.refuse_flow(&to.node, to.partition).await,
+                Err(JobError::Failed(why)) => {
+                    self.links.answer(&to, Refusal::unavailable(why, 1000).to_frame().into());
+                }
+            },
+        }
+    }
+
+    fn opened(&mut self, id: &RoomId, opened: OpenedRoom) {
+        let Some(slot) = self.rooms.get_mut(id) else { return };
+        let Some(owned) = self.partitions.get_mut(&slot.partition) else { return };
+        slot.busy = false;
+        let OpenedRoom { opened, unsettled } = opened;
+        let mut room = Room::open(id.clone(), owned.tenure.epoch, opened);
+        owned.saw(room.head.at);
+        if !sendpi_model::faults::mutant(sendpi_model::faults::Mutant::HandOutOff) {
+            slot.unsettled = unsettled;
+        }
+        // What is handed out again counts as not dispatched yet.
+        if let Some(first) = slot.unsettled.first() {
+            room.dispatched = first.head.seq - 1;
+        }
+        slot.idle = Some(IdleClock::new(self.config.idle, room.tail.iter().map(|event| event.head.at), Millis::now()));
+        if slot.unsettled.is_empty() || room.members.is_empty() {
+            slot.unsettled.clear();
+            owned.recovering.remove(id);
+        }
+        // A channel that was live when its worker died has not written its head: lists of rooms show the one before.
+        let stale = room.row.as_ref().is_some_and(|row| row.head.seq < room.head.seq) && !room.members.is_empty();
+        let idle = slot.unsettled.is_empty() && slot.queue.is_empty();
+        slot.room = Some(Box::new(room));
+        if stale && idle {
+            self.evict(id);
+        } else {
+            self.settle_slot(id);
+        }
+    }
+
+    fn looked_up(&mut self, id: &RoomId, found: Lookups) {
+        let Some(slot) = self.rooms.get_mut(id) else { return };
+        slot.busy = false;
+        slot.lookups.extend(found);
+        self.make_ready(id);
+    }
+
+    /// What presence found is added to L1; an attach meanwhile stays; the rest is L2.
+    fn activated(&mut self, id: &RoomId, rows_at: Option<Millis>, online: &Online) {
+        let Some(slot) = self.rooms.get_mut(id) else { return };
+        let Some(room) = &mut slot.room else { return };
+        slot.busy = false;
+        for (user, places) in online {
+            for (node, signin) in places {
+                if room.attach(user, node, *signin) {
+                    let seq = room.dispatched;
+                    let (room, user, info) = (id.clone(), user.clone(), bytes::Bytes::new());
+                    self.links.added(node, Added { room, user, reason: Reason::Presence, seq, info });
+                }
+            }
+        }
+        room.activate(rows_at);
+        let unsettled = std::mem::take(&mut slot.unsettled);
+        if !unsettled.is_empty() {
+            tracing::info!(room = %id, events = unsettled.len(), "handing out again what an earlier owner may not have");
+            let steps = unsettled.into_iter().map(Step::Event).collect();
+            let dispatched = dispatch(room, slot.partition, steps, &[], online, &mut self.links);
+            self.dispatched(id, dispatched);
+        }
+        if let Some(owned) = self.rooms.get(id).and_then(|slot| self.partitions.get_mut(&slot.partition)) {
+            owned.recovering.remove(id);
+        }
+        self.settle_slot(id);
+    }
+
+    fn committed(&mut self, committed: Committed, online: &Online) {
+        let Committed { room: id, batch, reads } = committed;
+        let Some(slot) = self.rooms.get_mut(&id) else { return };
+        let Some(room) = &mut slot.room else { return };
+        slot.busy = false;
+        let dispatched = dispatch(room, slot.partition, batch.steps, &reads, online, &mut self.links);
+        self.dispatched(&id, dispatched);
+        self.settle_slot(&id);
+    }
+
+    fn dispatched(&mut self, id: &RoomId, dispatched: Dispatched) {
+        let Some(slot) = self.rooms.get_mut(id) else { return };
+        let (partition, Dispatched { pushes, events, not_owed, again }) = (slot.partition, dispatched);
+        note_events(slot.idle.as_mut(), &events);
+        self.handed_out |= !events.is_empty();
+        for order in pushes {
+            self.push(order);
+        }
+        for at in not_owed {
+            self.owed.done(partition, at);
+        }
+        for bounce in again {
+            self.bounce_again(partition, id.clone(), bounce);
+        }
+    }
+
+    /// What a room does after a job: the next thing that waits; and a room that is not active leaves the live table when nothing waits.
+    fn settle_slot(&mut self, id: &RoomId) {
+        let Some(slot) = self.rooms.get_mut(id) else { return };
+        let Some(room) = &slot.room else { return };
+        if let Some(idle) = &mut slot.idle {
+            idle.subscribed(!room.audience.is_empty(), Millis::now());
+        }
+        if !slot.queue.is_empty() || !slot.unsettled.is_empty() {
+            self.make_ready(id);
+        } else if !room.active {
+            self.rooms.remove(id);
+        }
+    }
+
+    /// A job of a room came to nothing: the room is forgotten, to be opened anew, and whoever waited for this is told.
+    async fn failed(&mut self, id: &RoomId, error: JobError, steps: Vec<Step>) {
+        if let JobError::NotOwner(lost) = error {
+            let asked = steps.iter().filter_map(answered_by).filter(|to| to.partition == lost);
+            let nodes = asked.map(|to| to.node.clone()).collect();
+            self.lose(lost, nodes).await;
+        }
+        // A job may be of several partitions, of which only one was lost: the others' rooms are opened anew as well.
+        let Some(slot) = self.rooms.get_mut(id) else { return };
+        let (partition, why) = (slot.partition, error.to_string());
+        // Events of the batch may be in the store without having been handed out: until that is done nothing is settled.
+        if steps.iter().any(|step| matches!(step, Step::Event(_)))
+            && let Some(owned) = self.partitions.get_mut(&partition)
+        {
+            owned.recovering.insert(id.clone());
+        }
+        if slot.queue.is_empty() && steps.is_empty() {
+            tracing::debug!(room = %id, why, "a job of a room failed");
+        } else {
+            tracing::warn!(room = %id, why, "a job of a room failed");
+        }
+        slot.busy = false;
+        if let Some(room) = slot.room.take() {
+            end_audience(&room, &mut self.links);
+        }
+        slot.lookups.clear();
+        let refusal: bytes::Bytes = Refusal::unavailable("the store did not take it", 1000).to_frame().into();
+        let mut bounces = Vec::new();
+        let waiting: Vec<_> = slot.queue.drain(..).collect();
+        for to in steps.iter().filter_map(answered_by) {
+            self.links.answer(to, refusal.clone());
+        }
+        for waiting in waiting {
+            match waiting.to {
+                Some(to) => self.links.answer(&to, refusal.clone()),
+                None if waiting.owed.is_some() => bounces.push(waiting),
+                None => {}
+            }
+        }
+        let recovering = self.partitions.get(&partition).is_some_and(|owned| owned.recovering.contains(id));
+        if bounces.is_empty() && !recovering {
+            self.rooms.remove(id);
+        } else if let Some(slot) = self.rooms.get_mut(id) {
+            // Owed by the worker itself: tried again with the next tick.
+            slot.queue.extend(bounces);
+            self.slowed.insert(id.clone());
+        }
+    }
+}
+
+/// Where the answer to a step goes.
+fn answered_by(step: &Step) -> Option<&To> {
+    match step {
+        Step::Attach { to, .. }
+        | Step::Detach { to, .. }
+        | Step::Answer { to, .. }
+        | Step::Members { to, .. }
+        | Step::Read { to, .. } => Some(to),
+        Step::Bounce(bounce) => bounce.to.as_ref(),
+        Step::Event(_) | Step::Typing(_) | Step::Joined(_) | Step::Left(..) => None,
+    }
+}

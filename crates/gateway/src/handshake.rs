@@ -1,0 +1,115 @@
+//! The first frame of a session: `hello`.
+
+use sendpi_model::{ClientFrame, CloseCode, Code, FrameId, Hello, Millis, Op, Refusal, UserId, limits};
+use sendpi_session::{Identity, Session};
+use tungstenite::Utf8Bytes;
+
+use crate::TokenError;
+use crate::connection::{Connection, End};
+use crate::server::Shared;
+use crate::ws_session::{close_code, frame, fresh_nonce};
+
+/// Signs in, and tells the user. `bearer` is whom the token on the upgrade names, where there was one.
+pub(crate) async fn sign_in(
+    shared: &Shared,
+    connection: &mut Connection,
+    session: &Session,
+    bearer: Option<Identity>,
+) -> Result<UserId, End> {
+    let (id, hello) = first_frame(shared, connection, session).await?;
+    let identity = match identify(shared, &hello, bearer) {
+        Ok(identity) => identity,
+        Err((refusal, code)) => {
+            session.refuse(id, &refusal);
+            connection.close(session, code);
+            return Err(End::Closing);
+        }
+    };
+    let user = identity.user.clone();
+    let mut held = Held::default();
+    let welcome = session.hello(id.clone(), identity, hello);
+    let mut welcome = std::pin::pin!(welcome);
+    let outcome = loop {
+        connection.pause(held.is_full());
+        tokio::select! {
+            biased;
+            outcome = &mut welcome => break outcome,
+            text = connection.text(session) => held.add(text?),
+        }
+    };
+    connection.pause(false);
+    if let Err(refusal) = outcome {
+        session.refuse(id, &refusal);
+        connection.close(session, close_code(&refusal));
+        return Err(End::Closing);
+    }
+    for text in held.frames {
+        frame(shared, connection, session, &user, text.as_bytes());
+    }
+    Ok(user)
+}
+
+/// Waits for `hello`, for as long as a client may take for it.
+async fn first_frame(
+    shared: &Shared,
+    connection: &mut Connection,
+    session: &Session,
+) -> Result<(Option<FrameId>, Hello), End> {
+    let reading = async {
+        loop {
+            let text = connection.text(session).await?;
+            match ClientFrame::parse(text.as_bytes(), None, fresh_nonce) {
+                Ok(ClientFrame { id, op: Op::Hello(hello) }) => return Ok(Ok((id, hello))),
+                Ok(ClientFrame { id, .. }) => return Ok(Err((id, not_signed_in("the first frame must be hello")))),
+                Err((id, refusal)) if refusal.code == Code::Unauthorized => return Ok(Err((id, refusal))),
+                // What is wrong with the frame can be put right in the next one.
+                Err((id, refusal)) => {
+                    session.refuse(id, &refusal);
+                    connection.garbage(session);
+                }
+            }
+        }
+    };
+    let refused = match tokio::time::timeout(shared.config.sign_in_timeout, reading).await {
+        Ok(Ok(Ok(hello))) => return Ok(hello),
+        Ok(Ok(Err(refused))) => refused,
+        Ok(Err(end)) => return Err(end),
+        Err(_) => (None, not_signed_in("no hello came in time")),
+    };
+    session.refuse(refused.0, &refused.1);
+    connection.close(session, CloseCode::NotSignedIn);
+    Err(End::Closing)
+}
+
+/// The token of the frame, else the one of the upgrade.
+fn identify(shared: &Shared, hello: &Hello, bearer: Option<Identity>) -> Result<Identity, (Refusal, CloseCode)> {
+    let Some(token) = &hello.token else {
+        return bearer.ok_or_else(|| (not_signed_in("hello carries no token"), CloseCode::NotSignedIn));
+    };
+    shared.tokens.check(token, Millis::now()).map_err(|error| {
+        let code = if error == TokenError::Expired { CloseCode::TokenExpired } else { CloseCode::NotSignedIn };
+        (error.into(), code)
+    })
+}
+
+fn not_signed_in(message: &str) -> Refusal {
+    Refusal::new(Code::Unauthorized, message)
+}
+
+/// Frames that came before `welcome` was sent: a client need not wait for it.
+#[derive(Debug, Default)]
+struct Held {
+    frames: Vec<Utf8Bytes>,
+    bytes: usize,
+}
+
+impl Held {
+    fn is_full(&self) -> bool {
+        self.frames.len() >= limits::SESSION_REQUESTS || self.bytes >= limits::FRAME_BYTES
+    }
+
+    fn add(&mut self, text: Utf8Bytes) {
+        self.bytes += text.len();
+        self.frames.push(text);
+    }
+}

@@ -1,0 +1,62 @@
+//! Compares, every so often, the heads of rooms with recent events: what a link lost without a trace is noticed here at the latest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use sendpi_model::{RoomId, UserId, Verb};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::context::{Node, lock};
+use crate::owners::answer;
+
+/// Rooms of one request.
+const ROOMS: usize = 200;
+/// Requests under way at one time.
+const PARALLEL: usize = 8;
+
+/// Compares heads until the node's shutdown.
+pub(crate) async fn run(node: Arc<Node>) {
+    let mut ticks = interval(node.config.heads_every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        node.shutdown.run_until_cancelled(compare(&node)).await;
+    }
+}
+
+async fn compare(node: &Arc<Node>) {
+    let since = Instant::now().checked_sub(node.config.horizon).unwrap_or_else(Instant::now);
+    let recent = lock(&node.state).recent_rooms(node.partitions, since);
+    let requests = recent.chunk_by(|a, b| a.0 == b.0).flat_map(|rooms| rooms.chunks(ROOMS));
+    let requests: Vec<(RoomId, UserId, Verb)> = requests
+        .filter_map(|rooms| {
+            let (_, room, user) = rooms.first()?;
+            let rooms = rooms.iter().map(|(_, room, _)| room.clone()).collect();
+            Some((room.clone(), user.clone(), Verb::Heads { rooms }))
+        })
+        .collect();
+    let asks = requests.into_iter().map(|(room, user, verb)| async move { node.ask(&room, &user, verb).await });
+    let mut answers = futures_util::stream::iter(asks).buffer_unordered(PARALLEL);
+    while let Some(answer) = answers.next().await {
+        match answer.and_then(|answer| answer::heads(&answer)) {
+            Ok(heads) => node.with(|state, effects| state.heads(heads, effects)),
+            Err(refusal) => tracing::debug!(%refusal, "heads could not be compared"),
+        }
+    }
+}
+
+/// How often to look again at what was not confirmed, and at what is settled.
+const UPKEEP: Duration = Duration::from_millis(500);
+
+/// Asks again what was not confirmed, and settles what was, until the node's shutdown.
+pub(crate) async fn upkeep(node: Arc<Node>) {
+    let mut ticks = interval(UPKEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        node.with(|state, effects| {
+            state.settle();
+            state.ask_again(effects);
+        });
+    }
+}

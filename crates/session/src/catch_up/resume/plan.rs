@@ -1,0 +1,209 @@
+//! A resume: which rooms are replayed from where, and what is told in the end. Pure.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bytes::Bytes;
+use sendpi_model::faults::{Mutant, mutant};
+use sendpi_model::{RoomId, limits};
+
+/// What is known of a room that a client wants to resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Its head.
+    Head(u64),
+    /// There is no such room for the user.
+    Gone,
+    /// Its owner did not answer.
+    Unreachable,
+}
+
+/// A room that is replayed.
+#[derive(Debug, PartialEq, Eq)]
+struct Step {
+    room: RoomId,
+    /// The last event that the client has.
+    after: u64,
+    head: u64,
+}
+
+/// What a client is told about a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It has everything up to this seq.
+    At(u64),
+    /// It is to page through `history`; the room's head.
+    Truncated(u64),
+    /// There is no such room.
+    Gone,
+}
+
+/// One resume.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    steps: VecDeque<Step>,
+    outcomes: BTreeMap<RoomId, Outcome>,
+}
+
+impl Replay {
+    /// Plans the replay of what a client asks, room by room, under the limits.
+    pub(crate) fn plan(asked: &BTreeMap<RoomId, u64>, found: &HashMap<RoomId, Found>) -> Self {
+        let mut replay = Self::default();
+        let mut events = 0;
+        for (room, seen) in asked {
+            let outcome = match found.get(room).copied().unwrap_or(Found::Unreachable) {
+                Found::Gone => Outcome::Gone,
+                Found::Unreachable => Outcome::Truncated(*seen),
+                Found::Head(head) if head == *seen || mutant(Mutant::ReplayOff) => Outcome::At(head),
+                Found::Head(head) if head < *seen => Outcome::Truncated(head),
+                Found::Head(head) => {
+                    let missing = usize::try_from(head - seen).unwrap_or(usize::MAX);
+                    if missing > limits::RESUME_ROOM_EVENTS || events + missing > limits::RESUME_EVENTS {
+                        Outcome::Truncated(head)
+                    } else {
+                        events += missing;
+                        replay.steps.push_back(Step { room: room.clone(), after: *seen, head });
+                        continue;
+                    }
+                }
+            };
+            replay.outcomes.insert(room.clone(), outcome);
+        }
+        replay
+    }
+
+    /// The room whose next page is to be read, and after which seq.
+    pub(crate) fn next(&self) -> Option<(&RoomId, u64)> {
+        self.steps.front().map(|step| (&step.room, step.after))
+    }
+
+    /// A page came: gives the events that the client gets, in order.
+    pub(crate) fn page(&mut self, events: Vec<(u64, Bytes)>, more: bool) -> Vec<Bytes> {
+        let Some(step) = self.steps.front_mut() else { return Vec::new() };
+        let before = step.after;
+        let mut frames = Vec::with_capacity(events.len());
+        for (seq, frame) in events {
+            if seq == step.after + 1 {
+                step.after = seq;
+                frames.push(frame);
+            }
+        }
+        let (after, head) = (step.after, step.head);
+        if after >= head {
+            self.finish(Outcome::At(after));
+        } else if !more || after == before {
+            // The timeline does not go on where it should: the client looks for itself.
+            self.finish(Outcome::Truncated(head));
+        }
+        frames
+    }
+
+    /// The room's owner refused a page: for good, where the user is no member.
+    pub(crate) fn refused(&mut self, gone: bool) {
+        if let Some(step) = self.steps.front() {
+            let head = step.head;
+            self.finish(if gone { Outcome::Gone } else { Outcome::Truncated(head) });
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        if let Some(step) = self.steps.pop_front() {
+            self.outcomes.insert(step.room, outcome);
+        }
+    }
+
+    /// Up to where each room is covered: the live flow goes on after that.
+    pub(crate) fn covered(&self) -> Vec<(RoomId, u64)> {
+        let at = self.outcomes.iter().filter_map(|(room, outcome)| match outcome {
+            Outcome::At(seq) => Some((room.clone(), *seq)),
+            Outcome::Truncated(_) | Outcome::Gone => None,
+        });
+        at.collect()
+    }
+
+    /// `{"op":"resumed",…}`.
+    pub(crate) fn frame(&self) -> Vec<u8> {
+        let rooms: serde_json::Map<String, serde_json::Value> = self
+            .outcomes
+            .iter()
+            .map(|(room, outcome)| {
+                let told = match outcome {
+                    Outcome::At(seq) => serde_json::json!({"seq": seq}),
+                    Outcome::Truncated(seq) => serde_json::json!({"seq": seq, "truncated": true}),
+                    Outcome::Gone => serde_json::json!({"gone": true}),
+                };
+                (room.to_string(), told)
+            })
+            .collect();
+        let mut frame = br#"{"op":"resumed","rooms":"#.to_vec();
+        frame.extend_from_slice(serde_json::Value::Object(rooms).to_string().as_bytes());
+        frame.push(b'}');
+        frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(room: &str) -> RoomId {
+        RoomId::parse(room).unwrap()
+    }
+
+    fn plan(rooms: &[(&str, u64, Found)]) -> Replay {
+        let asked = rooms.iter().map(|(room, seen, _)| (id(room), *seen)).collect();
+        let found = rooms.iter().map(|(room, _, found)| (id(room), *found)).collect();
+        Replay::plan(&asked, &found)
+    }
+
+    fn events(seqs: std::ops::RangeInclusive<u64>) -> Vec<(u64, Bytes)> {
+        seqs.map(|seq| (seq, Bytes::from(seq.to_string()))).collect()
+    }
+
+    fn told(replay: &Replay) -> String {
+        String::from_utf8(replay.frame()).unwrap()
+    }
+
+    #[test]
+    fn pages_are_replayed_in_order_until_the_head_and_beyond() {
+        let mut replay = plan(&[("a", 3, Found::Head(7))]);
+        assert_eq!(replay.next(), Some((&id("a"), 3)));
+        assert_eq!(replay.page(events(4..=5), true).len(), 2);
+        assert_eq!(replay.next(), Some((&id("a"), 5)));
+        assert_eq!(replay.page(events(5..=8), false), [Bytes::from("6"), Bytes::from("7"), Bytes::from("8")]);
+        assert_eq!(replay.next(), None);
+        assert_eq!(replay.covered(), [(id("a"), 8)]);
+        assert_eq!(told(&replay), r#"{"op":"resumed","rooms":{"a":{"seq":8}}}"#);
+    }
+
+    #[test]
+    fn what_is_too_far_behind_or_ahead_is_truncated_without_a_replay() {
+        let replay = plan(&[("a", 0, Found::Head(1_001)), ("b", 9, Found::Head(8)), ("c", 4, Found::Head(4))]);
+        assert_eq!(replay.next(), None);
+        let rooms = r#"{"a":{"seq":1001,"truncated":true},"b":{"seq":8,"truncated":true},"c":{"seq":4}}"#;
+        assert_eq!(told(&replay), format!(r#"{{"op":"resumed","rooms":{rooms}}}"#));
+        assert_eq!(replay.covered(), [(id("c"), 4)]);
+    }
+
+    #[test]
+    fn no_more_than_five_thousand_events_are_replayed() {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let replay = plan(&names.map(|name| (name, 0, Found::Head(1_000))));
+        assert_eq!(replay.steps.len(), 5);
+        assert_eq!(replay.outcomes.get(&id("f")), Some(&Outcome::Truncated(1_000)));
+    }
+
+    #[test]
+    fn a_room_that_denies_the_user_is_gone_and_one_out_of_reach_is_for_history() {
+        let mut replay = plan(&[("a", 1, Found::Gone), ("b", 1, Found::Unreachable), ("c", 1, Found::Head(3))]);
+        replay.refused(true);
+        let rooms = r#"{"a":{"gone":true},"b":{"seq":1,"truncated":true},"c":{"gone":true}}"#;
+        assert_eq!(told(&replay), format!(r#"{{"op":"resumed","rooms":{rooms}}}"#));
+    }
+
+    #[test]
+    fn a_timeline_that_does_not_go_on_ends_the_replay_of_its_room() {
+        let mut replay = plan(&[("a", 1, Found::Head(5))]);
+        assert!(replay.page(events(3..=5), false).is_empty());
+        assert_eq!((replay.next(), replay.covered()), (None, vec![]));
+    }
+}

@@ -1,0 +1,58 @@
+//! Carries out a resume: reads what a client missed, and queues it as fast as the client reads.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use sendpi_model::{FrameId, RoomId, UserId, Verb, limits, with_id};
+
+use crate::arena::Key;
+use crate::catch_up::resume::plan::{Found, Replay};
+use crate::client::outbound::Line;
+use crate::client::ws_frame;
+use crate::context::Node;
+use crate::owners::answer::Page;
+use crate::sign_in::room_list::{PARALLEL, is_no_member, peek_one};
+
+/// Replays what was missed in these rooms, whose live flow is held back, and lets that go.
+pub(crate) async fn replay(
+    node: Arc<Node>,
+    session: (Key, Arc<Line>),
+    user: UserId,
+    id: Option<FrameId>,
+    rooms: BTreeMap<RoomId, u64>,
+) {
+    let (key, line) = session;
+    let found = find(&node, &user, rooms.keys().cloned().collect()).await;
+    let mut replay = Replay::plan(&rooms, &found);
+    while let Some((room, after)) = replay.next() {
+        let history = Verb::History { before: None, after: Some(after), limit: limits::PAGE_MESSAGES as u32 };
+        match node.ask(room, &user, history).await.and_then(|answer| Page::read(&answer)) {
+            Ok(page) => {
+                for frame in replay.page(page.events, page.more) {
+                    if !line.has_room().await {
+                        return;
+                    }
+                    line.push(frame, false);
+                    line.flush_now();
+                }
+            }
+            Err(refusal) => replay.refused(is_no_member(&refusal)),
+        }
+    }
+    let resumed = ws_frame::text(&with_id(&replay.frame(), id.as_ref()));
+    node.with(|state, effects| state.replayed(key, resumed, replay.covered(), effects));
+}
+
+async fn find(node: &Arc<Node>, user: &UserId, rooms: Vec<RoomId>) -> HashMap<RoomId, Found> {
+    let peeks = rooms.into_iter().map(|room| async move {
+        let found = match peek_one(node, user, &room).await {
+            Ok(view) => Found::Head(view.info.seq),
+            Err(refusal) if is_no_member(&refusal) => Found::Gone,
+            Err(_) => Found::Unreachable,
+        };
+        (room, found)
+    });
+    futures_util::stream::iter(peeks).buffer_unordered(PARALLEL).collect().await
+}

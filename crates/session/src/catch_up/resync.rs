@@ -1,0 +1,91 @@
+//! After a link was cut: this node puts its presence anew, attaches its users again, and reads what they missed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use sendpi_model::{Millis, Refusal, RoomId};
+use tokio::time::sleep;
+
+use crate::context::{Node, lock};
+use crate::sign_in::attach;
+use crate::sign_in::room_list;
+use crate::state::Present;
+
+/// Users attached again at one time.
+const USERS: usize = 16;
+/// Before what failed is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Waits for cut links, and for the loss of this node's own key, until the node's shutdown.
+pub(crate) async fn run(node: Arc<Node>) {
+    let shutdown = node.shutdown.clone();
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = serve(&node) => {}
+        () = watch_own_key(&node) => {}
+    }
+}
+
+async fn serve(node: &Arc<Node>) {
+    loop {
+        node.resync.notified().await;
+        let users = lock(&node.state).users_here();
+        tracing::info!(users, "presence is put anew, and users are attached again");
+        while node.node_key.put_anew().await.is_none() {
+            sleep(PAUSE).await;
+        }
+        node.keys.put_all().await;
+        let present = lock(&node.state).all_present();
+        let all = present.into_iter().map(|user| async move { attach_again(node, &user).await });
+        futures_util::stream::iter(all).buffer_unordered(USERS).for_each(|()| async {}).await;
+    }
+}
+
+/// Where the refresh of our own key was refused, this node counted as dead for a while, and workers have dropped its users.
+async fn watch_own_key(node: &Arc<Node>) {
+    let mut state = node.node_key.watch();
+    let mut refusals = state.borrow_and_update().refusals;
+    while state.changed().await.is_ok() {
+        let present = state.borrow_and_update().refusals;
+        if present > refusals {
+            refusals = present;
+            tracing::warn!("this node's own key was lost; all links count as cut");
+            node.cut_all();
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn attach_again(node: &Arc<Node>, user: &Present) {
+    while let Err(refusal) = attach_once(node, user).await {
+        if lock(&node.state).present(user.key).is_none_or(|present| present.signin != user.signin) {
+            return;
+        }
+        tracing::debug!(%refusal, user = %user.id, "a user is attached again later");
+        sleep(PAUSE).await;
+    }
+}
+
+async fn attach_once(node: &Arc<Node>, user: &Present) -> Result<(), Refusal> {
+    let since = Millis::now().before(node.config.horizon);
+    let known: HashSet<RoomId> = lock(&node.state).rooms_of(user.key).into_iter().collect();
+    let recent = room_list::recent(node, &user.id, since).await?.into_iter().map(|(room, _)| room);
+    let rooms: HashSet<RoomId> = recent.chain(known.iter().cloned()).collect();
+    for (room, view) in attach(node, user, rooms.into_iter().collect()).await? {
+        match view {
+            Some(view) if !known.contains(&room) => {
+                let info = room_list::mark(node, &user.id, vec![view.info]).await?;
+                let info = info.first().and_then(|info| serde_json::to_vec(info).ok()).unwrap_or_default();
+                node.with(|state, effects| state.room_added(user.key, &room, &info, effects));
+            }
+            None if known.contains(&room) => {
+                // How it came to that was lost with the link.
+                node.with(|state, effects| state.room_removed(user.key, &room, "left", effects));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! One session's side towards its client: what the gateway calls, the outbound queue, and the transport below it.
+
+pub(crate) mod outbound;
+pub(crate) mod outbox;
+mod request;
+pub(crate) mod session;
+pub(crate) mod transport;
+pub(crate) mod typing_limit;
+pub(crate) mod ws_frame;

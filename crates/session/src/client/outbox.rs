@@ -1,0 +1,220 @@
+//! What waits to be written to one session: bounded in bytes, ephemeral events dropped first.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+use sendpi_model::CloseCode;
+use sendpi_model::faults::{Mutant, mutant};
+
+use crate::client::ws_frame;
+
+/// A queue that was longer keeps no more room than this when it is empty: most sessions are idle.
+const KEEP_CAPACITY: usize = 4;
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It waits to be written.
+    Queued,
+    /// It was dropped: the session is ending, or the frame is ephemeral and there is no room.
+    Dropped,
+    /// There is no room: all that waited was dropped, and the session is closed as too slow.
+    TooSlow,
+}
+
+#[derive(Debug)]
+struct Frame {
+    bytes: Bytes,
+    ephemeral: bool,
+}
+
+/// The queue of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    frames: VecDeque<Frame>,
+    /// How much of the first frame is written.
+    begun: usize,
+    /// How much waits, without what is written.
+    bytes: usize,
+    closing: bool,
+}
+
+impl Outbox {
+    /// Adds a frame under a limit of `limit` bytes. A frame that finds an empty queue is always taken.
+    pub(crate) fn push(&mut self, bytes: Bytes, ephemeral: bool, limit: usize) -> Pushed {
+        if self.closing {
+            return Pushed::Dropped;
+        }
+        if !self.frames.is_empty() && self.bytes + bytes.len() > limit && !mutant(Mutant::OutboxUnbounded) {
+            if ephemeral {
+                return Pushed::Dropped;
+            }
+            self.drop_ephemeral();
+            if !self.frames.is_empty() && self.bytes + bytes.len() > limit {
+                self.drop_unbegun();
+                self.close(CloseCode::TooSlow);
+                return Pushed::TooSlow;
+            }
+        }
+        self.bytes += bytes.len();
+        self.frames.push_back(Frame { bytes, ephemeral });
+        if mutant(Mutant::OutboxReversed) && self.begun == 0 {
+            self.frames.rotate_right(1);
+        }
+        Pushed::Queued
+    }
+
+    /// Adds the close frame; nothing follows it.
+    pub(crate) fn close(&mut self, code: CloseCode) {
+        if !self.closing {
+            let bytes = ws_frame::close(code);
+            self.bytes += bytes.len();
+            self.frames.push_back(Frame { bytes, ephemeral: false });
+            self.closing = true;
+        }
+    }
+
+    fn drop_ephemeral(&mut self) {
+        let begun = self.begun > 0;
+        let mut first = true;
+        self.frames.retain(|frame| {
+            let keep = !frame.ephemeral || (first && begun);
+            first = false;
+            keep
+        });
+        self.count();
+    }
+
+    /// A frame that is begun must be finished, or what follows could not be read.
+    fn drop_unbegun(&mut self) {
+        self.frames.truncate(usize::from(self.begun > 0));
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.bytes = self.frames.iter().map(|frame| frame.bytes.len()).sum::<usize>() - self.begun;
+    }
+
+    /// Drops everything: the socket is gone.
+    pub(crate) fn fail(&mut self) {
+        self.closing = true;
+        self.frames = VecDeque::new();
+        (self.begun, self.bytes) = (0, 0);
+    }
+
+    /// Fills `slices` with what is next to be written; gives how many are filled.
+    pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            let begun = if filled == 0 { self.begun } else { 0 };
+            *slice = IoSlice::new(frame.bytes.get(begun..).unwrap_or_default());
+            filled += 1;
+        }
+        filled
+    }
+
+    /// `written` more bytes are written.
+    pub(crate) fn advance(&mut self, written: usize) {
+        self.bytes -= written.min(self.bytes);
+        self.begun += written;
+        while let Some(first) = self.frames.front() {
+            if self.begun < first.bytes.len() {
+                return;
+            }
+            self.begun -= first.bytes.len();
+            self.frames.pop_front();
+        }
+        if self.frames.capacity() > KEEP_CAPACITY {
+            self.frames.shrink_to(KEEP_CAPACITY);
+        }
+    }
+
+    /// How many bytes wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Whether the close frame is queued or written.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    /// All that would be written.
+    fn waiting(outbox: &Outbox) -> String {
+        let mut slices = [IoSlice::new(&[]); 16];
+        let filled = outbox.slices(&mut slices);
+        slices[..filled].iter().map(|slice| String::from_utf8_lossy(slice).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_partial_write_goes_on_where_it_stopped() {
+        let mut outbox = Outbox::default();
+        outbox.push(bytes("abc"), false, 100);
+        outbox.push(bytes("def"), false, 100);
+        outbox.advance(4);
+        assert_eq!((waiting(&outbox).as_str(), outbox.bytes()), ("ef", 2));
+        outbox.advance(2);
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
+    }
+
+    #[test]
+    fn ephemeral_frames_are_dropped_first() {
+        let mut outbox = Outbox::default();
+        outbox.push(bytes("tttt"), true, 10);
+        outbox.push(bytes("aaaa"), false, 10);
+        assert_eq!(outbox.push(bytes("uuuu"), true, 10), Pushed::Dropped);
+        assert_eq!(outbox.push(bytes("bbbb"), false, 10), Pushed::Queued);
+        assert_eq!(waiting(&outbox), "aaaabbbb");
+    }
+
+    #[test]
+    fn an_ephemeral_frame_that_is_begun_is_finished() {
+        let mut outbox = Outbox::default();
+        outbox.push(bytes("tttt"), true, 10);
+        outbox.push(bytes("uuuu"), true, 10);
+        outbox.advance(1);
+        outbox.push(bytes("aaaaaa"), false, 10);
+        assert_eq!(waiting(&outbox), "tttaaaaaa");
+    }
+
+    #[test]
+    fn a_full_queue_ends_the_session_after_the_frame_that_is_begun() {
+        let mut outbox = Outbox::default();
+        outbox.push(bytes("aaaaaa"), false, 10);
+        outbox.push(bytes("bbb"), false, 10);
+        outbox.advance(2);
+        assert_eq!(outbox.push(bytes("cccc"), false, 10), Pushed::TooSlow);
+        assert!(waiting(&outbox).starts_with("aaaa") && waiting(&outbox).contains("reads too slowly"));
+        assert_eq!(outbox.push(bytes("d"), false, 10), Pushed::Dropped);
+    }
+
+    #[test]
+    fn a_frame_above_the_limit_is_taken_by_an_empty_queue() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(bytes("aaaaaaaaaaaa"), false, 10), Pushed::Queued);
+    }
+
+    #[test]
+    fn nothing_follows_the_close_frame() {
+        let mut outbox = Outbox::default();
+        outbox.close(CloseCode::Drain);
+        outbox.close(CloseCode::TooSlow);
+        assert_eq!(outbox.push(bytes("x"), false, 10), Pushed::Dropped);
+        assert!(waiting(&outbox).ends_with("drain"));
+    }
+}

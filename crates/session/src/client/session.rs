@@ -1,0 +1,156 @@
+//! One session, as the gateway holds it.
+
+use std::io;
+use std::sync::Arc;
+
+use sendpi_model::{ClientFrame, CloseCode, Code, FrameId, Hello, Millis, Op, Refusal, UserId};
+use tokio::time::Instant;
+
+use crate::arena::Key;
+use crate::catch_up::resume::task::replay;
+use crate::client::outbound::Line;
+use crate::client::request;
+use crate::client::transport::{Flush, Identity};
+use crate::client::ws_frame;
+use crate::context::Node;
+use crate::sign_in::room_list;
+use crate::sign_in::sign_in;
+use crate::state::session_state::Hold;
+
+/// One session. Its end is reported when it is dropped, whichever way it came.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) node: Arc<Node>,
+    pub(super) key: Key,
+    pub(super) line: Arc<Line>,
+}
+
+impl Session {
+    pub(crate) fn new(node: Arc<Node>, key: Key, line: Arc<Line>) -> Self {
+        Self { node, key, line }
+    }
+
+    /// Signs in: queues the welcome, and begins the replay that `hello` asks for.
+    ///
+    /// # Errors
+    /// The refusal for the client; the session is then to be closed.
+    pub async fn hello(&self, id: Option<FrameId>, who: Identity, hello: Hello) -> Result<(), Refusal> {
+        let session = (self.key, Arc::clone(&self.line));
+        // Boxed, so that the many sessions that are signed in do not keep room for it.
+        Box::pin(sign_in(&self.node, session, id, who, hello)).await
+    }
+
+    /// The user, once signed in.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        self.line.user().cloned()
+    }
+
+    /// Takes any frame of a signed-in client but `hello` and `token`.
+    pub fn frame(&self, frame: ClientFrame) {
+        let ClientFrame { id, op } = frame;
+        match op {
+            Op::Pong => self.node.with(|state, _| state.pong(self.key)),
+            Op::Ping => self.reply(br#"{"op":"pong"}"#, id.as_ref()),
+            Op::Room(room, verb) => self.request(id, room, verb),
+            Op::Rooms { cursor, limit } => self.list(id, cursor, limit),
+            Op::Resume(rooms) => self.resume(id, rooms),
+            Op::Hello(_) => self.refuse(id, &Refusal::new(Code::Conflict, "this session is signed in already")),
+            Op::Token(_) => self.refuse(id, &Refusal::new(Code::Internal, "a token is for the gateway")),
+        }
+    }
+
+    /// The token was renewed: tells the client.
+    pub fn renewed(&self, id: Option<FrameId>, expires_at: Millis) {
+        self.node.with(|state, _| state.renewed(self.key, expires_at, Instant::now()));
+        self.reply(format!(r#"{{"op":"ok","expires_at":{}}}"#, expires_at.0).as_bytes(), id.as_ref());
+    }
+
+    /// Refuses a frame.
+    pub fn refuse(&self, id: Option<FrameId>, refusal: &Refusal) {
+        self.line.refuse(refusal, id.as_ref());
+        self.line.flush_now();
+    }
+
+    /// Queues a control frame, such as a pong.
+    pub fn send_control(&self, opcode: u8, payload: &[u8]) {
+        self.line.push(ws_frame::control(opcode, payload), false);
+        self.line.flush_now();
+    }
+
+    /// Queues the close frame; nothing follows it.
+    pub fn close(&self, code: CloseCode) {
+        self.line.close(code);
+        self.line.flush_now();
+    }
+
+    /// The client has sent its own close frame: it answers for what was written a while before.
+    pub fn client_closed(&self) {
+        self.node.with(|state, _| state.client_closed(self.key, Instant::now()));
+    }
+
+    /// Waits until [`Session::flush`] is due.
+    pub async fn wake(&self) {
+        self.line.wake().await;
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// What the socket says; the session is over then.
+    pub fn flush(&self) -> io::Result<Flush> {
+        self.line.flush()
+    }
+
+    fn reply(&self, json: &[u8], id: Option<&FrameId>) {
+        self.line.answer(json, id);
+        self.line.flush_now();
+    }
+
+    fn list(&self, id: Option<FrameId>, cursor: Option<String>, limit: usize) {
+        let Some(user) = self.begin(id.as_ref()) else { return };
+        let (node, line) = (Arc::clone(&self.node), Arc::clone(&self.line));
+        self.node.spawn(async move {
+            let answer = room_list::answer(&node, &user, cursor.as_deref(), limit).await;
+            line.end_request();
+            match answer {
+                Ok(answer) => line.answer(&answer, id.as_ref()),
+                Err(refusal) => line.refuse(&refusal, id.as_ref()),
+            }
+            line.flush_now();
+        });
+    }
+
+    fn resume(&self, id: Option<FrameId>, rooms: std::collections::BTreeMap<sendpi_model::RoomId, u64>) {
+        let Some(user) = self.begin(id.as_ref()) else { return };
+        if !self.node.with(|state, _| state.hold(self.key, Hold::of(rooms.keys().cloned()))) {
+            self.line.end_request();
+            let refusal = Refusal::new(Code::Conflict, "another resume is under way");
+            return self.refuse(id, &refusal);
+        }
+        let (node, session) = (Arc::clone(&self.node), (self.key, Arc::clone(&self.line)));
+        let line = Arc::clone(&self.line);
+        self.node.spawn(async move {
+            replay(node, session, user, id, rooms).await;
+            line.end_request();
+        });
+    }
+
+    /// Counts a request; `None`, and a refusal to the client, where too many are unanswered.
+    pub(super) fn begin(&self, id: Option<&FrameId>) -> Option<UserId> {
+        let refusal = match self.line.user() {
+            Some(user) if self.line.begin_request() => return Some(user.clone()),
+            Some(_) => request::too_many(),
+            None => Refusal::new(Code::Unauthorized, "the first frame must be hello"),
+        };
+        self.line.refuse(&refusal, id);
+        self.line.flush_now();
+        None
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.node.with(|state, effects| state.leave(self.key, effects));
+    }
+}

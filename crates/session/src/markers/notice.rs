@@ -1,0 +1,91 @@
+//! What nodes tell each other about one user's devices, on the user's subject. It may be lost.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sendpi_bus::UserMessage;
+use sendpi_model::{DeviceId, Millis, NodeId, RoomId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::arena::Key;
+use crate::context::Node;
+
+/// The version of this format.
+pub(crate) const VERSION: u8 = 1;
+
+/// One notice; a node ignores what it does not know.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Notice {
+    pub(crate) v: u8,
+    /// The session that it came from.
+    pub(crate) session: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) marker: Option<Marker>,
+    /// This device signed in again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replaced: Option<DeviceId>,
+    pub(crate) at: Millis,
+}
+
+/// Up to where the user has read.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    pub(crate) room: RoomId,
+    pub(crate) seq: u64,
+    pub(crate) count: u64,
+}
+
+impl Notice {
+    pub(crate) fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+}
+
+/// A session's name, the same nowhere else and never again.
+pub(crate) fn session_id(node: &NodeId, key: Key) -> String {
+    format!("{node}-{:x}-{:x}", key.index, key.generation)
+}
+
+/// The session of this node that has this name.
+pub(crate) fn session_key(node: &NodeId, id: &str) -> Option<Key> {
+    let (index, generation) = id.strip_prefix(node.as_str())?.strip_prefix('-')?.split_once('-')?;
+    let number = |text| u32::from_str_radix(text, 16).ok();
+    Some(Key { index: number(index)?, generation: number(generation)? })
+}
+
+/// Takes what comes on the subjects of this node's users until the node's shutdown.
+pub(crate) async fn run(node: Arc<Node>, mut messages: mpsc::Receiver<UserMessage>) {
+    while let Some(Some(message)) = node.shutdown.run_until_cancelled(messages.recv()).await {
+        match serde_json::from_slice::<Notice>(&message.payload) {
+            Ok(notice) if notice.v == VERSION => take(&node, &message, notice),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "a notice about a user cannot be read"),
+        }
+    }
+}
+
+fn take(node: &Arc<Node>, message: &UserMessage, notice: Notice) {
+    let session = session_key(node.bus.node(), &notice.session);
+    if let Some(Marker { room, seq, count }) = notice.marker {
+        let json = serde_json::json!({"op": "marker", "room": room, "seq": seq, "count": count}).to_string();
+        node.with(|state, effects| state.marked(&message.user, json.as_bytes(), session, effects));
+    }
+    // The sessions of the node where the device signed in were ended there.
+    if let (Some(device), None) = (notice.replaced, session) {
+        node.with(|state, effects| state.replaced(&message.user, &device, notice.at, effects));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_found_by_its_name_on_its_own_node_only() {
+        let (node, other) = (NodeId::parse("n-1").unwrap(), NodeId::parse("n").unwrap());
+        let key = Key { index: 0x1f, generation: 2 };
+        assert_eq!(session_key(&node, &session_id(&node, key)), Some(key));
+        assert_eq!(session_key(&other, &session_id(&node, key)), None);
+    }
+}

@@ -1,0 +1,8 @@
+//! This node's side towards the owners of rooms: flows up, links down, and who waits for an answer.
+
+pub(crate) mod answer;
+pub(crate) mod downlink;
+pub(crate) mod flows;
+pub(crate) mod inbound_links;
+pub(crate) mod reply_to;
+pub(crate) mod uplink;

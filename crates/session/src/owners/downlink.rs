@@ -1,0 +1,172 @@
+//! The way down: one task per node takes everything that links have brought, queues it for each session, and then writes once per
+//! session that has something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use sendpi_bus::{Message, Subscription, subject};
+use sendpi_model::faults::{Mutant, Trouble, mutant, trouble};
+use sendpi_model::link::{Item, Items, open};
+use sendpi_model::{NodeId, Partition};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::context::{Node, lock};
+use crate::owners::answer;
+use crate::owners::reply_to::Tag;
+use crate::state::effects::Effects;
+use crate::state::{Origin, State};
+
+/// Messages taken in one round.
+const ROUND: usize = 256;
+/// Writes in a row before other tasks get their turn.
+const WRITES: usize = 256;
+/// How often answers that wait for time are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How long the connection may take an answer; the next one says the same and more.
+const PUBLISH: Duration = Duration::from_millis(500);
+
+/// Runs the way down until the node's shutdown.
+pub(crate) async fn run(node: Arc<Node>, messages: Subscription) {
+    let shutdown = node.shutdown.clone();
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = serve(&node, messages) => tracing::error!("the way down from the workers has ended"),
+    }
+}
+
+async fn serve(node: &Arc<Node>, mut messages: Subscription) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut effects = Effects::default();
+        tokio::select! {
+            message = messages.next() => {
+                let Some(message) = message else { return };
+                node.take(&message, &mut effects);
+                for _ in 1..ROUND {
+                    let Some(Some(message)) = messages.next().now_or_never() else { break };
+                    node.take(&message, &mut effects);
+                }
+            }
+            _ = ticks.tick() => node.look_at_links(),
+        }
+        for (written, line) in effects.touched.drain(..).enumerate() {
+            line.flush_now();
+            if written % WRITES == WRITES - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        node.carry_out(effects);
+        answer_links(node).await;
+    }
+}
+
+async fn answer_links(node: &Node) {
+    let answers = {
+        let mut links = lock(&node.links);
+        let state = lock(&node.state);
+        links.answers(|life, has| state.settled(life, has), Instant::now())
+    };
+    for (reply, ack) in answers {
+        if trouble(Trouble::MuteNodes) {
+            continue;
+        }
+        if let Ok(Err(error)) = timeout(PUBLISH, node.bus.publish(reply, ack.encode())).await {
+            tracing::debug!(%error, "a link could not be answered");
+        }
+    }
+}
+
+impl Node {
+    /// Takes one message of a link.
+    fn take(&self, message: &Message, effects: &mut Effects) {
+        let Some(reply) = message.reply() else { return };
+        let Some(worker) = subject::link_reply_worker(reply) else {
+            tracing::warn!(reply, "a link message from nobody known");
+            return;
+        };
+        let bytes = message.payload().len();
+        let (header, items) = match open(message.payload().clone()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::warn!(%error, %worker, "a link message cannot be read");
+                return;
+            }
+        };
+        let now = Instant::now();
+        // Held until the items are in: a link that is cut meanwhile must not leave an audience behind.
+        let mut links = lock(&self.links);
+        let taken = links.take(worker.clone(), reply, (header, items, bytes), now);
+        if let Some(life) = taken.cut {
+            tracing::warn!(%worker, "the link of a worker began anew");
+            self.change(effects, |state, _| state.cut(life));
+            self.resync.notify_one();
+        }
+        for (number, items) in taken.ready {
+            self.change(effects, |state, effects| {
+                self.items(state, Origin { link: taken.life, number }, items, now, effects);
+            });
+        }
+    }
+
+    fn items(&self, state: &mut State, from: Origin, items: Items, now: Instant, effects: &mut Effects) {
+        let most = if mutant(Mutant::LongMessagesCut) { 16 } else { usize::MAX };
+        for item in items.take(most) {
+            match item {
+                Ok(Item::Event { room, seq, frame }) => state.event(from, &room, seq, &frame, now, effects),
+                Ok(Item::Added(added)) => state.added(from.link, &added, now, effects),
+                Ok(Item::Removed(removed)) => state.removed(from.link, &removed, effects),
+                Ok(Item::Answer { partition, n, frame }) => {
+                    self.answer(state, from.link, (partition, n), frame, effects)
+                }
+                Err(error) => tracing::error!(%error, "an item of a link cannot be read"),
+            }
+        }
+    }
+
+    /// An answer: straight into the queue of the session that asked, or to whoever waits.
+    fn answer(&self, state: &mut State, link: u32, to: (Partition, u64), frame: Bytes, effects: &mut Effects) {
+        match lock(&self.flows).answered(to.0, to.1, Instant::now()) {
+            Some(Tag::Client { line, id, marks }) => {
+                line.end_request();
+                if let Some(marks) = marks {
+                    self.mark(&line, &marks, &frame);
+                }
+                line.answer(&frame, id.as_ref());
+                effects.touch(&line);
+            }
+            // Who does not wait any more has no use for it.
+            Some(Tag::Wait(tell)) => drop(tell.send(frame)),
+            Some(Tag::Repeat(key)) => {
+                let retry = answer::refusal(&frame).is_some_and(|refusal| refusal.retry_in_ms.is_some());
+                if retry {
+                    state.repeats.failed(key);
+                } else {
+                    state.confirmed(key, link, effects);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn look_at_links(self: &Arc<Self>) {
+        let mut links = lock(&self.links);
+        for (worker, life) in links.tick(Instant::now()) {
+            tracing::warn!(%worker, "the link of a worker is cut");
+            self.with(|state, _| state.cut(life));
+            self.resync.notify_one();
+        }
+    }
+
+    /// A worker's node key is gone.
+    pub(crate) fn worker_gone(self: &Arc<Self>, worker: &NodeId) {
+        let mut links = lock(&self.links);
+        if let Some(life) = links.cut(worker, Instant::now()) {
+            tracing::warn!(%worker, "a worker is gone");
+            self.with(|state, _| state.cut(life));
+            self.resync.notify_one();
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The flows of this node, one to each partition.
+
+use bytes::Bytes;
+use sendpi_bus::flow::{Full, Sender};
+use sendpi_model::{Millis, NodeId, Partition, Partitions};
+use tokio::time::Instant;
+
+use crate::owners::reply_to::Tag;
+
+/// What one step of all flows gives.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// Messages to be published now, in order within each partition.
+    pub(crate) messages: Vec<(Partition, Bytes)>,
+    /// Requests that end unanswered.
+    pub(crate) ended: Vec<Tag>,
+    /// When the next step is due; `None` while all flows are empty.
+    pub(crate) due: Option<Instant>,
+}
+
+/// The flows of this node.
+#[derive(Debug)]
+pub(crate) struct Flows {
+    partitions: Partitions,
+    senders: Vec<Sender<Tag>>,
+}
+
+impl Flows {
+    pub(crate) fn new(node: &NodeId, partitions: Partitions, now: Instant) -> Self {
+        Self { partitions, senders: partitions.all().map(|_| Sender::new(node.clone(), now)).collect() }
+    }
+
+    fn sender(&mut self, partition: Partition) -> Option<&mut Sender<Tag>> {
+        self.senders.get_mut(usize::from(partition.0))
+    }
+
+    /// Puts an encoded request into the flow to a partition.
+    ///
+    /// # Errors
+    /// The tag, where the flow is full.
+    pub(crate) fn push(&mut self, partition: Partition, request: Vec<u8>, tag: Tag, now: Instant) -> Result<(), Tag> {
+        match self.sender(partition) {
+            Some(sender) => sender.push(request, tag, now).map_err(|Full(tag)| tag),
+            None => Err(tag),
+        }
+    }
+
+    /// The same, for a request that is never answered.
+    pub(crate) fn push_unanswered(&mut self, partition: Partition, request: Vec<u8>, now: Instant) {
+        if let Some(sender) = self.sender(partition) {
+            sender.push_unanswered(request, now);
+        }
+    }
+
+    /// A request is answered.
+    pub(crate) fn answered(&mut self, partition: Partition, n: u64, now: Instant) -> Option<Tag> {
+        self.sender(partition)?.answered(n, now)
+    }
+
+    /// Nobody answers for a partition now.
+    pub(crate) fn refused(&mut self, partition: Partition, now: Instant, random: f64) {
+        if let Some(sender) = self.sender(partition) {
+            sender.refused(now, random);
+        }
+    }
+
+    /// The connection was lost and made again: what was under way may be lost.
+    pub(crate) fn all_refused(&mut self, now: Instant, random: f64) {
+        self.senders.iter_mut().for_each(|sender| sender.refused(now, random));
+    }
+
+    /// Takes what waits; nothing is sent while the connection is down.
+    pub(crate) fn step(&mut self, now: Instant, wall: Millis, connected: bool, random: f64) -> Step {
+        let mut step = Step::default();
+        for (partition, sender) in self.partitions.all().zip(&mut self.senders) {
+            step.ended.extend(sender.tick(now, random));
+            while let Some(message) = connected.then(|| sender.take(now, wall)).flatten() {
+                step.messages.push((partition, message));
+            }
+            step.due = step.due.into_iter().chain(sender.due(now)).min();
+        }
+        step
+    }
+
+    /// How many requests are unanswered.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.senders.iter().map(Sender::unanswered).sum()
+    }
+}

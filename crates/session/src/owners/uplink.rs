@@ -1,0 +1,131 @@
+//! The way up: one task per node sends what waits in the flows, and hears when nobody answers for a partition.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use sendpi_bus::{Message, Subscription, subject};
+use sendpi_model::flow::Refused;
+use sendpi_model::{Millis, Partition};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::context::{Node, lock};
+use crate::owners::answer;
+use crate::owners::reply_to::Tag;
+
+/// How often it is said that nobody answers for a partition.
+const ORPHAN_EVERY: Duration = Duration::from_secs(1);
+/// How long the connection may take a message; what it does not take is sent again by its flow.
+const PUBLISH: Duration = Duration::from_secs(1);
+/// How long to sleep when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+/// How often to look while the connection is down.
+const DOWN: Duration = Duration::from_millis(50);
+
+/// Runs the way up until the node's shutdown.
+pub(crate) async fn run(node: Arc<Node>, replies: Subscription) {
+    let shutdown = node.shutdown.clone();
+    let mut uplink = Uplink { node, replies, said_orphan: HashMap::new() };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = uplink.serve() => tracing::error!("the way up to the owners has ended"),
+    }
+}
+
+struct Uplink {
+    node: Arc<Node>,
+    replies: Subscription,
+    said_orphan: HashMap<Partition, Instant>,
+}
+
+impl Uplink {
+    async fn serve(&mut self) {
+        let mut connection = self.node.bus.connection();
+        let mut due = Instant::now() + IDLE;
+        loop {
+            let reply = tokio::select! {
+                () = self.node.uplink.notified() => None,
+                () = sleep_until(due) => None,
+                changed = connection.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if connection.borrow_and_update().up {
+                        lock(&self.node.flows).all_refused(Instant::now(), rand::random());
+                    }
+                    None
+                }
+                reply = self.replies.next() => match reply {
+                    Some(reply) => Some(reply),
+                    None => return,
+                },
+            };
+            if let Some(reply) = reply {
+                self.reply(&reply).await;
+                while let Some(Some(reply)) = self.replies.next().now_or_never() {
+                    self.reply(&reply).await;
+                }
+            }
+            let up = connection.borrow().up;
+            due = self.step(up).await;
+        }
+    }
+
+    /// Sends what waits; gives when to look again.
+    async fn step(&self, up: bool) -> Instant {
+        let now = Instant::now();
+        let step = lock(&self.node.flows).step(now, Millis::now(), up, rand::random());
+        self.node.ended(step.ended);
+        for (partition, message) in step.messages {
+            let reply = subject::flow_reply(self.node.bus.node(), partition);
+            let sent = self.node.bus.publish_with_reply(subject::room(partition), reply, message);
+            match timeout(PUBLISH, sent).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, %partition, "requests could not be sent"),
+                Err(_) => tracing::warn!(%partition, "the connection to NATS takes nothing; requests are sent again"),
+            }
+        }
+        let due = step.due.unwrap_or(now + IDLE);
+        if up { due } else { due.max(now + DOWN) }
+    }
+
+    /// NATS says that nobody listens, or a worker that it does not own the partition.
+    async fn reply(&mut self, reply: &Message) {
+        let Some(partition) = subject::flow_reply_partition(reply.subject()) else { return };
+        let orphan = reply.is_no_responders();
+        if !orphan && serde_json::from_slice::<Refused>(reply.payload()).is_err() {
+            tracing::warn!(%partition, "an unknown word about a flow");
+            return;
+        }
+        let now = Instant::now();
+        lock(&self.node.flows).refused(partition, now, rand::random());
+        let said = self.said_orphan.get(&partition);
+        if orphan && said.is_none_or(|said| now - *said >= ORPHAN_EVERY) {
+            self.said_orphan.insert(partition, now);
+            let payload = Bytes::from_static(b"{\"v\":1}");
+            if let Ok(Err(error)) = timeout(PUBLISH, self.node.bus.publish(subject::orphan(partition), payload)).await {
+                tracing::debug!(%error, "cannot say that a partition has no owner");
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Requests have ended without an answer.
+    pub(crate) fn ended(self: &Arc<Self>, tags: Vec<Tag>) {
+        for tag in tags {
+            match tag {
+                Tag::Client { line, id, .. } => {
+                    line.end_request();
+                    line.refuse(&answer::unavailable(), id.as_ref());
+                    line.flush_now();
+                }
+                // The end of its tag tells whoever waits.
+                Tag::Wait(_) => {}
+                Tag::Repeat(key) => self.with(|state, _| state.repeats.failed(key)),
+            }
+        }
+    }
+}

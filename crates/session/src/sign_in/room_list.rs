@@ -1,0 +1,232 @@
+//! A user's rooms, newest message first, in pages.
+//!
+//! The order rows of the last while tell which rooms may have events that `rooms_of_user` does not know of yet: of those the owner
+//! is asked. All others are idle, and their time in `rooms_of_user` is that of their last event.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt};
+use sendpi_model::faults::{Mutant, mutant};
+use sendpi_model::{Code, Millis, Refusal, RoomId, RoomInfo, RoomView, UserId, Verb};
+use sendpi_store::ReadError;
+
+use crate::context::Node;
+use crate::owners::answer;
+
+/// Order rows of one read.
+const ROWS: usize = 1_000;
+/// Owners asked at one time for one user.
+pub(crate) const PARALLEL: usize = 32;
+
+/// One page.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) rooms: Vec<RoomInfo>,
+    pub(crate) next: Option<String>,
+}
+
+/// A place in the order: newest first, and by room where times are equal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(Reverse<Millis>, RoomId);
+
+impl Place {
+    /// Before every room.
+    fn start() -> Option<Self> {
+        RoomId::parse("!").ok().map(|room| Self(Reverse(Millis(u64::MAX)), room))
+    }
+
+    fn encode(&self) -> String {
+        format!("{}.{}", self.0.0.0, self.1)
+    }
+
+    /// Reads a cursor of an earlier page.
+    ///
+    /// # Errors
+    /// `bad_field` where it is none.
+    pub(crate) fn decode(cursor: &str) -> Result<Self, Refusal> {
+        let place = cursor
+            .split_once('.')
+            .and_then(|(at, room)| Some(Self(Reverse(Millis(at.parse().ok()?)), RoomId::parse(room).ok()?)));
+        place.ok_or_else(|| Refusal::field("cursor", "must be one that an earlier page gave as next"))
+    }
+}
+
+/// A room about which its owner was asked.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) info: RoomInfo,
+    /// The channel was live, and the user in its audience from there on.
+    pub(crate) live: bool,
+}
+
+/// A read that failed is for the client to try again.
+pub(crate) fn store_failed(error: ReadError) -> Refusal {
+    tracing::warn!(%error, "a read for a user failed");
+    Refusal::unavailable("the store did not answer", 1_000)
+}
+
+/// Whether a refusal says that the user is not in the room.
+pub(crate) fn is_no_member(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::NoSuchRoom | Code::NotAMember | Code::Forbidden)
+}
+
+/// The rooms with an order row since then, newest first, each once.
+///
+/// # Errors
+/// `unavailable` where the store does not answer.
+pub(crate) async fn recent(node: &Node, user: &UserId, since: Millis) -> Result<Vec<(RoomId, Millis)>, Refusal> {
+    let (mut rooms, mut seen, mut before) = (Vec::new(), HashSet::new(), None);
+    loop {
+        let rows = node.store.rooms_by_activity(user, since, before, ROWS).await.map_err(store_failed)?;
+        let last = rows.last().map(|row| (row.active_at, row.room.clone()));
+        let whole = rows.len() < ROWS;
+        rooms.extend(rows.into_iter().filter(|r| seen.insert(r.room.clone())).map(|r| (r.room, r.active_at)));
+        if whole {
+            return Ok(rooms);
+        }
+        before = last;
+    }
+}
+
+/// A page after `after`. `recent` are the rooms with recent order rows, without those that denied the user; `known` is what their
+/// owners told already.
+///
+/// # Errors
+/// `unavailable` where the store or an owner does not answer.
+pub(crate) async fn page(
+    node: &Arc<Node>,
+    user: &UserId,
+    recent: &[RoomId],
+    mut known: HashMap<RoomId, Known>,
+    after: Option<&Place>,
+    limit: usize,
+) -> Result<Page, Refusal> {
+    let unknown: Vec<RoomId> = recent.iter().filter(|room| !known.contains_key(*room)).cloned().collect();
+    peek(node, user, unknown, &mut known).await?;
+    let of_recent = recent.iter().filter_map(|room| known.get(room).map(|k| (k.info.last_at, room)));
+    let mut places: Vec<Place> = of_recent.map(|(at, room)| Place(Reverse(at), room.clone())).collect();
+    places.retain(|place| after.is_none_or(|after| place > after || (mutant(Mutant::PageRepeats) && place == after)));
+    if places.len() <= limit {
+        let known_times: HashSet<&RoomId> = recent.iter().collect();
+        let rest = node.store.rooms_of_user(user).await.map_err(store_failed)?;
+        let rest = rest.into_iter().filter(|row| row.role.is_some() && !known_times.contains(&row.room));
+        let rest = rest.map(|row| Place(Reverse(row.active_at), row.room));
+        places.extend(rest.filter(|place| after.is_none_or(|after| place > after)));
+    }
+    places.sort();
+    let more = places.len() > limit;
+    places.truncate(limit);
+    let next = if more { places.last().cloned().or_else(Place::start).map(|place| place.encode()) } else { None };
+    // Where the attach did not find the channel live, the head may have moved since.
+    let stale = places.iter().map(|place| &place.1).filter(|room| known.get(*room).is_none_or(|k| !k.live));
+    peek(node, user, stale.cloned().collect(), &mut known).await?;
+    let rooms = places.iter().filter_map(|place| known.remove(&place.1).map(|known| known.info)).collect();
+    let mut rooms = mark(node, user, rooms).await?;
+    rooms.sort_by(|a, b| b.last_at.cmp(&a.last_at).then_with(|| a.room.cmp(&b.room)));
+    Ok(Page { rooms, next })
+}
+
+/// Asks the owners of rooms how the user sees them; those that deny the user are left out.
+async fn peek(
+    node: &Arc<Node>,
+    user: &UserId,
+    rooms: Vec<RoomId>,
+    known: &mut HashMap<RoomId, Known>,
+) -> Result<(), Refusal> {
+    let peeks = rooms.into_iter().map(|room| async move {
+        match peek_one(node, user, &room).await {
+            Ok(view) => Ok((room, Some(view))),
+            Err(refusal) if is_no_member(&refusal) => Ok((room, None)),
+            Err(refusal) => Err(refusal),
+        }
+    });
+    let mut peeks = futures_util::stream::iter(peeks).buffer_unordered(PARALLEL);
+    while let Some((room, view)) = peeks.try_next().await? {
+        match view {
+            // A second peek of the same page is not needed: this one is of now.
+            Some(view) => drop(known.insert(room, Known { info: view.info, live: true })),
+            None => drop(known.remove(&room)),
+        }
+    }
+    Ok(())
+}
+
+/// Asks a room's owner how the user sees it.
+///
+/// # Errors
+/// What the owner refuses, or `unavailable`.
+pub(crate) async fn peek_one(node: &Arc<Node>, user: &UserId, room: &RoomId) -> Result<RoomView, Refusal> {
+    answer::read(&node.ask(room, user, Verb::Peek).await?)
+}
+
+/// Puts the user's read markers in.
+///
+/// # Errors
+/// `unavailable` where the store does not answer.
+pub(crate) async fn mark(node: &Node, user: &UserId, rooms: Vec<RoomInfo>) -> Result<Vec<RoomInfo>, Refusal> {
+    if rooms.is_empty() {
+        return Ok(rooms);
+    }
+    let ids: Vec<RoomId> = rooms.iter().map(|info| info.room.clone()).collect();
+    let stored = node.store.read_markers(user, &ids).await.map_err(store_failed)?;
+    let marked = rooms.into_iter().zip(stored).map(|(info, stored)| {
+        let marker = stored.max(node.markers.get(user, &info.room));
+        info.with_marker(marker)
+    });
+    Ok(marked.collect())
+}
+
+/// Answers `rooms`.
+///
+/// # Errors
+/// `bad_field` for the cursor, or `unavailable`.
+pub(crate) async fn answer(
+    node: &Arc<Node>,
+    user: &UserId,
+    cursor: Option<&str>,
+    limit: usize,
+) -> Result<Vec<u8>, Refusal> {
+    let after = cursor.map(Place::decode).transpose()?;
+    let since = Millis::now().before(node.config.unevicted);
+    let recent: Vec<RoomId> = recent(node, user, since).await?.into_iter().map(|(room, _)| room).collect();
+    let page = page(node, user, &recent, HashMap::new(), after.as_ref(), limit).await?;
+    let answer = serde_json::json!({"op": "rooms", "rooms": page.rooms, "next": page.next});
+    Ok(op_first(&answer))
+}
+
+/// Encodes an answer; every frame begins with its op.
+pub(crate) fn op_first(answer: &serde_json::Value) -> Vec<u8> {
+    let op = answer.get("op").map(ToString::to_string).unwrap_or_default();
+    let mut rest = answer.clone();
+    if let Some(fields) = rest.as_object_mut() {
+        fields.remove("op");
+    }
+    let mut bytes = format!(r#"{{"op":{op},"#).into_bytes();
+    bytes.extend_from_slice(rest.to_string().get(1..).unwrap_or_default().as_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(at: u64, room: &str) -> Place {
+        Place(Reverse(Millis(at)), RoomId::parse(room).unwrap())
+    }
+
+    #[test]
+    fn a_cursor_comes_back_and_names_a_place_in_the_order() {
+        let cursor = place(17, "=d:a=2Eb:c.d");
+        assert_eq!(Place::decode(&cursor.encode()).unwrap(), cursor);
+        assert!(place(18, "z") < cursor && cursor < place(16, "a") && cursor < place(17, "a"));
+        assert!(Place::start().unwrap() < place(u64::MAX - 1, "a"));
+        assert_eq!(Place::decode("x").unwrap_err().field.as_deref(), Some("cursor"));
+    }
+
+    #[test]
+    fn an_answer_begins_with_its_op() {
+        assert_eq!(op_first(&serde_json::json!({"a": 1, "op": "rooms"})), br#"{"op":"rooms","a":1}"#);
+    }
+}

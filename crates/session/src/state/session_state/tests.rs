@@ -1,0 +1,132 @@
+use std::io::{self, IoSlice};
+use std::sync::Mutex;
+
+use super::*;
+use crate::client::transport::Wire;
+
+#[derive(Debug, Default)]
+struct Socket(Mutex<Vec<u8>>);
+
+impl Wire for Socket {
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut written = self.0.lock().unwrap();
+        let before = written.len();
+        bufs.iter().for_each(|buf| written.extend_from_slice(buf));
+        Ok(written.len() - before)
+    }
+}
+
+struct Test {
+    socket: Arc<Socket>,
+    peer: Peer,
+}
+
+impl Test {
+    fn new(hold: Option<Hold>) -> Self {
+        let socket = Arc::new(Socket::default());
+        let line = Arc::new(Line::new(Arc::clone(&socket) as Arc<dyn Wire>, 1000));
+        let mut peer = Peer::new(line, Instant::now());
+        peer.hold = hold.map(Box::new);
+        Self { socket, peer }
+    }
+
+    fn give(&mut self, room: &str, seq: u64) {
+        let frame = Bytes::from(format!("{room}{seq} "));
+        let room = id(room);
+        let parcel = Parcel { room: &room, seq, position: Some(seq + 100), frame: &frame, ephemeral: false };
+        self.peer.give(parcel, 50, &mut Effects::default());
+    }
+
+    fn release(&mut self, next: Option<Hold>) {
+        self.peer.release(next, &mut Effects::default());
+    }
+
+    fn got(&self) -> String {
+        self.peer.line.flush().unwrap();
+        String::from_utf8_lossy(&std::mem::take(&mut *self.socket.0.lock().unwrap())).into_owned()
+    }
+}
+
+fn id(room: &str) -> RoomId {
+    RoomId::parse(room).unwrap()
+}
+
+#[test]
+fn what_comes_before_the_welcome_follows_it_without_repeats() {
+    let mut test = Test::new(Some(Hold::all()));
+    for (room, seq) in [("a", 4), ("a", 5), ("b", 1)] {
+        test.give(room, seq);
+    }
+    assert_eq!((test.got().as_str(), test.peer.held_from()), ("", Some(101)));
+    test.peer.covered([(id("a"), 4)]);
+    test.release(None);
+    assert_eq!(test.got(), "a5 b1 ");
+    test.give("a", 6);
+    assert_eq!(test.got(), "a6 ");
+}
+
+#[test]
+fn what_was_held_back_was_not_prompt() {
+    let mut test = Test::new(Some(Hold::all()));
+    test.give("a", 4);
+    test.release(None);
+    assert_eq!(test.got(), "a4 ");
+    assert!(!test.peer.line.was_prompt(std::time::Duration::from_secs(5), Instant::now()));
+}
+
+#[test]
+fn a_live_flow_behind_the_welcome_is_quiet_until_it_has_caught_up() {
+    let mut test = Test::new(Some(Hold::all()));
+    test.peer.covered([(id("a"), 5)]);
+    test.release(None);
+    for seq in 4..=6 {
+        test.give("a", seq);
+    }
+    assert_eq!(test.got(), "a6 ");
+    assert!(test.peer.floors.is_none());
+}
+
+#[test]
+fn rooms_that_are_not_replayed_go_on_while_others_are() {
+    let mut test = Test::new(Some(Hold::all()));
+    test.give("a", 1);
+    test.give("b", 1);
+    test.release(Some(Hold::of([id("b")])));
+    test.give("a", 2);
+    test.give("b", 2);
+    assert_eq!(test.got(), "a1 a2 ");
+    test.peer.covered([(id("b"), 1)]);
+    test.release(None);
+    assert_eq!(test.got(), "b2 ");
+}
+
+#[test]
+fn what_is_held_back_is_bounded_and_then_the_client_comes_back() {
+    let mut test = Test::new(Some(Hold::all()));
+    for seq in 1..=30 {
+        test.give("a", seq);
+    }
+    test.release(None);
+    assert!(test.got().contains("reads too slowly"));
+}
+
+#[test]
+fn what_the_welcome_covers_may_be_dropped_before() {
+    let mut test = Test::new(Some(Hold::all()));
+    for seq in 1..=30 {
+        test.give("a", seq);
+    }
+    test.peer.covered([(id("a"), 29)]);
+    test.release(None);
+    assert_eq!(test.got(), "a30 ");
+}
+
+#[test]
+fn floors_below_the_live_flow_are_forgotten() {
+    let mut test = Test::new(None);
+    test.peer.covered([(id("a"), 5), (id("b"), 7)]);
+    test.peer.prune_floors(|room| (room.as_str() == "a").then_some(3));
+    assert_eq!(test.peer.floors.as_ref().map(|floors| floors.len()), Some(1));
+    test.peer.prune_floors(|_| Some(9));
+    assert!(test.peer.floors.is_none());
+}

@@ -1,0 +1,96 @@
+//! What a group of writes comes to: at most one row for each key, and none that would have to give way to a stored one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::encode::{Keep, Put};
+use super::table::Table;
+use super::value::stamp;
+
+/// Keeps of `puts`, in their order of arrival, what is to be written; `stored` reads what the store holds.
+///
+/// A key that came twice is written once: the engine gives all rows of a batch one number, and could not tell them apart.
+pub(super) fn merge<V: AsRef<[u8]>, E>(
+    puts: impl IntoIterator<Item = Put>,
+    mut stored: impl FnMut(Table, &[u8]) -> Result<Option<V>, E>,
+) -> Result<Vec<Put>, E> {
+    let mut merged: HashMap<(Table, Vec<u8>), (Vec<u8>, Keep)> = HashMap::new();
+    for put in puts {
+        let Put { table, key, value, keep } = put;
+        match merged.entry((table, key)) {
+            Entry::Occupied(mut earlier) => {
+                if let (Keep::Higher(stamp), Keep::Higher(there)) = (keep, earlier.get().1)
+                    && stamp >= there
+                {
+                    earlier.insert((value, keep));
+                }
+            }
+            Entry::Vacant(vacant) => {
+                if gives_way(keep, || stored(table, &vacant.key().1))? {
+                    continue;
+                }
+                vacant.insert((value, keep));
+            }
+        }
+    }
+    Ok(merged.into_iter().map(|((table, key), (value, keep))| Put { table, key, value, keep }).collect())
+}
+
+/// Whether a row stays away because of what is stored.
+fn gives_way<V: AsRef<[u8]>, E>(keep: Keep, stored: impl FnOnce() -> Result<Option<V>, E>) -> Result<bool, E> {
+    Ok(match keep {
+        Keep::Either => false,
+        Keep::First => stored()?.is_some(),
+        Keep::Higher(new) => stored()?.and_then(|value| stamp(value.as_ref())).is_some_and(|there| there > new),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, stamp: u64, text: &str) -> Put {
+        let mut value = stamp.to_be_bytes().to_vec();
+        value.extend(text.as_bytes());
+        Put { table: Table::Rooms, key: key.into(), value, keep: Keep::Higher(stamp) }
+    }
+
+    fn merged(puts: Vec<Put>, stored: &[(&str, u64)]) -> Vec<Put> {
+        let look_up = |_, key: &[u8]| {
+            let found = stored.iter().find(|(name, _)| name.as_bytes() == key);
+            Ok::<_, ()>(found.map(|(_, stamp)| stamp.to_be_bytes()))
+        };
+        let mut puts = merge(puts, look_up).unwrap();
+        puts.sort_by(|a, b| a.key.cmp(&b.key));
+        puts
+    }
+
+    #[test]
+    fn of_two_writes_in_one_group_the_higher_stamp_stays_and_of_equal_ones_the_later() {
+        let (low, high, later) = (put("a", 1, "low"), put("a", 2, "high"), put("a", 2, "later"));
+        let check = |first: &Put, second: &Put, stays: &Put| {
+            assert_eq!(merged(vec![first.clone(), second.clone()], &[]), std::slice::from_ref(stays));
+        };
+        check(&low, &high, &high);
+        check(&high, &low, &high);
+        check(&high, &later, &later);
+    }
+
+    #[test]
+    fn a_stored_row_with_a_higher_stamp_stays() {
+        let puts = vec![put("a", 4, ""), put("b", 5, ""), put("c", 6, "")];
+        assert_eq!(merged(puts.clone(), &[("a", 5), ("b", 5), ("c", 5)]), puts[1..]);
+    }
+
+    #[test]
+    fn what_was_kept_away_does_not_keep_away_what_follows() {
+        assert_eq!(merged(vec![put("a", 4, ""), put("a", 6, "")], &[("a", 5)]), [put("a", 6, "")]);
+    }
+
+    #[test]
+    fn what_is_written_once_is_not_written_again() {
+        let first = |text| Put { keep: Keep::First, ..put("a", 0, text) };
+        assert_eq!(merged(vec![first("x"), first("y")], &[]), [first("x")]);
+        assert_eq!(merged(vec![first("x")], &[("a", 0)]), []);
+    }
+}
