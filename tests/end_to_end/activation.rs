@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use sendpi_client::Options;
-use sendpi_tests::{Recording, Sendpi, Setup};
+use sendpi_tests::{Recording, Sendpi, SendpiSetup};
 use tokio::time::Instant;
 
 /// H for these tests: a room without an event for so long is not looked at by a sign-in.
@@ -12,13 +12,13 @@ const HORIZON: Duration = Duration::from_secs(2);
 /// Races that run at one time.
 const AT_ONCE: usize = 8;
 
-fn with_horizon(setup: Setup) -> Setup {
-    Setup { args: vec!["--horizon".into(), format!("{}ms", HORIZON.as_millis())], ..setup }
+fn with_horizon(setup: SendpiSetup) -> SendpiSetup {
+    SendpiSetup { args: vec!["--horizon".into(), format!("{}ms", HORIZON.as_millis())], ..setup }
 }
 
 /// `races` users sign in, each while the channel of its room is being activated by a first message. Whoever is up must get the second one
 /// live. Kills the mutant `BarrierOff`.
-pub(crate) async fn sign_in_races(setup: Setup, races: usize) {
+pub(crate) async fn sign_in_races(setup: SendpiSetup, races: usize) {
     let mut server = Sendpi::start_with(with_horizon(setup)).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     let mut rooms = Vec::new();
@@ -57,7 +57,7 @@ pub(crate) async fn sign_in_races(setup: Setup, races: usize) {
 
 #[tokio::test]
 async fn nobody_who_signs_in_while_a_channel_is_activated_is_missed() {
-    sign_in_races(Setup::default(), 1_000).await;
+    sign_in_races(SendpiSetup::default(), 1_000).await;
 }
 
 /// Kills the mutant `PresenceReadOff`.
@@ -65,7 +65,7 @@ async fn nobody_who_signs_in_while_a_channel_is_activated_is_missed() {
 async fn a_channel_that_was_evicted_is_activated_again() {
     let args = ["--idle-min", "300ms", "--idle-max", "1s"].map(String::from).to_vec();
     let heartbeat = Duration::from_millis(500);
-    let mut server = Sendpi::start_with(Setup { args, heartbeat, ..Setup::default() }).await;
+    let mut server = Sendpi::start_with(SendpiSetup { args, heartbeat, ..SendpiSetup::default() }).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     let bob = Recording::connect(&server, "bob", "laptop").await;
     let room = ann.client().create("lobby", &["bob", "eve"]).await.unwrap().room;
@@ -88,7 +88,7 @@ async fn a_channel_that_was_evicted_is_activated_again() {
 /// Kills the mutant `OrderRowsOff`.
 #[tokio::test]
 async fn typing_activates_a_channel_and_a_message_follows() {
-    let mut server = Sendpi::start_with(with_horizon(Setup::default())).await;
+    let mut server = Sendpi::start_with(with_horizon(SendpiSetup::default())).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     let room = ann.client().create("lobby", &["bob", "eve"]).await.unwrap().room;
     let room = room.as_str();

@@ -2,15 +2,15 @@
 
 use sendpi_client::SendOptions;
 use sendpi_model::faults::FailPoint;
-use sendpi_tests::{NatsServer, Pushes, Recording, Sendpi, Setup};
+use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup};
 use serde_json::json;
 
 /// Sends a message whose process ends at `point`, starts again, and looks at who has it: bob, who was online, and eve, who was not. Kills the
-/// mutant `HandOutOff`; after the push job nothing is left to be handed out to eve, and it kills `NonceOff` instead.
-pub(crate) async fn crash_at(setup: Setup, point: FailPoint) {
+/// mutant `RedispatchOff`; after the push job nothing is left to be handed out to eve, and it kills `NonceOff` instead.
+pub(crate) async fn crash_at(setup: SendpiSetup, point: FailPoint) {
     let nats = NatsServer::start().await;
-    let mut server = Sendpi::start_with(Setup { nats: Some(nats.url()), ..setup }).await;
-    let mut pushes = Pushes::start(&nats).await;
+    let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..setup }).await;
+    let mut pushes = PushRecorder::start(&nats).await;
     let mut ann = Recording::connect(&server, "ann", "phone").await;
     let mut bob = Recording::connect(&server, "bob", "laptop").await;
     let info = ann.client().create("lobby", &["bob"]).await.unwrap();
@@ -45,25 +45,25 @@ pub(crate) async fn crash_at(setup: Setup, point: FailPoint) {
 
 #[tokio::test]
 async fn after_the_store() {
-    crash_at(Setup::default(), FailPoint::AfterStore).await;
+    crash_at(SendpiSetup::default(), FailPoint::AfterStore).await;
 }
 
 #[tokio::test]
 async fn after_the_fence() {
-    crash_at(Setup::default(), FailPoint::AfterFence).await;
+    crash_at(SendpiSetup::default(), FailPoint::AfterFence).await;
 }
 
 #[tokio::test]
 async fn after_dispatch() {
-    crash_at(Setup::default(), FailPoint::AfterDispatch).await;
+    crash_at(SendpiSetup::default(), FailPoint::AfterDispatch).await;
 }
 
 #[tokio::test]
 async fn after_the_answer() {
-    crash_at(Setup::default(), FailPoint::AfterAnswer).await;
+    crash_at(SendpiSetup::default(), FailPoint::AfterAnswer).await;
 }
 
 #[tokio::test]
 async fn after_the_push_job() {
-    crash_at(Setup::default(), FailPoint::AfterPush).await;
+    crash_at(SendpiSetup::default(), FailPoint::AfterPush).await;
 }

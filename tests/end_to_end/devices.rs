@@ -1,7 +1,7 @@
 //! Several devices of one user, on one node and on others.
 
 use sendpi_client::{Frame, Options};
-use sendpi_tests::{Recording, Sendpi, Setup};
+use sendpi_tests::{Recording, Sendpi, SendpiSetup};
 
 async fn on(server: &Sendpi, node: usize, user: &str, device: &str) -> Recording {
     let token = server.token(user).await;
@@ -11,7 +11,7 @@ async fn on(server: &Sendpi, node: usize, user: &str, device: &str) -> Recording
 /// Kills the mutant `OneDeviceOnly`.
 #[tokio::test]
 async fn every_device_gets_every_event_on_whatever_node_it_is() {
-    let server = Sendpi::start_with(Setup { nodes: 2, ..Setup::default() }).await;
+    let server = Sendpi::start_with(SendpiSetup { nodes: 2, ..SendpiSetup::default() }).await;
     let devices = [
         on(&server, 0, "ann", "phone").await,
         on(&server, 0, "ann", "laptop").await,
@@ -37,7 +37,7 @@ async fn every_device_gets_every_event_on_whatever_node_it_is() {
 /// Kills the mutant `MarkersOff`.
 #[tokio::test]
 async fn what_is_read_on_one_device_is_read_on_the_others() {
-    let server = Sendpi::start_with(Setup { nodes: 2, ..Setup::default() }).await;
+    let server = Sendpi::start_with(SendpiSetup { nodes: 2, ..SendpiSetup::default() }).await;
     let (phone, tablet) = (on(&server, 0, "ann", "phone").await, on(&server, 1, "ann", "tablet").await);
     let bob = on(&server, 1, "bob", "phone").await;
     let room = bob.client().create("lobby", &["ann"]).await.unwrap().room;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sendpi_client::{Options, SendOptions, Sent};
-use sendpi_tests::{NatsServer, Pushes, Recording, Sendpi, Setup};
+use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup};
 use serde_json::json;
 
 /// Sends until it is acknowledged, over as many connections as it takes; `known` is the seq of the room before the first try.
@@ -26,7 +26,7 @@ async fn send_surely(from: &mut Recording, url: &str, room: &str, text: &str, kn
 /// Kills the mutant `OneNodeOnly`.
 #[tokio::test]
 async fn users_on_different_nodes_talk_to_each_other() {
-    let server = Sendpi::start_with(Setup { nodes: 3, ..Setup::default() }).await;
+    let server = Sendpi::start_with(SendpiSetup { nodes: 3, ..SendpiSetup::default() }).await;
     let mut users = Vec::new();
     for (index, user) in ["ann", "bob", "cleo"].into_iter().enumerate() {
         let token = server.token(user).await;
@@ -46,7 +46,7 @@ async fn users_on_different_nodes_talk_to_each_other() {
 /// Kills the mutant `ReplayOff`.
 #[tokio::test]
 async fn who_was_on_a_node_that_died_resumes_on_another() {
-    let mut server = Sendpi::start_with(Setup { nodes: 2, ..Setup::default() }).await;
+    let mut server = Sendpi::start_with(SendpiSetup { nodes: 2, ..SendpiSetup::default() }).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     let token = server.token("bob").await;
     let mut bob = Recording::connect_with(server.node(1), &token, "bob", "laptop", Default::default()).await;
@@ -73,8 +73,9 @@ async fn who_was_on_a_node_that_died_resumes_on_another() {
 async fn what_a_node_that_died_had_not_settled_is_pushed_to_who_does_not_come_back() {
     let nats = NatsServer::start().await;
     let args = ["--bounce-after", "1s"].map(String::from).to_vec();
-    let mut server = Sendpi::start_with(Setup { nodes: 2, nats: Some(nats.url()), args, ..Setup::default() }).await;
-    let mut pushes = Pushes::start(&nats).await;
+    let mut server =
+        Sendpi::start_with(SendpiSetup { nodes: 2, nats: Some(nats.url()), args, ..SendpiSetup::default() }).await;
+    let mut pushes = PushRecorder::start(&nats).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     // Bob confirms nothing, so that what he got is not settled.
     let options = Options { pong: false, ..Options::default() };
@@ -129,7 +130,7 @@ async fn what_was_acknowledged_survives_a_kill_and_what_is_retried_comes_once() 
 #[tokio::test]
 async fn sessions_stay_open_while_nats_restarts() {
     let mut nats = NatsServer::start().await;
-    let server = Sendpi::start_with(Setup { nats: Some(nats.url()), ..Setup::default() }).await;
+    let server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     let bob = Recording::connect(&server, "bob", "laptop").await;
     let info = ann.client().create("lobby", &["bob"]).await.unwrap();
@@ -177,7 +178,7 @@ async fn a_kill_in_mid_load_loses_nothing_acknowledged() {
 #[tokio::test]
 async fn nats_killed_in_mid_load_loses_nothing() {
     let mut nats = NatsServer::start().await;
-    let server = Sendpi::start_with(Setup { nats: Some(nats.url()), ..Setup::default() }).await;
+    let server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
     let senders = senders(&server).await;
     let bob = Recording::connect(&server, "bob", "laptop").await;
     let info = senders[0].client().create("lobby", &["bob", SENDERS[1], SENDERS[2]]).await.unwrap();

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use sendpi_bus::presence::{NodeKey, answer_alive, watch_nodes};
-use sendpi_bus::{Bus, Config, setup, subject};
-use sendpi_model::flow::{Numbered, encode, encode_request};
-use sendpi_model::link::{Ack, Item, open};
+use sendpi_bus::{Bus, BusConfig, setup, subject};
+use sendpi_model::flow::{NumberedRequest, encode, encode_request};
+use sendpi_model::link::{LinkAck, LinkItem, open};
 use sendpi_model::{Fields, NodeId, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{Fence, Row, Store};
@@ -19,12 +19,12 @@ const TEST: &str = "fence::a_worker_that_was_overtaken_answers_nothing";
 /// The owner's answer, or its word that it is none.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
-    Answer(String),
+    HttpAnswer(String),
     NotOwner,
 }
 
 /// A node by hand: one flow, one link.
-struct Node {
+struct OtherNode {
     bus: Bus,
     links: sendpi_bus::Subscription,
     refusals: sendpi_bus::Subscription,
@@ -32,14 +32,14 @@ struct Node {
     sent: u64,
 }
 
-impl Node {
+impl OtherNode {
     async fn ask(&mut self, json: &str) -> Said {
         let fields = Fields::parse(json.as_bytes()).unwrap();
         let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
         let request = encode_request(&self.room, &UserId::parse("ann").unwrap(), &verb);
         self.sent += 1;
         let (n, node, partition) = (self.sent, self.bus.node().clone(), Partitions::DEFAULT.of(&self.room));
-        let message = encode(&node, n, [Numbered { n, first: None, request: &request }]);
+        let message = encode(&node, n, [NumberedRequest { n, first: None, request: &request }]);
         let (to, reply) = (subject::room(partition), subject::flow_reply(&node, partition));
         self.bus.publish_with_reply(to, reply, message.into()).await.unwrap();
         within(Duration::from_secs(20), "an answer", self.next(n)).await
@@ -55,11 +55,11 @@ impl Node {
                 Some(message) = self.links.next() => {
                     let (header, items) = open(message.payload().clone()).unwrap();
                     let (v, has) = (1, header.number);
-                    let ack = Ack { v, incarnation: header.incarnation, has, settled: has, gap: false };
+                    let ack = LinkAck { v, incarnation: header.incarnation, has, settled: has, gap: false };
                     self.bus.publish(message.reply().unwrap().to_owned(), ack.encode()).await.unwrap();
                     for item in items {
-                        if let Item::Answer { n, frame, .. } = item.unwrap() && n == wanted {
-                            return Said::Answer(String::from_utf8(frame.to_vec()).unwrap());
+                        if let LinkItem::Answer { n, frame, .. } = item.unwrap() && n == wanted {
+                            return Said::HttpAnswer(String::from_utf8(frame.to_vec()).unwrap());
                         }
                     }
                 }
@@ -71,7 +71,7 @@ impl Node {
 #[tokio::test]
 async fn a_worker_that_was_overtaken_answers_nothing() {
     let nats = NatsServer::start().await;
-    let config = Config { servers: nats.url(), ..Config::default() };
+    let config = BusConfig { servers: nats.url(), ..BusConfig::default() };
     let stop = CancellationToken::new();
     let bus = Bus::connect(&config, NodeId::parse("worker").unwrap()).await.unwrap();
     setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
@@ -80,17 +80,17 @@ async fn a_worker_that_was_overtaken_answers_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path().join("store")).unwrap());
     let changes = watch_nodes(&bus, stop.clone());
-    let config_of_worker = sendpi_channel::Config::default();
+    let config_of_worker = sendpi_channel::ChannelConfig::default();
     let worker =
         sendpi_channel::start(&bus, store.clone(), Partitions::DEFAULT, key, changes, config_of_worker).await.unwrap();
 
     let bus = Bus::connect(&config, NodeId::parse("node").unwrap()).await.unwrap();
-    let links = bus.subscribe(subject::node(bus.node(), subject::NodeWhat::Link)).await.unwrap();
+    let links = bus.subscribe(subject::node(bus.node(), subject::NodeSubject::Link)).await.unwrap();
     let refusals = bus.subscribe(subject::flow_replies(bus.node())).await.unwrap();
     let room = RoomId::parse("lobby").unwrap();
-    let mut node = Node { bus, links, refusals, room: room.clone(), sent: 0 };
-    assert!(matches!(node.ask(r#"{"op":"create","name":"lobby","nonce":"n"}"#).await, Said::Answer(_)));
-    assert!(matches!(node.ask(r#"{"op":"send","nonce":"a","body":{}}"#).await, Said::Answer(_)));
+    let mut node = OtherNode { bus, links, refusals, room: room.clone(), sent: 0 };
+    assert!(matches!(node.ask(r#"{"op":"create","name":"lobby","nonce":"n"}"#).await, Said::HttpAnswer(_)));
+    assert!(matches!(node.ask(r#"{"op":"send","nonce":"a","body":{}}"#).await, Said::HttpAnswer(_)));
 
     // Another worker takes the partition, while this one knows nothing of it.
     let fence = Fence { epoch: 99, claim: "another".to_owned() };

@@ -1,16 +1,16 @@
 //! The tests can fail: each of these breaks one promise on purpose, and sees a test of that promise notice.
 
 use sendpi_model::faults::{FailPoint, Mutant};
-use sendpi_tests::Setup;
+use sendpi_tests::SendpiSetup;
 
 use crate::{activation, crash, delivery, fence, nonce};
 
 /// Runs a scenario under a mutant, which must make it fail with `words`.
-async fn notices<F>(mutant: Mutant, words: &str, scenario: impl FnOnce(Setup) -> F)
+async fn notices<F>(mutant: Mutant, words: &str, scenario: impl FnOnce(SendpiSetup) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let setup = Setup { mutant: Some(mutant), ..Setup::default() };
+    let setup = SendpiSetup { mutant: Some(mutant), ..SendpiSetup::default() };
     let Err(failed) = tokio::spawn(scenario(setup)).await else { panic!("nothing noticed {mutant:?}") };
     let panic = failed.into_panic();
     let said = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
@@ -40,7 +40,7 @@ async fn nonce_lookup_off_stores_a_repeat_twice() {
 
 #[tokio::test]
 async fn hand_out_off_pushes_nobody_after_a_crash() {
-    notices(Mutant::HandOutOff, "a push of", |setup| crash::crash_at(setup, FailPoint::AfterFence)).await;
+    notices(Mutant::RedispatchOff, "a push of", |setup| crash::crash_at(setup, FailPoint::AfterFence)).await;
 }
 
 #[tokio::test]

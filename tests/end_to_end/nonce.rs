@@ -2,11 +2,11 @@
 
 use futures_util::StreamExt;
 use sendpi_client::SendOptions;
-use sendpi_tests::{Recording, Sendpi, Setup};
+use sendpi_tests::{Recording, Sendpi, SendpiSetup};
 use serde_json::json;
 
 /// A nonce is sent a hundred times, then `later` events, a repeat, a restart, and a repeat again. Kills the mutant `NonceLookupOff`.
-pub(crate) async fn repeats(setup: Setup, later: usize) {
+pub(crate) async fn repeats(setup: SendpiSetup, later: usize) {
     let mut server = Sendpi::start_with(setup).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     let info = ann.client().create("lobby", &[]).await.unwrap();
@@ -38,5 +38,5 @@ pub(crate) async fn repeats(setup: Setup, later: usize) {
 
 #[tokio::test]
 async fn a_nonce_sent_a_hundred_times_is_one_event_also_after_10_000_others_and_a_restart() {
-    repeats(Setup::default(), 10_000).await;
+    repeats(SendpiSetup::default(), 10_000).await;
 }

@@ -1,8 +1,8 @@
 //! The chat page in a real browser.
 
-use sendpi_tests::{Browser, Page, Sendpi};
+use sendpi_tests::{Browser, BrowserPage, Sendpi};
 
-async fn sign_in(browser: &mut Browser, server: &Sendpi, user: &str) -> Page {
+async fn sign_in(browser: &mut Browser, server: &Sendpi, user: &str) -> BrowserPage {
     let mut page = browser.open(server.url()).await;
     page.fill("#user", user).await;
     page.click("#sign-in-button").await;
@@ -10,7 +10,7 @@ async fn sign_in(browser: &mut Browser, server: &Sendpi, user: &str) -> Page {
     page
 }
 
-async fn send(page: &mut Page, text: &str) {
+async fn send(page: &mut BrowserPage, text: &str) {
     page.fill("#message", text).await;
     page.click("#send-button").await;
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use sendpi_client::{Client, Error, Frame, Frames, Options, connect, open};
+use sendpi_client::{Client, ClientError, Frame, Frames, Options, connect, open};
 use sendpi_model::Code;
-use sendpi_tests::{Sendpi, Setup, get, within};
+use sendpi_tests::{Sendpi, SendpiSetup, get, within};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -156,7 +156,7 @@ async fn protocol_pings_are_answered_and_a_close_is_echoed() {
 /// Kills the mutant `SilenceForgiven`.
 #[tokio::test]
 async fn a_client_that_gives_no_sign_of_life_is_closed() {
-    let server = Sendpi::start_with(Setup { heartbeat: Duration::from_secs(1), ..Setup::default() }).await;
+    let server = Sendpi::start_with(SendpiSetup { heartbeat: Duration::from_secs(1), ..SendpiSetup::default() }).await;
     let token = server.token("ann").await;
     let options = Options { pong: false, ..Options::default() };
     let (dead, _frames, welcome) = connect(server.url(), &token, "phone", options).await.unwrap();
@@ -205,5 +205,5 @@ async fn the_same_device_ends_its_older_session() {
     let (newer, _more) = signed_in(&server, "ann").await;
     assert_eq!(close_code(&older).await, Some(4003));
     newer.ping().await.unwrap();
-    assert!(matches!(older.ping().await, Err(Error::Closed(_))));
+    assert!(matches!(older.ping().await, Err(ClientError::Closed(_))));
 }

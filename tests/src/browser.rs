@@ -31,7 +31,7 @@ pub struct Browser {
 
 /// One tab.
 #[derive(Debug)]
-pub struct Page {
+pub struct BrowserPage {
     devtools: DevTools,
 }
 
@@ -67,33 +67,33 @@ impl Browser {
     ///
     /// # Panics
     /// Where it cannot be opened.
-    pub async fn open(&mut self, url: &str) -> Page {
+    pub async fn open(&mut self, url: &str) -> BrowserPage {
         let context = self.devtools.command("Target.createBrowserContext", json!({})).await;
         let context = context["browserContextId"].clone();
         let target = json!({"url": "about:blank", "browserContextId": context});
         let target = self.devtools.command("Target.createTarget", target).await;
         let id = target["targetId"].as_str().unwrap_or_default();
-        let mut page = Page { devtools: DevTools::connect(&format!("{}/devtools/page/{id}", self.base)).await };
-        page.devtools.command("Page.enable", json!({})).await;
-        page.load("Page.navigate", json!({"url": url})).await;
+        let mut page = BrowserPage { devtools: DevTools::connect(&format!("{}/devtools/page/{id}", self.base)).await };
+        page.devtools.command("BrowserPage.enable", json!({})).await;
+        page.load("BrowserPage.navigate", json!({"url": url})).await;
         page
     }
 }
 
-impl Page {
+impl BrowserPage {
     /// Loads the page anew.
     ///
     /// # Panics
     /// Where that fails.
     pub async fn reload(&mut self) {
-        self.load("Page.reload", json!({})).await;
+        self.load("BrowserPage.reload", json!({})).await;
     }
 
     async fn load(&mut self, method: &str, params: Value) {
         self.devtools.events.clear();
         let answer = self.devtools.command(method, params).await;
         assert!(answer["errorText"].is_null(), "the page cannot be opened: {answer}");
-        self.devtools.event("Page.loadEventFired").await;
+        self.devtools.event("BrowserPage.loadEventFired").await;
     }
 
     /// Evaluates JavaScript in the page, waits for its promise if it is one, and gives its value.

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 /// An answer to a request.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The status.
     pub status: u16,
     /// The head, as it came.
@@ -20,7 +20,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// The connection broke, or what came is no HTTP.
-pub async fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+pub async fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<HttpAnswer> {
     let address = address.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).await?;
     let mut request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n");
@@ -36,5 +36,5 @@ pub async fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> io::Res
     let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP answer: {text:?}"));
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(bad)?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(bad)?;
-    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+    Ok(HttpAnswer { status, head: head.to_owned(), body: body.to_owned() })
 }

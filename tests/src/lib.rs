@@ -13,11 +13,11 @@ mod sendpi;
 mod timelines;
 mod within;
 
-pub use browser::{Browser, Page};
-pub use http::{Answer, get};
+pub use browser::{Browser, BrowserPage};
+pub use http::{HttpAnswer, get};
 pub use nats::NatsServer;
-pub use pushes::{Push, Pushes};
+pub use pushes::{Push, PushRecorder};
 pub use recording::Recording;
-pub use sendpi::{Sendpi, Setup};
+pub use sendpi::{Sendpi, SendpiSetup};
 pub use timelines::{Timeline, Timelines};
 pub use within::within;

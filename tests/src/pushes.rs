@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use sendpi_bus::push_stream::{Taken, take};
-use sendpi_bus::{Bus, Config};
+use sendpi_bus::push_stream::{FetchedJob, fetch_jobs};
+use sendpi_bus::{Bus, BusConfig};
 use sendpi_model::NodeId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,25 +17,25 @@ pub type Push = (String, u64, String);
 
 /// Takes all push jobs, as a push worker would, and remembers whom they told of what.
 #[derive(Debug)]
-pub struct Pushes {
+pub struct PushRecorder {
     seen: watch::Receiver<BTreeSet<Push>>,
     task: JoinHandle<()>,
 }
 
-impl Pushes {
+impl PushRecorder {
     /// Begins to take the jobs of the Sendpi that uses `nats`, which must have started.
     ///
     /// # Panics
     /// Where the queue cannot be reached.
     pub async fn start(nats: &NatsServer) -> Self {
-        let config = Config { servers: nats.url(), ..Config::default() };
+        let config = BusConfig { servers: nats.url(), ..BusConfig::default() };
         let node = NodeId::parse("test-pushes").unwrap_or_else(|error| panic!("{error}"));
         let bus = Bus::connect(&config, node).await.unwrap_or_else(|error| panic!("{error}"));
-        let mut jobs = take(&bus).await.unwrap_or_else(|error| panic!("no push queue: {error}"));
+        let mut jobs = fetch_jobs(&bus).await.unwrap_or_else(|error| panic!("no push queue: {error}"));
         let (tell, seen) = watch::channel(BTreeSet::new());
         let task = tokio::spawn(async move {
             while let Some(Ok(taken)) = jobs.next().await {
-                let Taken { job, .. } = &taken;
+                let FetchedJob { job, .. } = &taken;
                 tell.send_modify(|seen| {
                     seen.extend(job.users.iter().map(|user| (job.room.to_string(), job.seq, user.to_string())));
                 });
@@ -64,7 +64,7 @@ impl Pushes {
     }
 }
 
-impl Drop for Pushes {
+impl Drop for PushRecorder {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -5,7 +5,7 @@ mod record;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sendpi_client::{Client, Error, Event, Frame, Options, Page, Range, Welcome};
+use sendpi_client::{Client, ClientError, Event, Frame, Options, Page, Range, Welcome};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -81,8 +81,8 @@ impl Recording {
     /// Ends the connection that it has, if it still has one, and signs in again at `url`, resuming every room.
     ///
     /// # Errors
-    /// [`Error`] where that is refused.
-    pub async fn reconnect(&mut self, url: &str) -> Result<(), Error> {
+    /// [`ClientError`] where that is refused.
+    pub async fn reconnect(&mut self, url: &str) -> Result<(), ClientError> {
         self.client.cut().await;
         // What came before counts as seen. It has ended already where an earlier try to come back failed.
         if !self.recorder.is_finished() {
@@ -197,7 +197,7 @@ impl Recording {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<Page, Error> {
+    pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<Page, ClientError> {
         let page = self.client.history(room, range, limit).await?;
         self.seen.change(|all| all.timelines.history(room, &page.events));
         Ok(page)
@@ -207,7 +207,7 @@ impl Recording {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn whole_history(&self, room: &str) -> Result<Vec<Event>, Error> {
+    pub async fn whole_history(&self, room: &str) -> Result<Vec<Event>, ClientError> {
         let mut events: Vec<Event> = Vec::new();
         loop {
             let after = events.last().and_then(|event| event.seq).unwrap_or(0);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use sendpi_model::faults::{FailPoint, Mutant, Trouble};
+use sendpi_model::faults::{BusFault, FailPoint, Mutant};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -15,7 +15,7 @@ const START: Duration = Duration::from_secs(60);
 
 /// How a Sendpi is to be started.
 #[derive(Debug, Clone)]
-pub struct Setup {
+pub struct SendpiSetup {
     /// How many nodes.
     pub nodes: usize,
     /// How often clients are asked for a sign of life.
@@ -28,7 +28,7 @@ pub struct Setup {
     pub args: Vec<String>,
 }
 
-impl Default for Setup {
+impl Default for SendpiSetup {
     fn default() -> Self {
         Self { nodes: 1, heartbeat: Duration::from_secs(25), mutant: None, nats: None, args: Vec::new() }
     }
@@ -37,7 +37,7 @@ impl Default for Setup {
 /// A running `sendpi dev` with its own NATS and data; ended on drop, and all that it started with it.
 #[derive(Debug)]
 pub struct Sendpi {
-    setup: Setup,
+    setup: SendpiSetup,
     process: Process,
     urls: Vec<String>,
     data: TempDir,
@@ -49,14 +49,14 @@ impl Sendpi {
     /// # Panics
     /// Where the binary has not been built, or does not start.
     pub async fn start() -> Self {
-        Self::start_with(Setup::default()).await
+        Self::start_with(SendpiSetup::default()).await
     }
 
     /// Starts one as `setup` says.
     ///
     /// # Panics
     /// Where the binary has not been built, or does not start.
-    pub async fn start_with(setup: Setup) -> Self {
+    pub async fn start_with(setup: SendpiSetup) -> Self {
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for Sendpi: {error}"));
         let (process, urls) = launch(&setup, &data, 0).await;
         Self { setup, process, urls, data }
@@ -160,8 +160,8 @@ impl Sendpi {
     ///
     /// # Panics
     /// Where the file that tells it cannot be written.
-    pub fn play(&self, trouble: Trouble) {
-        let written = std::fs::write(self.fail_point_file(), format!("{trouble:?}"));
+    pub fn play(&self, bus_fault: BusFault) {
+        let written = std::fs::write(self.fail_point_file(), format!("{bus_fault:?}"));
         written.unwrap_or_else(|error| panic!("cannot play a failure: {error}"));
     }
 
@@ -213,7 +213,7 @@ impl Drop for Sendpi {
     }
 }
 
-async fn launch(setup: &Setup, data: &TempDir, port: u16) -> (Process, Vec<String>) {
+async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec<String>) {
     let mut command = Command::new(binary());
     command.arg("dev").args(["--port", &port.to_string(), "--nodes", &setup.nodes.to_string()]);
     command.args(["--heartbeat", &format!("{}ms", setup.heartbeat.as_millis())]).args(&setup.args);

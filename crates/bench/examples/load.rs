@@ -5,11 +5,11 @@ use clap::Parser;
 #[derive(Parser)]
 enum Command {
     /// Measures
-    Bench(sendpi_bench::Args),
+    Bench(sendpi_bench::BenchArgs),
 }
 
 #[tokio::main]
-async fn main() -> Result<(), sendpi_bench::Error> {
+async fn main() -> Result<(), sendpi_bench::BenchError> {
     let Command::Bench(args) = Command::parse();
     sendpi_bench::run(args).await
 }

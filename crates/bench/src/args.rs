@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 /// What `sendpi bench` is told.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub struct BenchArgs {
     /// The cases to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = CaseName::ALL)]
     pub cases: Vec<CaseName>,
@@ -90,7 +90,7 @@ mod tests {
     #[derive(Parser)]
     struct Command {
         #[command(flatten)]
-        args: Args,
+        args: BenchArgs,
     }
 
     #[test]

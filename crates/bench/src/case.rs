@@ -4,7 +4,7 @@ use crate::CaseName;
 
 /// Who sends how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum CasePace {
     /// So many messages a second in all, from all members in turn.
     PerSecond(u32),
     /// These senders send on as soon as they are answered.
@@ -16,12 +16,12 @@ pub(crate) enum Pace {
     },
 }
 
-/// Rooms of equal size, and who sends.
+/// LimitRooms of equal size, and who sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) rooms: usize,
     pub(crate) members: usize,
-    pub(crate) pace: Pace,
+    pub(crate) pace: CasePace,
 }
 
 impl CaseName {
@@ -29,10 +29,10 @@ impl CaseName {
     pub(crate) fn shape(self) -> Option<Shape> {
         let (big, small) = ((1, 1000), (100, 10));
         let ((rooms, members), pace) = match self {
-            Self::Big => (big, Pace::PerSecond(50)),
-            Self::Small => (small, Pace::PerSecond(1000)),
-            Self::Bigmax => (big, Pace::Closed { senders: 4, under_way: 1 }),
-            Self::Smallmax => (small, Pace::Closed { senders: 200, under_way: 4 }),
+            Self::Big => (big, CasePace::PerSecond(50)),
+            Self::Small => (small, CasePace::PerSecond(1000)),
+            Self::Bigmax => (big, CasePace::Closed { senders: 4, under_way: 1 }),
+            Self::Smallmax => (small, CasePace::Closed { senders: 200, under_way: 4 }),
             Self::Idle | Self::Signin => return None,
         };
         Some(Shape { rooms, members, pace })

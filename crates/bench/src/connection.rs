@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::Error;
-use crate::frame::{Seen, look};
-use crate::websocket::{Decoder, Frame, Kind, encode};
+use crate::BenchError;
+use crate::frame::{SeenFrame, look};
+use crate::websocket::{Decoder, WsFrame, WsFrameKind, encode};
 
 /// How often something is asked that the server has no time for.
 const TRIES: usize = 100;
@@ -54,7 +54,7 @@ pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::
 
 impl Connection {
     /// Opens a WebSocket; `None` where the server takes none at this moment.
-    async fn open(address: &str) -> Result<Option<Self>, Error> {
+    async fn open(address: &str) -> Result<Option<Self>, BenchError> {
         let stream = Arc::new(TcpStream::connect(address).await?);
         stream.set_nodelay(true)?;
         let upgrade = format!(
@@ -79,16 +79,16 @@ impl Connection {
                 Ok(Some(connection))
             }
             "429" | "503" => Ok(None),
-            _ => Err(Error::protocol(format!("the upgrade was answered with {status}"))),
+            _ => Err(BenchError::protocol(format!("the upgrade was answered with {status}"))),
         }
     }
 
-    async fn read(&self, into: &mut Vec<u8>) -> Result<(), Error> {
+    async fn read(&self, into: &mut Vec<u8>) -> Result<(), BenchError> {
         let mut piece = [0; 2048];
         loop {
             self.stream.readable().await?;
             match self.stream.try_read(&mut piece) {
-                Ok(0) => return Err(Error::protocol("the connection ended")),
+                Ok(0) => return Err(BenchError::protocol("the connection ended")),
                 Ok(read) => {
                     into.extend_from_slice(&piece[..read]);
                     return Ok(());
@@ -99,26 +99,26 @@ impl Connection {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
         let waiting = &mut self.waiting;
-        self.decoder.feed(bytes, |Frame { kind, payload }| match kind {
-            Kind::Text => {
+        self.decoder.feed(bytes, |WsFrame { kind, payload }| match kind {
+            WsFrameKind::Text => {
                 waiting.push_back(payload.to_vec());
                 Ok(())
             }
-            Kind::Close => Err(Error::protocol(format!("the session was closed: {}", close_text(payload)))),
-            Kind::Ping | Kind::Other => Ok(()),
+            WsFrameKind::Close => Err(BenchError::protocol(format!("the session was closed: {}", close_text(payload)))),
+            WsFrameKind::Ping | WsFrameKind::Other => Ok(()),
         })
     }
 
-    async fn send(&self, text: &[u8]) -> Result<(), Error> {
+    async fn send(&self, text: &[u8]) -> Result<(), BenchError> {
         let mut frame = Vec::with_capacity(text.len() + 14);
-        encode(&mut frame, Kind::Text, text);
+        encode(&mut frame, WsFrameKind::Text, text);
         Ok(write_all(&self.stream, &frame).await?)
     }
 
     /// The next frame that is no heartbeat.
-    async fn next(&mut self) -> Result<Vec<u8>, Error> {
+    async fn next(&mut self) -> Result<Vec<u8>, BenchError> {
         loop {
             let Some(frame) = self.waiting.pop_front() else {
                 let mut bytes = Vec::new();
@@ -127,19 +127,19 @@ impl Connection {
                 continue;
             };
             match look(&frame) {
-                Seen::Ping => self.send(br#"{"op":"pong"}"#).await?,
+                SeenFrame::Ping => self.send(br#"{"op":"pong"}"#).await?,
                 _ => return Ok(frame),
             }
         }
     }
 
     /// Asks once; the answer may be an error.
-    async fn ask_once(&mut self, frame: &Value) -> Result<Value, Error> {
+    async fn ask_once(&mut self, frame: &Value) -> Result<Value, BenchError> {
         self.asked += 1;
         self.send_as(self.asked, frame).await?;
         loop {
             let answer = self.next().await?;
-            let answer: Value = serde_json::from_slice(&answer).map_err(|e| Error::protocol(e.to_string()))?;
+            let answer: Value = serde_json::from_slice(&answer).map_err(|e| BenchError::protocol(e.to_string()))?;
             if answer["id"] == self.asked {
                 return Ok(answer);
             }
@@ -147,7 +147,7 @@ impl Connection {
     }
 
     /// Asks until it is done; what the server has no time for is asked again.
-    pub(crate) async fn ask(&mut self, frame: Value) -> Result<Value, Error> {
+    pub(crate) async fn ask(&mut self, frame: Value) -> Result<Value, BenchError> {
         for _ in 0..TRIES {
             let answer = self.ask_once(&frame).await?;
             match again(&answer) {
@@ -164,7 +164,7 @@ impl Connection {
         &mut self,
         frames: impl Iterator<Item = Value>,
         mut done: impl FnMut(usize),
-    ) -> Result<(), Error> {
+    ) -> Result<(), BenchError> {
         let (mut frames, mut under_way, mut count) = (frames, HashMap::new(), 0);
         loop {
             while under_way.len() < AT_ONCE {
@@ -177,7 +177,7 @@ impl Connection {
                 return Ok(());
             }
             let answer: Value =
-                serde_json::from_slice(&self.next().await?).map_err(|e| Error::protocol(e.to_string()))?;
+                serde_json::from_slice(&self.next().await?).map_err(|e| BenchError::protocol(e.to_string()))?;
             let Some((id, frame)) = answer["id"].as_u64().and_then(|id| under_way.remove_entry(&id)) else { continue };
             if let Some(pause) = again(&answer) {
                 // Whoever asks too much waits with all.
@@ -193,14 +193,14 @@ impl Connection {
         }
     }
 
-    async fn send_as(&self, id: u64, frame: &Value) -> Result<(), Error> {
+    async fn send_as(&self, id: u64, frame: &Value) -> Result<(), BenchError> {
         let mut frame = frame.clone();
         frame["id"] = id.into();
         self.send(frame.to_string().as_bytes()).await
     }
 
     /// Connects and signs in; asks for a first page of as many rooms.
-    pub(crate) async fn sign_in(address: &str, token: &str, page: usize) -> Result<SignedIn, Error> {
+    pub(crate) async fn sign_in(address: &str, token: &str, page: usize) -> Result<SignedIn, BenchError> {
         let hello = json!({"op": "hello", "token": token, "device": "bench", "rooms": page});
         for _ in 0..TRIES {
             let Some(mut connection) = Self::open(address).await? else {
@@ -221,9 +221,9 @@ impl Connection {
     }
 
     /// Ends the session as a client does that leaves.
-    pub(crate) async fn close(self) -> Result<(), Error> {
+    pub(crate) async fn close(self) -> Result<(), BenchError> {
         let mut frame = Vec::new();
-        encode(&mut frame, Kind::Close, &1000u16.to_be_bytes());
+        encode(&mut frame, WsFrameKind::Close, &1000u16.to_be_bytes());
         Ok(write_all(&self.stream, &frame).await?)
     }
 }
@@ -234,8 +234,8 @@ fn again(answer: &Value) -> Option<Duration> {
     later.then(|| answer["retry_in_ms"].as_u64().map_or(PAUSE, Duration::from_millis))
 }
 
-fn refused(frame: &Value, answer: &Value) -> Error {
-    Error::Refused { op: frame["op"].as_str().unwrap_or_default().to_owned(), answer: answer.to_string() }
+fn refused(frame: &Value, answer: &Value) -> BenchError {
+    BenchError::Refused { op: frame["op"].as_str().unwrap_or_default().to_owned(), answer: answer.to_string() }
 }
 
 fn rooms(welcome: &Value) -> Vec<(String, u64)> {

@@ -4,7 +4,7 @@ use std::io;
 
 /// Why a benchmark ended early, or what it found.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum BenchError {
     /// The address cannot be used.
     #[error("{0:?} is not of the form http://host:port")]
     Url(String),
@@ -43,7 +43,7 @@ pub enum Error {
     Deliveries(String),
 }
 
-impl Error {
+impl BenchError {
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol(what.into())
     }

@@ -8,7 +8,7 @@ const TIME: usize = 20;
 
 /// What came, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum SeenFrame {
     /// A durable event; `sent` is its message's time in it, where it is one of ours.
     Event { seq: u64, sent: Option<u64> },
     /// A request was done; `id` is what it was called, `seq` that of its event.
@@ -24,20 +24,20 @@ pub(crate) enum Seen {
 }
 
 /// Looks at a text frame.
-pub(crate) fn look(frame: &[u8]) -> Seen {
+pub(crate) fn look(frame: &[u8]) -> SeenFrame {
     if let Some(rest) = frame.strip_prefix(br#"{"op":"event","#) {
         return match number(rest, br#""seq":"#) {
-            Some(seq) => Seen::Event { seq, sent: sent(frame) },
-            None => Seen::Other,
+            Some(seq) => SeenFrame::Event { seq, sent: sent(frame) },
+            None => SeenFrame::Other,
         };
     }
     let id = number(frame, br#""id":"#);
     match (id, op(frame)) {
-        (Some(id), b"ok") => number(frame, br#""seq":"#).map_or(Seen::Other, |seq| Seen::Done { id, seq }),
-        (Some(id), b"error") => Seen::Refused { id, retry_in_ms: number(frame, br#""retry_in_ms":"#) },
-        (None, b"ping") => Seen::Ping,
-        (_, b"bye" | b"heads" | b"error") => Seen::Trouble,
-        _ => Seen::Other,
+        (Some(id), b"ok") => number(frame, br#""seq":"#).map_or(SeenFrame::Other, |seq| SeenFrame::Done { id, seq }),
+        (Some(id), b"error") => SeenFrame::Refused { id, retry_in_ms: number(frame, br#""retry_in_ms":"#) },
+        (None, b"ping") => SeenFrame::Ping,
+        (_, b"bye" | b"heads" | b"error") => SeenFrame::Trouble,
+        _ => SeenFrame::Other,
     }
 }
 
@@ -104,26 +104,26 @@ mod tests {
         assert_eq!((&send["id"], &send["nonce"]), (&123_456.into(), &"b-7".into()));
         assert_eq!(send["body"]["text"].as_str().unwrap().len(), TEXT);
         let frame = event(&send["body"].to_string());
-        assert_eq!(look(frame.as_bytes()), Seen::Event { seq: 42, sent: Some(123_456) });
+        assert_eq!(look(frame.as_bytes()), SeenFrame::Event { seq: 42, sent: Some(123_456) });
     }
 
     #[test]
     fn other_events_count_without_a_time_and_ephemeral_ones_do_not() {
         for body in [r#"{"text":"hi"}"#, "{}", &format!(r#"{{"text":"{}"}}"#, "\u{e9}".repeat(60))] {
-            assert_eq!(look(event(body).as_bytes()), Seen::Event { seq: 42, sent: None });
+            assert_eq!(look(event(body).as_bytes()), SeenFrame::Event { seq: 42, sent: None });
         }
         let typing = br#"{"op":"event","room":"r","kind":"typing","from":"bob","at":5}"#;
-        assert_eq!(look(typing), Seen::Other);
+        assert_eq!(look(typing), SeenFrame::Other);
     }
 
     #[test]
     fn answers_are_told_by_their_id() {
-        assert_eq!(look(br#"{"id":7,"op":"ok","seq":3,"count":2,"at":1}"#), Seen::Done { id: 7, seq: 3 });
-        assert_eq!(look(br#"{"op":"ok","seq":3,"id":7}"#), Seen::Done { id: 7, seq: 3 });
+        assert_eq!(look(br#"{"id":7,"op":"ok","seq":3,"count":2,"at":1}"#), SeenFrame::Done { id: 7, seq: 3 });
+        assert_eq!(look(br#"{"op":"ok","seq":3,"id":7}"#), SeenFrame::Done { id: 7, seq: 3 });
         let refused = br#"{"id":7,"op":"error","code":"rate_limited","message":"m","retry_in_ms":50}"#;
-        assert_eq!(look(refused), Seen::Refused { id: 7, retry_in_ms: Some(50) });
-        assert_eq!(look(br#"{"op":"ping"}"#), Seen::Ping);
-        assert_eq!(look(br#"{"op":"bye","reason":"drain"}"#), Seen::Trouble);
-        assert_eq!(look(br#"{"op":"room_added","info":{}}"#), Seen::Other);
+        assert_eq!(look(refused), SeenFrame::Refused { id: 7, retry_in_ms: Some(50) });
+        assert_eq!(look(br#"{"op":"ping"}"#), SeenFrame::Ping);
+        assert_eq!(look(br#"{"op":"bye","reason":"drain"}"#), SeenFrame::Trouble);
+        assert_eq!(look(br#"{"op":"room_added","info":{}}"#), SeenFrame::Other);
     }
 }

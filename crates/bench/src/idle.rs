@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::connection::Connection;
 use crate::load::Load;
-use crate::progress::Progress;
+use crate::progress::BenchProgress;
 use crate::receiver::Receiver;
-use crate::server::{Parts, Server};
+use crate::server::{BenchServer, Parts};
 use crate::talk::{check_open_files, fresh_name};
-use crate::{Error, token};
+use crate::{BenchError, token};
 
 /// So many users come and go before anything is measured: what a server makes once is not theirs.
 const FIRST: usize = 100;
@@ -25,13 +25,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Resident bytes for each user, less what is resident without any.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Point {
+pub(crate) struct IdlePoint {
     pub(crate) users: usize,
     pub(crate) bytes_per_user: Parts<f64>,
 }
 
 /// Holds as many idle connections as each of `counts` says, one after the other.
-pub(crate) async fn run(server: &Server, counts: &[usize], progress: &Progress) -> Result<Vec<Point>, Error> {
+pub(crate) async fn run(
+    server: &BenchServer,
+    counts: &[usize],
+    progress: &BenchProgress,
+) -> Result<Vec<IdlePoint>, BenchError> {
     let most = counts.iter().copied().max().unwrap_or_default();
     check_open_files(most)?;
     let name = fresh_name();
@@ -56,20 +60,20 @@ pub(crate) async fn run(server: &Server, counts: &[usize], progress: &Progress) 
         progress.say("waiting for memory to settle");
         let full = settled(server).await?;
         if let Some(trouble) = &load.tally().trouble {
-            return Err(Error::Deliveries(trouble.clone()));
+            return Err(BenchError::Deliveries(trouble.clone()));
         }
         let per_user = |full: u64, empty: u64| (full as f64 - empty as f64) / users as f64;
         let bytes_per_user =
             Parts { server: per_user(full.server, empty.server), nats: per_user(full.nats, empty.nats) };
-        points.push(Point { users, bytes_per_user });
+        points.push(IdlePoint { users, bytes_per_user });
     }
     receivers.abort_all();
     Ok(points)
 }
 
 /// The memory of the server when it has ceased to change.
-async fn settled(server: &Server) -> Result<Parts<u64>, Error> {
-    let resident = || server.resident().ok_or_else(|| Error::protocol("the server is gone"));
+async fn settled(server: &BenchServer) -> Result<Parts<u64>, BenchError> {
+    let resident = || server.resident().ok_or_else(|| BenchError::protocol("the server is gone"));
     let (begun, mut last, mut since) = (Instant::now(), resident()?, Instant::now());
     loop {
         sleep(Duration::from_millis(250)).await;

@@ -23,6 +23,6 @@ mod talk;
 mod token;
 mod websocket;
 
-pub use args::{Args, CaseName};
-pub use error::Error;
+pub use args::{BenchArgs, CaseName};
+pub use error::BenchError;
 pub use run::run;

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::Error;
+use crate::BenchError;
 
 /// Frames that wait for one socket; whoever is further behind is cut off.
 const QUEUE: usize = 1024;
@@ -29,18 +29,18 @@ const BUFFER: usize = 4096;
 type Out = mpsc::Sender<Utf8Bytes>;
 
 #[derive(Debug, Default)]
-struct Room {
+struct LimitRoom {
     seq: u64,
     members: Vec<String>,
     online: Vec<(String, Out)>,
 }
 
-/// Rooms have their own locks, so that they do not wait for each other.
+/// LimitRooms have their own locks, so that they do not wait for each other.
 #[derive(Debug, Default)]
-struct Rooms(Mutex<HashMap<String, Arc<Mutex<Room>>>>);
+struct LimitRooms(Mutex<HashMap<String, Arc<Mutex<LimitRoom>>>>);
 
 #[derive(Deserialize)]
-struct Ask<'a> {
+struct LimitRequest<'a> {
     op: &'a str,
     #[serde(borrow)]
     id: Option<&'a RawValue>,
@@ -56,14 +56,14 @@ struct Ask<'a> {
 }
 
 /// Serves until the process is ended.
-pub(crate) async fn serve(port: u16) -> Result<(), Error> {
+pub(crate) async fn serve(port: u16) -> Result<(), BenchError> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}", listener.local_addr()?);
     serve_on(listener).await
 }
 
-pub(crate) async fn serve_on(listener: TcpListener) -> Result<(), Error> {
-    let rooms = Arc::new(Rooms::default());
+pub(crate) async fn serve_on(listener: TcpListener) -> Result<(), BenchError> {
+    let rooms = Arc::new(LimitRooms::default());
     let router = Router::new().route("/v1/ws", get(upgrade)).route("/dev/token", get(token)).with_state(rooms);
     Ok(axum::serve(listener, router).await?)
 }
@@ -73,11 +73,11 @@ async fn token(Query(query): Query<HashMap<String, String>>) -> String {
     query.get("user").cloned().unwrap_or_default()
 }
 
-async fn upgrade(State(rooms): State<Arc<Rooms>>, upgrade: WebSocketUpgrade) -> Response {
+async fn upgrade(State(rooms): State<Arc<LimitRooms>>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER).on_upgrade(|socket| session(socket, rooms))
 }
 
-async fn session(socket: WebSocket, rooms: Arc<Rooms>) {
+async fn session(socket: WebSocket, rooms: Arc<LimitRooms>) {
     let (mut sink, mut stream) = socket.split();
     let (out, mut queue) = mpsc::channel::<Utf8Bytes>(QUEUE);
     let writer = tokio::spawn(async move {
@@ -96,7 +96,7 @@ async fn session(socket: WebSocket, rooms: Arc<Rooms>) {
     let mut user = String::new();
     while let Some(Ok(message)) = stream.next().await {
         let Message::Text(text) = message else { continue };
-        let Ok(ask) = serde_json::from_str::<Ask<'_>>(&text) else { break };
+        let Ok(ask) = serde_json::from_str::<LimitRequest<'_>>(&text) else { break };
         if ask.op == "hello" {
             user = ask.token.unwrap_or_default().to_owned();
         }
@@ -114,17 +114,17 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Rooms {
-    fn room(&self, name: &str) -> Arc<Mutex<Room>> {
+impl LimitRooms {
+    fn room(&self, name: &str) -> Arc<Mutex<LimitRoom>> {
         locked(&self.0).entry(name.to_owned()).or_default().clone()
     }
 
-    fn all(&self) -> Vec<(String, Arc<Mutex<Room>>)> {
+    fn all(&self) -> Vec<(String, Arc<Mutex<LimitRoom>>)> {
         locked(&self.0).iter().map(|(name, room)| (name.clone(), room.clone())).collect()
     }
 
     /// Does what is asked; false where the socket is to be cut off.
-    fn answer(&self, user: &str, ask: &Ask<'_>, out: &Out) -> bool {
+    fn answer(&self, user: &str, ask: &LimitRequest<'_>, out: &Out) -> bool {
         let id = ask.id.map_or("null", RawValue::get);
         let answer = match (ask.op, ask.room) {
             ("hello", _) => self.hello(id, user, out),

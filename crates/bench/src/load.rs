@@ -21,7 +21,7 @@ pub(crate) enum Phase {
 
 /// One room under load.
 #[derive(Debug, Clone)]
-pub(crate) struct Room {
+pub(crate) struct LoadRoom {
     pub(crate) name: String,
     /// The highest seq that a sender was told.
     pub(crate) done: u64,
@@ -46,7 +46,7 @@ pub(crate) struct Tally {
     pub(crate) refused: u64,
     /// What ended a connection or showed that something was missed: the first of it.
     pub(crate) trouble: Option<String>,
-    pub(crate) rooms: Vec<Room>,
+    pub(crate) rooms: Vec<LoadRoom>,
     /// For each member: its room and the seq of its last event.
     pub(crate) members: Vec<(usize, u64)>,
     /// Where connections read into, one after the other.
@@ -84,7 +84,7 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn new(rooms: Vec<String>) -> Self {
-        let rooms = rooms.into_iter().map(|name| Room { name, done: 0 }).collect();
+        let rooms = rooms.into_iter().map(|name| LoadRoom { name, done: 0 }).collect();
         let tally = Tally { rooms, scratch: vec![0; 64 * 1024], ..Tally::default() };
         Self { epoch: Instant::now(), phase: AtomicU8::new(0), sent: AtomicU64::new(0), tally: Mutex::new(tally) }
     }
@@ -128,7 +128,7 @@ mod tests {
 
     fn tally(seqs: &[u64]) -> Tally {
         let mut tally =
-            Tally { rooms: vec![Room { name: "r".into(), done: 8 }], members: vec![(0, 3)], ..Tally::default() };
+            Tally { rooms: vec![LoadRoom { name: "r".into(), done: 8 }], members: vec![(0, 3)], ..Tally::default() };
         seqs.iter().for_each(|seq| tally.event(0, *seq));
         tally
     }

@@ -11,13 +11,13 @@ const EVERY: Duration = Duration::from_millis(200);
 
 /// Writes to the terminal on stderr; does nothing where there is none.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct BenchProgress {
     title: String,
     shown: bool,
     last: Cell<Option<Instant>>,
 }
 
-impl Progress {
+impl BenchProgress {
     pub(crate) fn new(title: String) -> Self {
         Self { title, shown: std::io::stderr().is_terminal(), last: Cell::new(None) }
     }
@@ -36,7 +36,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for BenchProgress {
     fn drop(&mut self) {
         if self.shown {
             self.write("");

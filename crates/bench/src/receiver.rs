@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::connection::{Connection, close_text, write_all};
-use crate::frame::{Seen, look, write_send};
+use crate::frame::{SeenFrame, look, write_send};
 use crate::load::{Load, Phase, Tally};
-use crate::websocket::{Decoder, Frame, Kind, encode};
+use crate::websocket::{Decoder, WsFrame, WsFrameKind, encode};
 
 /// Appends one message to `out`, as a whole frame.
 pub(crate) fn put_send(out: &mut Vec<u8>, room: &str, load: &Load) {
     let mut text = Vec::with_capacity(256);
     write_send(&mut text, room, load.now(), load.nonce());
-    encode(out, Kind::Text, &text);
+    encode(out, WsFrameKind::Text, &text);
 }
 
 /// Takes what comes for one member.
@@ -32,7 +32,7 @@ pub(crate) struct Receiver {
 
 /// What a round of reading leads to.
 #[derive(Debug, Default)]
-struct Effects {
+struct ReceiverEffects {
     /// To be written.
     out: Vec<u8>,
     /// Messages to send at once.
@@ -53,11 +53,11 @@ impl Receiver {
         let Connection { stream, decoder, waiting, .. } = connection;
         let receiver = Self { stream, decoder, load, member, closed_loop };
         // What came right behind the welcome.
-        let mut effects = Effects::default();
+        let mut effects = ReceiverEffects::default();
         let load = receiver.load.clone();
         for payload in waiting {
             receiver.take(
-                Frame { kind: Kind::Text, payload: &payload },
+                WsFrame { kind: WsFrameKind::Text, payload: &payload },
                 0,
                 Phase::Warm,
                 &mut load.tally(),
@@ -97,8 +97,8 @@ impl Receiver {
     }
 
     /// Reads once, and takes all frames that came.
-    fn read(&mut self) -> Effects {
-        let (load, mut effects) = (self.load.clone(), Effects::default());
+    fn read(&mut self) -> ReceiverEffects {
+        let (load, mut effects) = (self.load.clone(), ReceiverEffects::default());
         let mut tally = load.tally();
         let mut scratch = std::mem::take(&mut tally.scratch);
         match self.stream.try_read(&mut scratch) {
@@ -120,27 +120,27 @@ impl Receiver {
         effects
     }
 
-    fn take(&self, frame: Frame<'_>, now: u64, phase: Phase, tally: &mut Tally, effects: &mut Effects) {
+    fn take(&self, frame: WsFrame<'_>, now: u64, phase: Phase, tally: &mut Tally, effects: &mut ReceiverEffects) {
         match frame.kind {
-            Kind::Text => {}
-            Kind::Ping => return encode(&mut effects.out, Kind::Other, frame.payload),
-            Kind::Close => {
+            WsFrameKind::Text => {}
+            WsFrameKind::Ping => return encode(&mut effects.out, WsFrameKind::Other, frame.payload),
+            WsFrameKind::Close => {
                 effects.trouble = Some(format!("a session was closed: {}", close_text(frame.payload)));
                 return;
             }
-            Kind::Other => return,
+            WsFrameKind::Other => return,
         }
         let counted = phase == Phase::Counted;
         let more = self.closed_loop && phase != Phase::Over;
         match (look(frame.payload), self.member) {
-            (Seen::Event { seq, sent }, Some((_, member))) => {
+            (SeenFrame::Event { seq, sent }, Some((_, member))) => {
                 tally.event(member, seq);
                 if counted && let Some(sent) = sent {
                     tally.deliveries += 1;
                     tally.latency.record(now.saturating_sub(sent));
                 }
             }
-            (Seen::Done { id, seq }, Some((room, _))) => {
+            (SeenFrame::Done { id, seq }, Some((room, _))) => {
                 let done = &mut tally.rooms[room].done;
                 *done = seq.max(*done);
                 if counted {
@@ -149,14 +149,14 @@ impl Receiver {
                 }
                 effects.sends += usize::from(more);
             }
-            (Seen::Refused { retry_in_ms, .. }, _) => {
+            (SeenFrame::Refused { retry_in_ms, .. }, _) => {
                 tally.refused += 1;
                 if more {
                     effects.later.push(Duration::from_millis(retry_in_ms.unwrap_or(100)));
                 }
             }
-            (Seen::Ping, _) => encode(&mut effects.out, Kind::Text, br#"{"op":"pong"}"#),
-            (Seen::Trouble, _) => {
+            (SeenFrame::Ping, _) => encode(&mut effects.out, WsFrameKind::Text, br#"{"op":"pong"}"#),
+            (SeenFrame::Trouble, _) => {
                 let text = String::from_utf8_lossy(frame.payload);
                 tally.trouble.get_or_insert(format!("the server said {text}"));
             }

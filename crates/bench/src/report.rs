@@ -4,21 +4,21 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::talk::{Outcome, Quantiles};
+use crate::talk::{Quantiles, TalkOutcome};
 use crate::{CaseName, idle, signin};
 
 /// A case with load: the middle run of all.
 #[derive(Debug, Serialize)]
 pub(crate) struct Talk {
     pub(crate) case: CaseName,
-    pub(crate) sendpi: Outcome,
-    pub(crate) limit: Option<Outcome>,
+    pub(crate) sendpi: TalkOutcome,
+    pub(crate) limit: Option<TalkOutcome>,
     /// Deliveries per CPU second, as a part of the limit's.
     pub(crate) share: Option<f64>,
 }
 
 impl Talk {
-    pub(crate) fn new(case: CaseName, sendpi: Outcome, limit: Option<Outcome>) -> Self {
+    pub(crate) fn new(case: CaseName, sendpi: TalkOutcome, limit: Option<TalkOutcome>) -> Self {
         let of_limit = limit.as_ref().and_then(|limit| limit.deliveries_per_cpu_second);
         let share = sendpi.deliveries_per_cpu_second.zip(of_limit).map(|(sendpi, limit)| sendpi / limit);
         Self { case, sendpi, limit, share }
@@ -38,7 +38,7 @@ impl Talk {
 pub(crate) struct Idle {
     pub(crate) who: &'static str,
     #[serde(flatten)]
-    pub(crate) point: idle::Point,
+    pub(crate) point: idle::IdlePoint,
 }
 
 /// Everything.
@@ -46,7 +46,7 @@ pub(crate) struct Idle {
 pub(crate) struct Report {
     pub(crate) talk: Vec<Talk>,
     pub(crate) idle: Vec<Idle>,
-    pub(crate) signin: Vec<signin::Point>,
+    pub(crate) signin: Vec<signin::SignInPoint>,
 }
 
 impl Report {
@@ -98,7 +98,7 @@ impl Report {
     }
 }
 
-fn line(text: &mut String, case: &str, who: &str, outcome: &Outcome, share: Option<f64>) -> std::fmt::Result {
+fn line(text: &mut String, case: &str, who: &str, outcome: &TalkOutcome, share: Option<f64>) -> std::fmt::Result {
     let rate = |count: u64| thousands(count as f64 / outcome.seconds);
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     let cpu = outcome.cpu.map(|cpu| format!("{:.2} + {:.2} s", cpu.server, cpu.nats));
@@ -115,7 +115,7 @@ fn line(text: &mut String, case: &str, who: &str, outcome: &Outcome, share: Opti
         or_dash(outcome.fsync_us.map(time)),
     )?;
     if outcome.wrong() > 0 {
-        let Outcome { gaps, repeats, missing, .. } = outcome;
+        let TalkOutcome { gaps, repeats, missing, .. } = outcome;
         write!(text, "  WRONG: {gaps} left out, {repeats} repeated, {missing} missing at the end")?;
     }
     if outcome.refused > 0 {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn talk(per_cpu: f64, limit: f64) -> Talk {
-        let outcome = |rate| Outcome {
+        let outcome = |rate| TalkOutcome {
             seconds: 1.0,
             messages: 1,
             deliveries: 10,

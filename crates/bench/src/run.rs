@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use crate::progress::Progress;
+use crate::progress::BenchProgress;
 use crate::report::{Idle, Report, Talk};
-use crate::server::Server;
+use crate::server::BenchServer;
 use crate::talk::Spans;
-use crate::{Args, CaseName, Error, idle, limit, signin, talk};
+use crate::{BenchArgs, BenchError, CaseName, idle, limit, signin, talk};
 
 const WARM: Duration = Duration::from_secs(2);
 
 /// Measures as `args` says, and prints what came out.
 ///
 /// # Errors
-/// [`Error::Deliveries`] where a member did not get every event once and in order; other errors where measuring itself failed.
-pub async fn run(args: Args) -> Result<(), Error> {
+/// [`BenchError::Deliveries`] where a member did not get every event once and in order; other errors where measuring itself failed.
+pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
     if let Some(port) = args.serve_limit {
         return limit::serve(port).await;
     }
@@ -23,14 +23,14 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let (done, outcome) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("load".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let result = runtime.map_err(Error::from).and_then(|runtime| runtime.block_on(measure(&args)));
+        let result = runtime.map_err(BenchError::from).and_then(|runtime| runtime.block_on(measure(&args)));
         // Whoever asked may be gone.
         let _ = done.send(result);
     })?;
-    outcome.await.map_err(|_| Error::protocol("the load generator ended"))?
+    outcome.await.map_err(|_| BenchError::protocol("the load generator ended"))?
 }
 
-async fn measure(args: &Args) -> Result<(), Error> {
+async fn measure(args: &BenchArgs) -> Result<(), BenchError> {
     let mut report = Report::default();
     let mut wrong = 0;
     for case in &args.cases {
@@ -47,38 +47,38 @@ async fn measure(args: &Args) -> Result<(), Error> {
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Error::protocol(e.to_string()))?);
+        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| BenchError::protocol(e.to_string()))?);
     } else {
         print!("{}", report.table());
     }
     if wrong > 0 {
-        return Err(Error::Deliveries(format!("{wrong} events were left out, repeated or missing")));
+        return Err(BenchError::Deliveries(format!("{wrong} events were left out, repeated or missing")));
     }
     Ok(())
 }
 
 /// Sendpi and the limit, one right after the other, each fresh.
-async fn run_talk(args: &Args, case: CaseName, run: u16) -> Result<Talk, Error> {
+async fn run_talk(args: &BenchArgs, case: CaseName, run: u16) -> Result<Talk, BenchError> {
     let Some(shape) = case.shape() else {
-        return Err(Error::protocol("a case without load"));
+        return Err(BenchError::protocol("a case without load"));
     };
     let spans = Spans { warm: WARM, counted: Duration::from_secs(args.seconds) };
     let title = |who: &str| format!("{case} {run}/{} {who}: ", args.runs);
-    let server = Server::sendpi(args).await?;
-    let sendpi = talk::run(&server, shape, spans, &Progress::new(title("Sendpi"))).await?;
+    let server = BenchServer::sendpi(args).await?;
+    let sendpi = talk::run(&server, shape, spans, &BenchProgress::new(title("Sendpi"))).await?;
     server.stop().await;
     let mut limit = None;
     if !args.no_limit {
-        let server = Server::limit().await?;
-        limit = Some(talk::run(&server, shape, spans, &Progress::new(title("limit"))).await?);
+        let server = BenchServer::limit().await?;
+        limit = Some(talk::run(&server, shape, spans, &BenchProgress::new(title("limit"))).await?);
         server.stop().await;
     }
     Ok(Talk::new(case, sendpi, limit))
 }
 
-async fn run_once(args: &Args, case: CaseName, report: &mut Report) -> Result<(), Error> {
-    let server = Server::sendpi(args).await?;
-    let progress = Progress::new(format!("{case}: "));
+async fn run_once(args: &BenchArgs, case: CaseName, report: &mut Report) -> Result<(), BenchError> {
+    let server = BenchServer::sendpi(args).await?;
+    let progress = BenchProgress::new(format!("{case}: "));
     if case == CaseName::Signin {
         report.signin = signin::run(&server, &args.rooms, Duration::from_secs(args.settle), &progress).await?;
         server.stop().await;
@@ -92,7 +92,7 @@ async fn run_once(args: &Args, case: CaseName, report: &mut Report) -> Result<()
     server.stop().await;
     report.idle.extend(points.into_iter().map(|point| Idle { who: "Sendpi", point }));
     if !args.no_limit {
-        let server = Server::limit().await?;
+        let server = BenchServer::limit().await?;
         let points = idle::run(&server, &args.idle, &progress).await?;
         server.stop().await;
         report.idle.extend(points.into_iter().map(|point| Idle { who: "limit", point }));

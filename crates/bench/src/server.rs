@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio::time::{Instant, timeout};
 
-use crate::{Args, Error, proc};
+use crate::{BenchArgs, BenchError, proc};
 
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(15);
@@ -35,7 +35,7 @@ impl Parts<Duration> {
 }
 
 #[derive(Debug)]
-struct Process {
+struct ServerProcess {
     child: Child,
     pid: u32,
     nats: Vec<u32>,
@@ -43,22 +43,22 @@ struct Process {
 }
 
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct BenchServer {
     /// Host and port.
     pub(crate) address: String,
-    process: Option<Process>,
+    process: Option<ServerProcess>,
 }
 
-impl Server {
+impl BenchServer {
     /// One that runs already.
     pub(crate) fn running(address: String) -> Self {
         Self { address, process: None }
     }
 
     /// The Sendpi that is to be measured.
-    pub(crate) async fn sendpi(args: &Args) -> Result<Self, Error> {
+    pub(crate) async fn sendpi(args: &BenchArgs) -> Result<Self, BenchError> {
         if let Some(url) = &args.url {
-            let address = url.strip_prefix("http://").ok_or_else(|| Error::Url(url.clone()))?;
+            let address = url.strip_prefix("http://").ok_or_else(|| BenchError::Url(url.clone()))?;
             return Ok(Self::running(address.trim_end_matches('/').to_owned()));
         }
         let (port, dir) = (free_port()?, tempfile::tempdir()?);
@@ -71,18 +71,19 @@ impl Server {
     }
 
     /// The limit.
-    pub(crate) async fn limit() -> Result<Self, Error> {
+    pub(crate) async fn limit() -> Result<Self, BenchError> {
         let (port, dir) = (free_port()?, tempfile::tempdir()?);
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench", "--serve-limit", &port.to_string()]);
         Self::start("the limit", command, port, dir).await
     }
 
-    async fn start(what: &'static str, mut command: Command, port: u16, dir: TempDir) -> Result<Self, Error> {
+    async fn start(what: &'static str, mut command: Command, port: u16, dir: TempDir) -> Result<Self, BenchError> {
         let log = std::fs::File::create(dir.path().join("log"))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
-        let failed = |why: &str| Error::Start { what, why: format!("{why}\n{}", last_lines(&dir.path().join("log"))) };
+        let failed =
+            |why: &str| BenchError::Start { what, why: format!("{why}\n{}", last_lines(&dir.path().join("log"))) };
         let (Some(pid), Some(stdout)) = (child.id(), child.stdout.take()) else {
             return Err(failed("it ended at once"));
         };
@@ -104,7 +105,7 @@ impl Server {
         }
         // What it says later is not for us, but a full pipe would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let process = Process { nats: proc::children(pid, BROKER), child, pid, dir };
+        let process = ServerProcess { nats: proc::children(pid, BROKER), child, pid, dir };
         Ok(Self { address, process: Some(process) })
     }
 
@@ -139,7 +140,7 @@ impl Server {
     }
 }
 
-impl Process {
+impl ServerProcess {
     /// Ends the nats-servers that outlived the process that started them.
     fn end_brokers(&mut self) {
         for pid in self.nats.drain(..) {
@@ -150,7 +151,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         self.end_brokers();
     }

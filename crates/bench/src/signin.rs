@@ -8,10 +8,10 @@ use tokio::time::sleep;
 
 use crate::connection::Connection;
 use crate::histogram::Histogram;
-use crate::progress::Progress;
-use crate::server::Server;
+use crate::progress::BenchProgress;
+use crate::server::BenchServer;
 use crate::talk::{Quantiles, fresh_name};
-use crate::{Error, token};
+use crate::{BenchError, token};
 
 /// How often each user signs in.
 const TIMES: usize = 50;
@@ -20,18 +20,18 @@ const PAGE: usize = 50;
 
 /// The times of one user.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Point {
+pub(crate) struct SignInPoint {
     pub(crate) rooms: usize,
     pub(crate) welcome_us: Option<Quantiles>,
 }
 
 /// Signs a user in again and again, for each number of rooms.
 pub(crate) async fn run(
-    server: &Server,
+    server: &BenchServer,
     counts: &[usize],
     settle: Duration,
-    progress: &Progress,
-) -> Result<Vec<Point>, Error> {
+    progress: &BenchProgress,
+) -> Result<Vec<SignInPoint>, BenchError> {
     let name = fresh_name();
     let users: Vec<_> = counts.iter().map(|rooms| format!("{name}-with-{rooms}")).collect();
     let tokens = token::fetch(&server.address, &users).await?;
@@ -53,12 +53,15 @@ pub(crate) async fn run(
             let signed_in = Connection::sign_in(&server.address, token, PAGE).await?;
             times.record(signed_in.took.as_nanos() as u64);
             if signed_in.rooms.len() < PAGE.min(*rooms) {
-                return Err(Error::protocol(format!("a welcome lists {} of {rooms} rooms", signed_in.rooms.len())));
+                return Err(BenchError::protocol(format!(
+                    "a welcome lists {} of {rooms} rooms",
+                    signed_in.rooms.len()
+                )));
             }
             signed_in.connection.close().await?;
             progress.say(&format!("signing in with {rooms} rooms, {n} of {TIMES}"));
         }
-        points.push(Point { rooms: *rooms, welcome_us: Quantiles::of(&times) });
+        points.push(SignInPoint { rooms: *rooms, welcome_us: Quantiles::of(&times) });
     }
     Ok(points)
 }

@@ -9,13 +9,13 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::case::{Pace, Shape};
+use crate::case::{CasePace, Shape};
 use crate::connection::{Connection, write_all};
 use crate::load::{Load, Phase};
-use crate::progress::Progress;
+use crate::progress::BenchProgress;
 use crate::receiver::{Receiver, put_send};
-use crate::server::{Parts, Server};
-use crate::{Error, proc, token};
+use crate::server::{BenchServer, Parts};
+use crate::{BenchError, proc, token};
 
 /// How long what is under way may take to arrive at the end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ const NAMED: usize = 100;
 
 /// What one run of a case came to.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Outcome {
+pub(crate) struct TalkOutcome {
     pub(crate) seconds: f64,
     pub(crate) messages: u64,
     pub(crate) deliveries: u64,
@@ -44,7 +44,7 @@ pub(crate) struct Outcome {
     pub(crate) fsync_us: Option<f64>,
 }
 
-impl Outcome {
+impl TalkOutcome {
     /// Events that were not delivered as they should have been.
     pub(crate) fn wrong(&self) -> u64 {
         self.gaps + self.repeats + self.missing
@@ -83,7 +83,12 @@ pub(crate) struct Spans {
 }
 
 /// Runs a case once against `server`.
-pub(crate) async fn run(server: &Server, shape: Shape, spans: Spans, progress: &Progress) -> Result<Outcome, Error> {
+pub(crate) async fn run(
+    server: &BenchServer,
+    shape: Shape,
+    spans: Spans,
+    progress: &BenchProgress,
+) -> Result<TalkOutcome, BenchError> {
     let fsync = server.fsync();
     let mut crowd = Crowd::gather(server, shape, progress).await?;
     let load = crowd.load.clone();
@@ -99,14 +104,14 @@ pub(crate) async fn run(server: &Server, shape: Shape, spans: Spans, progress: &
     load.enter(Phase::Over);
     let (seconds, cpu) =
         (start.elapsed().as_secs_f64(), server.cpu().zip(cpu).map(|(after, before)| after.since(before)));
-    pacer.await.map_err(|error| Error::protocol(error.to_string()))??;
+    pacer.await.map_err(|error| BenchError::protocol(error.to_string()))??;
     drain(&load).await;
     crowd.receivers.abort_all();
     if let Some(trouble) = &load.tally().trouble {
-        return Err(Error::Deliveries(trouble.clone()));
+        return Err(BenchError::Deliveries(trouble.clone()));
     }
     let tally = load.tally();
-    Ok(Outcome {
+    Ok(TalkOutcome {
         seconds,
         messages: tally.answered,
         deliveries: tally.deliveries,
@@ -143,9 +148,9 @@ async fn drain(load: &Load) {
 }
 
 /// Refuses to begin what the open-files limit would end.
-pub(crate) fn check_open_files(connections: usize) -> Result<(), Error> {
+pub(crate) fn check_open_files(connections: usize) -> Result<(), BenchError> {
     match proc::open_files_limit() {
-        Some(limit) if limit < connections + 100 => Err(Error::OpenFiles { needed: connections, limit }),
+        Some(limit) if limit < connections + 100 => Err(BenchError::OpenFiles { needed: connections, limit }),
         _ => Ok(()),
     }
 }
@@ -157,7 +162,7 @@ pub(crate) fn fresh_name() -> String {
 
 impl Crowd {
     /// Makes the rooms, and signs everybody in.
-    async fn gather(server: &Server, shape: Shape, progress: &Progress) -> Result<Self, Error> {
+    async fn gather(server: &BenchServer, shape: Shape, progress: &BenchProgress) -> Result<Self, BenchError> {
         let (address, name) = (server.address.as_str(), fresh_name());
         check_open_files(shape.rooms * shape.members)?;
         let users: Vec<_> = (0..shape.rooms * shape.members).map(|n| format!("{name}-u{n}")).collect();
@@ -174,8 +179,8 @@ impl Crowd {
             stream::iter(tokens.iter().map(|token| Connection::sign_in(address, token, 10))).buffered(AT_ONCE);
         let load = Arc::new(Load::new(rooms));
         let closed = match shape.pace {
-            Pace::Closed { senders, .. } => senders,
-            Pace::PerSecond(_) => 0,
+            CasePace::Closed { senders, .. } => senders,
+            CasePace::PerSecond(_) => 0,
         };
         let closed: Vec<_> = shape.senders().take(closed).collect();
         let mut crowd = Self { shape, load, streams: Vec::new(), receivers: tokio::task::JoinSet::new() };
@@ -189,11 +194,17 @@ impl Crowd {
         Ok(crowd)
     }
 
-    fn add(&mut self, connection: Connection, rooms: &[(String, u64)], room: usize, closed: bool) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        connection: Connection,
+        rooms: &[(String, u64)],
+        room: usize,
+        closed: bool,
+    ) -> Result<(), BenchError> {
         let member = self.streams.len();
         let name = self.load.tally().rooms[room].name.clone();
         let Some((_, seq)) = rooms.iter().find(|(listed, _)| *listed == name) else {
-            return Err(Error::protocol(format!("the welcome of a member does not list {name}")));
+            return Err(BenchError::protocol(format!("the welcome of a member does not list {name}")));
         };
         self.load.tally().members.push((room, *seq));
         self.streams.push(connection.stream.clone());
@@ -207,12 +218,12 @@ impl Crowd {
     }
 
     /// Begins to send. The task ends with the load.
-    async fn begin(&self) -> Result<tokio::task::JoinHandle<Result<(), Error>>, Error> {
+    async fn begin(&self) -> Result<tokio::task::JoinHandle<Result<(), BenchError>>, BenchError> {
         let names: Vec<_> = self.load.tally().rooms.iter().map(|room| room.name.clone()).collect();
         let senders = self.shape.senders().map(|sender| (self.stream(sender), names[sender.0].clone()));
         match self.shape.pace {
-            Pace::PerSecond(rate) => Ok(tokio::spawn(send_evenly(senders.collect(), rate, self.load.clone()))),
-            Pace::Closed { senders: count, under_way } => {
+            CasePace::PerSecond(rate) => Ok(tokio::spawn(send_evenly(senders.collect(), rate, self.load.clone()))),
+            CasePace::Closed { senders: count, under_way } => {
                 for (stream, room) in senders.take(count) {
                     let mut out = Vec::new();
                     (0..under_way).for_each(|_| put_send(&mut out, &room, &self.load));
@@ -224,7 +235,7 @@ impl Crowd {
     }
 }
 
-async fn make_room(address: &str, token: &str, room: &str, members: &[String]) -> Result<(), Error> {
+async fn make_room(address: &str, token: &str, room: &str, members: &[String]) -> Result<(), BenchError> {
     let mut owner = Connection::sign_in(address, token, 10).await?.connection;
     let mut others = members[1..].chunks(NAMED);
     let first = others.next().unwrap_or_default();
@@ -236,7 +247,7 @@ async fn make_room(address: &str, token: &str, room: &str, members: &[String]) -
 }
 
 /// Sends `rate` messages a second, from all senders in turn.
-async fn send_evenly(senders: Vec<(Arc<TcpStream>, String)>, rate: u32, load: Arc<Load>) -> Result<(), Error> {
+async fn send_evenly(senders: Vec<(Arc<TcpStream>, String)>, rate: u32, load: Arc<Load>) -> Result<(), BenchError> {
     let every = (Duration::from_secs(1) / rate).max(Duration::from_millis(1));
     let (begun, mut sent, mut out) = (Instant::now(), 0u64, Vec::new());
     let mut ticks = tokio::time::interval(every);
@@ -261,26 +272,26 @@ mod tests {
 
     const SPANS: Spans = Spans { warm: Duration::from_millis(100), counted: Duration::from_millis(400) };
 
-    async fn outcome(pace: Pace) -> Outcome {
+    async fn outcome(pace: CasePace) -> TalkOutcome {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Server::running(listener.local_addr().unwrap().to_string());
+        let server = BenchServer::running(listener.local_addr().unwrap().to_string());
         let serving = tokio::spawn(limit::serve_on(listener));
         let shape = Shape { rooms: 3, members: 120, pace };
-        let outcome = run(&server, shape, SPANS, &Progress::new(String::new())).await.unwrap();
+        let outcome = run(&server, shape, SPANS, &BenchProgress::new(String::new())).await.unwrap();
         serving.abort();
         outcome
     }
 
     #[tokio::test]
     async fn in_an_open_loop_every_member_gets_every_event() {
-        let outcome = outcome(Pace::PerSecond(200)).await;
+        let outcome = outcome(CasePace::PerSecond(200)).await;
         assert!(outcome.messages > 20 && outcome.deliveries > 20 * 120, "{outcome:?}");
         assert_eq!((outcome.wrong(), outcome.refused), (0, 0));
     }
 
     #[tokio::test]
     async fn in_a_closed_loop_every_member_gets_every_event() {
-        let outcome = outcome(Pace::Closed { senders: 5, under_way: 2 }).await;
+        let outcome = outcome(CasePace::Closed { senders: 5, under_way: 2 }).await;
         assert!(outcome.messages > 20 && outcome.latency_us.is_some() && outcome.answer_us.is_some(), "{outcome:?}");
         assert_eq!(outcome.wrong(), 0);
     }

@@ -4,18 +4,18 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::Error;
+use crate::BenchError;
 
 const CONNECTIONS: usize = 4;
 
 /// A token for each of `users`, in their order. Their names have to be such that they need no escapes in an address.
-pub(crate) async fn fetch(address: &str, users: &[String]) -> Result<Vec<String>, Error> {
+pub(crate) async fn fetch(address: &str, users: &[String]) -> Result<Vec<String>, BenchError> {
     let share = users.len().div_ceil(CONNECTIONS).max(1);
     let fetched = stream::iter(users.chunks(share)).map(|users| fetch_one_by_one(address, users));
     Ok(fetched.buffered(CONNECTIONS).try_collect::<Vec<_>>().await?.concat())
 }
 
-async fn fetch_one_by_one(address: &str, users: &[String]) -> Result<Vec<String>, Error> {
+async fn fetch_one_by_one(address: &str, users: &[String]) -> Result<Vec<String>, BenchError> {
     let mut stream = BufReader::new(TcpStream::connect(address).await?);
     stream.get_ref().set_nodelay(true)?;
     let mut tokens = Vec::with_capacity(users.len());
@@ -27,11 +27,11 @@ async fn fetch_one_by_one(address: &str, users: &[String]) -> Result<Vec<String>
     Ok(tokens)
 }
 
-async fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<String, Error> {
+async fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<String, BenchError> {
     let mut line = String::new();
     stream.read_line(&mut line).await?;
     if line.split(' ').nth(1) != Some("200") {
-        return Err(Error::protocol(format!("a token was asked for, and the answer was {:?}", line.trim())));
+        return Err(BenchError::protocol(format!("a token was asked for, and the answer was {:?}", line.trim())));
     }
     let mut length = 0;
     loop {
@@ -39,11 +39,11 @@ async fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<String, Error>
         stream.read_line(&mut line).await?;
         let Some((name, value)) = line.split_once(':') else { break };
         if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().map_err(|_| Error::protocol("a content-length that is no number"))?;
+            length = value.trim().parse().map_err(|_| BenchError::protocol("a content-length that is no number"))?;
         }
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    let token = String::from_utf8(body).map_err(|_| Error::protocol("a token that is no text"))?;
+    let token = String::from_utf8(body).map_err(|_| BenchError::protocol("a token that is no text"))?;
     Ok(token.trim().to_owned())
 }

@@ -2,7 +2,7 @@
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum WsFrameKind {
     Text,
     Close,
     Ping,
@@ -11,17 +11,17 @@ pub(crate) enum Kind {
 
 /// One frame from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Frame<'a> {
-    pub(crate) kind: Kind,
+pub(crate) struct WsFrame<'a> {
+    pub(crate) kind: WsFrameKind,
     pub(crate) payload: &'a [u8],
 }
 
 /// Appends a client's frame. Its mask is zero: the protocol wants one, and leaves the choice to the client.
-pub(crate) fn encode(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+pub(crate) fn encode(out: &mut Vec<u8>, kind: WsFrameKind, payload: &[u8]) {
     let opcode = match kind {
-        Kind::Text => 1,
-        Kind::Close => 8,
-        Kind::Ping | Kind::Other => 10,
+        WsFrameKind::Text => 1,
+        WsFrameKind::Close => 8,
+        WsFrameKind::Ping | WsFrameKind::Other => 10,
     };
     out.push(0x80 | opcode);
     match payload.len() {
@@ -47,7 +47,11 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Hands each frame that `bytes` completes to `each`, in order.
-    pub(crate) fn feed<E>(&mut self, bytes: &[u8], mut each: impl FnMut(Frame<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn feed<E>(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(WsFrame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         if self.rest.is_empty() {
             let taken = take_frames(bytes, &mut each)?;
             self.rest.extend_from_slice(&bytes[taken..]);
@@ -63,7 +67,7 @@ impl Decoder {
 }
 
 /// How many bytes whole frames took.
-fn take_frames<E>(bytes: &[u8], each: &mut impl FnMut(Frame<'_>) -> Result<(), E>) -> Result<usize, E> {
+fn take_frames<E>(bytes: &[u8], each: &mut impl FnMut(WsFrame<'_>) -> Result<(), E>) -> Result<usize, E> {
     let mut taken = 0;
     while let Some((frame, length)) = first_frame(&bytes[taken..]) {
         each(frame)?;
@@ -73,7 +77,7 @@ fn take_frames<E>(bytes: &[u8], each: &mut impl FnMut(Frame<'_>) -> Result<(), E
 }
 
 /// The first frame and its length with all, if it is whole. A server's frames have no mask.
-fn first_frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
+fn first_frame(bytes: &[u8]) -> Option<(WsFrame<'_>, usize)> {
     let (head, size) = (*bytes.first()?, *bytes.get(1)?);
     let (start, length): (usize, usize) = match size & 0x7f {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
@@ -82,12 +86,12 @@ fn first_frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     };
     let payload = bytes.get(start..start.checked_add(length)?)?;
     let kind = match head {
-        0x81 => Kind::Text,
-        0x88 => Kind::Close,
-        0x89 => Kind::Ping,
-        _ => Kind::Other,
+        0x81 => WsFrameKind::Text,
+        0x88 => WsFrameKind::Close,
+        0x89 => WsFrameKind::Ping,
+        _ => WsFrameKind::Other,
     };
-    Some((Frame { kind, payload }, start + length))
+    Some((WsFrame { kind, payload }, start + length))
 }
 
 #[cfg(test)]
@@ -97,7 +101,7 @@ mod tests {
     /// As a server would send it: without a mask.
     fn from_server(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode(&mut bytes, Kind::Text, payload);
+        encode(&mut bytes, WsFrameKind::Text, payload);
         let mask = bytes.len() - payload.len() - 4;
         bytes.drain(mask..mask + 4);
         bytes[1] &= 0x7f;
@@ -111,8 +115,8 @@ mod tests {
         for cut in [1, 2, 3, 7, 127, 4096, bytes.len()] {
             let (mut decoder, mut seen) = (Decoder::default(), Vec::new());
             for piece in bytes.chunks(cut) {
-                let keep = |frame: Frame<'_>| {
-                    assert_eq!(frame.kind, Kind::Text);
+                let keep = |frame: WsFrame<'_>| {
+                    assert_eq!(frame.kind, WsFrameKind::Text);
                     seen.push(frame.payload.to_vec());
                     Ok::<_, ()>(())
                 };

@@ -30,7 +30,7 @@ pub enum PutError {
 
 /// A key's present value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct KeyEntry {
     /// Its revision.
     pub revision: Revision,
     /// Its value; `None` where the key was deleted and a marker tells so.
@@ -127,7 +127,7 @@ impl Bucket {
     ///
     /// # Errors
     /// [`RequestError`] where the leader did not answer.
-    pub async fn read(&self, key: &str) -> Result<Option<Entry>, RequestError> {
+    pub async fn read(&self, key: &str) -> Result<Option<KeyEntry>, RequestError> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind;
         let stream = self
             .bus
@@ -139,7 +139,7 @@ impl Bucket {
             Ok(message) => {
                 let gone = message.headers.get("KV-Operation").is_some()
                     || message.headers.get("Nats-Marker-Reason").is_some();
-                Ok(Some(Entry { revision: message.sequence, value: (!gone).then_some(message.payload) }))
+                Ok(Some(KeyEntry { revision: message.sequence, value: (!gone).then_some(message.payload) }))
             }
             Err(e) if e.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(e) => Err(RequestError::Unknown(e.to_string())),

@@ -15,14 +15,14 @@ use crate::subject;
 
 /// How to reach NATS.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct BusConfig {
     /// The servers, separated by commas.
     pub servers: String,
     /// How long a request may take before its outcome counts as unknown.
     pub request_timeout: Duration,
 }
 
-impl Default for Config {
+impl Default for BusConfig {
     fn default() -> Self {
         Self { servers: "nats://127.0.0.1:4222".to_owned(), request_timeout: Duration::from_secs(2) }
     }
@@ -54,7 +54,7 @@ pub enum RequestError {
 
 /// Whether the connection stands, and how often it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionState {
     /// Whether it stands now.
     pub up: bool,
     /// Rises with each connect: 1 is the first.
@@ -66,7 +66,7 @@ pub struct Connection {
 pub struct Bus {
     client: Client,
     node: NodeId,
-    connection: watch::Receiver<Connection>,
+    connection: watch::Receiver<ConnectionState>,
     timeout: Duration,
 }
 
@@ -81,8 +81,8 @@ impl Bus {
     ///
     /// # Errors
     /// [`ConnectError`] where no server can be reached.
-    pub async fn connect(config: &Config, node: NodeId) -> Result<Self, ConnectError> {
-        let (state, connection) = watch::channel(Connection::default());
+    pub async fn connect(config: &BusConfig, node: NodeId) -> Result<Self, ConnectError> {
+        let (state, connection) = watch::channel(ConnectionState::default());
         let client = async_nats::ConnectOptions::new()
             .name(node.as_str())
             .custom_inbox_prefix(subject::inbox(&node))
@@ -93,7 +93,7 @@ impl Bus {
             .event_callback(move |event| {
                 match event {
                     async_nats::Event::Connected => {
-                        state.send_modify(|c| *c = Connection { up: true, connects: c.connects + 1 });
+                        state.send_modify(|c| *c = ConnectionState { up: true, connects: c.connects + 1 });
                     }
                     async_nats::Event::Disconnected => state.send_modify(|c| c.up = false),
                     async_nats::Event::SlowConsumer(id) => tracing::error!(id, "a subscription overran its buffer"),
@@ -115,7 +115,7 @@ impl Bus {
 
     /// Tells when the connection is lost and made again.
     #[must_use]
-    pub fn connection(&self) -> watch::Receiver<Connection> {
+    pub fn connection(&self) -> watch::Receiver<ConnectionState> {
         self.connection.clone()
     }
 
@@ -166,7 +166,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`RequestError`] tells whether somebody may have got it.
-    pub async fn request(&self, subject: String, payload: Bytes) -> Result<Message, RequestError> {
+    pub async fn request(&self, subject: String, payload: Bytes) -> Result<NatsMessage, RequestError> {
         self.request_with(subject, payload, None).await
     }
 
@@ -175,13 +175,13 @@ impl Bus {
         subject: String,
         payload: Bytes,
         headers: Option<HeaderMap>,
-    ) -> Result<Message, RequestError> {
+    ) -> Result<NatsMessage, RequestError> {
         let mut request = async_nats::Request::new().payload(payload);
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
         match self.client.send_request(subject, request).await {
-            Ok(message) => Ok(Message(message)),
+            Ok(message) => Ok(NatsMessage(message)),
             Err(e) if e.kind() == async_nats::RequestErrorKind::NoResponders => Err(RequestError::NoResponders),
             Err(e) => Err(RequestError::Unknown(e.to_string())),
         }
@@ -213,9 +213,9 @@ impl Bus {
 
 /// A message from NATS.
 #[derive(Debug)]
-pub struct Message(async_nats::Message);
+pub struct NatsMessage(async_nats::Message);
 
-impl Message {
+impl NatsMessage {
     /// Where it was sent to.
     #[must_use]
     pub fn subject(&self) -> &str {
@@ -265,9 +265,9 @@ impl Subscription {
 }
 
 impl Stream for Subscription {
-    type Item = Message;
+    type Item = NatsMessage;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.0.poll_next_unpin(cx).map(|message| message.map(Message))
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NatsMessage>> {
+        self.0.poll_next_unpin(cx).map(|message| message.map(NatsMessage))
     }
 }

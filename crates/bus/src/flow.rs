@@ -3,5 +3,5 @@
 mod receiver;
 mod sender;
 
-pub use receiver::{Receiver, Taken};
-pub use sender::{Full, Sender};
+pub use receiver::{DueRequests, FlowReceiver};
+pub use sender::{FlowFull, FlowSender};

@@ -18,7 +18,7 @@ pub struct Lease {
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
+pub enum ClaimOutcome {
     /// The partition is ours, with the revision of the lease.
     Won(Revision),
     /// Somebody else was faster.
@@ -56,14 +56,19 @@ impl Leases {
     ///
     /// # Errors
     /// [`RequestError`] where even that got no answer: the claim may have gone in; claim again with the same claim id.
-    pub async fn claim(&self, partition: Partition, lease: &Lease, revision: Revision) -> Result<Claim, RequestError> {
+    pub async fn claim(
+        &self,
+        partition: Partition,
+        lease: &Lease,
+        revision: Revision,
+    ) -> Result<ClaimOutcome, RequestError> {
         let value = serde_json::to_vec(lease).map_err(|e| RequestError::Unknown(e.to_string()))?;
         match self.0.put(&partition.to_string(), value.into(), Some(revision), None).await {
-            Ok(revision) => Ok(Claim::Won(revision)),
+            Ok(revision) => Ok(ClaimOutcome::Won(revision)),
             Err(PutError::Refused(why)) => Err(RequestError::Unknown(why)),
             Err(PutError::WrongRevision | PutError::Unknown(_)) => match self.read(partition).await? {
-                (Some(present), revision) if present.claim == lease.claim => Ok(Claim::Won(revision)),
-                _ => Ok(Claim::Lost),
+                (Some(present), revision) if present.claim == lease.claim => Ok(ClaimOutcome::Won(revision)),
+                _ => Ok(ClaimOutcome::Lost),
             },
         }
     }

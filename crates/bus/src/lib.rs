@@ -14,7 +14,9 @@ mod streams;
 pub mod subject;
 mod user_subject;
 
-pub use bucket::{Bucket, Entry, PutError, Revision};
-pub use connection::{Bus, Config, ConnectError, Connection, Message, RequestError, SendError, Subscription};
+pub use bucket::{Bucket, KeyEntry, PutError, Revision};
+pub use connection::{
+    Bus, BusConfig, ConnectError, ConnectionState, NatsMessage, RequestError, SendError, Subscription,
+};
 pub use streams::{SetupError, setup};
 pub use user_subject::{UserMessage, UserSubjects, UserSubscription};

@@ -3,5 +3,5 @@
 mod receiver;
 mod sender;
 
-pub use receiver::{Receiver, Taken};
-pub use sender::{Load, Sender, Tick, Undelivered};
+pub use receiver::{LinkReceived, LinkReceiver};
+pub use sender::{LinkLoad, LinkSender, LinkTick, Undelivered};

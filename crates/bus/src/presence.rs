@@ -8,6 +8,6 @@ mod user_keys;
 
 pub use barrier::{Barrier, Online};
 pub use liveness::{answer_alive, dead_nodes, is_alive, purge_node};
-pub use node_key::{NodeKey, State};
+pub use node_key::{NodeKey, NodeKeyState};
 pub use node_watch::{NodeChange, watch_nodes};
 pub use user_keys::{UserKeys, Written};

@@ -13,7 +13,7 @@ pub const JOB_USERS: usize = 500;
 
 /// One event and up to [`JOB_USERS`] users who want a push for it. At least once: the same job may come again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Job {
+pub struct PushJob {
     /// The version of this format.
     pub v: u8,
     /// Which room.
@@ -30,7 +30,7 @@ pub struct Job {
 ///
 /// # Errors
 /// [`RequestError`] where that is not known: publish it again.
-pub async fn publish(bus: &Bus, partition: Partition, job: &Job) -> Result<(), RequestError> {
+pub async fn publish_job(bus: &Bus, partition: Partition, job: &PushJob) -> Result<(), RequestError> {
     let payload = serde_json::to_vec(job).map_err(|e| RequestError::Unknown(e.to_string()))?;
     let answer = bus.request(subject::push(partition), Bytes::from(payload)).await?;
     let ack: serde_json::Value =
@@ -46,13 +46,13 @@ const CONSUMER: &str = "push-workers";
 
 /// A job that was taken from the work queue; it comes again unless it is acknowledged.
 #[derive(Debug)]
-pub struct Taken {
+pub struct FetchedJob {
     /// What is to be done.
-    pub job: Job,
+    pub job: PushJob,
     message: async_nats::jetstream::Message,
 }
 
-impl Taken {
+impl FetchedJob {
     /// Takes the job out of the queue for good.
     ///
     /// # Errors
@@ -66,7 +66,9 @@ impl Taken {
 ///
 /// # Errors
 /// [`RequestError`] where the queue cannot be reached.
-pub async fn take(bus: &Bus) -> Result<impl Stream<Item = Result<Taken, RequestError>> + Unpin + use<>, RequestError> {
+pub async fn fetch_jobs(
+    bus: &Bus,
+) -> Result<impl Stream<Item = Result<FetchedJob, RequestError>> + Unpin + use<>, RequestError> {
     use async_nats::jetstream::consumer::{AckPolicy, pull};
     let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
     let stream = bus.jetstream().get_stream(subject::PUSH_STREAM).await.map_err(|e| unknown(&e))?;
@@ -83,7 +85,7 @@ pub async fn take(bus: &Bus) -> Result<impl Stream<Item = Result<Taken, RequestE
             Err(error) => return Some(Err(RequestError::Unknown(error.to_string()))),
         };
         match serde_json::from_slice(&message.payload) {
-            Ok(job) => Some(Ok(Taken { job, message })),
+            Ok(job) => Some(Ok(FetchedJob { job, message })),
             Err(error) => {
                 tracing::error!(%error, subject = %message.subject, "a push job cannot be read and is dropped");
                 let dropped = message.ack_with(async_nats::jetstream::AckKind::Term).await;

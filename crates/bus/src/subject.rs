@@ -31,7 +31,7 @@ pub fn orphan(partition: Partition) -> String {
 
 /// What is said to one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeWhat {
+pub enum NodeSubject {
     /// Messages of links.
     Link,
     /// Whether the node lives.
@@ -40,10 +40,10 @@ pub enum NodeWhat {
 
 /// A subject of one node.
 #[must_use]
-pub fn node(node: &NodeId, what: NodeWhat) -> String {
+pub fn node(node: &NodeId, what: NodeSubject) -> String {
     let what = match what {
-        NodeWhat::Link => "link",
-        NodeWhat::Alive => "alive",
+        NodeSubject::Link => "link",
+        NodeSubject::Alive => "alive",
     };
     format!("sendpi.node.{}.{what}", subject_token::encode(node.as_str()))
 }

@@ -14,7 +14,7 @@ use sendpi_model::UserId;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use self::reader::{Reader, Subscribed};
+use self::reader::{SubjectReader, Subscribed};
 use crate::{Bus, SendError, subject};
 
 /// Messages that wait at one time, of all users together; what comes beyond is lost, as it may be.
@@ -35,7 +35,7 @@ pub struct UserSubjects(Way);
 
 #[derive(Clone)]
 enum Way {
-    Own(Reader),
+    Own(SubjectReader),
     Library { bus: Bus, tell: mpsc::Sender<UserMessage> },
 }
 
@@ -66,14 +66,14 @@ impl Drop for Guard {
 }
 
 impl UserSubjects {
-    /// The subscriptions of `bus`'s node, and what comes on them. `servers` are those of [`crate::Config`]: with them, all
+    /// The subscriptions of `bus`'s node, and what comes on them. `servers` are those of [`crate::BusConfig`]: with them, all
     /// subscriptions share one connection of their own.
     #[must_use]
     pub fn start(bus: &Bus, servers: Option<&str>) -> (Self, mpsc::Receiver<UserMessage>) {
         let (tell, messages) = mpsc::channel(WAITING);
         let addresses = servers.and_then(reader::addresses);
         let way = match addresses {
-            Some(addresses) => Way::Own(Reader::start(addresses, bus.node(), tell)),
+            Some(addresses) => Way::Own(SubjectReader::start(addresses, bus.node(), tell)),
             None => Way::Library { bus: bus.clone(), tell },
         };
         (Self(way), messages)

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sendpi_bus::lease::{Claim, Lease, Leases};
+use sendpi_bus::lease::{ClaimOutcome, Lease, Leases};
 use sendpi_bus::{Revision, presence};
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
 use sendpi_store::{Fence, Row, SettledRow, minute};
 use tokio::time::Instant;
 
-use crate::config::Config;
-use crate::job::{JobError, Means, Tenure};
+use crate::config::ChannelConfig;
+use crate::job::{JobContext, JobError, Tenure};
 
 /// Why a partition could not be claimed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum ClaimError {
 
 /// A partition that was claimed.
 #[derive(Debug)]
-pub(crate) struct Claimed {
+pub(crate) struct ClaimedPartition {
     pub(crate) tenure: Tenure,
     pub(crate) lease: Lease,
     pub(crate) revision: Revision,
@@ -48,10 +48,10 @@ pub(crate) struct Claimed {
 }
 
 /// Waits until `owner` has answered nothing for `silence` running; false as soon as it answers.
-async fn is_dead(means: &Means, owner: &NodeId, silence: Duration) -> bool {
+async fn is_dead(context: &JobContext, owner: &NodeId, silence: Duration) -> bool {
     let end = Instant::now() + silence;
     loop {
-        match presence::is_alive(&means.bus, owner).await {
+        match presence::is_alive(&context.bus, owner).await {
             Ok(true) => return false,
             Ok(false) if Instant::now() >= end => return true,
             Ok(false) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -63,34 +63,34 @@ async fn is_dead(means: &Means, owner: &NodeId, silence: Duration) -> bool {
 
 /// Claims one partition.
 pub(crate) async fn claim(
-    means: &Means,
+    context: &JobContext,
     leases: &Leases,
     partition: Partition,
-    config: &Config,
-) -> Result<Claimed, ClaimError> {
+    config: &ChannelConfig,
+) -> Result<ClaimedPartition, ClaimError> {
     let unavailable = |why: String| ClaimError::Unavailable { partition, why };
     let (present, revision) = leases.read(partition).await.map_err(|e| unavailable(e.to_string()))?;
-    let own = means.bus.node();
+    let own = context.bus.node();
     if let Some(present) = present.as_ref().filter(|lease| lease.owner != *own)
-        && !is_dead(means, &present.owner, config.owner_silence).await
+        && !is_dead(context, &present.owner, config.owner_silence).await
     {
         return Err(ClaimError::Held { partition, owner: present.owner.clone() });
     }
-    let fence = means.store.fence(partition).await.map_err(|e| unavailable(e.to_string()))?;
+    let fence = context.store.fence(partition).await.map_err(|e| unavailable(e.to_string()))?;
     // A KV revision can go back after a restore of NATS: the store's fence counts as well.
     let epoch = present.map_or(0, |lease| lease.epoch).max(fence.map_or(0, |fence| fence.epoch)) + 1;
     let lease = Lease { owner: own.clone(), claim: format!("{:016x}", rand::random::<u64>()), epoch };
     let revision = match leases.claim(partition, &lease, revision).await {
-        Ok(Claim::Won(revision)) => revision,
-        Ok(Claim::Lost) => return Err(ClaimError::Lost(partition)),
+        Ok(ClaimOutcome::Won(revision)) => revision,
+        Ok(ClaimOutcome::Lost) => return Err(ClaimError::Lost(partition)),
         Err(e) => return Err(unavailable(e.to_string())),
     };
     let tenure = Tenure { partition, epoch };
-    raise_fence(means, tenure, &lease.claim).await.map_err(|error| match error {
+    raise_fence(context, tenure, &lease.claim).await.map_err(|error| match error {
         JobError::NotOwner(_) => ClaimError::Lost(partition),
         JobError::Failed(why) => unavailable(why),
     })?;
-    let settled = means.store.settled(partition).await.map_err(|e| unavailable(e.to_string()))?;
+    let settled = context.store.settled(partition).await.map_err(|e| unavailable(e.to_string()))?;
     let settled = settled.into_iter().max_by_key(|row| row.epoch);
     // Further back than what is not settled: a channel that was live and settled has not written its head yet. A minute more, since a row
     // is written before the first answer of its minute, by the clock of the owner of then.
@@ -98,15 +98,15 @@ pub(crate) async fn claim(
     let since = settled.map_or(0, |row| minute(row.at.before(live)).saturating_sub(1));
     let until = minute(Millis::now()) + 60;
     let active_rooms =
-        means.store.active_rooms(partition, since..=until).await.map_err(|e| unavailable(e.to_string()))?;
-    Ok(Claimed { tenure, lease, revision, settled, active_rooms })
+        context.store.active_rooms(partition, since..=until).await.map_err(|e| unavailable(e.to_string()))?;
+    Ok(ClaimedPartition { tenure, lease, revision, settled, active_rooms })
 }
 
-/// Writes the store's fence and sees that it is ours: a fence at or above it that is not means that the claim is lost.
-async fn raise_fence(means: &Means, tenure: Tenure, claim: &str) -> Result<(), JobError> {
+/// Writes the store's fence and sees that it is ours: a fence at or above it that is not context that the claim is lost.
+async fn raise_fence(context: &JobContext, tenure: Tenure, claim: &str) -> Result<(), JobError> {
     let fence = Fence { epoch: tenure.epoch, claim: claim.to_owned() };
-    means.write(&[tenure], vec![Row::Fence(tenure.partition, fence.clone())]).await?;
-    match means.store.fence(tenure.partition).await? {
+    context.write(&[tenure], vec![Row::Fence(tenure.partition, fence.clone())]).await?;
+    match context.store.fence(tenure.partition).await? {
         Some(present) if present == fence => Ok(()),
         _ => Err(JobError::NotOwner(tenure.partition)),
     }

@@ -6,7 +6,7 @@ use crate::room::IdleConfig;
 
 /// The configuration of a worker.
 #[derive(Debug, Clone, Copy)]
-pub struct Config {
+pub struct ChannelConfig {
     /// When channels are evicted.
     pub idle: IdleConfig,
     /// A durable event is dispatched only under order rows that are younger. A sign-in looks a minute further back, for clocks.
@@ -19,7 +19,7 @@ pub struct Config {
     pub owner_silence: Duration,
 }
 
-impl Default for Config {
+impl Default for ChannelConfig {
     fn default() -> Self {
         Self {
             idle: IdleConfig::default(),

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point_armed, mutant};
-use sendpi_model::link::{Added, Reason, Removed};
+use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved};
 use sendpi_model::{Code, Event, Partition, Refusal, UserId};
 
-use crate::outbound_links::Links;
-use crate::room::{Bounce, Room, Step, To};
+use crate::outbound_links::OutboundLinks;
+use crate::room::{AnswerAddress, BatchStep, Bounce, Room};
 
 /// What a read of the store came to.
 #[derive(Debug)]
@@ -24,13 +24,13 @@ pub(crate) enum ReadResult {
 
 /// A push that is owed: one event to some users of L2.
 #[derive(Debug)]
-pub(crate) struct PushOrder {
+pub(crate) struct PendingPush {
     pub(crate) partition: Partition,
     pub(crate) room: sendpi_model::RoomId,
     pub(crate) event: Event,
     pub(crate) users: Vec<UserId>,
     /// Answered when the push is kept: a bounce is confirmed by that.
-    pub(crate) then: Option<To>,
+    pub(crate) then: Option<AnswerAddress>,
     /// Whether it is among what is owed already.
     pub(crate) counted: bool,
 }
@@ -39,7 +39,7 @@ pub(crate) struct PushOrder {
 #[derive(Debug, Default)]
 pub(crate) struct Dispatched {
     /// Pushes that are owed.
-    pub(crate) pushes: Vec<PushOrder>,
+    pub(crate) pushes: Vec<PendingPush>,
     /// The events, for the idle clock.
     pub(crate) events: Vec<sendpi_model::Head>,
     /// Bounces of the worker's own that need no push: the times of their events.
@@ -52,70 +52,74 @@ pub(crate) struct Dispatched {
 pub(crate) fn dispatch(
     room: &mut Room,
     partition: Partition,
-    steps: Vec<Step>,
+    steps: Vec<BatchStep>,
     reads: &[ReadResult],
     online: &Online,
-    links: &mut Links,
+    links: &mut OutboundLinks,
 ) -> Dispatched {
     let mut done = Dispatched::default();
     for step in steps {
         match step {
-            Step::Event(event) => hand_out(room, partition, event, links, &mut done),
-            Step::Typing(frame) => typing(room, partition, &frame, links),
-            Step::Joined(_) if mutant(Mutant::NewcomersOff) => {}
-            Step::Joined(users) => {
+            BatchStep::Event(event) => hand_out(room, partition, event, links, &mut done),
+            BatchStep::Typing(frame) => typing(room, partition, &frame, links),
+            BatchStep::Joined(_) if mutant(Mutant::NewcomersOff) => {}
+            BatchStep::Joined(users) => {
                 for (user, info) in users {
                     let info = Bytes::from(serde_json::to_vec(&info).unwrap_or_default());
                     for (node, signin) in online.get(&user).into_iter().flatten() {
                         if room.attach(&user, node, *signin) {
-                            let reason = Reason::Joined;
+                            let reason = AudienceReason::Joined;
                             let (id, seq) = (room.id.clone(), room.dispatched);
-                            links.added(node, Added { room: id, user: user.clone(), reason, seq, info: info.clone() });
+                            links.added(
+                                node,
+                                AudienceAdded { room: id, user: user.clone(), reason, seq, info: info.clone() },
+                            );
                         }
                     }
                 }
             }
-            Step::Left(users, reason) => {
+            BatchStep::Left(users, reason) => {
                 for user in users {
                     for node in room.detach_everywhere(&user) {
-                        links.removed(&node, Removed { room: room.id.clone(), user: user.clone(), reason });
+                        links.removed(&node, AudienceRemoved { room: room.id.clone(), user: user.clone(), reason });
                     }
                 }
             }
-            Step::Attach { to, user, signin, frame } => {
+            BatchStep::Attach { to, user, signin, frame } => {
                 room.attach(&user, &to.node, signin);
                 // Told even where the user was in it already: a node that lost count gets it again. But not to one who left meanwhile.
                 if room.members.contains_key(&user) {
                     let (id, seq, info) = (room.id.clone(), room.dispatched, Bytes::new());
-                    links.added(&to.node, Added { room: id, user, reason: Reason::Presence, seq, info });
+                    links
+                        .added(&to.node, AudienceAdded { room: id, user, reason: AudienceReason::Presence, seq, info });
                 }
                 links.answer(&to, frame);
             }
-            Step::Detach { to, user, signin } => {
+            BatchStep::Detach { to, user, signin } => {
                 if room.detach(&user, &to.node, signin) {
-                    let removed = Removed { room: room.id.clone(), user, reason: Reason::Presence };
+                    let removed = AudienceRemoved { room: room.id.clone(), user, reason: AudienceReason::Presence };
                     links.removed(&to.node, removed);
                 }
                 links.answer(&to, Bytes::from_static(br#"{"op":"ok"}"#));
             }
-            Step::Answer { to, frame } => {
+            BatchStep::Answer { to, frame } => {
                 // A test ends the process between the two: then the answers must not be in the message with the events.
                 if !fail_point_armed(FailPoint::AfterDispatch) {
                     links.answer(&to, frame);
                 }
             }
-            Step::Members { to, cursor, limit } => {
+            BatchStep::Members { to, cursor, limit } => {
                 let frame = room.members_frame(cursor.as_ref(), limit, |user| room.audience.contains(user));
                 links.answer(&to, frame.into());
             }
-            Step::Read { to, read } => answer_read(room, &to, reads.get(read), links),
-            Step::Bounce(owed) => bounce(room, partition, owed, reads, links, &mut done),
+            BatchStep::Read { to, read } => answer_read(room, &to, reads.get(read), links),
+            BatchStep::Bounce(owed) => bounce(room, partition, owed, reads, links, &mut done),
         }
     }
     done
 }
 
-fn hand_out(room: &mut Room, partition: Partition, event: Event, links: &mut Links, done: &mut Dispatched) {
+fn hand_out(room: &mut Room, partition: Partition, event: Event, links: &mut OutboundLinks, done: &mut Dispatched) {
     let head = event.head;
     let nodes = if mutant(Mutant::OneNodeOnly) { 1 } else { usize::MAX };
     for node in room.audience.nodes().take(nodes) {
@@ -125,12 +129,12 @@ fn hand_out(room: &mut Room, partition: Partition, event: Event, links: &mut Lin
     done.events.push(head);
     let users = room.wants_push(&event);
     if !users.is_empty() && !mutant(Mutant::PushOff) {
-        done.pushes.push(PushOrder { partition, room: room.id.clone(), event, users, then: None, counted: false });
+        done.pushes.push(PendingPush { partition, room: room.id.clone(), event, users, then: None, counted: false });
     }
 }
 
 /// Hands an ephemeral event to L1.
-pub(crate) fn typing(room: &Room, partition: Partition, frame: &Bytes, links: &mut Links) {
+pub(crate) fn typing(room: &Room, partition: Partition, frame: &Bytes, links: &mut OutboundLinks) {
     for node in room.audience.nodes().filter(|_| !mutant(Mutant::TypingOff)) {
         links.event(node, partition, &room.id, 0, sendpi_model::Millis(0), frame);
     }
@@ -140,7 +144,7 @@ fn unavailable() -> Bytes {
     Refusal::unavailable("the store did not answer", 1000).to_frame().into()
 }
 
-fn answer_read(room: &Room, to: &To, read: Option<&ReadResult>, links: &mut Links) {
+fn answer_read(room: &Room, to: &AnswerAddress, read: Option<&ReadResult>, links: &mut OutboundLinks) {
     let frame = match read {
         Some(ReadResult::Frame(frame)) => frame.clone(),
         Some(ReadResult::Event(Some(event))) => crate::room::ok_frame(event.head, false).into(),
@@ -158,7 +162,7 @@ fn bounce(
     partition: Partition,
     bounce: Bounce,
     reads: &[ReadResult],
-    links: &mut Links,
+    links: &mut OutboundLinks,
     done: &mut Dispatched,
 ) {
     let event = match (&bounce.event, bounce.read.and_then(|read| reads.get(read))) {
@@ -176,7 +180,7 @@ fn bounce(
     match event.filter(|event| room.wants_bounced(&user, event)) {
         Some(event) => {
             let counted = owed.is_some();
-            done.pushes.push(PushOrder {
+            done.pushes.push(PendingPush {
                 partition,
                 room: room.id.clone(),
                 event,

@@ -19,39 +19,39 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use sendpi_bus::lease::Leases;
 use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::{NodeChange, NodeKey};
-use sendpi_bus::{Message, Subscription};
+use sendpi_bus::{NatsMessage, Subscription};
 use sendpi_model::faults::{FailPoint, fail_point, fail_point_armed};
-use sendpi_model::link::{Reason, Removed};
+use sendpi_model::link::{AudienceReason, AudienceRemoved};
 use sendpi_model::{Event, Head, NodeId, Partition, RoomId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::job::{Done, Means};
-use crate::outbound_links::Links;
-use crate::owned_partition::Owned;
-use crate::pending_pushes::Owed;
-use crate::room::{IdleClock, Lookups, Room, Waiting};
+use crate::config::ChannelConfig;
+use crate::job::{JobContext, JobResult};
+use crate::outbound_links::OutboundLinks;
+use crate::owned_partition::OwnedPartition;
+use crate::pending_pushes::PendingPushes;
+use crate::room::{IdleClock, Lookups, QueuedRequest, Room};
 
 /// Messages and results that one round takes of each kind.
 const ROUND_MAX: usize = 512;
 /// Requests that wait at one room; what comes beyond is answered `unavailable`.
 const ROOM_QUEUE: usize = 4_096;
-/// Pushes and bounces that are owed; while there are more, no room takes further requests.
+/// PushQueue and bounces that are owed; while there are more, no room takes further requests.
 const OWED_MAX: usize = 100_000;
 const TICK: Duration = Duration::from_millis(100);
 
-type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
-type Requests = Pin<Box<dyn Stream<Item = (Partition, Message)> + Send>>;
+type JobFuture = Pin<Box<dyn Future<Output = JobResult> + Send>>;
+type Requests = Pin<Box<dyn Stream<Item = (Partition, NatsMessage)> + Send>>;
 
 /// A room in the live table.
 #[derive(Debug)]
-struct Slot {
+struct LiveEntry {
     partition: Partition,
     /// `None` while it is being opened.
     room: Option<Box<Room>>,
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<QueuedRequest>,
     /// A job of it is under way.
     busy: bool,
     /// What a look-up found for the requests that wait.
@@ -72,25 +72,25 @@ struct GivenUp {
 
 /// Everything that one worker knows.
 pub(crate) struct Executor {
-    means: Means,
-    config: Config,
+    context: JobContext,
+    config: ChannelConfig,
     leases: Leases,
     key: NodeKey,
-    partitions: HashMap<Partition, Owned>,
-    rooms: HashMap<RoomId, Slot>,
+    partitions: HashMap<Partition, OwnedPartition>,
+    rooms: HashMap<RoomId, LiveEntry>,
     /// Rooms that have something to do and no job under way.
     ready: Vec<RoomId>,
     /// Rooms that wait for a link that is heavy, or for pushes.
     slowed: HashSet<RoomId>,
-    links: Links,
+    links: OutboundLinks,
     /// Nodes whose key is there.
     live: HashSet<NodeId>,
     given_up: Vec<GivenUp>,
-    owed: Owed,
-    pushes: push_queue::Pushes,
+    owed: PendingPushes,
+    pushes: push_queue::PushQueue,
     /// Whether events were handed to links since these were sent.
     handed_out: bool,
-    jobs: FuturesUnordered<Job>,
+    jobs: FuturesUnordered<JobFuture>,
     requests: SelectAll<Requests>,
     acks: Subscription,
     changes: mpsc::Receiver<NodeChange>,
@@ -110,9 +110,9 @@ impl std::fmt::Debug for Executor {
 
 /// What the executor begins with.
 #[derive(Debug)]
-pub(crate) struct Setup {
-    pub(crate) means: Means,
-    pub(crate) config: Config,
+pub(crate) struct ExecutorSetup {
+    pub(crate) context: JobContext,
+    pub(crate) config: ChannelConfig,
     pub(crate) leases: Leases,
     pub(crate) key: NodeKey,
     pub(crate) acks: Subscription,
@@ -121,13 +121,13 @@ pub(crate) struct Setup {
 }
 
 impl Executor {
-    pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { means, config, leases, key, acks, changes, stop } = setup;
-        let connects = means.bus.connection().borrow().connects;
+    pub(crate) fn new(setup: ExecutorSetup) -> Self {
+        let ExecutorSetup { context, config, leases, key, acks, changes, stop } = setup;
+        let connects = context.bus.connection().borrow().connects;
         Self {
-            pushes: push_queue::Pushes::new(means.bus.clone()),
+            pushes: push_queue::PushQueue::new(context.bus.clone()),
             handed_out: false,
-            means,
+            context,
             config,
             leases,
             key,
@@ -135,10 +135,10 @@ impl Executor {
             rooms: HashMap::new(),
             ready: Vec::new(),
             slowed: HashSet::new(),
-            links: Links::default(),
+            links: OutboundLinks::default(),
             live: HashSet::new(),
             given_up: Vec::new(),
-            owed: Owed::default(),
+            owed: PendingPushes::default(),
             jobs: FuturesUnordered::new(),
             requests: SelectAll::new(),
             acks,
@@ -155,7 +155,7 @@ impl Executor {
     pub(crate) async fn run(mut self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut connection = self.means.bus.connection();
+        let mut connection = self.context.bus.connection();
         let stop = self.stop.clone();
         loop {
             tokio::select! {
@@ -221,12 +221,12 @@ impl Executor {
             }
         }
         self.write_heads().await;
-        if let Err(error) = self.means.bus.flush().await {
+        if let Err(error) = self.context.bus.flush().await {
             tracing::debug!(%error, "the last messages may not have been sent");
         }
     }
 
-    fn job(&mut self, job: impl Future<Output = Done> + Send + 'static) {
+    fn job(&mut self, job: impl Future<Output = JobResult> + Send + 'static) {
         self.jobs.push(Box::pin(job));
     }
 
@@ -247,7 +247,7 @@ impl Executor {
             for point in [FailPoint::AfterDispatch, FailPoint::AfterAnswer] {
                 if fail_point_armed(point) {
                     // What was sent must have left the process before it ends.
-                    self.means.bus.flush().await.ok();
+                    self.context.bus.flush().await.ok();
                     fail_point(point);
                 }
             }
@@ -264,9 +264,9 @@ fn note_events(idle: Option<&mut IdleClock>, heads: &[Head]) {
 }
 
 /// Tells the nodes that a channel has ended: its audience is empty, and nobody is told a reason.
-fn end_audience(room: &Room, links: &mut Links) {
+fn end_audience(room: &Room, links: &mut OutboundLinks) {
     for (user, node) in room.audience.places() {
         let (room, user) = (room.id.clone(), user.clone());
-        links.removed(node, Removed { room, user, reason: Reason::Presence });
+        links.removed(node, AudienceRemoved { room, user, reason: AudienceReason::Presence });
     }
 }

@@ -13,9 +13,9 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, Partition, RoomId, UserId};
 use sendpi_store::{ReadError, Row, Store, WriteError};
 
-use crate::claim::{ClaimError, Claimed};
+use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::ReadResult;
-use crate::room::{Batch, Lookups, To};
+use crate::room::{AnswerAddress, Batch, Lookups};
 
 pub(crate) use commit::Commit;
 pub(crate) use open::OpenedRoom;
@@ -39,7 +39,7 @@ impl From<ReadError> for JobError {
 
 /// The result of a job.
 #[derive(Debug)]
-pub(crate) enum Done {
+pub(crate) enum JobResult {
     /// A room was opened.
     Opened { room: RoomId, result: Result<Box<OpenedRoom>, JobError> },
     /// Nonces were looked for.
@@ -51,12 +51,12 @@ pub(crate) enum Done {
     /// The head of a room that is to be evicted was written.
     Evicted { room: RoomId, result: Result<(), JobError> },
     /// A partition that was lost was claimed again, or not yet.
-    Claimed { partition: Partition, result: Result<Box<Claimed>, ClaimError> },
+    Claimed { partition: Partition, result: Result<Box<ClaimedPartition>, ClaimError> },
     /// The heads of several rooms were read.
-    Heads { to: To, result: Result<Vec<(RoomId, u64)>, JobError> },
+    Heads { to: AnswerAddress, result: Result<Vec<(RoomId, u64)>, JobError> },
 }
 
-/// One room's part of a [`Done::Committed`].
+/// One room's part of a [`JobResult::Committed`].
 #[derive(Debug)]
 pub(crate) struct Committed {
     pub(crate) room: RoomId,
@@ -66,7 +66,7 @@ pub(crate) struct Committed {
 
 /// What jobs work with.
 #[derive(Debug, Clone)]
-pub(crate) struct Means {
+pub(crate) struct JobContext {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) barrier: Barrier,
     pub(crate) bus: Bus,
@@ -79,7 +79,7 @@ pub(crate) struct Tenure {
     pub(crate) epoch: u64,
 }
 
-impl Means {
+impl JobContext {
     /// Passes the fence: a read that begins now shows no epoch above ours.
     pub(crate) async fn pass_fence(&self, tenure: Tenure) -> Result<(), JobError> {
         if mutant(Mutant::FenceOff) {

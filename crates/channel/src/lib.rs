@@ -15,6 +15,6 @@ mod room;
 mod worker;
 
 pub use claim::ClaimError;
-pub use config::Config;
+pub use config::ChannelConfig;
 pub use room::IdleConfig;
-pub use worker::{StartError, Worker, start};
+pub use worker::{Worker, WorkerStartError, start};

@@ -3,23 +3,23 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use sendpi_bus::link::{Load, Sender, Undelivered};
-use sendpi_model::link::{Ack, Added, Removed};
+use sendpi_bus::link::{LinkLoad, LinkSender, Undelivered};
+use sendpi_model::link::{AudienceAdded, AudienceRemoved, LinkAck};
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
 use tokio::time::Instant;
 
-use crate::room::To;
+use crate::room::AnswerAddress;
 
 /// All links of this worker.
 #[derive(Debug, Default)]
-pub(crate) struct Links {
-    links: HashMap<NodeId, Sender>,
+pub(crate) struct OutboundLinks {
+    links: HashMap<NodeId, LinkSender>,
 }
 
-impl Links {
+impl OutboundLinks {
     /// The link to `node`, which begins now if there is none. Incarnations are random, and stay below 2^53 for JSON.
-    pub(crate) fn to(&mut self, node: &NodeId) -> &mut Sender {
-        self.links.entry(node.clone()).or_insert_with(|| Sender::new(rand::random::<u64>() >> 11, Instant::now()))
+    pub(crate) fn to(&mut self, node: &NodeId) -> &mut LinkSender {
+        self.links.entry(node.clone()).or_insert_with(|| LinkSender::new(rand::random::<u64>() >> 11, Instant::now()))
     }
 
     pub(crate) fn event(
@@ -34,25 +34,25 @@ impl Links {
         self.to(node).event(partition, room, seq, at, frame);
     }
 
-    pub(crate) fn added(&mut self, node: &NodeId, added: Added) {
+    pub(crate) fn added(&mut self, node: &NodeId, added: AudienceAdded) {
         self.to(node).added(added);
     }
 
-    pub(crate) fn removed(&mut self, node: &NodeId, removed: Removed) {
+    pub(crate) fn removed(&mut self, node: &NodeId, removed: AudienceRemoved) {
         self.to(node).removed(removed);
     }
 
-    pub(crate) fn answer(&mut self, to: &To, frame: Bytes) {
+    pub(crate) fn answer(&mut self, to: &AnswerAddress, frame: Bytes) {
         self.to(&to.node).answer(to.partition, to.n, frame);
     }
 
     /// Whether the link to one of these nodes has half of what may be under way.
     pub(crate) fn any_heavy<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> bool {
-        nodes.into_iter().any(|node| self.links.get(node).is_some_and(|link| link.load() == Load::Heavy))
+        nodes.into_iter().any(|node| self.links.get(node).is_some_and(|link| link.load() == LinkLoad::Heavy))
     }
 
     /// A node's answer; gives what is to be sent again.
-    pub(crate) fn ack(&mut self, node: &NodeId, ack: &Ack) -> Vec<Bytes> {
+    pub(crate) fn ack(&mut self, node: &NodeId, ack: &LinkAck) -> Vec<Bytes> {
         self.links.get_mut(node).map(|link| link.ack(ack, Instant::now())).unwrap_or_default()
     }
 
@@ -86,7 +86,7 @@ impl Links {
 
     /// Ends a link; gives what the node did not settle. `None` where there was no link.
     pub(crate) fn give_up(&mut self, node: &NodeId) -> Option<Vec<Undelivered>> {
-        self.links.remove(node).map(Sender::give_up)
+        self.links.remove(node).map(LinkSender::give_up)
     }
 
     /// Tells, for each partition, the times of the oldest events that are not settled.

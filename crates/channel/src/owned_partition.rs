@@ -7,16 +7,16 @@ use sendpi_bus::{Revision, flow};
 use sendpi_model::{Millis, RoomId};
 use sendpi_store::SettledRow;
 
-use crate::claim::Claimed;
+use crate::claim::ClaimedPartition;
 use crate::job::Tenure;
 
 /// A partition that this worker owns.
 #[derive(Debug)]
-pub(crate) struct Owned {
+pub(crate) struct OwnedPartition {
     pub(crate) tenure: Tenure,
     pub(crate) lease: Lease,
     pub(crate) revision: Revision,
-    pub(crate) flows: flow::Receiver,
+    pub(crate) flows: flow::FlowReceiver,
     /// The newest record of what is settled.
     pub(crate) settled: Option<SettledRow>,
     /// Rooms that an earlier owner may have left something in, and that are not handed out again yet.
@@ -29,15 +29,15 @@ pub(crate) struct Owned {
     floor: Millis,
 }
 
-impl Owned {
-    pub(crate) fn new(claimed: Claimed) -> (Self, Vec<RoomId>) {
-        let Claimed { tenure, lease, revision, settled, active_rooms } = claimed;
+impl OwnedPartition {
+    pub(crate) fn new(claimed: ClaimedPartition) -> (Self, Vec<RoomId>) {
+        let ClaimedPartition { tenure, lease, revision, settled, active_rooms } = claimed;
         let clock = settled.map_or(Millis(0), |row| row.at);
         let owned = Self {
             tenure,
             lease,
             revision,
-            flows: flow::Receiver::default(),
+            flows: flow::FlowReceiver::default(),
             settled,
             recovering: active_rooms.iter().cloned().collect(),
             suspended: false,
@@ -81,10 +81,10 @@ mod tests {
 
     use super::*;
 
-    fn owned(settled: Option<SettledRow>) -> Owned {
+    fn owned(settled: Option<SettledRow>) -> OwnedPartition {
         let tenure = Tenure { partition: Partition(1), epoch: 5 };
         let lease = Lease { owner: NodeId::parse("w").unwrap(), claim: "c".to_owned(), epoch: 5 };
-        Owned::new(Claimed { tenure, lease, revision: 1, settled, active_rooms: Vec::new() }).0
+        OwnedPartition::new(ClaimedPartition { tenure, lease, revision: 1, settled, active_rooms: Vec::new() }).0
     }
 
     #[test]

@@ -6,12 +6,12 @@ use sendpi_model::{Millis, Partition};
 
 /// How many pushes and bounces are owed for events of each time, by partition.
 #[derive(Debug, Default)]
-pub(crate) struct Owed {
+pub(crate) struct PendingPushes {
     times: HashMap<Partition, BTreeMap<Millis, usize>>,
     count: usize,
 }
 
-impl Owed {
+impl PendingPushes {
     /// One more is owed for an event of this time.
     pub(crate) fn add(&mut self, partition: Partition, at: Millis) {
         *self.times.entry(partition).or_default().entry(at).or_default() += 1;

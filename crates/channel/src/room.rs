@@ -19,24 +19,24 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sendpi_model::flow::Request;
+use sendpi_model::flow::FlowRequest;
 use sendpi_model::{
     Event, Head, Mark, Mentions, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo, UserId,
 };
-use sendpi_store::{Chain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
+use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
 pub(crate) use audience::Audience;
-pub(crate) use decide::{Batch, Bounce, Read, Step, ok_frame};
+pub(crate) use decide::{Batch, BatchRead, BatchStep, Bounce, ok_frame};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
 pub(crate) use lookup::{Lookup, Lookups};
-pub(crate) use open::{Opened, cut_at_hole, is_settled, tail_from};
-pub(crate) use page::{Page, page_frame};
+pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
+pub(crate) use page::{PageRequest, page_frame};
 pub(crate) use tail::Tail;
 
 /// One member, as the room knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
+pub(crate) struct RoomMember {
     pub(crate) role: Role,
     pub(crate) joined: Mark,
     pub(crate) joined_at: Millis,
@@ -54,7 +54,7 @@ pub(crate) struct Room {
     pub(crate) epoch: u64,
     /// `None` where the room was never made.
     pub(crate) row: Option<RoomRow>,
-    pub(crate) members: BTreeMap<UserId, Member>,
+    pub(crate) members: BTreeMap<UserId, RoomMember>,
     /// Where the timeline ends, with what the batch under way will add.
     pub(crate) head: Head,
     /// The seq of the last event that was dispatched.
@@ -67,7 +67,7 @@ pub(crate) struct Room {
     /// L2: the members who are not.
     absent: BTreeSet<UserId>,
     /// Which rows of the timeline count.
-    pub(crate) chain: Chain,
+    pub(crate) chain: EpochChain,
     /// Whether the channel is active: presence was read, and the audience is kept current.
     pub(crate) active: bool,
     /// When the write of the order rows that are confirmed was first issued.
@@ -76,7 +76,7 @@ pub(crate) struct Room {
 
 impl Room {
     /// Whether `user` may see the room, and with which role.
-    pub(crate) fn member(&self, user: &UserId) -> Result<&Member, Refusal> {
+    pub(crate) fn member(&self, user: &UserId) -> Result<&RoomMember, Refusal> {
         use sendpi_model::{Access, Code};
         if let Some(member) = self.members.get(user) {
             return Ok(member);
@@ -215,7 +215,7 @@ impl Room {
         std::iter::once(Row::Room(row)).chain(of_users).collect()
     }
 
-    fn room_of_user(&self, user: &UserId, member: &Member) -> Row {
+    fn room_of_user(&self, user: &UserId, member: &RoomMember) -> Row {
         Row::RoomOfUser(RoomOfUser {
             user: user.clone(),
             room: self.id.clone(),
@@ -226,7 +226,7 @@ impl Room {
         })
     }
 
-    fn member_row(&self, user: &UserId, member: &Member) -> Row {
+    fn member_row(&self, user: &UserId, member: &RoomMember) -> Row {
         Row::Member(MemberRow {
             room: self.id.clone(),
             user: user.clone(),
@@ -246,7 +246,7 @@ pub(crate) fn order_row(room: &RoomId, user: &UserId, active_at: Millis) -> Row 
 
 /// Where an answer goes: the node's flow, and the request's number in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct To {
+pub(crate) struct AnswerAddress {
     pub(crate) node: NodeId,
     pub(crate) partition: Partition,
     pub(crate) n: u64,
@@ -254,9 +254,9 @@ pub(crate) struct To {
 
 /// A request that waits at a room. What the worker asks of itself goes without an answer.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) to: Option<To>,
+pub(crate) struct QueuedRequest {
+    pub(crate) to: Option<AnswerAddress>,
     /// The time of the event of a bounce that the worker itself owes.
     pub(crate) owed: Option<Millis>,
-    pub(crate) request: Request,
+    pub(crate) request: FlowRequest,
 }

@@ -11,13 +11,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::executor::{Executor, Setup};
-use crate::job::Means;
+use crate::config::ChannelConfig;
+use crate::executor::{Executor, ExecutorSetup};
+use crate::job::JobContext;
 
 /// Why a worker could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum WorkerStartError {
     /// The connection to NATS is closed.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -69,15 +69,15 @@ impl Worker {
 /// Claims the partitions and serves them. `changes` tells which nodes come and go.
 ///
 /// # Errors
-/// [`StartError`] where NATS or the store does not answer, or the store was made for something else.
+/// [`WorkerStartError`] where NATS or the store does not answer, or the store was made for something else.
 pub async fn start(
     bus: &Bus,
     store: Arc<dyn Store>,
     partitions: Partitions,
     key: NodeKey,
     changes: mpsc::Receiver<NodeChange>,
-    config: Config,
-) -> Result<Worker, StartError> {
+    config: ChannelConfig,
+) -> Result<Worker, WorkerStartError> {
     check_store(store.as_ref(), partitions).await?;
     for node in dead_nodes(bus).await? {
         tracing::info!(%node, "taking away what a dead node left in presence");
@@ -85,9 +85,9 @@ pub async fn start(
     }
     let stop = CancellationToken::new();
     let acks = bus.subscribe(subject::link_replies(bus.node())).await?;
-    let means = Means { store, barrier: Barrier::start(bus, key.clone()), bus: bus.clone() };
+    let context = JobContext { store, barrier: Barrier::start(bus, key.clone()), bus: bus.clone() };
     let leases = Leases::new(bus);
-    let mut executor = Executor::new(Setup { means, config, leases, key, acks, changes, stop: stop.clone() });
+    let mut executor = Executor::new(ExecutorSetup { context, config, leases, key, acks, changes, stop: stop.clone() });
     let mut left = executor.claim_missing(partitions.all()).await;
     while left > 0 {
         // An owner that died leaves a key behind for its time-to-live at most.
@@ -103,11 +103,11 @@ pub async fn start(
     Ok(Worker { stop, ended, task })
 }
 
-async fn check_store(store: &dyn Store, partitions: Partitions) -> Result<(), StartError> {
+async fn check_store(store: &dyn Store, partitions: Partitions) -> Result<(), WorkerStartError> {
     let expected = partitions.count();
     match store.partitions().await? {
         None => Ok(store.write(vec![Row::Partitions(expected)]).await?),
         Some(found) if found == expected => Ok(()),
-        Some(found) => Err(StartError::Partitions { found, expected }),
+        Some(found) => Err(WorkerStartError::Partitions { found, expected }),
     }
 }

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::connection::{Command, Connection};
-use crate::{Closed, Error, Frame, Options};
+use crate::connection::{ClientConnection, ConnectionCommand};
+use crate::{ClientError, Closed, Frame, Options};
 
 /// Commands that may wait for the connection.
 const COMMANDS: usize = 256;
@@ -21,7 +21,7 @@ const COMMANDS: usize = 256;
 /// Asks the server, and gets its answers. Clones share the connection; it ends with the last of them.
 #[derive(Debug, Clone)]
 pub struct Client {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<ConnectionCommand>,
     answers: Arc<Answers>,
     closed: watch::Receiver<Option<Closed>>,
     timeout: Duration,
@@ -86,7 +86,7 @@ impl Client {
         let (frames, incoming) = mpsc::channel(options.queue);
         let (ended, closed) = watch::channel(None);
         let answers = Arc::new(Answers::default());
-        let connection = Connection::new(stream, taken, frames, Arc::clone(&answers), options.pong);
+        let connection = ClientConnection::new(stream, taken, frames, Arc::clone(&answers), options.pong);
         tokio::spawn(async move {
             let (end, answers) = connection.run().await;
             // In this order: who finds no answer any more also finds why.
@@ -99,19 +99,19 @@ impl Client {
     /// Sends a request, an object with an `op`, under an id of its own, and waits for its answer.
     ///
     /// # Errors
-    /// [`Error`]; a refusal is [`Error::Refused`].
-    pub async fn request(&self, mut request: Value) -> Result<Value, Error> {
+    /// [`ClientError`]; a refusal is [`ClientError::Refused`].
+    pub async fn request(&self, mut request: Value) -> Result<Value, ClientError> {
         let (id, answer) = self.answers.add();
         let _forget = Forget(&self.answers, id);
         request["id"] = id.into();
         self.send_text(request.to_string()).await?;
         let Ok(answer) = tokio::time::timeout(self.timeout, answer).await else {
-            return Err(Error::Timeout(request["op"].as_str().unwrap_or_default().to_owned()));
+            return Err(ClientError::Timeout(request["op"].as_str().unwrap_or_default().to_owned()));
         };
-        let Ok(text) = answer else { return Err(Error::Closed(self.closed().await)) };
+        let Ok(text) = answer else { return Err(ClientError::Closed(self.closed().await)) };
         let answer: Value = serde_json::from_str(&text)?;
         if answer["op"] == "error" {
-            return Err(Error::Refused(serde_json::from_value::<Refusal>(answer)?));
+            return Err(ClientError::Refused(serde_json::from_value::<Refusal>(answer)?));
         }
         Ok(answer)
     }
@@ -119,45 +119,45 @@ impl Client {
     /// Sends a text frame as it is.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the connection has ended.
-    pub async fn send_text(&self, text: impl Into<Utf8Bytes>) -> Result<(), Error> {
-        self.command(Command::Send(Message::Text(text.into()))).await
+    /// [`ClientError::Closed`] where the connection has ended.
+    pub async fn send_text(&self, text: impl Into<Utf8Bytes>) -> Result<(), ClientError> {
+        self.command(ConnectionCommand::Send(Message::Text(text.into()))).await
     }
 
     /// Sends a binary frame.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the connection has ended.
-    pub async fn send_binary(&self, bytes: impl Into<Bytes>) -> Result<(), Error> {
-        self.command(Command::Send(Message::Binary(bytes.into()))).await
+    /// [`ClientError::Closed`] where the connection has ended.
+    pub async fn send_binary(&self, bytes: impl Into<Bytes>) -> Result<(), ClientError> {
+        self.command(ConnectionCommand::Send(Message::Binary(bytes.into()))).await
     }
 
     /// Reads nothing more from the connection until [`Client::start_reading`]: a client that is slow. It does not see the end either.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the connection has ended.
-    pub async fn stop_reading(&self) -> Result<(), Error> {
-        self.command(Command::Read(false)).await
+    /// [`ClientError::Closed`] where the connection has ended.
+    pub async fn stop_reading(&self) -> Result<(), ClientError> {
+        self.command(ConnectionCommand::Read(false)).await
     }
 
     /// Reads again.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the connection has ended.
-    pub async fn start_reading(&self) -> Result<(), Error> {
-        self.command(Command::Read(true)).await
+    /// [`ClientError::Closed`] where the connection has ended.
+    pub async fn start_reading(&self) -> Result<(), ClientError> {
+        self.command(ConnectionCommand::Read(true)).await
     }
 
     /// Ends the connection with a close frame, and tells how it ended.
     pub async fn close(&self) -> Closed {
         // One that is closed already needs nothing more.
-        let _ = self.command(Command::Close).await;
+        let _ = self.command(ConnectionCommand::Close).await;
         self.closed().await
     }
 
     /// Drops the TCP connection without a close frame, and waits until it is gone.
     pub async fn cut(&self) {
-        let _ = self.command(Command::Cut).await;
+        let _ = self.command(ConnectionCommand::Cut).await;
         self.closed().await;
     }
 
@@ -171,10 +171,10 @@ impl Client {
         }
     }
 
-    async fn command(&self, command: Command) -> Result<(), Error> {
+    async fn command(&self, command: ConnectionCommand) -> Result<(), ClientError> {
         match self.commands.send(command).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(Error::Closed(self.closed().await)),
+            Err(_) => Err(ClientError::Closed(self.closed().await)),
         }
     }
 }
@@ -183,10 +183,10 @@ impl Frames {
     /// The next frame; `None` when the connection has ended and all are taken.
     ///
     /// # Errors
-    /// [`Error::Answer`] where the frame is not what the protocol says.
-    pub async fn next(&mut self) -> Option<Result<Frame, Error>> {
+    /// [`ClientError::Answer`] where the frame is not what the protocol says.
+    pub async fn next(&mut self) -> Option<Result<Frame, ClientError>> {
         let text = self.0.recv().await?;
-        Some(serde_json::from_str(&text).map_err(Error::from))
+        Some(serde_json::from_str(&text).map_err(ClientError::from))
     }
 
     /// The next frame as it came, for who does not need all of it.

@@ -14,7 +14,7 @@ use crate::client::Answers;
 
 /// What the client's halves want of the connection.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(crate) enum ConnectionCommand {
     Send(Message),
     Read(bool),
     Close,
@@ -23,7 +23,7 @@ pub(crate) enum Command {
 
 /// What happens next.
 enum Step {
-    Command(Option<Command>),
+    ConnectionCommand(Option<ConnectionCommand>),
     /// There is a place for the held frame.
     Place,
     Message(Option<Result<Message, Error>>),
@@ -31,9 +31,9 @@ enum Step {
 
 /// The socket, and where what it brings goes.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ClientConnection {
     stream: WebSocketStream<TcpStream>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<ConnectionCommand>,
     frames: mpsc::Sender<Utf8Bytes>,
     answers: Arc<Answers>,
     pong: bool,
@@ -46,17 +46,17 @@ pub(crate) struct Connection {
 
 /// As much of a frame as tells where it goes.
 #[derive(Deserialize)]
-struct Head<'a> {
+struct FrameHead<'a> {
     op: &'a str,
     /// The client's own ids are integers; 0 never is one.
     #[serde(default)]
     id: u64,
 }
 
-impl Connection {
+impl ClientConnection {
     pub(crate) fn new(
         stream: WebSocketStream<TcpStream>,
-        commands: mpsc::Receiver<Command>,
+        commands: mpsc::Receiver<ConnectionCommand>,
         frames: mpsc::Sender<Utf8Bytes>,
         answers: Arc<Answers>,
         pong: bool,
@@ -68,7 +68,7 @@ impl Connection {
     pub(crate) async fn run(mut self) -> (Closed, Arc<Answers>) {
         let broken = loop {
             let step = tokio::select! {
-                command = self.commands.recv() => Step::Command(command),
+                command = self.commands.recv() => Step::ConnectionCommand(command),
                 place = self.frames.reserve(), if self.held.is_some() => {
                     drop(place);
                     Step::Place
@@ -76,8 +76,10 @@ impl Connection {
                 message = self.stream.next(), if self.reading && self.held.is_none() => Step::Message(message),
             };
             let done = match step {
-                Step::Command(Some(Command::Cut) | None) => break "dropped by this client".to_owned(),
-                Step::Command(Some(command)) => self.obey(command).await,
+                Step::ConnectionCommand(Some(ConnectionCommand::Cut) | None) => {
+                    break "dropped by this client".to_owned();
+                }
+                Step::ConnectionCommand(Some(command)) => self.obey(command).await,
                 Step::Place => {
                     // Whoever had the other half may have dropped it: then nobody wants frames.
                     let _ = self.held.take().map(|text| self.frames.try_send(text));
@@ -95,14 +97,14 @@ impl Connection {
     }
 
     /// Does what is wanted, and all that waits behind it, with one flush.
-    async fn obey(&mut self, first: Command) -> Result<(), Error> {
+    async fn obey(&mut self, first: ConnectionCommand) -> Result<(), Error> {
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Send(message) => self.stream.feed(message).await?,
-                Command::Read(reading) => self.reading = reading,
-                Command::Close => self.stream.feed(Message::Close(None)).await?,
-                Command::Cut => return Err(Error::ConnectionClosed),
+                ConnectionCommand::Send(message) => self.stream.feed(message).await?,
+                ConnectionCommand::Read(reading) => self.reading = reading,
+                ConnectionCommand::Close => self.stream.feed(Message::Close(None)).await?,
+                ConnectionCommand::Cut => return Err(Error::ConnectionClosed),
             }
             next = self.commands.try_recv().ok();
         }
@@ -123,7 +125,7 @@ impl Connection {
 
     async fn take_text(&mut self, text: Utf8Bytes) -> Result<(), Error> {
         let (is_ping, id) =
-            serde_json::from_str(&text).map_or((false, 0), |head: Head<'_>| (head.op == "ping", head.id));
+            serde_json::from_str(&text).map_or((false, 0), |head: FrameHead<'_>| (head.op == "ping", head.id));
         if is_ping {
             return if self.pong { self.stream.send(Message::text(r#"{"op":"pong"}"#)).await } else { Ok(()) };
         }

@@ -24,7 +24,7 @@ impl fmt::Display for Closed {
 
 /// Why something asked for was not done, or not known to be.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ClientError {
     /// The address is none that this client can connect to.
     #[error("{0} is no address of a Sendpi server: {1}")]
     Address(String, String),
@@ -45,7 +45,7 @@ pub enum Error {
     Answer(#[from] serde_json::Error),
 }
 
-impl Error {
+impl ClientError {
     /// The code of a refusal.
     #[must_use]
     pub fn code(&self) -> Option<Code> {

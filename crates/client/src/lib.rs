@@ -12,7 +12,7 @@ mod open;
 mod ops;
 
 pub use client::{Client, Frames};
-pub use error::{Closed, Error};
+pub use error::{ClientError, Closed};
 pub use frame::{Event, Frame, Marker, Member, MembersPage, Page, Resumed, RoomState, RoomsPage, Sent, Welcome};
 pub use open::{Options, connect, open};
 pub use ops::{Range, SendOptions};

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, ORIGIN, SEC_WE
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::{Client, Error, Frames, Welcome};
+use crate::{Client, ClientError, Frames, Welcome};
 
 /// What may be chosen about a connection.
 #[derive(Debug, Clone)]
@@ -50,13 +50,13 @@ impl Default for Options {
 /// Connects to the server at `url` (`http://127.0.0.1:8080`) and signs in.
 ///
 /// # Errors
-/// [`Error`]: no connection, or a refused sign-in.
+/// [`ClientError`]: no connection, or a refused sign-in.
 pub async fn connect(
     url: &str,
     token: &str,
     device: &str,
     options: Options,
-) -> Result<(Client, Frames, Welcome), Error> {
+) -> Result<(Client, Frames, Welcome), ClientError> {
     let (resume, rooms) = (options.resume.clone(), options.rooms);
     let in_hello = (!options.bearer).then_some(token);
     let (client, frames) = open(url, Some(token), options).await?;
@@ -77,15 +77,15 @@ pub async fn connect(
 /// Connects without signing in; `token` is used where [`Options::bearer`] asks for it.
 ///
 /// # Errors
-/// [`Error`] where there is no connection.
-pub async fn open(url: &str, token: Option<&str>, options: Options) -> Result<(Client, Frames), Error> {
-    let bad = |why: &str| Error::Address(url.to_owned(), why.to_owned());
+/// [`ClientError`] where there is no connection.
+pub async fn open(url: &str, token: Option<&str>, options: Options) -> Result<(Client, Frames), ClientError> {
+    let bad = |why: &str| ClientError::Address(url.to_owned(), why.to_owned());
     let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
     if !matches!(uri.scheme_str(), Some("http" | "ws")) {
         return Err(bad("it must begin with http:// or ws://"));
     }
     let authority = uri.authority().ok_or_else(|| bad("no host"))?;
-    let connect_error = |error| Error::Connect(Box::new(error));
+    let connect_error = |error| ClientError::Connect(Box::new(error));
     let mut request = format!("ws://{authority}/v1/ws").into_client_request().map_err(connect_error)?;
     add_headers(request.headers_mut(), token.filter(|_| options.bearer), &options).ok_or_else(|| bad("bad header"))?;
 

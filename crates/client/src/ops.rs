@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{Client, Error, MembersPage, Page, Resumed, RoomsPage, Sent};
+use crate::{Client, ClientError, MembersPage, Page, Resumed, RoomsPage, Sent};
 
 /// Which part of a timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ struct Created {
 }
 
 impl Client {
-    async fn ask<T: DeserializeOwned>(&self, request: Value) -> Result<T, Error> {
+    async fn ask<T: DeserializeOwned>(&self, request: Value) -> Result<T, ClientError> {
         Ok(serde_json::from_value(self.request(request).await?)?)
     }
 
@@ -53,7 +53,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn create(&self, name: &str, members: &[&str]) -> Result<RoomInfo, Error> {
+    pub async fn create(&self, name: &str, members: &[&str]) -> Result<RoomInfo, ClientError> {
         self.create_with(json!({"name": name, "members": members})).await
     }
 
@@ -61,7 +61,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn create_with(&self, mut fields: Value) -> Result<RoomInfo, Error> {
+    pub async fn create_with(&self, mut fields: Value) -> Result<RoomInfo, ClientError> {
         fields["op"] = "create".into();
         Ok(self.ask::<Created>(fields).await?.info)
     }
@@ -70,7 +70,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn invite(&self, room: &str, users: &[&str]) -> Result<(), Error> {
+    pub async fn invite(&self, room: &str, users: &[&str]) -> Result<(), ClientError> {
         self.request(json!({"op": "invite", "room": room, "users": users})).await.map(drop)
     }
 
@@ -78,7 +78,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn join(&self, room: &str) -> Result<(), Error> {
+    pub async fn join(&self, room: &str) -> Result<(), ClientError> {
         self.request(json!({"op": "join", "room": room})).await.map(drop)
     }
 
@@ -86,7 +86,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn leave(&self, room: &str) -> Result<(), Error> {
+    pub async fn leave(&self, room: &str) -> Result<(), ClientError> {
         self.request(json!({"op": "leave", "room": room})).await.map(drop)
     }
 
@@ -94,7 +94,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn send(&self, room: &str, text: &str) -> Result<Sent, Error> {
+    pub async fn send(&self, room: &str, text: &str) -> Result<Sent, ClientError> {
         self.send_with(room, json!({"text": text}), SendOptions::default()).await
     }
 
@@ -102,7 +102,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn send_with(&self, room: &str, body: Value, options: SendOptions) -> Result<Sent, Error> {
+    pub async fn send_with(&self, room: &str, body: Value, options: SendOptions) -> Result<Sent, ClientError> {
         let mut request = json!({"op": "send", "room": room, "body": body});
         if let Some(nonce) = options.nonce {
             request["nonce"] = nonce.into();
@@ -120,7 +120,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<Page, Error> {
+    pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<Page, ClientError> {
         let mut request = json!({"op": "history", "room": room, "limit": limit});
         match range {
             Range::Newest => {}
@@ -134,7 +134,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn rooms(&self, cursor: Option<&str>, limit: usize) -> Result<RoomsPage, Error> {
+    pub async fn rooms(&self, cursor: Option<&str>, limit: usize) -> Result<RoomsPage, ClientError> {
         self.ask(json!({"op": "rooms", "cursor": cursor, "limit": limit})).await
     }
 
@@ -142,15 +142,15 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn read(&self, room: &str, seq: u64) -> Result<(), Error> {
+    pub async fn read(&self, room: &str, seq: u64) -> Result<(), ClientError> {
         self.request(json!({"op": "read", "room": room, "seq": seq})).await.map(drop)
     }
 
     /// Tells the others that one types; there is no answer.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the connection has ended.
-    pub async fn typing(&self, room: &str) -> Result<(), Error> {
+    /// [`ClientError::Closed`] where the connection has ended.
+    pub async fn typing(&self, room: &str) -> Result<(), ClientError> {
         self.send_text(json!({"op": "typing", "room": room}).to_string()).await
     }
 
@@ -158,7 +158,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn resume(&self, rooms: &BTreeMap<String, u64>) -> Result<Resumed, Error> {
+    pub async fn resume(&self, rooms: &BTreeMap<String, u64>) -> Result<Resumed, ClientError> {
         self.ask(json!({"op": "resume", "rooms": rooms})).await
     }
 
@@ -166,7 +166,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn members(&self, room: &str, cursor: Option<&str>, limit: usize) -> Result<MembersPage, Error> {
+    pub async fn members(&self, room: &str, cursor: Option<&str>, limit: usize) -> Result<MembersPage, ClientError> {
         self.ask(json!({"op": "members", "room": room, "cursor": cursor, "limit": limit})).await
     }
 
@@ -174,7 +174,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn renew(&self, token: &str) -> Result<Millis, Error> {
+    pub async fn renew(&self, token: &str) -> Result<Millis, ClientError> {
         let answer = self.request(json!({"op": "token", "token": token})).await?;
         Ok(serde_json::from_value(answer["expires_at"].clone())?)
     }
@@ -183,7 +183,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn ping(&self) -> Result<(), Error> {
+    pub async fn ping(&self) -> Result<(), ClientError> {
         self.request(json!({"op": "ping"})).await.map(drop)
     }
 }

@@ -3,15 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::Key;
+use crate::TokenKey;
 
 /// The configuration of one gateway.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct GatewayConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// What tokens are checked with.
-    pub key: Key,
+    pub key: TokenKey,
     /// Origins of browsers that may connect, beside the gateway's own: `https://chat.example.org`.
     pub allowed_origins: Vec<String>,
     /// Serves the chat page, and gives a token for any user to whoever asks from this machine.
@@ -22,10 +22,10 @@ pub struct Config {
     pub grace: Duration,
 }
 
-impl Config {
+impl GatewayConfig {
     /// The defaults: port 8080 of this machine only, nothing beside what the protocol says.
     #[must_use]
-    pub fn new(key: Key) -> Self {
+    pub fn new(key: TokenKey) -> Self {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
             key,

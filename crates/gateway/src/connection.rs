@@ -9,18 +9,18 @@ use tokio::io::Interest;
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::{Message, Utf8Bytes};
 
-use crate::socket::{Frames, Socket, frames};
+use crate::socket::{WsFrames, WsSocket, frames};
 
-/// Frames taken in a row before other tasks get their turn.
+/// WsFrames taken in a row before other tasks get their turn.
 const TURN: u8 = 16;
-/// Frames in a row that cannot be read before the session ends.
+/// WsFrames in a row that cannot be read before the session ends.
 const GARBAGE: u8 = 10;
 /// The opcode of a pong.
 const PONG: u8 = 0xA;
 
 /// Why no more frames come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ConnectionEnd {
     /// The connection is gone.
     Gone,
     /// A close frame is queued, and has to be written yet.
@@ -36,15 +36,15 @@ enum Input {
     Done,
     /// Nothing now.
     Nothing,
-    End(End),
+    End(ConnectionEnd),
 }
 
 /// One client's socket with its frames.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    socket: Arc<Socket>,
-    frames: Frames,
-    /// Frames since the last pause.
+pub(crate) struct WsConnection {
+    socket: Arc<WsSocket>,
+    frames: WsFrames,
+    /// WsFrames since the last pause.
     turn: u8,
     /// Unreadable frames since the last good one.
     garbage: u8,
@@ -54,9 +54,9 @@ pub(crate) struct Connection {
     closing: bool,
 }
 
-impl Connection {
+impl WsConnection {
     /// Begins to read; `rest` is what came with the handshake already.
-    pub(crate) fn new(socket: Arc<Socket>, rest: &[u8]) -> Self {
+    pub(crate) fn new(socket: Arc<WsSocket>, rest: &[u8]) -> Self {
         let frames = frames(Arc::clone(&socket), rest);
         Self { socket, frames, turn: 0, garbage: 0, paused: false, closing: false }
     }
@@ -64,7 +64,7 @@ impl Connection {
     /// The next text frame. Writes come first each time, so that a client that talks without a break still gets its deliveries.
     ///
     /// Nothing is lost where this is cancelled.
-    pub(crate) async fn text(&mut self, session: &Session) -> Result<Utf8Bytes, End> {
+    pub(crate) async fn text(&mut self, session: &Session) -> Result<Utf8Bytes, ConnectionEnd> {
         loop {
             if self.turn == TURN {
                 self.turn = 0;
@@ -73,11 +73,11 @@ impl Connection {
             let blocked = match session.flush() {
                 Ok(Flush::Idle) => false,
                 Ok(Flush::Blocked) => true,
-                Ok(Flush::Ended) => return Err(End::Closed),
-                Err(_) => return Err(End::Gone),
+                Ok(Flush::Ended) => return Err(ConnectionEnd::Closed),
+                Err(_) => return Err(ConnectionEnd::Gone),
             };
             if self.closing {
-                return Err(End::Closing);
+                return Err(ConnectionEnd::Closing);
             }
             if !self.paused {
                 match self.read(session) {
@@ -129,7 +129,7 @@ impl Connection {
         }
     }
 
-    async fn wait(&self, session: &Session, reading: bool, blocked: bool) -> Result<(), End> {
+    async fn wait(&self, session: &Session, reading: bool, blocked: bool) -> Result<(), ConnectionEnd> {
         let interest = match (reading, blocked) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
@@ -139,7 +139,7 @@ impl Connection {
         tokio::select! {
             () = session.wake() => Ok(()),
             ready = self.socket.0.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
-                ready.map(|_| ()).map_err(|_| End::Gone)
+                ready.map(|_| ()).map_err(|_| ConnectionEnd::Gone)
             }
         }
     }
@@ -162,10 +162,12 @@ impl Connection {
             Err(Error::Io(error)) => match error.kind() {
                 io::ErrorKind::WouldBlock => return Input::Nothing,
                 io::ErrorKind::Interrupted => {}
-                _ => return Input::End(End::Gone),
+                _ => return Input::End(ConnectionEnd::Gone),
             },
-            Err(Error::ConnectionClosed | Error::AlreadyClosed) => return Input::End(End::Gone),
-            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return Input::End(End::Gone),
+            Err(Error::ConnectionClosed | Error::AlreadyClosed) => return Input::End(ConnectionEnd::Gone),
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                return Input::End(ConnectionEnd::Gone);
+            }
             Err(Error::Capacity(_)) => self.close(session, CloseCode::TooBig),
             // The stream cannot be read from here on: there is no telling where the next frame begins.
             Err(_) => self.close(session, CloseCode::Unreadable),

@@ -1,32 +1,32 @@
 //! The first frame of a session: `hello`.
 
-use sendpi_model::{ClientFrame, CloseCode, Code, FrameId, Hello, Millis, Op, Refusal, UserId, limits};
+use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Refusal, UserId, limits};
 use sendpi_session::{Identity, Session};
 use tungstenite::Utf8Bytes;
 
 use crate::TokenError;
-use crate::connection::{Connection, End};
+use crate::connection::{ConnectionEnd, WsConnection};
 use crate::server::Shared;
 use crate::ws_session::{close_code, frame, fresh_nonce};
 
 /// Signs in, and tells the user. `bearer` is whom the token on the upgrade names, where there was one.
 pub(crate) async fn sign_in(
     shared: &Shared,
-    connection: &mut Connection,
+    connection: &mut WsConnection,
     session: &Session,
     bearer: Option<Identity>,
-) -> Result<UserId, End> {
+) -> Result<UserId, ConnectionEnd> {
     let (id, hello) = first_frame(shared, connection, session).await?;
     let identity = match identify(shared, &hello, bearer) {
         Ok(identity) => identity,
         Err((refusal, code)) => {
             session.refuse(id, &refusal);
             connection.close(session, code);
-            return Err(End::Closing);
+            return Err(ConnectionEnd::Closing);
         }
     };
     let user = identity.user.clone();
-    let mut held = Held::default();
+    let mut held = EarlyFrames::default();
     let welcome = session.hello(id.clone(), identity, hello);
     let mut welcome = std::pin::pin!(welcome);
     let outcome = loop {
@@ -41,7 +41,7 @@ pub(crate) async fn sign_in(
     if let Err(refusal) = outcome {
         session.refuse(id, &refusal);
         connection.close(session, close_code(&refusal));
-        return Err(End::Closing);
+        return Err(ConnectionEnd::Closing);
     }
     for text in held.frames {
         frame(shared, connection, session, &user, text.as_bytes());
@@ -52,14 +52,14 @@ pub(crate) async fn sign_in(
 /// Waits for `hello`, for as long as a client may take for it.
 async fn first_frame(
     shared: &Shared,
-    connection: &mut Connection,
+    connection: &mut WsConnection,
     session: &Session,
-) -> Result<(Option<FrameId>, Hello), End> {
+) -> Result<(Option<FrameId>, Hello), ConnectionEnd> {
     let reading = async {
         loop {
             let text = connection.text(session).await?;
             match ClientFrame::parse(text.as_bytes(), None, fresh_nonce) {
-                Ok(ClientFrame { id, op: Op::Hello(hello) }) => return Ok(Ok((id, hello))),
+                Ok(ClientFrame { id, op: ClientOp::Hello(hello) }) => return Ok(Ok((id, hello))),
                 Ok(ClientFrame { id, .. }) => return Ok(Err((id, not_signed_in("the first frame must be hello")))),
                 Err((id, refusal)) if refusal.code == Code::Unauthorized => return Ok(Err((id, refusal))),
                 // What is wrong with the frame can be put right in the next one.
@@ -78,7 +78,7 @@ async fn first_frame(
     };
     session.refuse(refused.0, &refused.1);
     connection.close(session, CloseCode::NotSignedIn);
-    Err(End::Closing)
+    Err(ConnectionEnd::Closing)
 }
 
 /// The token of the frame, else the one of the upgrade.
@@ -96,14 +96,14 @@ fn not_signed_in(message: &str) -> Refusal {
     Refusal::new(Code::Unauthorized, message)
 }
 
-/// Frames that came before `welcome` was sent: a client need not wait for it.
+/// WsFrames that came before `welcome` was sent: a client need not wait for it.
 #[derive(Debug, Default)]
-struct Held {
+struct EarlyFrames {
     frames: Vec<Utf8Bytes>,
     bytes: usize,
 }
 
-impl Held {
+impl EarlyFrames {
     fn is_full(&self) -> bool {
         self.frames.len() >= limits::SESSION_REQUESTS || self.bytes >= limits::FRAME_BYTES
     }

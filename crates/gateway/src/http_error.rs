@@ -6,15 +6,15 @@ use sendpi_model::{Code, Refusal};
 
 /// A refusal with the status that its code has in HTTP.
 #[derive(Debug)]
-pub(crate) struct Refused(pub(crate) Refusal);
+pub(crate) struct HttpError(pub(crate) Refusal);
 
-impl<E: Into<Refusal>> From<E> for Refused {
+impl<E: Into<Refusal>> From<E> for HttpError {
     fn from(error: E) -> Self {
         Self(error.into())
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let status = status(self.0.code);
         let retry_after = self.0.retry_in_ms.map(|ms| ms.div_ceil(1000));

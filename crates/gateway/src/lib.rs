@@ -15,6 +15,6 @@ mod token;
 mod upgrade;
 mod ws_session;
 
-pub use config::Config;
-pub use server::{BindError, Server};
-pub use token::{Key, TokenError, Tokens};
+pub use config::GatewayConfig;
+pub use server::{BindError, Gateway};
+pub use token::{TokenError, TokenKey, Tokens};

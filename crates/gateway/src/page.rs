@@ -13,7 +13,7 @@ use http::{HeaderMap, header};
 use sendpi_model::{Code, Millis, Refusal, UserId};
 use serde::Deserialize;
 
-use crate::http_error::Refused;
+use crate::http_error::HttpError;
 use crate::server::Shared;
 
 const HTML: &str = include_str!("page/index.html");
@@ -60,11 +60,11 @@ async fn token(
     Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
     headers: HeaderMap,
     Query(wanted): Query<Wanted>,
-) -> Result<String, Refused> {
+) -> Result<String, HttpError> {
     if !(peer.ip().to_canonical().is_loopback() && names_this_machine(&headers)) {
-        return Err(Refused(Refusal::new(Code::Forbidden, "development tokens are for this machine only")));
+        return Err(HttpError(Refusal::new(Code::Forbidden, "development tokens are for this machine only")));
     }
-    let user = UserId::parse(&wanted.user).map_err(|rule| Refused(Refusal::field("user", rule)))?;
+    let user = UserId::parse(&wanted.user).map_err(|rule| HttpError(Refusal::field("user", rule)))?;
     let span = Duration::from_secs(wanted.seconds.unwrap_or(DEFAULT_SECONDS).min(30 * DEFAULT_SECONDS));
     Ok(shared.tokens.make(&user, Millis::now().after(span))?)
 }

@@ -11,13 +11,13 @@ use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use sendpi_session::Handle;
+use sendpi_session::UserTier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::{Config, Tokens, page, upgrade};
+use crate::{GatewayConfig, Tokens, page, upgrade};
 
 /// How long the listener rests when the machine has no more sockets to give.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -38,29 +38,29 @@ pub enum BindError {
 /// What all requests and sessions of a gateway share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    pub(crate) config: GatewayConfig,
     pub(crate) tokens: Tokens,
-    pub(crate) sessions: Handle,
+    pub(crate) sessions: UserTier,
     /// Connections and sessions: what a stopping gateway waits for.
     pub(crate) tasks: TaskTracker,
     /// Ends what is still there after the grace period.
     pub(crate) cut: CancellationToken,
 }
 
-/// A gateway that listens; [`Server::serve`] lets clients in.
+/// A gateway that listens; [`Gateway::serve`] lets clients in.
 #[derive(Debug)]
-pub struct Server {
-    config: Config,
+pub struct Gateway {
+    config: GatewayConfig,
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Server {
+impl Gateway {
     /// Takes the port.
     ///
     /// # Errors
     /// [`BindError`], in words for the one who chose the port.
-    pub async fn bind(config: Config) -> Result<Self, BindError> {
+    pub async fn bind(config: GatewayConfig) -> Result<Self, BindError> {
         let wanted = config.listen;
         let bound = TcpListener::bind(wanted).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
         match bound {
@@ -78,7 +78,7 @@ impl Server {
 
     /// Serves until `stop`: then lets nobody in any more, waits for the sessions to end (draining them is the user tier's part), and
     /// cuts off whoever is left after the grace period.
-    pub async fn serve(self, sessions: Handle, stop: CancellationToken) {
+    pub async fn serve(self, sessions: UserTier, stop: CancellationToken) {
         let shared = Arc::new(Shared {
             tokens: Tokens::new(&self.config.key),
             config: self.config,
@@ -166,16 +166,16 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shared:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Key;
+    use crate::TokenKey;
 
     #[tokio::test]
     async fn a_taken_port_is_named_with_the_way_out() {
-        let mut config = Config::new(Key::Hs256(b"secret".to_vec()));
+        let mut config = GatewayConfig::new(TokenKey::Hs256(b"secret".to_vec()));
         config.listen.set_port(0);
-        let first = Server::bind(config.clone()).await.unwrap();
+        let first = Gateway::bind(config.clone()).await.unwrap();
         let port = first.address().port();
         config.listen.set_port(port);
-        let error = Server::bind(config).await.unwrap_err();
+        let error = Gateway::bind(config).await.unwrap_err();
         assert_eq!(error.to_string(), format!("port {port} is taken; choose another with --port"));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use sendpi_model::{CloseCode, Refusal, limits};
-use sendpi_session::Wire;
+use sendpi_session::Transport;
 use tokio::net::TcpStream;
 use tracing::debug;
 use tungstenite::WebSocket;
@@ -18,9 +18,9 @@ const READ_BUFFER: usize = 256;
 
 /// The upgraded stream.
 #[derive(Debug)]
-pub(crate) struct Socket(pub(crate) TcpStream);
+pub(crate) struct WsSocket(pub(crate) TcpStream);
 
-impl Wire for Socket {
+impl Transport for WsSocket {
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         self.0.try_write_vectored(bufs)
     }
@@ -32,7 +32,7 @@ impl Wire for Socket {
 /// no frame lands in the middle of another that is half written.
 #[derive(Debug)]
 pub(crate) struct Adaptor {
-    socket: Arc<Socket>,
+    socket: Arc<WsSocket>,
     /// What hyper had read beyond the request.
     rest: Bytes,
 }
@@ -59,10 +59,10 @@ impl Write for Adaptor {
 }
 
 /// Reads the client's frames.
-pub(crate) type Frames = WebSocket<Adaptor>;
+pub(crate) type WsFrames = WebSocket<Adaptor>;
 
 /// Begins to read frames; `rest` is what came with the handshake already.
-pub(crate) fn frames(socket: Arc<Socket>, rest: &[u8]) -> Frames {
+pub(crate) fn frames(socket: Arc<WsSocket>, rest: &[u8]) -> WsFrames {
     // Copied, nearly always nothing: hyper's own buffer of 8 KiB would stay for as long as the session.
     let rest = Bytes::copy_from_slice(rest);
     let config = WebSocketConfig::default()
@@ -73,7 +73,7 @@ pub(crate) fn frames(socket: Arc<Socket>, rest: &[u8]) -> Frames {
     WebSocket::from_raw_socket(Adaptor { socket, rest }, Role::Server, Some(config))
 }
 
-impl Socket {
+impl WsSocket {
     /// Tells a client that there is no session for it now. If the socket does not take it at once, the client sees only the end.
     pub(crate) fn turn_away(&self, refusal: &Refusal) {
         let wait = refusal.retry_in_ms.unwrap_or(1_000);

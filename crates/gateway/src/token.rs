@@ -14,12 +14,12 @@ const LEEWAY: Duration = Duration::from_secs(5);
 /// A key that tokens are checked with. The key says the algorithm; a token that names another is refused.
 #[derive(Clone)]
 #[non_exhaustive]
-pub enum Key {
+pub enum TokenKey {
     /// A secret shared with whoever makes the tokens, for HS256.
     Hs256(Vec<u8>),
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hs256(_) => f.write_str("Hs256(..)"),
@@ -67,8 +67,8 @@ pub struct Tokens {
 impl Tokens {
     /// Tokens of one key.
     #[must_use]
-    pub fn new(key: &Key) -> Self {
-        let Key::Hs256(secret) = key;
+    pub fn new(key: &TokenKey) -> Self {
+        let TokenKey::Hs256(secret) = key;
         let mut rules = Validation::new(Algorithm::HS256);
         rules.set_required_spec_claims(&["sub", "exp"]);
         // `exp` is checked against the caller's time, below.
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn tokens(secret: &str) -> Tokens {
-        Tokens::new(&Key::Hs256(secret.into()))
+        Tokens::new(&TokenKey::Hs256(secret.into()))
     }
 
     fn sign(header: &Header, claims: &serde_json::Value) -> String {
@@ -167,6 +167,6 @@ mod tests {
 
     #[test]
     fn a_key_does_not_show_its_secret() {
-        assert_eq!(format!("{:?}", Key::Hs256(b"secret".to_vec())), "Hs256(..)");
+        assert_eq!(format!("{:?}", TokenKey::Hs256(b"secret".to_vec())), "Hs256(..)");
     }
 }

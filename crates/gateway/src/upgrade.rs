@@ -14,30 +14,30 @@ use tokio::net::TcpStream;
 use tracing::{debug, warn};
 use tungstenite::handshake::derive_accept_key;
 
-use crate::http_error::Refused;
+use crate::http_error::HttpError;
 use crate::server::Shared;
-use crate::socket::Socket;
+use crate::socket::WsSocket;
 use crate::ws_session;
 
 const SUBPROTOCOL: &str = "sendpi.v1";
 
 /// Answers the handshake, and starts the session's task on the upgraded stream.
-pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) -> Result<Response, Refused> {
+pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) -> Result<Response, HttpError> {
     let key = match handshake_key(&request) {
         Ok(key) => key.to_owned(),
         Err(response) => return Ok(*response),
     };
     if has_token(request.uri().query().unwrap_or_default()) {
-        return Err(Refused(Refusal::new(Code::BadFrame, "a token must not be in the URL: URLs end up in logs")));
+        return Err(HttpError(Refusal::new(Code::BadFrame, "a token must not be in the URL: URLs end up in logs")));
     }
     let headers = request.headers();
     if !origin_allowed(headers, &shared.config.allowed_origins) {
-        return Err(Refused(Refusal::new(Code::Forbidden, "this origin is not among the allowed ones")));
+        return Err(HttpError(Refusal::new(Code::Forbidden, "this origin is not among the allowed ones")));
     }
     let identity = bearer(headers).map(|token| shared.tokens.check(token, Millis::now())).transpose()?;
     let subprotocol = offers_subprotocol(headers);
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return Err(Refused(Refusal::new(Code::Internal, "this connection cannot be upgraded")));
+        return Err(HttpError(Refusal::new(Code::Internal, "this connection cannot be upgraded")));
     };
     let tasks = shared.tasks.clone();
     tasks.spawn(start(shared, on_upgrade, identity));
@@ -67,7 +67,7 @@ async fn start(shared: Arc<Shared>, on_upgrade: OnUpgrade, identity: Option<Iden
         warn!("an upgraded connection is no TCP stream");
         return;
     };
-    let socket = Arc::new(Socket(parts.io.into_inner()));
+    let socket = Arc::new(WsSocket(parts.io.into_inner()));
     ws_session::run(shared, socket, parts.read_buf, identity).await;
 }
 
@@ -78,19 +78,19 @@ fn handshake_key(request: &Request) -> Result<&str, Box<Response>> {
         && has_word(headers, &header::CONNECTION, "upgrade")
         && has_word(headers, &header::UPGRADE, "websocket");
     if !is_upgrade {
-        let refused = Refused(Refusal::new(Code::BadFrame, "this address speaks WebSocket only"));
+        let refused = HttpError(Refusal::new(Code::BadFrame, "this address speaks WebSocket only"));
         let answer = (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], refused);
         return Err(Box::new(answer.into_response()));
     }
     if !has_word(headers, &header::SEC_WEBSOCKET_VERSION, "13") {
         let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
-        let refused = Refused(Refusal::new(Code::Unsupported, "only version 13 of WebSocket is spoken here"));
+        let refused = HttpError(Refusal::new(Code::Unsupported, "only version 13 of WebSocket is spoken here"));
         return Err(Box::new((StatusCode::UPGRADE_REQUIRED, version, refused).into_response()));
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     // 16 bytes in base64.
     key.filter(|key| key.len() == 24)
-        .ok_or_else(|| Refused(Refusal::new(Code::BadFrame, "Sec-WebSocket-Key must be 16 bytes")))
+        .ok_or_else(|| HttpError(Refusal::new(Code::BadFrame, "Sec-WebSocket-TokenKey must be 16 bytes")))
         .map_err(|refused| Box::new(refused.into_response()))
 }
 

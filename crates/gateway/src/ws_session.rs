@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendpi_model::{ClientFrame, CloseCode, Code, FrameId, Millis, Nonce, Op, Refusal, UserId};
+use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Millis, Nonce, Refusal, UserId};
 use sendpi_session::{Identity, Session};
 use tokio::io::AsyncWriteExt;
 use tracing::debug;
 
-use crate::connection::{Connection, End};
+use crate::connection::{ConnectionEnd, WsConnection};
 use crate::handshake::sign_in;
 use crate::server::Shared;
-use crate::socket::Socket;
+use crate::socket::WsSocket;
 
 /// How long a closing session may take to write its close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Runs the session of an upgraded socket; `rest` is what came with the handshake already.
-pub(crate) async fn run(shared: Arc<Shared>, socket: Arc<Socket>, rest: Bytes, identity: Option<Identity>) {
+pub(crate) async fn run(shared: Arc<Shared>, socket: Arc<WsSocket>, rest: Bytes, identity: Option<Identity>) {
     let cut = shared.cut.clone();
     tokio::select! {
         () = cut.cancelled() => {}
@@ -28,7 +28,7 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: Arc<Socket>, rest: Bytes, i
     }
 }
 
-async fn serve(shared: &Shared, socket: Arc<Socket>, rest: Bytes, identity: Option<Identity>) {
+async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Option<Identity>) {
     let session = match shared.sessions.open(Arc::clone(&socket) as _) {
         Ok(session) => session,
         Err(refusal) => {
@@ -36,7 +36,7 @@ async fn serve(shared: &Shared, socket: Arc<Socket>, rest: Bytes, identity: Opti
             return linger(socket).await;
         }
     };
-    let mut connection = Connection::new(Arc::clone(&socket), &rest);
+    let mut connection = WsConnection::new(Arc::clone(&socket), &rest);
     drop(rest);
     // Signing in has timers and buffers that a session does without afterwards.
     let signed_in = Box::pin(sign_in(shared, &mut connection, &session, identity)).await;
@@ -44,20 +44,20 @@ async fn serve(shared: &Shared, socket: Arc<Socket>, rest: Bytes, identity: Opti
         Ok(user) => exchange(shared, &mut connection, &session, &user).await,
         Err(end) => end,
     };
-    if end == End::Closing {
+    if end == ConnectionEnd::Closing {
         let written = tokio::time::timeout(CLOSE_TIMEOUT, connection.finish(&session)).await;
         debug!(in_time = written.is_ok(), "a session was closed from here");
     }
     // The session has ended for everybody else now; only the socket still waits for its peer.
     drop(session);
     drop(connection);
-    if end != End::Gone {
+    if end != ConnectionEnd::Gone {
         linger(socket).await;
     }
 }
 
 /// Hands over frames until the session ends.
-async fn exchange(shared: &Shared, connection: &mut Connection, session: &Session, user: &UserId) -> End {
+async fn exchange(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId) -> ConnectionEnd {
     loop {
         match connection.text(session).await {
             Ok(text) => frame(shared, connection, session, user, text.as_bytes()),
@@ -67,9 +67,9 @@ async fn exchange(shared: &Shared, connection: &mut Connection, session: &Sessio
 }
 
 /// Takes one text frame of a signed-in session.
-pub(crate) fn frame(shared: &Shared, connection: &mut Connection, session: &Session, user: &UserId, text: &[u8]) {
+pub(crate) fn frame(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId, text: &[u8]) {
     match ClientFrame::parse(text, Some(user), fresh_nonce) {
-        Ok(ClientFrame { id, op: Op::Token(token) }) => renew(shared, session, user, id, &token),
+        Ok(ClientFrame { id, op: ClientOp::Token(token) }) => renew(shared, session, user, id, &token),
         Ok(frame) => {
             connection.good();
             session.frame(frame);
@@ -107,9 +107,9 @@ pub(crate) fn close_code(refusal: &Refusal) -> CloseCode {
 
 /// Ends the stream after the last frame, and lets the client close first: closing with something unread would reset the connection,
 /// and the client might never see why.
-async fn linger(socket: Arc<Socket>) {
+async fn linger(socket: Arc<WsSocket>) {
     let until_closed = async {
-        let Some(Socket(mut stream)) = Arc::into_inner(socket) else { return };
+        let Some(WsSocket(mut stream)) = Arc::into_inner(socket) else { return };
         if stream.shutdown().await.is_err() {
             return;
         }

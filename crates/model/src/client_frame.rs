@@ -59,7 +59,7 @@ pub struct Hello {
 
 /// What a client asks.
 #[derive(Debug, Clone)]
-pub enum Op {
+pub enum ClientOp {
     /// Signs in.
     Hello(Hello),
     /// Renews the token.
@@ -87,7 +87,7 @@ pub struct ClientFrame {
     /// The client's name for it.
     pub id: Option<FrameId>,
     /// What it asks.
-    pub op: Op,
+    pub op: ClientOp,
 }
 
 impl ClientFrame {
@@ -110,28 +110,34 @@ impl ClientFrame {
     }
 }
 
-fn read_op(fields: &Fields<'_>, user: Option<&UserId>, fresh_nonce: impl FnOnce() -> Nonce) -> Result<Op, Refusal> {
+fn read_op(
+    fields: &Fields<'_>,
+    user: Option<&UserId>,
+    fresh_nonce: impl FnOnce() -> Nonce,
+) -> Result<ClientOp, Refusal> {
     let op: String = fields.required("op")?;
     let Some(user) = user else {
         return match op.as_str() {
-            "hello" => read_hello(fields).map(Op::Hello),
+            "hello" => read_hello(fields).map(ClientOp::Hello),
             _ => Err(Refusal::new(Code::Unauthorized, "the first frame must be hello")),
         };
     };
     match op.as_str() {
         "hello" => Err(Refusal::new(Code::Conflict, "this session is signed in already")),
-        "token" => fields.required("token").map(Op::Token),
-        "rooms" => Ok(Op::Rooms { cursor: fields.optional("cursor")?, limit: read_rooms_limit(fields, "limit")? }),
-        "resume" => read_resume(fields)?.map(Op::Resume).ok_or_else(|| Refusal::field("rooms", "is required")),
-        "ping" => Ok(Op::Ping),
-        "pong" => Ok(Op::Pong),
+        "token" => fields.required("token").map(ClientOp::Token),
+        "rooms" => {
+            Ok(ClientOp::Rooms { cursor: fields.optional("cursor")?, limit: read_rooms_limit(fields, "limit")? })
+        }
+        "resume" => read_resume(fields)?.map(ClientOp::Resume).ok_or_else(|| Refusal::field("rooms", "is required")),
+        "ping" => Ok(ClientOp::Ping),
+        "pong" => Ok(ClientOp::Pong),
         "create" => read_create(fields, user, fresh_nonce),
         other => {
             let verb = Verb::read(other, fields).ok_or_else(|| unsupported(other))??;
             if !verb.is_for_clients() {
                 return Err(unsupported(other));
             }
-            Ok(Op::Room(fields.required("room")?, verb))
+            Ok(ClientOp::Room(fields.required("room")?, verb))
         }
     }
 }
@@ -169,7 +175,7 @@ fn read_resume_field(fields: &Fields<'_>, name: &str) -> Result<Option<BTreeMap<
 }
 
 /// A creation's room follows from what it says: the chosen id, the pair of a direct room, or creator and nonce.
-fn read_create(fields: &Fields<'_>, user: &UserId, fresh_nonce: impl FnOnce() -> Nonce) -> Result<Op, Refusal> {
+fn read_create(fields: &Fields<'_>, user: &UserId, fresh_nonce: impl FnOnce() -> Nonce) -> Result<ClientOp, Refusal> {
     let given: Option<Nonce> = fields.optional("nonce")?;
     let nonce = given.unwrap_or_else(fresh_nonce);
     // The verb's own reader wants the nonce among the fields; a creation without one gets the fresh one.
@@ -190,7 +196,7 @@ fn read_create(fields: &Fields<'_>, user: &UserId, fresh_nonce: impl FnOnce() ->
         (_, _, Some(chosen)) => RoomId::parse_chosen(&chosen).map_err(|rule| Refusal::field("room", rule))?,
         (_, _, None) => RoomId::created(user, &nonce),
     };
-    Ok(Op::Room(room, verb))
+    Ok(ClientOp::Room(room, verb))
 }
 
 #[cfg(test)]
@@ -227,7 +233,7 @@ mod tests {
     #[test]
     fn a_creation_without_an_id_is_named_by_creator_and_nonce() {
         let room = |text: &str| match parse(text).unwrap().op {
-            Op::Room(room, Verb::Create { .. }) => room,
+            ClientOp::Room(room, Verb::Create { .. }) => room,
             other => panic!("{other:?}"),
         };
         assert_eq!(

@@ -10,7 +10,7 @@ use crate::{Mentions, Millis, Nonce, RoomId, UserId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
-pub enum Kind {
+pub enum EventKind {
     /// A member's message.
     Message = 1,
     /// A service's message.
@@ -29,7 +29,7 @@ pub enum Kind {
     Reaction = 8,
 }
 
-impl Kind {
+impl EventKind {
     /// Whether the event raises `count`, and so what is unread.
     #[must_use]
     pub fn is_counted(self) -> bool {
@@ -39,7 +39,7 @@ impl Kind {
     /// The kind of its number in a stored row; `None` for one that a later release wrote.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
-        use Kind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
+        use EventKind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
         [Message, System, Joined, Left, Changed, Edited, Deleted, Reaction]
             .into_iter()
             .find(|kind| *kind as u8 == number)
@@ -63,7 +63,7 @@ pub struct Event {
     /// Its place in the timeline, and what the head was after it.
     pub head: Head,
     /// What kind of event.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// Who made it happen.
     pub from: UserId,
     /// The sender's name for it.
@@ -120,12 +120,12 @@ pub struct RoleChange {
 }
 
 impl Content<'_> {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> EventKind {
         match self {
-            Self::Message { .. } => Kind::Message,
-            Self::Joined { .. } => Kind::Joined,
-            Self::Left { .. } => Kind::Left,
-            Self::Changed { .. } => Kind::Changed,
+            Self::Message { .. } => EventKind::Message,
+            Self::Joined { .. } => EventKind::Joined,
+            Self::Left { .. } => EventKind::Left,
+            Self::Changed { .. } => EventKind::Changed,
         }
     }
 }
@@ -136,7 +136,7 @@ struct Frame<'a> {
     room: &'a RoomId,
     seq: u64,
     count: u64,
-    kind: Kind,
+    kind: EventKind,
     from: &'a UserId,
     at: Millis,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,7 +175,7 @@ impl Event {
             users: Vec<UserId>,
         }
         match self.kind {
-            Kind::Joined | Kind::Left => {
+            EventKind::Joined | EventKind::Left => {
                 serde_json::from_slice::<Users>(&self.frame).map(|frame| frame.users).unwrap_or_default()
             }
             _ => Vec::new(),
@@ -189,7 +189,7 @@ impl Event {
         struct Changed {
             role: Option<RoleChange>,
         }
-        if self.kind != Kind::Changed {
+        if self.kind != EventKind::Changed {
             return None;
         }
         serde_json::from_slice::<Changed>(&self.frame).ok()?.role

@@ -15,7 +15,7 @@ pub enum Mutant {
     /// A nonce that the tail does not know counts as new.
     NonceLookupOff,
     /// A new owner hands nothing out again.
-    HandOutOff,
+    RedispatchOff,
     /// A session that ended without a word is not bounced.
     BounceOff,
     /// What a node that was given up did not settle is forgotten.
@@ -72,7 +72,7 @@ pub enum Mutant {
 
 /// A failure of the bus that a test build can play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum BusFault {
     /// The next message of a link is lost. Once: the file is emptied by it.
     LoseLinkMessage,
     /// Nodes do not answer links, as long as the file says so.
@@ -128,9 +128,9 @@ mod on {
 
     /// Whether this failure of the bus is to be played now.
     #[must_use]
-    pub fn trouble(which: super::Trouble) -> bool {
+    pub fn bus_fault(which: super::BusFault) -> bool {
         let Some(file) = armed(&which) else { return false };
-        which != super::Trouble::LoseLinkMessage || std::fs::write(file, "").is_ok()
+        which != super::BusFault::LoseLinkMessage || std::fs::write(file, "").is_ok()
     }
 }
 
@@ -153,7 +153,7 @@ mod off {
     /// Always false: this build plays no failures.
     #[must_use]
     #[inline(always)]
-    pub const fn trouble(_: super::Trouble) -> bool {
+    pub const fn bus_fault(_: super::BusFault) -> bool {
         false
     }
 
@@ -163,6 +163,6 @@ mod off {
 }
 
 #[cfg(not(feature = "faults"))]
-pub use off::{fail_point, fail_point_armed, mutant, trouble};
+pub use off::{bus_fault, fail_point, fail_point_armed, mutant};
 #[cfg(feature = "faults")]
-pub use on::{fail_point, fail_point_armed, mutant, trouble};
+pub use on::{bus_fault, fail_point, fail_point_armed, mutant};

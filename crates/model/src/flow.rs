@@ -13,7 +13,7 @@ pub const VERSION: u8 = 1;
 
 /// One request of a flow.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct FlowRequest {
     /// Its number in the flow.
     pub n: u64,
     /// The room that is asked.
@@ -45,7 +45,7 @@ pub fn encode_request(room: &RoomId, user: &UserId, verb: &Verb) -> Vec<u8> {
 
 /// One request as a flow keeps it until it is answered.
 #[derive(Debug, Clone, Copy)]
-pub struct Numbered<'a> {
+pub struct NumberedRequest<'a> {
     /// Its number.
     pub n: u64,
     /// When it was first sent, where this is not the first time.
@@ -56,11 +56,11 @@ pub struct Numbered<'a> {
 
 /// Encodes one message of a flow.
 #[must_use]
-pub fn encode<'a>(node: &NodeId, low: u64, requests: impl IntoIterator<Item = Numbered<'a>>) -> Vec<u8> {
+pub fn encode<'a>(node: &NodeId, low: u64, requests: impl IntoIterator<Item = NumberedRequest<'a>>) -> Vec<u8> {
     let mut bytes = format!(r#"{{"v":{VERSION},"node":"#).into_bytes();
     bytes.extend_from_slice(&serde_json::to_vec(node).unwrap_or_default());
     bytes.extend_from_slice(format!(r#","low":{low},"reqs":["#).as_bytes());
-    for (i, Numbered { n, first, request }) in requests.into_iter().enumerate() {
+    for (i, NumberedRequest { n, first, request }) in requests.into_iter().enumerate() {
         if i > 0 {
             bytes.push(b',');
         }
@@ -76,18 +76,18 @@ pub fn encode<'a>(node: &NodeId, low: u64, requests: impl IntoIterator<Item = Nu
 
 /// One message of a flow, as its owner reads it.
 #[derive(Debug)]
-pub struct Message {
+pub struct FlowMessage {
     /// Whose flow.
     pub node: NodeId,
     /// The lowest number that was unanswered when it was sent.
     pub low: u64,
     /// The requests; one that cannot be read keeps its number and its place.
-    pub requests: Vec<(u64, Result<Request, Refusal>)>,
+    pub requests: Vec<(u64, Result<FlowRequest, Refusal>)>,
 }
 
 /// Why a message of a flow cannot be taken.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum FlowError {
     /// It is not of this format.
     #[error("not a flow message: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -96,12 +96,12 @@ pub enum Error {
     Version(u8),
 }
 
-impl Message {
+impl FlowMessage {
     /// Reads a message.
     ///
     /// # Errors
-    /// [`Error`] where nothing of it can be taken.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+    /// [`FlowError`] where nothing of it can be taken.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FlowError> {
         #[derive(Deserialize)]
         struct Wire<'a> {
             v: u8,
@@ -112,7 +112,7 @@ impl Message {
         }
         let wire: Wire<'_> = serde_json::from_slice(bytes)?;
         if wire.v != VERSION {
-            return Err(Error::Version(wire.v));
+            return Err(FlowError::Version(wire.v));
         }
         let number = |fields: &Fields<'_>| fields.required::<u64>("n").unwrap_or(0);
         let requests = wire.reqs.iter().map(|fields| (number(fields), read(fields))).collect();
@@ -120,9 +120,9 @@ impl Message {
     }
 }
 
-fn read(fields: &Fields<'_>) -> Result<Request, Refusal> {
+fn read(fields: &Fields<'_>) -> Result<FlowRequest, Refusal> {
     let op: String = fields.required("op")?;
-    Ok(Request {
+    Ok(FlowRequest {
         n: fields.required("n")?,
         room: fields.required("room")?,
         user: fields.required("user")?,
@@ -134,7 +134,7 @@ fn read(fields: &Fields<'_>) -> Result<Request, Refusal> {
 /// What an owner tells a whole flow on its reply subject, beside the "no responders" that NATS itself says there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Refused {
+pub enum FlowRefusal {
     /// This worker does not own the partition now: everything unanswered is to be sent again.
     NotOwner,
 }
@@ -154,11 +154,11 @@ mod tests {
             &node,
             3,
             [
-                Numbered { n: 3, first: Some(Millis(9)), request: &typing },
-                Numbered { n: 4, first: None, request: unknown },
+                NumberedRequest { n: 3, first: Some(Millis(9)), request: &typing },
+                NumberedRequest { n: 4, first: None, request: unknown },
             ],
         );
-        let message = Message::parse(&bytes).unwrap();
+        let message = FlowMessage::parse(&bytes).unwrap();
         assert_eq!((message.node, message.low), (node, 3));
         let first = message.requests[0].1.as_ref().unwrap();
         assert_eq!((first.n, &first.room, first.first), (3, &room, Some(Millis(9))));
@@ -168,6 +168,6 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_whole() {
-        assert!(matches!(Message::parse(br#"{"v":2,"node":"n","low":1,"reqs":[]}"#), Err(Error::Version(2))));
+        assert!(matches!(FlowMessage::parse(br#"{"v":2,"node":"n","low":1,"reqs":[]}"#), Err(FlowError::Version(2))));
     }
 }

@@ -20,9 +20,9 @@ pub mod subject_token;
 mod time;
 mod verb;
 
-pub use client_frame::{ClientFrame, FrameId, Hello, Op, with_id};
+pub use client_frame::{ClientFrame, ClientOp, FrameId, Hello, with_id};
 pub use close::CloseCode;
-pub use event::{Content, Event, Head, Kind, RoleChange};
+pub use event::{Content, Event, EventKind, Head, RoleChange};
 pub use fields::Fields;
 pub use id::{DeviceId, IdError, NodeId, Nonce, RoomId, UserId};
 pub use partition::{Partition, Partitions};

@@ -9,7 +9,7 @@ mod item;
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
-pub use item::{Added, Item, Reason, Removed, encode_item};
+pub use item::{AudienceAdded, AudienceReason, AudienceRemoved, LinkItem, encode_item};
 
 /// The version of this format.
 pub const VERSION: u8 = 1;
@@ -19,7 +19,7 @@ const TELL: u8 = 2;
 
 /// Why a message of a link cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum LinkError {
     /// It is of a version that this release does not know.
     #[error("link version {0} is not known here")]
     Version(u8),
@@ -30,7 +30,7 @@ pub enum Error {
 
 /// The first bytes of every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct LinkHeader {
     /// Which life of the link: a new one begins with an empty audience.
     pub incarnation: u64,
     /// The message's number, from 1; in a tell the last number so far.
@@ -39,7 +39,7 @@ pub struct Header {
     pub tell: bool,
 }
 
-impl Header {
+impl LinkHeader {
     /// Begins a message; items follow.
     #[must_use]
     pub fn encode(self) -> Vec<u8> {
@@ -54,31 +54,31 @@ impl Header {
 /// Reads the header of a message, and gives the rest of it.
 ///
 /// # Errors
-/// [`Error`] where the message is not of this format.
-pub fn open(mut message: Bytes) -> Result<(Header, Items), Error> {
-    let version = *message.first().ok_or(Error::Malformed)?;
+/// [`LinkError`] where the message is not of this format.
+pub fn open(mut message: Bytes) -> Result<(LinkHeader, LinkItems), LinkError> {
+    let version = *message.first().ok_or(LinkError::Malformed)?;
     if version != VERSION {
-        return Err(Error::Version(version));
+        return Err(LinkError::Version(version));
     }
     if message.len() < HEADER {
-        return Err(Error::Malformed);
+        return Err(LinkError::Malformed);
     }
     message.advance(1);
     let tell = match message.get_u8() {
         TELL => true,
         ITEMS => false,
-        _ => return Err(Error::Malformed),
+        _ => return Err(LinkError::Malformed),
     };
-    let header = Header { tell, incarnation: message.get_u64_le(), number: message.get_u64_le() };
-    Ok((header, Items(message)))
+    let header = LinkHeader { tell, incarnation: message.get_u64_le(), number: message.get_u64_le() };
+    Ok((header, LinkItems(message)))
 }
 
 /// The items of one message, in order.
 #[derive(Debug, Clone)]
-pub struct Items(Bytes);
+pub struct LinkItems(Bytes);
 
-impl Iterator for Items {
-    type Item = Result<Item, Error>;
+impl Iterator for LinkItems {
+    type Item = Result<LinkItem, LinkError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -97,12 +97,12 @@ impl Iterator for Items {
     }
 }
 
-impl Items {
+impl LinkItems {
     /// One item; `None` where its kind is unknown.
-    fn step(&mut self) -> Result<Option<Item>, Error> {
-        let length = self.0.try_get_u32_le().map_err(|_| Error::Malformed)? as usize;
+    fn step(&mut self) -> Result<Option<LinkItem>, LinkError> {
+        let length = self.0.try_get_u32_le().map_err(|_| LinkError::Malformed)? as usize;
         if length == 0 || length > self.0.len() {
-            return Err(Error::Malformed);
+            return Err(LinkError::Malformed);
         }
         item::decode(self.0.split_to(length))
     }
@@ -110,7 +110,7 @@ impl Items {
 
 /// A node's answer to a link: how far it has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ack {
+pub struct LinkAck {
     /// The version of this format.
     pub v: u8,
     /// The incarnation that is answered.
@@ -124,7 +124,7 @@ pub struct Ack {
     pub gap: bool,
 }
 
-impl Ack {
+impl LinkAck {
     /// Encodes the answer.
     #[must_use]
     pub fn encode(&self) -> Bytes {
@@ -134,9 +134,9 @@ impl Ack {
     /// Reads an answer.
     ///
     /// # Errors
-    /// [`Error`] where it is not of this format.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let ack: Self = serde_json::from_slice(bytes).map_err(|_| Error::Malformed)?;
-        if ack.v == VERSION { Ok(ack) } else { Err(Error::Version(ack.v)) }
+    /// [`LinkError`] where it is not of this format.
+    pub fn parse(bytes: &[u8]) -> Result<Self, LinkError> {
+        let ack: Self = serde_json::from_slice(bytes).map_err(|_| LinkError::Malformed)?;
+        if ack.v == VERSION { Ok(ack) } else { Err(LinkError::Version(ack.v)) }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Event, Kind, Millis, Notify, Role, RoomId, RoomKind, UserId};
+use crate::{Access, Event, EventKind, Millis, Notify, Role, RoomId, RoomKind, UserId};
 
 /// A place in a timeline, with the count there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct Preview {
     /// Its seq.
     pub seq: u64,
     /// Message or system.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// Who sent it.
     pub from: UserId,
     /// When.

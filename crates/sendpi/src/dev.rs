@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sendpi_gateway::{BindError, Key, Server};
+use sendpi_gateway::{BindError, Gateway, TokenKey};
 use sendpi_model::Partitions;
 use sendpi_store::Store;
 use sendpi_store::embedded::{Embedded, OpenError};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::nats_server::{self, NatsServer};
-use crate::node::{self, Node, Plan};
+use crate::nats_server::{self, NatsChild};
+use crate::node::{self, Node, NodeOptions};
 use crate::signals;
 
 /// What `sendpi dev` can be told.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct DevArgs {
     /// The port of the first node; further nodes take the next ones. 0 takes free ones.
     #[arg(long, default_value_t = 8080, env = "SENDPI_PORT")]
     port: u16,
@@ -55,7 +55,7 @@ pub(crate) struct Args {
 
 /// Why `sendpi dev` ended badly.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum DevError {
     /// A setting contradicts another.
     #[error("{0}")]
     Setting(String),
@@ -75,10 +75,10 @@ pub(crate) enum Error {
     Store(#[from] OpenError),
     /// There is no NATS server.
     #[error(transparent)]
-    Nats(#[from] nats_server::Error),
+    Nats(#[from] nats_server::NatsServerError),
     /// A node could not start.
     #[error(transparent)]
-    Node(#[from] node::Error),
+    Node(#[from] node::NodeError),
     /// A node's runtime could not be made, or the node ended while it started.
     #[error("cannot run a node: {0}")]
     Runtime(std::io::Error),
@@ -91,11 +91,11 @@ pub(crate) enum Error {
 }
 
 /// Runs until it is told to end.
-pub(crate) async fn run(args: Args) -> Result<(), Error> {
+pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     if args.idle_min > args.idle_max {
-        return Err(Error::Setting("--idle-min must not be longer than --idle-max".to_owned()));
+        return Err(DevError::Setting("--idle-min must not be longer than --idle-max".to_owned()));
     }
-    let data = |source| Error::Data { path: args.data.clone(), source };
+    let data = |source| DevError::Data { path: args.data.clone(), source };
     std::fs::create_dir_all(&args.data).map_err(data)?;
     let path = args.data.canonicalize().map_err(data)?;
     // The ports before anything is started: that one is taken is what most often is wrong.
@@ -103,12 +103,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let store: Arc<dyn Store> = Arc::new(Embedded::open(path.join("store"))?);
     let nats = match &args.nats {
         Some(_) => None,
-        None => Some(NatsServer::start(args.nats_server.clone(), &path.join("nats")).await?),
+        None => Some(NatsChild::start(args.nats_server.clone(), &path.join("nats")).await?),
     };
     let url = args.nats.clone().or_else(|| nats.as_ref().map(|nats| nats.url().to_owned())).unwrap_or_default();
     let mut nodes = Vec::new();
     for (index, gateway) in servers.into_iter().enumerate() {
-        nodes.push(Context::start(plan(&args, &url, &store, gateway, index == 0)?, args.nodes > 1).await?);
+        nodes.push(NodeRuntime::start(plan(&args, &url, &store, gateway, index == 0)?, args.nodes > 1).await?);
     }
     for context in &nodes {
         println!("listening on http://{}", context.node.address());
@@ -119,11 +119,11 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let worker_ended = nodes.iter().find_map(|context| context.node.worker_ended()).unwrap_or_default();
     tokio::select! {
         signal = wait_for_end(&mut nodes) => {
-            let signal = signal.map_err(Error::Signals)?;
+            let signal = signal.map_err(DevError::Signals)?;
             tracing::info!(signal, "ending");
         }
         // Whoever keeps processes running starts it again: better than a process without rooms.
-        () = worker_ended.cancelled() => return Err(Error::Worker),
+        () = worker_ended.cancelled() => return Err(DevError::Worker),
     }
     // The first node owns the rooms: it goes last.
     while let Some(context) = nodes.pop() {
@@ -136,18 +136,18 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 }
 
 /// A node and, where there are several, the runtime of its own in which it lives and could die.
-struct Context {
+struct NodeRuntime {
     node: Node,
     runtime: Option<Runtime>,
 }
 
-impl Context {
-    async fn start(plan: Plan, apart: bool) -> Result<Self, Error> {
+impl NodeRuntime {
+    async fn start(plan: NodeOptions, apart: bool) -> Result<Self, DevError> {
         if !apart {
             return Ok(Self { node: Node::start(plan).await?, runtime: None });
         }
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::Runtime)?;
-        let node = runtime.spawn(Node::start(plan)).await.map_err(|e| Error::Runtime(e.into()))??;
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(DevError::Runtime)?;
+        let node = runtime.spawn(Node::start(plan)).await.map_err(|e| DevError::Runtime(e.into()))??;
         Ok(Self { node, runtime: Some(runtime) })
     }
 
@@ -160,13 +160,13 @@ impl Context {
 }
 
 #[cfg(not(feature = "faults"))]
-async fn wait_for_end(_: &mut Vec<Context>) -> std::io::Result<&'static str> {
+async fn wait_for_end(_: &mut Vec<NodeRuntime>) -> std::io::Result<&'static str> {
     signals::ended().await
 }
 
 /// Test builds kill a node, as a power cut would, when they read `kill <number>` (from 0).
 #[cfg(feature = "faults")]
-async fn wait_for_end(nodes: &mut Vec<Context>) -> std::io::Result<&'static str> {
+async fn wait_for_end(nodes: &mut Vec<NodeRuntime>) -> std::io::Result<&'static str> {
     use tokio::io::{AsyncBufReadExt, BufReader};
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut ended = std::pin::pin!(signals::ended());
@@ -178,7 +178,7 @@ async fn wait_for_end(nodes: &mut Vec<Context>) -> std::io::Result<&'static str>
         let Some(line) = line else { return ended.await };
         let number = line.strip_prefix("kill ").and_then(|number| number.trim().parse().ok());
         if let Some(number) = number.filter(|number: &usize| *number < nodes.len()) {
-            let Context { node, runtime } = nodes.remove(number);
+            let NodeRuntime { node, runtime } = nodes.remove(number);
             if let Some(runtime) = runtime {
                 runtime.shutdown_background();
             }
@@ -187,20 +187,20 @@ async fn wait_for_end(nodes: &mut Vec<Context>) -> std::io::Result<&'static str>
     }
 }
 
-async fn bind(args: &Args, secret: &[u8]) -> Result<Vec<Server>, Error> {
+async fn bind(args: &DevArgs, secret: &[u8]) -> Result<Vec<Gateway>, DevError> {
     let mut servers = Vec::new();
     for index in 0..args.nodes {
         let port = if args.port == 0 { 0 } else { args.port.saturating_add(index) };
-        let mut config = sendpi_gateway::Config::new(Key::Hs256(secret.to_vec()));
+        let mut config = sendpi_gateway::GatewayConfig::new(TokenKey::Hs256(secret.to_vec()));
         config.listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         config.dev = true;
-        servers.push(Server::bind(config).await?);
+        servers.push(Gateway::bind(config).await?);
     }
     Ok(servers)
 }
 
 /// The key of this folder's tokens, made at the first start, so that tokens stay good over restarts.
-fn secret(data: &Path) -> Result<Vec<u8>, Error> {
+fn secret(data: &Path) -> Result<Vec<u8>, DevError> {
     let path = data.join("token-key");
     if let Ok(secret) = std::fs::read(&path)
         && secret.len() == 32
@@ -208,29 +208,35 @@ fn secret(data: &Path) -> Result<Vec<u8>, Error> {
         return Ok(secret);
     }
     let secret = rand::random::<[u8; 32]>().to_vec();
-    std::fs::write(&path, &secret).map_err(|source| Error::Data { path, source })?;
+    std::fs::write(&path, &secret).map_err(|source| DevError::Data { path, source })?;
     Ok(secret)
 }
 
-fn plan(args: &Args, url: &str, store: &Arc<dyn Store>, gateway: Server, worker: bool) -> Result<Plan, Error> {
-    let sessions = sendpi_session::Config {
+fn plan(
+    args: &DevArgs,
+    url: &str,
+    store: &Arc<dyn Store>,
+    gateway: Gateway,
+    worker: bool,
+) -> Result<NodeOptions, DevError> {
+    let sessions = sendpi_session::SessionConfig {
         heartbeat: args.heartbeat,
         horizon: args.horizon,
         // A channel that lives this long after its last order row has not told `rooms_of_user` when it was last active.
         unevicted: args.horizon * 12 / 11 + args.idle_max,
         pong_timeout: Duration::from_secs(10).min(args.heartbeat),
-        ..sendpi_session::Config::default()
+        ..sendpi_session::SessionConfig::default()
     };
-    sessions.check().map_err(|error| Error::Setting(error.to_string()))?;
-    let channel = sendpi_channel::Config {
+    sessions.check().map_err(|error| DevError::Setting(error.to_string()))?;
+    let channel = sendpi_channel::ChannelConfig {
         idle: sendpi_channel::IdleConfig { min: args.idle_min, max: args.idle_max },
         bounce_after: args.bounce_after,
         // A minute of eleven is for clocks that differ.
         order_rows_age: args.horizon * 10 / 11,
-        ..sendpi_channel::Config::default()
+        ..sendpi_channel::ChannelConfig::default()
     };
-    Ok(Plan {
-        bus: sendpi_bus::Config { servers: url.to_owned(), ..sendpi_bus::Config::default() },
+    Ok(NodeOptions {
+        bus: sendpi_bus::BusConfig { servers: url.to_owned(), ..sendpi_bus::BusConfig::default() },
         store: Arc::clone(store),
         partitions: Partitions::new(args.partitions).unwrap_or(Partitions::DEFAULT),
         sessions,

@@ -21,9 +21,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run everything on this machine: a NATS server, every role in one process, and the embedded store.
-    Dev(dev::Args),
+    Dev(dev::DevArgs),
     /// Measure Sendpi beside a bare broadcast server on this machine.
-    Bench(sendpi_bench::Args),
+    Bench(sendpi_bench::BenchArgs),
 }
 
 fn main() -> ExitCode {

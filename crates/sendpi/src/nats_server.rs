@@ -15,7 +15,7 @@ const READY: Duration = Duration::from_secs(20);
 
 /// Why there is no NATS server.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum NatsServerError {
     /// None was found.
     #[error("no nats-server was found in PATH or .tools/bin; `make run` installs one, or name it with --nats-server")]
     Missing,
@@ -42,22 +42,22 @@ pub(crate) enum Error {
 
 /// A running server.
 #[derive(Debug)]
-pub(crate) struct NatsServer {
+pub(crate) struct NatsChild {
     url: String,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl NatsServer {
+impl NatsChild {
     /// Starts the server `path` (found in PATH or `.tools/bin` where none is named) with its files in `dir`, on a free port of this
     /// machine only.
     ///
     /// # Errors
-    /// [`Error`] says what to install or to change.
-    pub(crate) async fn start(path: Option<PathBuf>, dir: &Path) -> Result<Self, Error> {
-        let path = path.or_else(find).ok_or(Error::Missing)?;
+    /// [`NatsServerError`] says what to install or to change.
+    pub(crate) async fn start(path: Option<PathBuf>, dir: &Path) -> Result<Self, NatsServerError> {
+        let path = path.or_else(find).ok_or(NatsServerError::Missing)?;
         check_version(&path).await?;
-        let started = |source| Error::Start { path: path.clone(), source };
+        let started = |source| NatsServerError::Start { path: path.clone(), source };
         std::fs::create_dir_all(dir).map_err(started)?;
         end_earlier(&path, dir).await;
         let launch = Launch { path: path.clone(), dir: dir.to_owned() };
@@ -89,15 +89,15 @@ fn find() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-async fn check_version(path: &Path) -> Result<(), Error> {
+async fn check_version(path: &Path) -> Result<(), NatsServerError> {
     let output = Command::new(path)
         .arg("--version")
         .output()
         .await
-        .map_err(|source| Error::Start { path: path.to_owned(), source })?;
+        .map_err(|source| NatsServerError::Start { path: path.to_owned(), source })?;
     let text = String::from_utf8_lossy(&output.stdout);
     let found = text.trim().rsplit(['v', ' ']).next().unwrap_or_default().to_owned();
-    if is_new_enough(&found) { Ok(()) } else { Err(Error::TooOld { path: path.to_owned(), found }) }
+    if is_new_enough(&found) { Ok(()) } else { Err(NatsServerError::TooOld { path: path.to_owned(), found }) }
 }
 
 /// Older releases have known holes in what JetStream promises.
@@ -137,8 +137,8 @@ struct Launch {
 
 impl Launch {
     /// Starts the server on `port` (0: a free one) and waits until it is ready; gives its port.
-    async fn start(&self, port: u16) -> Result<(Child, u16), Error> {
-        let started = |source| Error::Start { path: self.path.clone(), source };
+    async fn start(&self, port: u16) -> Result<(Child, u16), NatsServerError> {
+        let started = |source| NatsServerError::Start { path: self.path.clone(), source };
         let port = if port == 0 { free_port().map_err(started)? } else { port };
         let config = self.dir.join("nats.conf");
         std::fs::write(&config, config_text(port, &self.dir)).map_err(started)?;
@@ -154,7 +154,7 @@ impl Launch {
             .spawn()
             .map_err(started)?;
         let Some(stderr) = child.stderr.take() else {
-            return Err(Error::NotReady("its output cannot be read".to_owned()));
+            return Err(NatsServerError::NotReady("its output cannot be read".to_owned()));
         };
         let mut lines = BufReader::new(stderr).lines();
         let mut last = String::new();
@@ -168,7 +168,7 @@ impl Launch {
             false
         };
         if !timeout(READY, ready).await.unwrap_or(false) {
-            return Err(Error::NotReady(last));
+            return Err(NatsServerError::NotReady(last));
         }
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {

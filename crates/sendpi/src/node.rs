@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sendpi_bus::presence::{NodeChange, NodeKey, answer_alive, watch_nodes};
 use sendpi_bus::{Bus, PutError, SendError, setup};
 use sendpi_channel::Worker;
-use sendpi_gateway::Server;
+use sendpi_gateway::Gateway;
 use sendpi_model::{Millis, NodeId, Partitions};
 use sendpi_store::Store;
 use tokio::sync::mpsc;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum NodeError {
     /// NATS cannot be reached.
     #[error(transparent)]
     Connect(#[from] sendpi_bus::ConnectError),
@@ -31,29 +31,29 @@ pub(crate) enum Error {
     Send(#[from] SendError),
     /// The channel role could not start.
     #[error(transparent)]
-    Channel(#[from] sendpi_channel::StartError),
+    Channel(#[from] sendpi_channel::WorkerStartError),
     /// The user tier could not start.
     #[error(transparent)]
-    Session(#[from] sendpi_session::StartError),
+    Session(#[from] sendpi_session::UserTierStartError),
 }
 
 /// What a node is to be.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) bus: sendpi_bus::Config,
+pub(crate) struct NodeOptions {
+    pub(crate) bus: sendpi_bus::BusConfig,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) partitions: Partitions,
-    pub(crate) sessions: sendpi_session::Config,
+    pub(crate) sessions: sendpi_session::SessionConfig,
     /// The channel role, where this node has it.
-    pub(crate) channel: Option<sendpi_channel::Config>,
-    pub(crate) gateway: Server,
+    pub(crate) channel: Option<sendpi_channel::ChannelConfig>,
+    pub(crate) gateway: Gateway,
 }
 
 /// A node that runs.
 #[derive(Debug)]
 pub(crate) struct Node {
     bus: Bus,
-    sessions: sendpi_session::Handle,
+    sessions: sendpi_session::UserTier,
     worker: Option<Worker>,
     gateway: JoinHandle<()>,
     address: SocketAddr,
@@ -67,9 +67,9 @@ impl Node {
     /// Starts a node.
     ///
     /// # Errors
-    /// [`Error`] tells which part could not start.
-    pub(crate) async fn start(plan: Plan) -> Result<Self, Error> {
-        let Plan { bus, store, partitions, mut sessions, channel, gateway } = plan;
+    /// [`NodeError`] tells which part could not start.
+    pub(crate) async fn start(plan: NodeOptions) -> Result<Self, NodeError> {
+        let NodeOptions { bus, store, partitions, mut sessions, channel, gateway } = plan;
         sessions.servers = Some(bus.servers.clone());
         let bus = Bus::connect(&bus, fresh_id()).await?;
         setup(&bus, partitions, 1).await?;
@@ -122,7 +122,7 @@ impl Node {
 async fn share_changes(
     mut changes: mpsc::Receiver<NodeChange>,
     worker: mpsc::Sender<NodeChange>,
-    sessions: sendpi_session::Handle,
+    sessions: sendpi_session::UserTier,
 ) {
     while let Some(change) = changes.recv().await {
         if let NodeChange::Gone(node, _) = &change {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The settings of the user tier of one node.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct SessionConfig {
     /// The NATS servers, as the node's connection has them: with them, the subjects of all users share one plain connection, which saves
     /// 5 KB a user. Without them, or where one of them needs TLS, the node's own connection serves.
     pub servers: Option<String>,
@@ -34,7 +34,7 @@ pub struct Config {
     pub drain_timeout: Duration,
 }
 
-impl Default for Config {
+impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             servers: None,
@@ -57,25 +57,25 @@ impl Default for Config {
 /// Settings that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ConfigError(&'static str);
+pub struct SessionConfigError(&'static str);
 
-impl Config {
+impl SessionConfig {
     /// Checks the relations between the settings.
     ///
     /// # Errors
-    /// [`ConfigError`] says which relation does not hold.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    /// [`SessionConfigError`] says which relation does not hold.
+    pub fn check(&self) -> Result<(), SessionConfigError> {
         if self.heartbeat.is_zero() || self.pong_timeout.is_zero() {
-            return Err(ConfigError("heartbeat and pong_timeout must be longer than nothing"));
+            return Err(SessionConfigError("heartbeat and pong_timeout must be longer than nothing"));
         }
         if self.pong_timeout > self.heartbeat {
-            return Err(ConfigError("pong_timeout must not be longer than heartbeat"));
+            return Err(SessionConfigError("pong_timeout must not be longer than heartbeat"));
         }
         if self.unevicted < self.horizon {
-            return Err(ConfigError("unevicted must not be shorter than horizon"));
+            return Err(SessionConfigError("unevicted must not be shorter than horizon"));
         }
         if self.sign_ins_per_second == 0 {
-            return Err(ConfigError("sign_ins_per_second must be at least 1"));
+            return Err(SessionConfigError("sign_ins_per_second must be at least 1"));
         }
         Ok(())
     }

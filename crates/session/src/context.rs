@@ -14,23 +14,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catch_up::gap_fill;
-use crate::config::Config;
+use crate::config::SessionConfig;
 use crate::markers::Markers;
 use crate::owners::answer;
 use crate::owners::flows::Flows;
-use crate::owners::inbound_links::Links;
-use crate::owners::reply_to::Tag;
-use crate::sign_in::rate::Admission;
+use crate::owners::inbound_links::InboundLinks;
+use crate::owners::reply_to::ReplyTo;
+use crate::sign_in::rate::SignInRate;
 use crate::state::State;
 use crate::state::effects::{Ask, Effects};
 
 /// The user tier of one node.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct NodeContext {
     pub(crate) bus: Bus,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) partitions: Partitions,
-    pub(crate) config: Config,
+    pub(crate) config: SessionConfig,
     pub(crate) node_key: NodeKey,
     pub(crate) keys: UserKeys,
     pub(crate) subjects: UserSubjects,
@@ -41,17 +41,17 @@ pub(crate) struct Node {
     pub(crate) uplink: Notify,
     /// Tells that a link was cut.
     pub(crate) resync: Notify,
-    pub(crate) links: Mutex<Links>,
+    pub(crate) links: Mutex<InboundLinks>,
     pub(crate) state: Mutex<State>,
     pub(crate) flows: Mutex<Flows>,
-    pub(crate) admission: Mutex<Admission>,
+    pub(crate) admission: Mutex<SignInRate>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Node {
+impl NodeContext {
     /// Changes the state, and does at once what that asks for.
     pub(crate) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
@@ -74,7 +74,7 @@ impl Node {
                 let request = flow::encode_request(&room, &user, &verb);
                 match flows.push(self.partitions.of(&room), request, tag, now) {
                     Ok(()) => {}
-                    Err(Tag::Repeat(key)) => state.repeats.failed(key),
+                    Err(ReplyTo::Retry(key)) => state.repeats.failed(key),
                     // Whoever waits is told by the tag's end that there will be no answer.
                     Err(other) => drop(other),
                 }
@@ -129,9 +129,9 @@ impl Node {
 }
 
 /// A tag for somebody who waits, and where the answer comes.
-pub(crate) fn waiting() -> (Tag, oneshot::Receiver<Bytes>) {
+pub(crate) fn waiting() -> (ReplyTo, oneshot::Receiver<Bytes>) {
     let (tell, answer) = oneshot::channel();
-    (Tag::Wait(tell), answer)
+    (ReplyTo::Wait(tell), answer)
 }
 
 /// Waits for an answer; a refusal among the answers becomes one here.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::context::{Node, lock};
+use crate::context::{NodeContext, lock};
 
 /// How often to look whether it is done.
 const LOOK: Duration = Duration::from_millis(25);
 
 /// Drains the node, as long as the configuration allows.
-pub(crate) async fn drain(node: &Arc<Node>) {
+pub(crate) async fn drain(node: &Arc<NodeContext>) {
     let spread = u64::try_from(node.config.drain_spread.as_millis()).unwrap_or(u64::MAX).max(1);
     node.with(|state, effects| state.drain(|| rand::random::<u64>() % spread, effects));
     let until = Instant::now() + node.config.drain_timeout;
@@ -29,7 +29,7 @@ pub(crate) async fn drain(node: &Arc<Node>) {
     }
 }
 
-fn is_done(node: &Node) -> bool {
+fn is_done(node: &NodeContext) -> bool {
     let state = lock(&node.state);
     state.sessions() == 0
         && state.repeats.len() == 0

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sendpi_bus::presence::{NodeKey, UserKeys};
-use sendpi_bus::subject::{self, NodeWhat};
+use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, SendError, UserSubjects};
 use sendpi_model::{Millis, NodeId, Partitions, Refusal, RoomId, UserId, Verb};
 use sendpi_store::Store;
@@ -14,26 +14,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catch_up::{head_check, resync};
-use crate::client::outbound::Line;
+use crate::client::outbound::Outbound;
 use crate::client::session::Session;
-use crate::client::transport::Wire;
-use crate::config::{Config, ConfigError};
-use crate::context::{Node, lock};
+use crate::client::transport::Transport;
+use crate::config::{SessionConfig, SessionConfigError};
+use crate::context::{NodeContext, lock};
 use crate::markers;
 use crate::markers::Markers;
 use crate::markers::notice;
 use crate::owners::flows::Flows;
 use crate::owners::{downlink, uplink};
-use crate::sign_in::rate::Admission;
+use crate::sign_in::rate::SignInRate;
 use crate::sign_in::room_list;
 use crate::state::State;
 
 /// Why the user tier could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum UserTierStartError {
     /// Its settings contradict each other.
     #[error("settings of the user tier: {0}")]
-    Config(#[from] ConfigError),
+    Config(#[from] SessionConfigError),
     /// NATS cannot be reached.
     #[error(transparent)]
     Bus(#[from] SendError),
@@ -41,31 +41,31 @@ pub enum StartError {
 
 /// The user tier of one node; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Handle(Arc<Node>);
+pub struct UserTier(Arc<NodeContext>);
 
 /// Starts the user tier of the node of `bus`, until `shutdown`.
 ///
 /// # Errors
-/// [`StartError`] where the settings or NATS do not allow it.
+/// [`UserTierStartError`] where the settings or NATS do not allow it.
 pub async fn start(
     bus: Bus,
     store: Arc<dyn Store>,
     partitions: Partitions,
     node_key: NodeKey,
-    config: Config,
+    config: SessionConfig,
     shutdown: CancellationToken,
-) -> Result<Handle, StartError> {
+) -> Result<UserTier, UserTierStartError> {
     config.check()?;
     let now = Instant::now();
-    let messages = bus.subscribe(subject::node(bus.node(), NodeWhat::Link)).await?;
+    let messages = bus.subscribe(subject::node(bus.node(), NodeSubject::Link)).await?;
     let replies = bus.subscribe(subject::flow_replies(bus.node())).await?;
     let (subjects, about_users) = UserSubjects::start(&bus, config.servers.as_deref());
     let (markers, notices) = Markers::new();
-    let node = Arc::new(Node {
+    let node = Arc::new(NodeContext {
         keys: UserKeys::start(&bus, shutdown.clone()),
         flows: Mutex::new(Flows::new(bus.node(), partitions, now)),
         state: Mutex::new(State::new(config.clone(), partitions, now)),
-        admission: Mutex::new(Admission::new(config.sign_ins_per_second, config.sign_in_wait, now)),
+        admission: Mutex::new(SignInRate::new(config.sign_ins_per_second, config.sign_in_wait, now)),
         links: Mutex::default(),
         uplink: Notify::new(),
         resync: Notify::new(),
@@ -89,11 +89,11 @@ pub async fn start(
     tasks.spawn(notice::run(Arc::clone(&node), about_users));
     tasks.spawn(resync::run(Arc::clone(&node)));
     tasks.spawn(beat(Arc::clone(&node)));
-    Ok(Handle(node))
+    Ok(UserTier(node))
 }
 
 /// Keeps the heartbeats of all sessions until the node's shutdown.
-async fn beat(node: Arc<Node>) {
+async fn beat(node: Arc<NodeContext>) {
     let mut ticks = interval(State::tick_of(&node.config));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -101,13 +101,13 @@ async fn beat(node: Arc<Node>) {
     }
 }
 
-impl Handle {
+impl UserTier {
     /// Opens a session on a socket.
     ///
     /// # Errors
     /// `unavailable` while the node is being drained.
-    pub fn open(&self, wire: Arc<dyn Wire>) -> Result<Session, Refusal> {
-        let line = Arc::new(Line::new(wire, self.0.config.outbox_bytes));
+    pub fn open(&self, wire: Arc<dyn Transport>) -> Result<Session, Refusal> {
+        let line = Arc::new(Outbound::new(wire, self.0.config.outbox_bytes));
         let key = self.0.with(|state, _| state.open(Arc::clone(&line), Instant::now()))?;
         Ok(Session::new(Arc::clone(&self.0), key, line))
     }

@@ -17,6 +17,6 @@ mod sign_in;
 mod state;
 
 pub use client::session::Session;
-pub use client::transport::{Flush, Identity, Wire};
-pub use config::{Config, ConfigError};
-pub use handle::{Handle, StartError, start};
+pub use client::transport::{Flush, Identity, Transport};
+pub use config::{SessionConfig, SessionConfigError};
+pub use handle::{UserTier, UserTierStartError, start};

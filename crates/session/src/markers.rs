@@ -13,11 +13,11 @@ use sendpi_store::{MarkerRow, Row, WriteError};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::client::outbound::Line;
-use crate::context::{Node, lock};
-use crate::markers::notice::{Marker, Notice, VERSION, session_id};
+use crate::client::outbound::Outbound;
+use crate::context::{NodeContext, lock};
+use crate::markers::notice::{MarkerNotice, Notice, VERSION, session_id};
 use crate::owners::answer;
-use crate::owners::reply_to::Marks;
+use crate::owners::reply_to::MarkerMove;
 
 /// Markers that wait at one time; what comes beyond is dropped: the next one of its room says more.
 const WAITING: usize = 200_000;
@@ -69,16 +69,16 @@ impl Markers {
     }
 }
 
-impl Node {
+impl NodeContext {
     /// An answer moves the user's marker.
-    pub(crate) fn mark(&self, line: &Line, marks: &Marks, frame: &[u8]) {
+    pub(crate) fn mark(&self, line: &Outbound, marks: &MarkerMove, frame: &[u8]) {
         if mutant(Mutant::MarkersOff) {
             return;
         }
         let (Some(mark), Some(user)) = (answer::mark(frame), line.user()) else { return };
         self.markers.set(user, &marks.room, mark);
         if let Some(key) = marks.tell {
-            let marker = Marker { room: marks.room.clone(), seq: mark.seq, count: mark.count };
+            let marker = MarkerNotice { room: marks.room.clone(), seq: mark.seq, count: mark.count };
             let session = session_id(self.bus.node(), key);
             let notice = Notice { v: VERSION, session, marker: Some(marker), replaced: None, at: Millis::now() };
             self.markers.tell(user, &notice);
@@ -105,7 +105,7 @@ impl Node {
 }
 
 /// Writes markers until the node's shutdown, and then once more.
-pub(crate) async fn run(node: Arc<Node>) {
+pub(crate) async fn run(node: Arc<NodeContext>) {
     let mut ticks = interval(node.config.markers_every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -115,7 +115,7 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 /// Publishes notices until the node's shutdown.
-pub(crate) async fn run_notices(node: Arc<Node>, mut notices: Notices) {
+pub(crate) async fn run_notices(node: Arc<NodeContext>, mut notices: Notices) {
     while let Some(Some((user, notice))) = node.shutdown.run_until_cancelled(notices.recv()).await {
         if let Err(error) = node.bus.publish(subject::user(&user), notice).await {
             tracing::debug!(%error, "a notice is lost");

@@ -12,16 +12,16 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::room_list::{Known, PARALLEL, is_no_member};
+use self::room_list::{KnownRoom, PARALLEL, is_no_member};
 use crate::arena::Key;
 use crate::catch_up::resume::task::replay;
-use crate::client::outbound::Line;
+use crate::client::outbound::Outbound;
 use crate::client::transport::Identity;
 use crate::client::ws_frame;
-use crate::context::{Node, answered, lock, waiting};
+use crate::context::{NodeContext, answered, lock, waiting};
 use crate::markers::notice::{Notice, VERSION, session_id};
 use crate::owners::answer;
-use crate::state::Present;
+use crate::state::OnlineUser;
 use crate::state::session_state::Hold;
 
 #[derive(Serialize)]
@@ -76,8 +76,8 @@ impl Limits {
 /// # Errors
 /// The refusal for the client, whose session is to be closed.
 pub(crate) async fn sign_in(
-    node: &Arc<Node>,
-    session: (Key, Arc<Line>),
+    node: &Arc<NodeContext>,
+    session: (Key, Arc<Outbound>),
     id: Option<FrameId>,
     who: Identity,
     hello: Hello,
@@ -92,7 +92,7 @@ pub(crate) async fn sign_in(
     Ok(())
 }
 
-async fn admit(node: &Node) -> Result<(), Refusal> {
+async fn admit(node: &NodeContext) -> Result<(), Refusal> {
     let admitted = lock(&node.admission).admit(Instant::now());
     match admitted {
         Ok(begin) => {
@@ -107,8 +107,8 @@ async fn admit(node: &Node) -> Result<(), Refusal> {
 }
 
 async fn welcome(
-    node: &Arc<Node>,
-    session: &(Key, Arc<Line>),
+    node: &Arc<NodeContext>,
+    session: &(Key, Arc<Outbound>),
     id: Option<&FrameId>,
     who: &Identity,
     hello: &Hello,
@@ -157,7 +157,7 @@ async fn welcome(
 
 /// The user's first session here: subscribes to the user's subject, then puts the presence key and waits for its answer. Not a part of
 /// the session's own task: other sessions of the user wait for it as well.
-async fn rise(node: Arc<Node>, key: Key, user: UserId, number: u64, tell: watch::Sender<bool>) {
+async fn rise(node: Arc<NodeContext>, key: Key, user: UserId, number: u64, tell: watch::Sender<bool>) {
     let good = match node.subjects.subscribe(&user).await {
         Ok(subscription) => {
             let sign_in = |user: &UserId| node.keys.signed_in(user);
@@ -183,17 +183,17 @@ type Recent = Vec<(RoomId, Millis)>;
 
 /// Lists the rooms with recent order rows, and attaches to those that may have a live channel.
 async fn attach_recent(
-    node: &Arc<Node>,
-    user: &Present,
+    node: &Arc<NodeContext>,
+    user: &OnlineUser,
     wall: Millis,
-) -> Result<(Recent, HashMap<RoomId, Known>), Refusal> {
+) -> Result<(Recent, HashMap<RoomId, KnownRoom>), Refusal> {
     let recent = room_list::recent(node, &user.id, wall.before(node.config.unevicted)).await?;
     let horizon = wall.before(node.config.horizon);
     let rooms = recent.iter().filter(|(_, at)| *at >= horizon).map(|(room, _)| room.clone()).collect();
     let views = attach(node, user, rooms).await?;
     let known = views.into_iter().filter_map(|(room, view)| {
         let RoomView { info, live, .. } = view?;
-        Some((room, Known { info, live }))
+        Some((room, KnownRoom { info, live }))
     });
     Ok((recent, known.collect()))
 }
@@ -203,8 +203,8 @@ async fn attach_recent(
 /// # Errors
 /// `unavailable` where an owner does not answer, or the user's last session has ended.
 pub(crate) async fn attach(
-    node: &Arc<Node>,
-    user: &Present,
+    node: &Arc<NodeContext>,
+    user: &OnlineUser,
     rooms: Vec<RoomId>,
 ) -> Result<Vec<(RoomId, Option<RoomView>)>, Refusal> {
     let attaches = rooms.into_iter().map(|room| async move {
@@ -214,7 +214,7 @@ pub(crate) async fn attach(
     futures_util::stream::iter(attaches).buffer_unordered(PARALLEL).try_collect().await
 }
 
-async fn attach_one(node: &Arc<Node>, user: &Present, room: &RoomId) -> Result<Option<RoomView>, Refusal> {
+async fn attach_one(node: &Arc<NodeContext>, user: &OnlineUser, room: &RoomId) -> Result<Option<RoomView>, Refusal> {
     let (tag, answer) = waiting();
     if !node.with(|state, effects| state.attach(user, room, tag, effects)) {
         return Err(Refusal::unavailable("the user's last session has ended", 1_000));

@@ -22,31 +22,31 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use tokio::time::Instant;
 
-pub(crate) use self::attach::Present;
-pub(crate) use self::deliver::Origin;
+pub(crate) use self::attach::OnlineUser;
+pub(crate) use self::deliver::LinkOrigin;
 use crate::arena::{Arena, Key};
-use crate::config::Config;
-use crate::owners::reply_to::Tag;
+use crate::config::SessionConfig;
+use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::{Ask, Effects};
-use crate::state::retry_queue::{Repeat, Repeats, What};
+use crate::state::retry_queue::{RetriedRequest, RetriedVerb, RetryQueue};
 use crate::state::rooms::Rooms;
-use crate::state::session_state::Peer;
-use crate::state::timer_wheel::Wheel;
-use crate::state::unconfirmed::Taken;
+use crate::state::session_state::SessionState;
+use crate::state::timer_wheel::TimerWheel;
+use crate::state::unconfirmed::Unconfirmed;
 use crate::state::user::User;
 
 /// All that a node knows of its users.
 #[derive(Debug)]
 pub(crate) struct State {
-    config: Config,
+    config: SessionConfig,
     partitions: Partitions,
-    peers: Arena<Peer>,
+    peers: Arena<SessionState>,
     users: Arena<User>,
     user_index: HashMap<UserId, Key>,
     rooms: Rooms,
-    taken: Taken,
-    pub(crate) repeats: Repeats,
-    wheel: Wheel,
+    taken: Unconfirmed,
+    pub(crate) repeats: RetryQueue,
+    wheel: TimerWheel,
     /// The highest sign-in number so far.
     last_signin: u64,
     /// How often a user's first session began.
@@ -55,7 +55,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(config: Config, partitions: Partitions, now: Instant) -> Self {
+    pub(crate) fn new(config: SessionConfig, partitions: Partitions, now: Instant) -> Self {
         let tick = Self::tick_of(&config);
         Self {
             config,
@@ -64,9 +64,9 @@ impl State {
             users: Arena::default(),
             user_index: HashMap::new(),
             rooms: Rooms::default(),
-            taken: Taken::new(now),
-            repeats: Repeats::default(),
-            wheel: Wheel::new(now, tick),
+            taken: Unconfirmed::new(now),
+            repeats: RetryQueue::default(),
+            wheel: TimerWheel::new(now, tick),
             last_signin: 0,
             rises: 0,
             draining: false,
@@ -135,7 +135,7 @@ impl State {
     }
 
     /// Asks a room's owner until it is confirmed; false where too much waits for that already.
-    fn repeat(&mut self, repeat: Repeat, effects: &mut Effects) -> bool {
+    fn repeat(&mut self, repeat: RetriedRequest, effects: &mut Effects) -> bool {
         let partition = self.partitions.of(&repeat.room);
         let added = self.repeats.add(partition, repeat);
         effects.overrun |= !added;
@@ -147,7 +147,7 @@ impl State {
     fn ask_next(&mut self, partition: Partition, effects: &mut Effects) {
         while let Some((key, repeat)) = self.repeats.next(partition) {
             let verb = repeat.verb();
-            effects.asks.push(Ask { room: repeat.room, user: repeat.user, verb, tag: Tag::Repeat(key) });
+            effects.asks.push(Ask { room: repeat.room, user: repeat.user, verb, tag: ReplyTo::Retry(key) });
         }
     }
 
@@ -157,7 +157,7 @@ impl State {
             return;
         }
         let (link, number) = from;
-        if self.repeat(Repeat { room, user, what: What::Bounce { seq, link, number } }, effects) {
+        if self.repeat(RetriedRequest { room, user, what: RetriedVerb::Bounce { seq, link, number } }, effects) {
             self.taken.bounce(link, number);
         }
     }
@@ -166,14 +166,14 @@ impl State {
     pub(crate) fn confirmed(&mut self, key: Key, link: u32, effects: &mut Effects) {
         let Some((partition, repeat)) = self.repeats.confirmed(key) else { return };
         match repeat.what {
-            What::Bounce { link, number, .. } => self.taken.bounced(link, number),
-            What::Detach { signin } => self.detached(&repeat, signin, link),
+            RetriedVerb::Bounce { link, number, .. } => self.taken.bounced(link, number),
+            RetriedVerb::Detach { signin } => self.detached(&repeat, signin, link),
         }
         self.ask_next(partition, effects);
     }
 
     /// The owner has taken the user out of the audience; no event of this link is for the user any more.
-    fn detached(&mut self, repeat: &Repeat, signin: u64, link: u32) {
+    fn detached(&mut self, repeat: &RetriedRequest, signin: u64, link: u32) {
         let Some(user) = self.user_index.get(&repeat.user).copied() else { return };
         let Some(room) = self.rooms.find(&repeat.room) else { return };
         if self.users.get(user).is_some_and(|user| !user.is_here() && user.signin <= signin) {

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendpi_model::{Event, Head, Kind, Millis, Partition, RoomId, UserId};
+use sendpi_model::{Event, EventKind, Head, Millis, Partition, RoomId, UserId};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{EventRow, Fence, Row, Store};
 use tokio::time::Instant;
@@ -15,14 +15,14 @@ const ROOMS: u64 = 1000;
 const SPAN: Duration = Duration::from_secs(3);
 
 /// Rooms that grow in turn.
-struct Timelines {
+struct BenchTimelines {
     from: UserId,
     frame: Bytes,
     rooms: Vec<(RoomId, u64)>,
     next: usize,
 }
 
-impl Timelines {
+impl BenchTimelines {
     fn new() -> Result<Self, Box<dyn Error>> {
         let rooms = (0..ROOMS).map(|n| Ok((RoomId::parse(&format!("room-{n}"))?, 0)));
         let rooms = rooms.collect::<Result<_, sendpi_model::IdError>>()?;
@@ -38,14 +38,14 @@ impl Timelines {
                 *seq += 1;
                 let head = Head { seq: *seq, count: *seq, at: Millis(*seq) };
                 let (from, frame) = (self.from.clone(), self.frame.clone());
-                let event = Event { head, kind: Kind::Message, from, nonce: None, frame };
+                let event = Event { head, kind: EventKind::Message, from, nonce: None, frame };
                 Row::Event(room.clone(), EventRow { epoch: 1, event })
             })
             .collect()
     }
 }
 
-async fn write(store: &Embedded, timelines: &mut Timelines, size: usize) -> Result<(), Box<dyn Error>> {
+async fn write(store: &Embedded, timelines: &mut BenchTimelines, size: usize) -> Result<(), Box<dyn Error>> {
     let (start, mut events) = (Instant::now(), 0);
     while start.elapsed() < SPAN {
         store.write(timelines.batch(size)).await?;
@@ -65,7 +65,7 @@ async fn write_from_many(store: &Embedded, callers: usize) -> Result<(), Box<dyn
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..callers {
         let store = store.clone();
-        let mut timelines = Timelines::new()?;
+        let mut timelines = BenchTimelines::new()?;
         timelines.rooms = vec![(RoomId::parse(&format!("caller-{n}"))?, 0)];
         tasks.spawn(async move {
             let mut events = 0u64;
@@ -86,7 +86,7 @@ async fn write_from_many(store: &Embedded, callers: usize) -> Result<(), Box<dyn
     Ok(())
 }
 
-async fn read(store: &Embedded, timelines: &Timelines) -> Result<(), Box<dyn Error>> {
+async fn read(store: &Embedded, timelines: &BenchTimelines) -> Result<(), Box<dyn Error>> {
     let mut times = Vec::new();
     let mut n = 1u64;
     for _ in 0..20_000 {
@@ -112,7 +112,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let store = Embedded::open(dir.path())?;
     store.write(vec![Row::Fence(Partition(1), Fence { epoch: 1, claim: "a random claim id".into() })]).await?;
-    let mut timelines = Timelines::new()?;
+    let mut timelines = BenchTimelines::new()?;
     for size in [1, 10, 100, 1000] {
         write(&store, &mut timelines, size).await?;
     }

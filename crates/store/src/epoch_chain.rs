@@ -7,9 +7,9 @@ use crate::{EventRow, Start};
 
 /// The starts of a room that count, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Chain(Vec<Start>);
+pub struct EpochChain(Vec<Start>);
 
-impl Chain {
+impl EpochChain {
     /// The chain of a room's starts, given in any order.
     #[must_use]
     pub fn of(starts: &[Start]) -> Self {
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn each_seq_belongs_to_the_newest_start_at_or_before_it() {
-        let chain = Chain::of(&[start(1, 1, None), start(3, 11, Some(1)), start(2, 6, Some(1))]);
+        let chain = EpochChain::of(&[start(1, 1, None), start(3, 11, Some(1)), start(2, 6, Some(1))]);
         // Epoch 2 began at 6, but epoch 3 did not see it: all of epoch 2 is void.
         assert!(chain.counts(5, 1) && chain.counts(10, 1) && chain.counts(11, 3));
         assert!(!chain.counts(7, 2) && !chain.counts(11, 1) && !chain.counts(5, 3));
@@ -63,19 +63,19 @@ mod tests {
 
     #[test]
     fn a_start_further_back_than_an_older_one_voids_what_came_between() {
-        let chain = Chain::of(&[start(1, 1, None), start(2, 8, Some(1)), start(3, 5, Some(2))]);
+        let chain = EpochChain::of(&[start(1, 1, None), start(2, 8, Some(1)), start(3, 5, Some(2))]);
         assert!(chain.counts(4, 1) && chain.counts(5, 3) && chain.counts(9, 3));
         assert!(!chain.counts(8, 2) && !chain.counts(6, 1));
     }
 
     #[test]
     fn a_room_without_starts_has_no_rows_that_count() {
-        assert!(!Chain::of(&[]).counts(1, 1));
+        assert!(!EpochChain::of(&[]).counts(1, 1));
     }
 
     #[test]
     fn damage_ends_the_chain_instead_of_looping() {
-        let chain = Chain::of(&[start(2, 1, Some(2))]);
+        let chain = EpochChain::of(&[start(2, 1, Some(2))]);
         assert_eq!(chain.newest(), Some(start(2, 1, Some(2))));
     }
 }

@@ -24,7 +24,7 @@ pub struct Start {
     pub continues: Option<u64>,
 }
 
-/// An event as one epoch wrote it. Key: room, seq, epoch. Whether it counts is for [`crate::Chain`] to tell.
+/// An event as one epoch wrote it. Key: room, seq, epoch. Whether it counts is for [`crate::EpochChain`] to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
     /// The epoch that wrote it.

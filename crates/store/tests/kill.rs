@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sendpi_model::{Access, Event, Head, Kind, Millis, RoomId, RoomKind, UserId};
+use sendpi_model::{Access, Event, EventKind, Head, Millis, RoomId, RoomKind, UserId};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{EventRow, RoomRow, Row, Store};
 
@@ -26,7 +26,7 @@ fn room(n: usize) -> RoomId {
 fn rows(room: &RoomId, seq: u64) -> Vec<Row> {
     let (from, head) = (UserId::parse("ann").expect("a valid id"), Head { seq, count: seq, at: Millis(seq) });
     let frame = Bytes::from(format!("{seq} {}", "x".repeat(seq as usize % 3000)));
-    let event = Event { head, kind: Kind::Message, from: from.clone(), nonce: None, frame };
+    let event = Event { head, kind: EventKind::Message, from: from.clone(), nonce: None, frame };
     let row = RoomRow {
         room: room.clone(),
         stamp: seq,

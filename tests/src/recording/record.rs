@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sendpi_client::{Client, Error, Frame, Frames, Options, Range, Welcome, connect};
+use sendpi_client::{Client, ClientError, Frame, Frames, Options, Range, Welcome, connect};
 use tokio::task::JoinHandle;
 
 use super::Seen;
@@ -16,7 +16,7 @@ pub(super) async fn sign_in(
     device: &str,
     options: &Options,
     seen: &Arc<Seen>,
-) -> Result<(Client, Welcome, JoinHandle<()>), Error> {
+) -> Result<(Client, Welcome, JoinHandle<()>), ClientError> {
     let known = seen.lock().timelines.to_resume();
     let resume: BTreeMap<_, _> = options.resume.clone().into_iter().chain(known).collect();
     let options = Options { resume: resume.clone(), ..options.clone() };

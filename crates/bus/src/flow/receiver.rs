@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sendpi_model::flow::{Message, Request};
+use sendpi_model::flow::{FlowMessage, FlowRequest};
 use sendpi_model::{NodeId, Refusal};
 
 /// Requests that follow a gap, per flow; what comes beyond is dropped, and sent again by its node.
@@ -10,7 +10,7 @@ const HELD_MAX: usize = 8_192;
 
 /// The flows of all nodes to one partition.
 #[derive(Debug, Default)]
-pub struct Receiver {
+pub struct FlowReceiver {
     flows: HashMap<NodeId, Flow>,
 }
 
@@ -19,16 +19,16 @@ struct Flow {
     /// The number that is due.
     next: u64,
     /// What came after a gap.
-    held: BTreeMap<u64, Result<Request, Refusal>>,
+    held: BTreeMap<u64, Result<FlowRequest, Refusal>>,
 }
 
 /// Requests that are due now, in order.
-pub type Taken = Vec<(u64, Result<Request, Refusal>)>;
+pub type DueRequests = Vec<(u64, Result<FlowRequest, Refusal>)>;
 
-impl Receiver {
+impl FlowReceiver {
     /// Takes one message of a flow, and gives the requests that are due now. What was taken before is dropped: its answer is on its way
     /// already.
-    pub fn take(&mut self, message: Message) -> Taken {
+    pub fn take(&mut self, message: FlowMessage) -> DueRequests {
         let flow = self.flows.entry(message.node).or_insert_with(|| Flow { next: message.low, held: BTreeMap::new() });
         // The node gave up on what it no longer asks for, so nothing before `low` will come any more.
         if flow.next < message.low {
@@ -60,28 +60,28 @@ mod tests {
 
     use super::*;
 
-    fn message(low: u64, numbers: &[u64]) -> Message {
-        let request = |n| Request {
+    fn message(low: u64, numbers: &[u64]) -> FlowMessage {
+        let request = |n| FlowRequest {
             n,
             room: RoomId::parse("r").unwrap(),
             user: UserId::parse("u").unwrap(),
             first: None,
             verb: Verb::Typing,
         };
-        Message {
+        FlowMessage {
             node: NodeId::parse("n").unwrap(),
             low,
             requests: numbers.iter().map(|n| (*n, Ok(request(*n)))).collect(),
         }
     }
 
-    fn take(receiver: &mut Receiver, low: u64, numbers: &[u64]) -> Vec<u64> {
+    fn take(receiver: &mut FlowReceiver, low: u64, numbers: &[u64]) -> Vec<u64> {
         receiver.take(message(low, numbers)).into_iter().map(|(n, _)| n).collect()
     }
 
     #[test]
     fn what_follows_a_gap_is_held_back_until_the_gap_is_filled() {
-        let mut receiver = Receiver::default();
+        let mut receiver = FlowReceiver::default();
         assert_eq!(take(&mut receiver, 1, &[1, 2]), [1, 2]);
         assert!(take(&mut receiver, 1, &[5]).is_empty());
         assert!(take(&mut receiver, 1, &[4]).is_empty());
@@ -90,14 +90,14 @@ mod tests {
 
     #[test]
     fn a_new_owner_begins_at_the_lowest_unanswered() {
-        let mut receiver = Receiver::default();
+        let mut receiver = FlowReceiver::default();
         assert!(take(&mut receiver, 7, &[8]).is_empty());
         assert_eq!(take(&mut receiver, 7, &[7, 8]), [7, 8]);
     }
 
     #[test]
     fn each_request_is_taken_once() {
-        let mut receiver = Receiver::default();
+        let mut receiver = FlowReceiver::default();
         assert_eq!(take(&mut receiver, 1, &[1, 2]), [1, 2]);
         assert!(take(&mut receiver, 1, &[1, 2]).is_empty());
         receiver.forget(&NodeId::parse("n").unwrap());
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_the_node_gave_up_on_is_not_waited_for() {
-        let mut receiver = Receiver::default();
+        let mut receiver = FlowReceiver::default();
         assert_eq!(take(&mut receiver, 1, &[1, 3]), [1]);
         assert_eq!(take(&mut receiver, 3, &[4]), [3, 4]);
     }

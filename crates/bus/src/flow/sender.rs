@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::flow::{Numbered, encode};
+use sendpi_model::flow::{NumberedRequest, encode};
 use sendpi_model::{Millis, NodeId};
 use tokio::time::Instant;
 
@@ -30,11 +30,11 @@ const ANSWERED: &[u8] = br#"{"op":"answered"}"#;
 /// A request that a flow has no room for: too much is unanswered already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests are unanswered")]
-pub struct Full<T>(pub T);
+pub struct FlowFull<T>(pub T);
 
 /// The node's half of one flow. `T` is what an answer is for.
 #[derive(Debug)]
-pub struct Sender<T> {
+pub struct FlowSender<T> {
     node: NodeId,
     /// The number of the first slot: the lowest unanswered.
     low: u64,
@@ -59,7 +59,7 @@ struct Pending<T> {
     first: Option<Millis>,
 }
 
-impl<T> Sender<T> {
+impl<T> FlowSender<T> {
     /// An empty flow of `node`.
     #[must_use]
     pub fn new(node: NodeId, now: Instant) -> Self {
@@ -79,10 +79,10 @@ impl<T> Sender<T> {
     /// Adds a request, as [`sendpi_model::flow::encode_request`] made it; its answer will give back `tag`.
     ///
     /// # Errors
-    /// [`Full`] gives the tag back where too much is unanswered.
-    pub fn push(&mut self, request: Vec<u8>, tag: T, now: Instant) -> Result<(), Full<T>> {
+    /// [`FlowFull`] gives the tag back where too much is unanswered.
+    pub fn push(&mut self, request: Vec<u8>, tag: T, now: Instant) -> Result<(), FlowFull<T>> {
         if !self.has_room(request.len()) {
-            return Err(Full(tag));
+            return Err(FlowFull(tag));
         }
         self.add(request, Some(tag), now);
         Ok(())
@@ -120,7 +120,7 @@ impl<T> Sender<T> {
         }
         let (low, begin) = (self.low, self.sent);
         let message = {
-            let part = self.slots.range(begin..end).enumerate().map(|(i, slot)| Numbered {
+            let part = self.slots.range(begin..end).enumerate().map(|(i, slot)| NumberedRequest {
                 n: low + (begin + i) as u64,
                 first: slot.as_ref().and_then(|pending| pending.first),
                 request: slot.as_ref().map_or(ANSWERED, |pending| &pending.request),
@@ -219,7 +219,7 @@ impl<T> Sender<T> {
         ended
     }
 
-    /// When [`Sender::take`] or [`Sender::tick`] has something to do next; `None` while the flow is empty.
+    /// When [`FlowSender::take`] or [`FlowSender::tick`] has something to do next; `None` while the flow is empty.
     #[must_use]
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let front = self.slots.front()?.as_ref()?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::link::{Ack, Header, Items, VERSION};
+use sendpi_model::link::{LinkAck, LinkHeader, LinkItems, VERSION};
 use tokio::time::Instant;
 
 /// What follows a hole is held back up to so many bytes; what comes beyond is dropped, and comes again.
@@ -22,16 +22,16 @@ const FORMER: usize = 8;
 
 /// What became of a message.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct LinkReceived {
     /// The life that was known before is over: its audience is void. What is ready belongs to the next one.
     pub cut: bool,
     /// Messages that are due now, in order, with their numbers.
-    pub ready: Vec<(u64, Items)>,
+    pub ready: Vec<(u64, LinkItems)>,
 }
 
 /// The node's half of the link of one worker.
 #[derive(Debug)]
-pub struct Receiver {
+pub struct LinkReceiver {
     life: Option<Life>,
     former: VecDeque<u64>,
 }
@@ -44,7 +44,7 @@ struct Life {
     has: u64,
     /// The highest number known of.
     told: u64,
-    held: BTreeMap<u64, (usize, Items)>,
+    held: BTreeMap<u64, (usize, LinkItems)>,
     held_bytes: usize,
     heard: Instant,
     hole_since: Option<Instant>,
@@ -54,7 +54,7 @@ struct Life {
     answer_due: bool,
 }
 
-impl Receiver {
+impl LinkReceiver {
     /// A worker from which nothing came yet.
     #[must_use]
     pub fn new() -> Self {
@@ -62,10 +62,10 @@ impl Receiver {
     }
 
     /// Takes a message of `bytes` bytes.
-    pub fn take(&mut self, header: Header, items: Items, bytes: usize, now: Instant) -> Taken {
+    pub fn take(&mut self, header: LinkHeader, items: LinkItems, bytes: usize, now: Instant) -> LinkReceived {
         if self.former.contains(&header.incarnation) {
             // We are silent on a life that we took for cut, so that its worker notices and begins the next one.
-            return Taken::default();
+            return LinkReceived::default();
         }
         let known = self.life.as_ref().is_some_and(|life| life.incarnation == header.incarnation);
         let cut = !known && self.cut();
@@ -73,7 +73,7 @@ impl Receiver {
         life.heard = now;
         let ready =
             if header.tell { life.tell(header.number, now) } else { life.message(header.number, items, bytes, now) };
-        Taken { cut, ready }
+        LinkReceived { cut, ready }
     }
 
     /// Takes the link for cut; true where it was up until now. Nothing of this life is taken or answered any more.
@@ -95,7 +95,7 @@ impl Receiver {
     }
 
     /// The answer that is due now, if one is; `settled` tells up to which number everything is settled.
-    pub fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<Ack> {
+    pub fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<LinkAck> {
         if mutant(Mutant::LinkAnswersOff) {
             return None;
         }
@@ -116,7 +116,7 @@ impl Receiver {
     }
 }
 
-impl Default for Receiver {
+impl Default for LinkReceiver {
     fn default() -> Self {
         Self::new()
     }
@@ -140,14 +140,14 @@ impl Life {
     }
 
     /// A tell is always answered, so that the worker knows that the node lives and what is settled.
-    fn tell(&mut self, last: u64, now: Instant) -> Vec<(u64, Items)> {
+    fn tell(&mut self, last: u64, now: Instant) -> Vec<(u64, LinkItems)> {
         self.answer_due = true;
         self.told = self.told.max(last);
         self.look_for_hole(now);
         Vec::new()
     }
 
-    fn message(&mut self, number: u64, items: Items, bytes: usize, now: Instant) -> Vec<(u64, Items)> {
+    fn message(&mut self, number: u64, items: LinkItems, bytes: usize, now: Instant) -> Vec<(u64, LinkItems)> {
         self.answer_due = true;
         self.unanswered_bytes += bytes;
         self.told = self.told.max(number);
@@ -180,7 +180,7 @@ impl Life {
         }
     }
 
-    fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<Ack> {
+    fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<LinkAck> {
         let gap = self.hole_since.is_some() && self.hole_asked.is_none_or(|asked| now - asked >= ASK_AGAIN);
         let full = self.unanswered_bytes >= ANSWER_BYTES;
         let due = self.answer_due && now - self.answered >= ANSWER_EVERY;
@@ -194,7 +194,7 @@ impl Life {
         self.answer_due = false;
         self.unanswered_bytes = 0;
         let settled = settled(self.has).min(self.has);
-        Some(Ack { v: VERSION, incarnation: self.incarnation, has: self.has, settled, gap })
+        Some(LinkAck { v: VERSION, incarnation: self.incarnation, has: self.has, settled, gap })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::link::{Ack, Added, Header, Item, Removed, encode_item};
+use sendpi_model::link::{AudienceAdded, AudienceRemoved, LinkAck, LinkHeader, LinkItem, encode_item};
 use sendpi_model::{Millis, Partition, RoomId};
 use tokio::time::Instant;
 
@@ -29,7 +29,7 @@ const AGAIN_BYTES: usize = 1024 * 1024;
 
 /// How much is under way on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Load {
+pub enum LinkLoad {
     /// Less than half of what may be.
     Free,
     /// Half or more: rooms that feed the link are to wait.
@@ -38,7 +38,7 @@ pub enum Load {
 
 /// What a tick of the clock asks for.
 #[derive(Debug, Default)]
-pub struct Tick {
+pub struct LinkTick {
     /// Messages to be sent now.
     pub send: Vec<Bytes>,
     /// The node has been silent for too long: the link is to be given up.
@@ -47,7 +47,7 @@ pub struct Tick {
 
 /// One message under way.
 #[derive(Debug)]
-struct Sent {
+struct SentMessage {
     number: u64,
     bytes: Bytes,
     at: Instant,
@@ -55,13 +55,13 @@ struct Sent {
 
 /// The worker's half of one link.
 #[derive(Debug)]
-pub struct Sender {
+pub struct LinkSender {
     incarnation: u64,
     /// The number of the message that is being filled.
     number: u64,
     open: Vec<u8>,
     full: VecDeque<(u64, Bytes)>,
-    sent: VecDeque<Sent>,
+    sent: VecDeque<SentMessage>,
     bytes: usize,
     unsettled: Unsettled,
     heard: Instant,
@@ -71,7 +71,7 @@ pub struct Sender {
     has: u64,
 }
 
-impl Sender {
+impl LinkSender {
     /// A link that begins now, with an empty audience. `incarnation` is random.
     #[must_use]
     pub fn new(incarnation: u64, now: Instant) -> Self {
@@ -96,31 +96,31 @@ impl Sender {
         if seq > 0 {
             self.unsettled.event(self.number, partition, room, seq, at);
         }
-        self.item(&Item::Event { room: room.clone(), seq, frame: frame.clone() });
+        self.item(&LinkItem::Event { room: room.clone(), seq, frame: frame.clone() });
     }
 
     /// `+user`.
-    pub fn added(&mut self, added: Added) {
+    pub fn added(&mut self, added: AudienceAdded) {
         self.unsettled.added(&added.room, &added.user);
-        self.item(&Item::Added(added));
+        self.item(&LinkItem::Added(added));
     }
 
     /// `−user`; gives the number of the message that tells it.
-    pub fn removed(&mut self, removed: Removed) -> u64 {
+    pub fn removed(&mut self, removed: AudienceRemoved) -> u64 {
         let number = self.number;
         self.unsettled.removed(&removed.room, &removed.user);
-        self.item(&Item::Removed(removed));
+        self.item(&LinkItem::Removed(removed));
         number
     }
 
     /// The answer to request `n` of the node's flow to `partition`.
     pub fn answer(&mut self, partition: Partition, n: u64, frame: Bytes) {
-        self.item(&Item::Answer { partition, n, frame });
+        self.item(&LinkItem::Answer { partition, n, frame });
     }
 
-    fn item(&mut self, item: &Item) {
+    fn item(&mut self, item: &LinkItem) {
         if self.open.is_empty() {
-            self.open = Header { incarnation: self.incarnation, number: self.number, tell: false }.encode();
+            self.open = LinkHeader { incarnation: self.incarnation, number: self.number, tell: false }.encode();
         }
         encode_item(&mut self.open, item);
         if self.open.len() >= MESSAGE_BYTES {
@@ -141,7 +141,7 @@ impl Sender {
     pub fn take(&mut self, now: Instant) -> Vec<Bytes> {
         self.close();
         let messages: Vec<Bytes> = self.full.iter().map(|(_, bytes)| bytes.clone()).collect();
-        self.sent.extend(self.full.drain(..).map(|(number, bytes)| Sent { number, bytes, at: now }));
+        self.sent.extend(self.full.drain(..).map(|(number, bytes)| SentMessage { number, bytes, at: now }));
         if !messages.is_empty() {
             self.asked_since.get_or_insert(now);
         }
@@ -149,7 +149,7 @@ impl Sender {
     }
 
     /// The node's answer; gives what is to be sent again at once.
-    pub fn ack(&mut self, ack: &Ack, now: Instant) -> Vec<Bytes> {
+    pub fn ack(&mut self, ack: &LinkAck, now: Instant) -> Vec<Bytes> {
         if ack.incarnation != self.incarnation {
             return Vec::new();
         }
@@ -170,18 +170,18 @@ impl Sender {
     }
 
     /// What time asks for: a tell every second, what the node does not have after one second, and the end after three of silence.
-    pub fn tick(&mut self, now: Instant) -> Tick {
+    pub fn tick(&mut self, now: Instant) -> LinkTick {
         if self.asked_since.is_some_and(|since| now - since.max(self.heard) >= SILENCE) {
-            return Tick { silent: true, ..Tick::default() };
+            return LinkTick { silent: true, ..LinkTick::default() };
         }
         let mut send = self.again(now, SEND_AGAIN_AFTER);
         if now - self.told >= TELL_EVERY {
             self.told = now;
             self.asked_since.get_or_insert(now);
             let last = self.sent.back().map_or(self.number - 1, |sent| sent.number);
-            send.push(Header { incarnation: self.incarnation, number: last, tell: true }.encode().into());
+            send.push(LinkHeader { incarnation: self.incarnation, number: last, tell: true }.encode().into());
         }
-        Tick { send, silent: false }
+        LinkTick { send, silent: false }
     }
 
     fn again(&mut self, now: Instant, age: Duration) -> Vec<Bytes> {
@@ -211,11 +211,11 @@ impl Sender {
 
     /// Whether the rooms that feed this link are to wait.
     #[must_use]
-    pub fn load(&self) -> Load {
+    pub fn load(&self) -> LinkLoad {
         if self.bytes >= WINDOW_BYTES / 2 || self.unsettled.len() >= WINDOW_EVENTS / 2 {
-            Load::Heavy
+            LinkLoad::Heavy
         } else {
-            Load::Free
+            LinkLoad::Free
         }
     }
 

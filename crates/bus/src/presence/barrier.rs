@@ -25,10 +25,10 @@ const WAITING: usize = 1024;
 
 /// Reads presence behind the barrier; cheap to clone. One barrier serves all who wait.
 #[derive(Debug, Clone)]
-pub struct Barrier(mpsc::Sender<Ask>);
+pub struct Barrier(mpsc::Sender<ReadRequest>);
 
 #[derive(Debug)]
-struct Ask {
+struct ReadRequest {
     users: Vec<UserId>,
     answer: oneshot::Sender<Online>,
 }
@@ -38,19 +38,19 @@ impl Barrier {
     #[must_use]
     pub fn start(bus: &Bus, key: NodeKey) -> Self {
         let (asks, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(Reader { bucket: Bucket::new(bus, subject::PRESENCE_BUCKET), key }.run(waiting));
+        tokio::spawn(PresenceReader { bucket: Bucket::new(bus, subject::PRESENCE_BUCKET), key }.run(waiting));
         Self(asks)
     }
 
     /// Where these users are online, as of some moment after the call. `None` where it could not be read; ask again.
     pub async fn read(&self, users: Vec<UserId>) -> Option<Online> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Ask { users, answer }).await.ok()?;
+        self.0.send(ReadRequest { users, answer }).await.ok()?;
         answered.await.ok()
     }
 }
 
-struct Reader {
+struct PresenceReader {
     bucket: Bucket,
     key: NodeKey,
 }
@@ -66,8 +66,8 @@ enum Miss {
 /// The last value of each key that matched.
 type Keys = Vec<(String, Revision, Option<Bytes>)>;
 
-impl Reader {
-    async fn run(self, mut asks: mpsc::Receiver<Ask>) {
+impl PresenceReader {
+    async fn run(self, mut asks: mpsc::Receiver<ReadRequest>) {
         let mut waiting = Vec::new();
         while asks.recv_many(&mut waiting, WAITING).await > 0 {
             let mut users: Vec<UserId> = waiting.iter().flat_map(|ask| ask.users.iter().cloned()).collect();
@@ -146,7 +146,7 @@ impl Reader {
     }
 }
 
-fn key_of(answer: &crate::Message, prefix: &str) -> Option<(String, Revision, Option<Bytes>)> {
+fn key_of(answer: &crate::NatsMessage, prefix: &str) -> Option<(String, Revision, Option<Bytes>)> {
     let key = answer.header("Nats-Subject")?.strip_prefix(prefix)?.to_owned();
     let revision = answer.header("Nats-Sequence")?.parse().ok()?;
     let gone = answer.header("KV-Operation").is_some() || answer.header("Nats-Marker-Reason").is_some();

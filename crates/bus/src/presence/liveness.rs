@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use sendpi_model::NodeId;
 use tokio_util::sync::CancellationToken;
 
-use crate::subject::NodeWhat;
+use crate::subject::NodeSubject;
 use crate::{Bus, RequestError, Revision, SendError, subject};
 
 /// Answers `alive` for this node until `stop`.
@@ -15,7 +15,7 @@ use crate::{Bus, RequestError, Revision, SendError, subject};
 /// # Errors
 /// [`SendError`] where the connection is closed.
 pub async fn answer_alive(bus: &Bus, stop: CancellationToken) -> Result<(), SendError> {
-    let mut asks = bus.subscribe(subject::node(bus.node(), NodeWhat::Alive)).await?;
+    let mut asks = bus.subscribe(subject::node(bus.node(), NodeSubject::Alive)).await?;
     let bus = bus.clone();
     tokio::spawn(async move {
         while let Some(Some(ask)) = stop.run_until_cancelled(asks.next()).await {
@@ -33,7 +33,7 @@ pub async fn answer_alive(bus: &Bus, stop: CancellationToken) -> Result<(), Send
 /// # Errors
 /// [`RequestError::Unknown`] where that cannot be told.
 pub async fn is_alive(bus: &Bus, node: &NodeId) -> Result<bool, RequestError> {
-    match bus.request(subject::node(node, NodeWhat::Alive), Bytes::from_static(b"{\"v\":1}")).await {
+    match bus.request(subject::node(node, NodeSubject::Alive), Bytes::from_static(b"{\"v\":1}")).await {
         Ok(_) => Ok(true),
         Err(RequestError::NoResponders) => Ok(false),
         Err(unknown) => Err(unknown),

@@ -18,7 +18,7 @@ const WAITING: usize = 1024;
 
 /// What is known about our own key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct State {
+pub struct NodeKeyState {
     /// When the last good refresh was *sent*. A worker stops serving 10 s after it.
     pub refreshed: Instant,
     /// Rises when a refresh was refused: the key had been taken away or had expired, so for a time this node counted as dead.
@@ -28,13 +28,13 @@ pub struct State {
 /// Keeps this node's key; cheap to clone. The key is purged when the last handle's token is cancelled.
 #[derive(Debug, Clone)]
 pub struct NodeKey {
-    asks: mpsc::Sender<Ask>,
-    state: watch::Receiver<State>,
+    asks: mpsc::Sender<RefreshRequest>,
+    state: watch::Receiver<NodeKeyState>,
     node: NodeId,
 }
 
 #[derive(Debug)]
-struct Ask {
+struct RefreshRequest {
     anew: bool,
     answer: oneshot::Sender<Revision>,
 }
@@ -55,7 +55,7 @@ impl NodeKey {
         let sent = Instant::now();
         keeper.revision = keeper.put(None).await?;
         let (asks, waiting) = mpsc::channel(WAITING);
-        let (tell, state) = watch::channel(State { refreshed: sent, refusals: 0 });
+        let (tell, state) = watch::channel(NodeKeyState { refreshed: sent, refusals: 0 });
         tokio::spawn(keeper.run(waiting, tell, stop));
         Ok(Self { asks, state, node })
     }
@@ -68,7 +68,7 @@ impl NodeKey {
 
     /// What is known about the key, and news of it.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<State> {
+    pub fn watch(&self) -> watch::Receiver<NodeKeyState> {
         self.state.clone()
     }
 
@@ -86,7 +86,7 @@ impl NodeKey {
 
     async fn ask(&self, anew: bool) -> Option<Revision> {
         let (answer, answered) = oneshot::channel();
-        self.asks.send(Ask { anew, answer }).await.ok()?;
+        self.asks.send(RefreshRequest { anew, answer }).await.ok()?;
         answered.await.ok()
     }
 }
@@ -103,7 +103,12 @@ impl Keeper {
         self.bucket.put(&self.key, self.value.clone(), expected, Some(TTL)).await
     }
 
-    async fn run(mut self, mut asks: mpsc::Receiver<Ask>, state: watch::Sender<State>, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        mut asks: mpsc::Receiver<RefreshRequest>,
+        state: watch::Sender<NodeKeyState>,
+        stop: CancellationToken,
+    ) {
         let mut ticks = interval(REFRESH_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting = Vec::new();

@@ -18,7 +18,7 @@ use sendpi_model::{NodeId, UserId};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::plan::{Core, Job};
+use self::plan::{KeyPlan, KeyWrite};
 use crate::{Bucket, Bus, subject};
 
 /// Writes under way at one time.
@@ -28,10 +28,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Keeps the keys of this node's users; cheap to clone.
 #[derive(Clone)]
-pub struct UserKeys(Arc<Shared>);
+pub struct UserKeys(Arc<SharedPlan>);
 
-struct Shared {
-    core: Mutex<Core>,
+struct SharedPlan {
+    core: Mutex<KeyPlan>,
     news: Notify,
 }
 
@@ -57,8 +57,8 @@ impl UserKeys {
     /// The writer for the node of `bus`, until `stop`.
     #[must_use]
     pub fn start(bus: &Bus, stop: CancellationToken) -> Self {
-        let keys = Self(Arc::new(Shared { core: Mutex::new(Core::default()), news: Notify::new() }));
-        let writer = Writer { bucket: Bucket::new(bus, subject::PRESENCE_BUCKET), node: bus.node().clone() };
+        let keys = Self(Arc::new(SharedPlan { core: Mutex::new(KeyPlan::default()), news: Notify::new() }));
+        let writer = KeyWriter { bucket: Bucket::new(bus, subject::PRESENCE_BUCKET), node: bus.node().clone() };
         let shared = Arc::clone(&keys.0);
         tokio::spawn(async move {
             tokio::select! {
@@ -99,19 +99,19 @@ impl UserKeys {
     }
 }
 
-impl Shared {
-    fn core(&self) -> MutexGuard<'_, Core> {
+impl SharedPlan {
+    fn core(&self) -> MutexGuard<'_, KeyPlan> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Writer {
+struct KeyWriter {
     bucket: Bucket,
     node: NodeId,
 }
 
-impl Writer {
-    async fn run(&self, shared: &Shared) {
+impl KeyWriter {
+    async fn run(&self, shared: &SharedPlan) {
         let mut writes = FuturesUnordered::new();
         loop {
             while writes.len() < IN_FLIGHT {
@@ -125,7 +125,7 @@ impl Writer {
         }
     }
 
-    async fn write(&self, job: Job) -> (Job, bool) {
+    async fn write(&self, job: KeyWrite) -> (KeyWrite, bool) {
         let key = subject::user_key(&job.user, &self.node);
         let outcome = match job.number {
             Some(number) => self.bucket.put(&key, number.to_string().into(), None, None).await,

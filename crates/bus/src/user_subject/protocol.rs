@@ -9,7 +9,7 @@ const PAYLOAD: usize = 8 * 1024 * 1024;
 
 /// What a server says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum ServerOp {
     /// A message of a subscription.
     Message { sid: u64, payload: Bytes },
     /// It wants to know whether we live.
@@ -28,7 +28,7 @@ pub(super) enum Said {
 pub(super) struct Malformed;
 
 /// Takes what a server said next; `None` where it has not said all of it yet.
-pub(super) fn next(buffer: &mut BytesMut) -> Result<Option<Said>, Malformed> {
+pub(super) fn next(buffer: &mut BytesMut) -> Result<Option<ServerOp>, Malformed> {
     let Some(end) = buffer.windows(2).position(|pair| pair == b"\r\n") else {
         return if buffer.len() > LINE { Err(Malformed) } else { Ok(None) };
     };
@@ -49,12 +49,12 @@ pub(super) fn next(buffer: &mut BytesMut) -> Result<Option<Said>, Malformed> {
                 return Err(Malformed);
             }
             buffer.advance(2);
-            return Ok(Some(Said::Message { sid, payload }));
+            return Ok(Some(ServerOp::Message { sid, payload }));
         }
-        "PING" => Said::Ping,
-        "PONG" => Said::Pong,
-        "-ERR" => Said::Error(rest.trim_matches('\'').to_owned()),
-        "INFO" | "+OK" => Said::Other,
+        "PING" => ServerOp::Ping,
+        "PONG" => ServerOp::Pong,
+        "-ERR" => ServerOp::Error(rest.trim_matches('\'').to_owned()),
+        "INFO" | "+OK" => ServerOp::Other,
         _ => return Err(Malformed),
     };
     buffer.advance(end + 2);
@@ -72,7 +72,7 @@ fn message(rest: &str) -> Option<(u64, usize)> {
 mod tests {
     use super::*;
 
-    fn all(text: &str) -> Result<Vec<Said>, Malformed> {
+    fn all(text: &str) -> Result<Vec<ServerOp>, Malformed> {
         let mut buffer = BytesMut::from(text);
         let mut said = Vec::new();
         while let Some(next) = next(&mut buffer)? {
@@ -81,14 +81,14 @@ mod tests {
         Ok(said)
     }
 
-    fn message(sid: u64, payload: &str) -> Said {
-        Said::Message { sid, payload: Bytes::copy_from_slice(payload.as_bytes()) }
+    fn message(sid: u64, payload: &str) -> ServerOp {
+        ServerOp::Message { sid, payload: Bytes::copy_from_slice(payload.as_bytes()) }
     }
 
     #[test]
     fn a_message_is_read_with_and_without_a_reply_subject() {
         let said = all("INFO {}\r\nMSG a.b 7 2\r\nhi\r\nMSG a.b 8 _R.1 4\r\n\r\nxx\r\nPING\r\n").unwrap();
-        assert_eq!(said, [Said::Other, message(7, "hi"), message(8, "\r\nxx"), Said::Ping]);
+        assert_eq!(said, [ServerOp::Other, message(7, "hi"), message(8, "\r\nxx"), ServerOp::Ping]);
     }
 
     #[test]
@@ -105,6 +105,9 @@ mod tests {
         for text in ["HTTP/1.1 400 Bad Request\r\n", "MSG a\r\n", "MSG a 1 99999999999\r\n", "MSG a 1 1\r\nxyz"] {
             assert_eq!(all(text), Err(Malformed), "{text}");
         }
-        assert_eq!(all("-ERR 'Authorization Violation'\r\n"), Ok(vec![Said::Error("Authorization Violation".into())]));
+        assert_eq!(
+            all("-ERR 'Authorization Violation'\r\n"),
+            Ok(vec![ServerOp::Error("Authorization Violation".into())])
+        );
     }
 }

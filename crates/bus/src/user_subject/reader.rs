@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::UserMessage;
-use super::protocol::{Said, next};
+use super::protocol::{ServerOp, next};
 use crate::subject;
 
 const CONNECT: Duration = Duration::from_secs(2);
@@ -51,16 +51,16 @@ pub(super) fn addresses(servers: &str) -> Option<Vec<Address>> {
 
 /// The subscriptions; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Reader(Arc<Shared>);
+pub(super) struct SubjectReader(Arc<SharedTable>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    table: Mutex<Table>,
+struct SharedTable {
+    table: Mutex<SubscriptionTable>,
     news: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct SubscriptionTable {
     last_sid: u64,
     users: HashMap<u64, UserId>,
     /// What the server is to be told; only while a connection stands.
@@ -77,7 +77,7 @@ struct Table {
 /// Ends one subscription when it is dropped.
 #[derive(Debug)]
 pub(super) struct Subscribed {
-    shared: Arc<Shared>,
+    shared: Arc<SharedTable>,
     sid: u64,
 }
 
@@ -93,13 +93,13 @@ impl Drop for Subscribed {
     }
 }
 
-impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
+impl SharedTable {
+    fn table(&self) -> MutexGuard<'_, SubscriptionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl SubscriptionTable {
     fn subscribe(&mut self, sid: u64, user: &UserId) {
         self.out.extend_from_slice(format!("SUB {} {sid}\r\n", subject::user(user)).as_bytes());
     }
@@ -140,10 +140,10 @@ impl Table {
     }
 }
 
-impl Reader {
+impl SubjectReader {
     pub(super) fn start(addresses: Vec<Address>, node: &NodeId, tell: mpsc::Sender<UserMessage>) -> Self {
-        let shared = Arc::new(Shared::default());
-        let task = Task { shared: Arc::clone(&shared), addresses, name: format!("{node} users"), tell };
+        let shared = Arc::new(SharedTable::default());
+        let task = ReaderTask { shared: Arc::clone(&shared), addresses, name: format!("{node} users"), tell };
         tokio::spawn(task.run());
         Self(shared)
     }
@@ -170,14 +170,14 @@ impl Reader {
     }
 }
 
-struct Task {
-    shared: Arc<Shared>,
+struct ReaderTask {
+    shared: Arc<SharedTable>,
     addresses: Vec<Address>,
     name: String,
     tell: mpsc::Sender<UserMessage>,
 }
 
-impl Task {
+impl ReaderTask {
     /// Runs until nobody takes the messages.
     async fn run(self) {
         for address in self.addresses.iter().cycle() {
@@ -222,21 +222,21 @@ impl Task {
         }
     }
 
-    fn take(&self, said: Said) {
+    fn take(&self, said: ServerOp) {
         match said {
-            Said::Message { sid, payload } => {
+            ServerOp::Message { sid, payload } => {
                 let Some(user) = self.shared.table().users.get(&sid).cloned() else { return };
                 if self.tell.try_send(UserMessage { user, payload }).is_err() {
                     tracing::debug!("a message about a user is lost");
                 }
             }
-            Said::Ping => {
+            ServerOp::Ping => {
                 self.shared.table().out.extend_from_slice(b"PONG\r\n");
                 self.shared.news.notify_one();
             }
-            Said::Pong => self.shared.table().pong(),
-            Said::Error(error) => tracing::warn!(error, "the server refuses something about users' subjects"),
-            Said::Other => {}
+            ServerOp::Pong => self.shared.table().pong(),
+            ServerOp::Error(error) => tracing::warn!(error, "the server refuses something about users' subjects"),
+            ServerOp::Other => {}
         }
     }
 

@@ -2,16 +2,16 @@
 
 use bytes::Bytes;
 use sendpi_bus::presence::{NodeChange, purge_node};
-use sendpi_bus::subject::{self, NodeWhat};
-use sendpi_bus::{Message, link::Undelivered};
-use sendpi_model::faults::{Mutant, Trouble, mutant, trouble};
-use sendpi_model::flow::Request;
-use sendpi_model::link::Ack;
+use sendpi_bus::subject::{self, NodeSubject};
+use sendpi_bus::{NatsMessage, link::Undelivered};
+use sendpi_model::faults::{BusFault, Mutant, bus_fault, mutant};
+use sendpi_model::flow::FlowRequest;
+use sendpi_model::link::LinkAck;
 use sendpi_model::{NodeId, Verb};
 use tokio::time::{Duration, Instant};
 
 use super::{Executor, GivenUp};
-use crate::room::Waiting;
+use crate::room::QueuedRequest;
 
 /// After a connect, a node that does not answer may only not be back yet.
 const GRACE: Duration = Duration::from_secs(3);
@@ -19,19 +19,19 @@ const GRACE: Duration = Duration::from_secs(3);
 impl Executor {
     /// Sends messages of a link.
     pub(super) async fn send(&mut self, node: &NodeId, messages: Vec<Bytes>) {
-        let (to, reply) = (subject::node(node, NodeWhat::Link), subject::link_reply(self.means.bus.node(), node));
+        let (to, reply) = (subject::node(node, NodeSubject::Link), subject::link_reply(self.context.bus.node(), node));
         for message in messages {
-            if trouble(Trouble::LoseLinkMessage) {
+            if bus_fault(BusFault::LoseLinkMessage) {
                 continue;
             }
-            if let Err(error) = self.means.bus.publish_with_reply(to.clone(), reply.clone(), message).await {
+            if let Err(error) = self.context.bus.publish_with_reply(to.clone(), reply.clone(), message).await {
                 tracing::error!(%error, "the connection to NATS is closed");
                 return;
             }
         }
     }
 
-    pub(super) async fn link_answer(&mut self, message: &Message) {
+    pub(super) async fn link_answer(&mut self, message: &NatsMessage) {
         let Some(node) = subject::link_reply_node(message.subject()) else { return };
         if message.is_no_responders() {
             if self.connected.elapsed() > GRACE {
@@ -40,7 +40,7 @@ impl Executor {
             }
             return;
         }
-        match Ack::parse(message.payload()) {
+        match LinkAck::parse(message.payload()) {
             Ok(ack) => {
                 let again = self.links.ack(&node, &ack);
                 self.send(&node, again).await;
@@ -59,7 +59,7 @@ impl Executor {
                     tracing::info!(%node, "a node is gone");
                     self.give_up(&node);
                 }
-                let bus = self.means.bus.clone();
+                let bus = self.context.bus.clone();
                 tokio::spawn(async move {
                     if let Err(error) = purge_node(&bus, &node, Some(revision)).await {
                         tracing::warn!(%error, %node, "what a dead node left in presence stays until the next start");
@@ -107,8 +107,8 @@ impl Executor {
                     self.owed.done(partition, at);
                     continue;
                 }
-                let request = Request { n: 0, room: room.clone(), user, first: None, verb: Verb::Bounce { seq } };
-                self.enqueue(partition, Waiting { to: None, owed: Some(at), request });
+                let request = FlowRequest { n: 0, room: room.clone(), user, first: None, verb: Verb::Bounce { seq } };
+                self.enqueue(partition, QueuedRequest { to: None, owed: Some(at), request });
             }
         }
     }

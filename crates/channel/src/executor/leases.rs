@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use sendpi_bus::lease::Claim;
+use sendpi_bus::lease::ClaimOutcome;
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
 use sendpi_store::Row;
 use tokio::time::{Duration, Instant};
 
 use super::{Executor, end_audience};
-use crate::claim::{ClaimError, Claimed, claim};
-use crate::job::{Done, Tenure};
-use crate::owned_partition::Owned;
+use crate::claim::{ClaimError, ClaimedPartition, claim};
+use crate::job::{JobResult, Tenure};
+use crate::owned_partition::OwnedPartition;
 
 /// A worker stops serving when its key has not been refreshed for so long, from the *send* of the last good refresh.
 const KEY_AGE: Duration = Duration::from_secs(10);
@@ -21,12 +21,12 @@ const RECLAIM_AFTER: Duration = Duration::from_secs(1);
 
 impl Executor {
     /// Takes a claimed partition into service. What an earlier owner may have left is handed out again at once.
-    pub(crate) async fn take_over(&mut self, claimed: Claimed) -> Result<(), sendpi_bus::SendError> {
-        let (owned, rooms) = Owned::new(claimed);
+    pub(crate) async fn take_over(&mut self, claimed: ClaimedPartition) -> Result<(), sendpi_bus::SendError> {
+        let (owned, rooms) = OwnedPartition::new(claimed);
         let partition = owned.tenure.partition;
         self.partitions.insert(partition, owned);
         for room in rooms {
-            self.rooms.entry(room.clone()).or_insert_with(|| super::Slot::new(partition));
+            self.rooms.entry(room.clone()).or_insert_with(|| super::LiveEntry::new(partition));
             self.make_ready(&room);
         }
         self.listen(partition).await
@@ -55,7 +55,7 @@ impl Executor {
             tracing::warn!("this node's key has not been refreshed for {KEY_AGE:?}: it stops serving");
             self.suspend().await;
         } else if self.partitions.values().any(|owned| owned.suspended)
-            && self.means.bus.connection().borrow().up
+            && self.context.bus.connection().borrow().up
             && self.last_resume.elapsed() >= RESUME_EVERY
         {
             self.resume().await;
@@ -64,7 +64,7 @@ impl Executor {
 
     /// Without a connection of its own a worker hears nobody; and one that was made again counts only when the links know of it.
     fn is_hearing(&self) -> bool {
-        let connection = *self.means.bus.connection().borrow();
+        let connection = *self.context.bus.connection().borrow();
         connection.up && connection.connects == self.connects
     }
 
@@ -75,7 +75,7 @@ impl Executor {
     /// The client subscribes again by itself when it reconnects, so a worker that was away stops serving until it knows that nobody was
     /// between.
     pub(super) async fn connection_changed(&mut self) {
-        let connection = *self.means.bus.connection().borrow();
+        let connection = *self.context.bus.connection().borrow();
         if !connection.up || connection.connects == self.connects {
             return;
         }
@@ -91,7 +91,7 @@ impl Executor {
         self.stop_listening().await;
     }
 
-    /// Writes each lease again from its own revision: success means that nobody was between.
+    /// Writes each lease again from its own revision: success context that nobody was between.
     async fn resume(&mut self) {
         self.last_resume = Instant::now();
         if self.key.refresh().await.is_none() {
@@ -108,8 +108,8 @@ impl Executor {
         let renewed = futures_util::future::join_all(renewals).await;
         for ((partition, ..), claim) in suspended.into_iter().zip(renewed) {
             match claim {
-                Ok(Claim::Won(revision)) => self.serve_again(partition, revision).await,
-                Ok(Claim::Lost) => self.lose(partition, Vec::new()).await,
+                Ok(ClaimOutcome::Won(revision)) => self.serve_again(partition, revision).await,
+                Ok(ClaimOutcome::Lost) => self.lose(partition, Vec::new()).await,
                 Err(error) => tracing::warn!(%error, %partition, "the lease could not be written; it is tried again"),
             }
         }
@@ -146,15 +146,15 @@ impl Executor {
 
     /// Claims a lost partition again, as soon as its owner lets it go or dies: none is left without a worker for good.
     fn reclaim(&mut self, partition: Partition) {
-        let (means, leases, config) = (self.means.clone(), self.leases.clone(), self.config);
+        let (context, leases, config) = (self.context.clone(), self.leases.clone(), self.config);
         self.job(async move {
             tokio::time::sleep(RECLAIM_AFTER).await;
-            let result = claim(&means, &leases, partition, &config).await.map(Box::new);
-            Done::Claimed { partition, result }
+            let result = claim(&context, &leases, partition, &config).await.map(Box::new);
+            JobResult::Claimed { partition, result }
         });
     }
 
-    pub(super) async fn claimed(&mut self, partition: Partition, result: Result<Box<Claimed>, ClaimError>) {
+    pub(super) async fn claimed(&mut self, partition: Partition, result: Result<Box<ClaimedPartition>, ClaimError>) {
         if let Err(error) = self.take_if_claimed(result.map(|claimed| *claimed)).await {
             tracing::debug!(error, %partition, "the partition is not claimed yet");
             self.reclaim(partition);
@@ -162,7 +162,7 @@ impl Executor {
     }
 
     /// Takes a partition over, or says why it was not claimed.
-    async fn take_if_claimed(&mut self, result: Result<Claimed, ClaimError>) -> Result<(), String> {
+    async fn take_if_claimed(&mut self, result: Result<ClaimedPartition, ClaimError>) -> Result<(), String> {
         match result {
             Ok(claimed) => self.take_over(claimed).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -172,7 +172,7 @@ impl Executor {
     /// Claims what this worker does not hold yet. Gives how many partitions are still missing.
     pub(crate) async fn claim_missing(&mut self, partitions: impl Iterator<Item = Partition>) -> usize {
         let missing: Vec<Partition> = partitions.filter(|p| !self.partitions.contains_key(p)).collect();
-        let claims = missing.iter().map(|partition| claim(&self.means, &self.leases, *partition, &self.config));
+        let claims = missing.iter().map(|partition| claim(&self.context, &self.leases, *partition, &self.config));
         let claimed = futures_util::future::join_all(claims).await;
         let mut left = 0;
         for result in claimed {
@@ -212,9 +212,9 @@ impl Executor {
             })
             .collect();
         if !rows.is_empty() {
-            let store = self.means.store.clone();
+            let store = self.context.store.clone();
             tokio::spawn(async move {
-                // Not written, it only means that more is handed out again after a crash.
+                // Not written, it only context that more is handed out again after a crash.
                 if let Err(error) = store.write(rows).await {
                     tracing::warn!(%error, "cannot write down what is settled");
                 }
@@ -246,14 +246,14 @@ impl Executor {
         let Some(slot) = self.rooms.get_mut(id) else { return };
         let (Some(room), Some(owned)) = (&slot.room, self.partitions.get(&slot.partition)) else { return };
         slot.busy = true;
-        let (tenure, means, rows, room) = (owned.tenure, self.means.clone(), room.head_rows(), id.clone());
+        let (tenure, context, rows, room) = (owned.tenure, self.context.clone(), room.head_rows(), id.clone());
         self.job(async move {
             let result = async {
-                means.pass_fence(tenure).await?;
-                means.write(&[tenure], rows).await
+                context.pass_fence(tenure).await?;
+                context.write(&[tenure], rows).await
             }
             .await;
-            Done::Evicted { room, result }
+            JobResult::Evicted { room, result }
         });
     }
 
@@ -274,7 +274,7 @@ impl Executor {
         self.settle();
         let tenures: Vec<Tenure> = self.partitions.values().map(|owned| owned.tenure).collect();
         for tenure in tenures {
-            if self.means.pass_fence(tenure).await.is_err() {
+            if self.context.pass_fence(tenure).await.is_err() {
                 self.partitions.remove(&tenure.partition);
             }
         }
@@ -282,7 +282,7 @@ impl Executor {
         let idle = self.rooms.values().filter(|slot| !slot.busy && self.partitions.contains_key(&slot.partition));
         let rows: Vec<Row> = idle.filter_map(|slot| slot.room.as_ref()).flat_map(|room| room.head_rows()).collect();
         if !rows.is_empty()
-            && let Err(error) = self.means.store.write(rows).await
+            && let Err(error) = self.context.store.write(rows).await
         {
             tracing::warn!(%error, "cannot write the heads of live rooms; the next start reads them from their tails");
         }

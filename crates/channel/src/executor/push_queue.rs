@@ -8,28 +8,28 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sendpi_bus::Bus;
-use sendpi_bus::push_stream::{JOB_USERS, Job, publish};
+use sendpi_bus::push_stream::{JOB_USERS, PushJob, publish_job};
 use sendpi_model::faults::{FailPoint, fail_point};
 use sendpi_model::{Partition, RoomId};
 use tokio::time::Instant;
 
 use super::{Executor, GivenUp};
-use crate::dispatch::PushOrder;
+use crate::dispatch::PendingPush;
 use crate::room::Bounce;
 
 /// Jobs under way at one time.
 const UNDER_WAY: usize = 256;
 
-type Publishing = Pin<Box<dyn Future<Output = PushOrder> + Send>>;
+type Publishing = Pin<Box<dyn Future<Output = PendingPush> + Send>>;
 
 /// The pushes that are owed, in order, some of them under way.
-pub(super) struct Pushes {
+pub(super) struct PushQueue {
     bus: Bus,
-    waiting: VecDeque<PushOrder>,
+    waiting: VecDeque<PendingPush>,
     under_way: FuturesUnordered<Publishing>,
 }
 
-impl Pushes {
+impl PushQueue {
     pub(super) fn new(bus: Bus) -> Self {
         Self { bus, waiting: VecDeque::new(), under_way: FuturesUnordered::new() }
     }
@@ -38,7 +38,7 @@ impl Pushes {
         self.under_way.is_empty() && self.waiting.is_empty()
     }
 
-    fn push(&mut self, order: PushOrder) {
+    fn push(&mut self, order: PendingPush) {
         self.waiting.push_back(order);
     }
 
@@ -51,20 +51,20 @@ impl Pushes {
     }
 
     /// The next order whose jobs are kept; `None` where none is under way.
-    pub(super) async fn next(&mut self) -> Option<PushOrder> {
+    pub(super) async fn next(&mut self) -> Option<PendingPush> {
         let order = self.under_way.next().await;
         self.fill();
         order
     }
 }
 
-async fn publish_until_kept(bus: Bus, order: PushOrder) -> PushOrder {
+async fn publish_until_kept(bus: Bus, order: PendingPush) -> PendingPush {
     for users in order.users.chunks(JOB_USERS) {
         // The frame is JSON that this project encoded; anything else could never be published, and is not worth a stop.
         let Ok(event) = serde_json::from_slice(&order.event.frame) else { continue };
-        let job = Job { v: 1, room: order.room.clone(), seq: order.event.head.seq, users: users.to_vec(), event };
+        let job = PushJob { v: 1, room: order.room.clone(), seq: order.event.head.seq, users: users.to_vec(), event };
         let mut pause = Duration::from_millis(50);
-        while let Err(error) = publish(&bus, order.partition, &job).await {
+        while let Err(error) = publish_job(&bus, order.partition, &job).await {
             tracing::warn!(%error, room = %order.room, seq = job.seq, "a push job is not kept yet; it is published again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
@@ -76,7 +76,7 @@ async fn publish_until_kept(bus: Bus, order: PushOrder) -> PushOrder {
 
 impl Executor {
     /// Owes a push.
-    pub(super) fn push(&mut self, order: PushOrder) {
+    pub(super) fn push(&mut self, order: PendingPush) {
         if !order.counted {
             self.owed.add(order.partition, order.event.head.at);
         }
@@ -84,7 +84,7 @@ impl Executor {
     }
 
     /// A push is kept.
-    pub(super) fn pushed(&mut self, order: PushOrder) {
+    pub(super) fn pushed(&mut self, order: PendingPush) {
         self.owed.done(order.partition, order.event.head.at);
         if let Some(to) = order.then {
             self.links.answer(&to, Bytes::from_static(br#"{"op":"ok"}"#));

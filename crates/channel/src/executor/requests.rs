@@ -3,21 +3,21 @@
 use std::collections::VecDeque;
 
 use futures_util::StreamExt;
-use sendpi_bus::{Message, SendError, subject};
+use sendpi_bus::{NatsMessage, SendError, subject};
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::flow::{Message as Flow, Refused, Request};
+use sendpi_model::flow::{FlowMessage, FlowRefusal, FlowRequest};
 use sendpi_model::{Event, Millis, NodeId, Partition, Refusal, RoomId, Verb};
 
-use super::{Executor, ROOM_QUEUE, Slot};
+use super::{Executor, LiveEntry, ROOM_QUEUE};
 use crate::dispatch::typing;
-use crate::job::Done;
-use crate::room::{To, Waiting};
+use crate::job::JobResult;
+use crate::room::{AnswerAddress, QueuedRequest};
 
 impl Executor {
     /// Listens for the requests of a partition.
     pub(super) async fn listen(&mut self, partition: Partition) -> Result<(), SendError> {
         let (subject, queue) = (subject::room(partition), subject::room_queue(partition));
-        let requests = self.means.bus.queue_subscribe(subject, queue).await?;
+        let requests = self.context.bus.queue_subscribe(subject, queue).await?;
         self.requests.push(Box::pin(requests.map(move |message| (partition, message))));
         Ok(())
     }
@@ -26,13 +26,13 @@ impl Executor {
     pub(super) async fn stop_listening(&mut self) {
         // Dropping a subscription ends it at the server; what had arrived is answered by "no responders" and sent again.
         self.requests.clear();
-        if let Err(error) = self.means.bus.flush().await {
+        if let Err(error) = self.context.bus.flush().await {
             tracing::debug!(%error, "the subscriptions may end later");
         }
     }
 
-    pub(super) async fn request(&mut self, partition: Partition, message: &Message) {
-        let flow = match Flow::parse(message.payload()) {
+    pub(super) async fn request(&mut self, partition: Partition, message: &NatsMessage) {
+        let flow = match FlowMessage::parse(message.payload()) {
             Ok(flow) => flow,
             Err(error) => {
                 tracing::warn!(%error, %partition, "a flow message cannot be read");
@@ -45,7 +45,7 @@ impl Executor {
             _ => return self.refuse_flow(&node, partition).await,
         };
         for (n, request) in taken {
-            let to = To { node: node.clone(), partition, n };
+            let to = AnswerAddress { node: node.clone(), partition, n };
             match request {
                 Ok(request) => self.take_request(partition, to, request),
                 Err(refusal) => self.links.answer(&to, refusal.to_frame().into()),
@@ -55,13 +55,13 @@ impl Executor {
 
     /// Tells a node that this worker does not own the partition: everything unanswered is sent again, to whoever does.
     pub(super) async fn refuse_flow(&mut self, node: &NodeId, partition: Partition) {
-        let payload = serde_json::to_vec(&Refused::NotOwner).unwrap_or_default();
-        if let Err(error) = self.means.bus.publish(subject::flow_reply(node, partition), payload.into()).await {
+        let payload = serde_json::to_vec(&FlowRefusal::NotOwner).unwrap_or_default();
+        if let Err(error) = self.context.bus.publish(subject::flow_reply(node, partition), payload.into()).await {
             tracing::debug!(%error, "cannot refuse a flow");
         }
     }
 
-    fn take_request(&mut self, partition: Partition, to: To, request: Request) {
+    fn take_request(&mut self, partition: Partition, to: AnswerAddress, request: FlowRequest) {
         match &request.verb {
             Verb::Heads { rooms } => {
                 let rooms = rooms.clone();
@@ -69,15 +69,15 @@ impl Executor {
             }
             Verb::Typing => {
                 if !self.typing_now(&request) {
-                    self.enqueue(partition, Waiting { to: None, owed: None, request });
+                    self.enqueue(partition, QueuedRequest { to: None, owed: None, request });
                 }
             }
-            _ => self.enqueue(partition, Waiting { to: Some(to), owed: None, request }),
+            _ => self.enqueue(partition, QueuedRequest { to: Some(to), owed: None, request }),
         }
     }
 
     /// Typing in an active channel goes out at once: it is neither stored nor fenced, and goes on while the store is down.
-    fn typing_now(&mut self, request: &Request) -> bool {
+    fn typing_now(&mut self, request: &FlowRequest) -> bool {
         let Some(slot) = self.rooms.get_mut(&request.room) else { return false };
         let Some(room) = slot.room.as_mut().filter(|room| room.active) else { return false };
         if room.member(&request.user).is_ok() {
@@ -89,9 +89,9 @@ impl Executor {
     }
 
     /// Puts a request into the queue of its room; the room is put into the live table if it is not there.
-    pub(super) fn enqueue(&mut self, partition: Partition, waiting: Waiting) {
+    pub(super) fn enqueue(&mut self, partition: Partition, waiting: QueuedRequest) {
         let id = waiting.request.room.clone();
-        let slot = self.rooms.entry(id.clone()).or_insert_with(|| Slot::new(partition));
+        let slot = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));
         if slot.queue.len() >= ROOM_QUEUE && waiting.owed.is_none() {
             if let Some(to) = waiting.to {
                 let refusal = Refusal::unavailable(format!("too much is waiting at {id}"), 200);
@@ -103,9 +103,9 @@ impl Executor {
         self.make_ready(&id);
     }
 
-    fn heads(&mut self, partition: Partition, to: To, rooms: Vec<RoomId>) {
+    fn heads(&mut self, partition: Partition, to: AnswerAddress, rooms: Vec<RoomId>) {
         let Some(owned) = self.partitions.get(&partition) else { return };
-        let (tenure, means) = (owned.tenure, self.means.clone());
+        let (tenure, context) = (owned.tenure, self.context.clone());
         let (mut live, mut idle) = (Vec::new(), Vec::new());
         for room in rooms {
             match self.rooms.get(&room).and_then(|slot| slot.room.as_ref()) {
@@ -114,16 +114,16 @@ impl Executor {
             }
         }
         self.job(async move {
-            let result = means.heads(tenure, idle).await.map(|mut heads| {
+            let result = context.heads(tenure, idle).await.map(|mut heads| {
                 heads.extend(live);
                 heads
             });
-            Done::Heads { to, result }
+            JobResult::Heads { to, result }
         });
     }
 }
 
-impl Slot {
+impl LiveEntry {
     pub(super) fn new(partition: Partition) -> Self {
         Self {
             partition,

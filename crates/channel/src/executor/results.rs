@@ -1,30 +1,30 @@
 //! Results of jobs.
 
 use sendpi_bus::presence::Online;
-use sendpi_model::link::{Added, Reason};
+use sendpi_model::link::{AudienceAdded, AudienceReason};
 use sendpi_model::{Millis, Refusal, RoomId};
 
 use super::{Executor, end_audience, note_events};
 use crate::dispatch::{Dispatched, dispatch};
-use crate::job::{Committed, Done, JobError, OpenedRoom};
-use crate::room::{IdleClock, Lookups, Room, Step, To};
+use crate::job::{Committed, JobError, JobResult, OpenedRoom};
+use crate::room::{AnswerAddress, BatchStep, IdleClock, Lookups, Room};
 
 impl Executor {
-    pub(super) async fn finish(&mut self, done: Done) {
+    pub(super) async fn finish(&mut self, done: JobResult) {
         match done {
-            Done::Opened { room, result } => match result {
+            JobResult::Opened { room, result } => match result {
                 Ok(opened) => self.opened(&room, *opened),
                 Err(error) => self.failed(&room, error, Vec::new()).await,
             },
-            Done::LookedUp { room, result } => match result {
+            JobResult::LookedUp { room, result } => match result {
                 Ok(found) => self.looked_up(&room, found),
                 Err(error) => self.failed(&room, error, Vec::new()).await,
             },
-            Done::Activated { room, rows_at, result } => match result {
+            JobResult::Activated { room, rows_at, result } => match result {
                 Ok(online) => self.activated(&room, rows_at, &online),
                 Err(error) => self.failed(&room, error, Vec::new()).await,
             },
-            Done::Committed { rooms, online, result } => match result {
+            JobResult::Committed { rooms, online, result } => match result {
                 Ok(()) => rooms.into_iter().for_each(|room| self.committed(room, &online)),
                 Err(error) => {
                     for Committed { room, batch, .. } in rooms {
@@ -32,12 +32,12 @@ impl Executor {
                     }
                 }
             },
-            Done::Evicted { room, result } => match result {
+            JobResult::Evicted { room, result } => match result {
                 Ok(()) => self.evicted(&room),
                 Err(error) => self.failed(&room, error, Vec::new()).await,
             },
-            Done::Claimed { partition, result } => self.claimed(partition, result).await,
-            Done::Heads { to, result } => match result {
+            JobResult::Claimed { partition, result } => self.claimed(partition, result).await,
+            JobResult::Heads { to, result } => match result {
                 Ok(heads) => {
                     let heads: serde_json::Map<String, serde_json::Value> =
                         heads.into_iter().map(|(room, seq)| (room.as_str().to_owned(), seq.into())).collect();
@@ -59,7 +59,7 @@ impl Executor {
         let OpenedRoom { opened, unsettled } = opened;
         let mut room = Room::open(id.clone(), owned.tenure.epoch, opened);
         owned.saw(room.head.at);
-        if !sendpi_model::faults::mutant(sendpi_model::faults::Mutant::HandOutOff) {
+        if !sendpi_model::faults::mutant(sendpi_model::faults::Mutant::RedispatchOff) {
             slot.unsettled = unsettled;
         }
         // What is handed out again counts as not dispatched yet.
@@ -99,7 +99,7 @@ impl Executor {
                 if room.attach(user, node, *signin) {
                     let seq = room.dispatched;
                     let (room, user, info) = (id.clone(), user.clone(), bytes::Bytes::new());
-                    self.links.added(node, Added { room, user, reason: Reason::Presence, seq, info });
+                    self.links.added(node, AudienceAdded { room, user, reason: AudienceReason::Presence, seq, info });
                 }
             }
         }
@@ -107,7 +107,7 @@ impl Executor {
         let unsettled = std::mem::take(&mut slot.unsettled);
         if !unsettled.is_empty() {
             tracing::info!(room = %id, events = unsettled.len(), "handing out again what an earlier owner may not have");
-            let steps = unsettled.into_iter().map(Step::Event).collect();
+            let steps = unsettled.into_iter().map(BatchStep::Event).collect();
             let dispatched = dispatch(room, slot.partition, steps, &[], online, &mut self.links);
             self.dispatched(id, dispatched);
         }
@@ -158,7 +158,7 @@ impl Executor {
     }
 
     /// A job of a room came to nothing: the room is forgotten, to be opened anew, and whoever waited for this is told.
-    async fn failed(&mut self, id: &RoomId, error: JobError, steps: Vec<Step>) {
+    async fn failed(&mut self, id: &RoomId, error: JobError, steps: Vec<BatchStep>) {
         if let JobError::NotOwner(lost) = error {
             let asked = steps.iter().filter_map(answered_by).filter(|to| to.partition == lost);
             let nodes = asked.map(|to| to.node.clone()).collect();
@@ -168,7 +168,7 @@ impl Executor {
         let Some(slot) = self.rooms.get_mut(id) else { return };
         let (partition, why) = (slot.partition, error.to_string());
         // Events of the batch may be in the store without having been handed out: until that is done nothing is settled.
-        if steps.iter().any(|step| matches!(step, Step::Event(_)))
+        if steps.iter().any(|step| matches!(step, BatchStep::Event(_)))
             && let Some(owned) = self.partitions.get_mut(&partition)
         {
             owned.recovering.insert(id.clone());
@@ -200,7 +200,7 @@ impl Executor {
         if bounces.is_empty() && !recovering {
             self.rooms.remove(id);
         } else if let Some(slot) = self.rooms.get_mut(id) {
-            // Owed by the worker itself: tried again with the next tick.
+            // PendingPushes by the worker itself: tried again with the next tick.
             slot.queue.extend(bounces);
             self.slowed.insert(id.clone());
         }
@@ -208,14 +208,14 @@ impl Executor {
 }
 
 /// Where the answer to a step goes.
-fn answered_by(step: &Step) -> Option<&To> {
+fn answered_by(step: &BatchStep) -> Option<&AnswerAddress> {
     match step {
-        Step::Attach { to, .. }
-        | Step::Detach { to, .. }
-        | Step::Answer { to, .. }
-        | Step::Members { to, .. }
-        | Step::Read { to, .. } => Some(to),
-        Step::Bounce(bounce) => bounce.to.as_ref(),
-        Step::Event(_) | Step::Typing(_) | Step::Joined(_) | Step::Left(..) => None,
+        BatchStep::Attach { to, .. }
+        | BatchStep::Detach { to, .. }
+        | BatchStep::Answer { to, .. }
+        | BatchStep::Members { to, .. }
+        | BatchStep::Read { to, .. } => Some(to),
+        BatchStep::Bounce(bounce) => bounce.to.as_ref(),
+        BatchStep::Event(_) | BatchStep::Typing(_) | BatchStep::Joined(_) | BatchStep::Left(..) => None,
     }
 }

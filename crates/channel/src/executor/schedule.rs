@@ -6,9 +6,9 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, RoomId, Verb};
 use sendpi_store::{ActiveRoom, Row, minute};
 
-use super::{Executor, OWED_MAX, Slot};
-use crate::job::{Commit, Done};
-use crate::room::{Batch, Room, Waiting};
+use super::{Executor, LiveEntry, OWED_MAX};
+use crate::job::{Commit, JobResult};
+use crate::room::{Batch, QueuedRequest, Room};
 
 /// Requests of one batch.
 const BATCH_REQUESTS: usize = 1_000;
@@ -24,14 +24,14 @@ impl Executor {
                 if commit.batch.is_plain() {
                     plain.push(commit);
                 } else {
-                    let means = self.means.clone();
-                    self.job(means.commit(commit));
+                    let context = self.context.clone();
+                    self.job(context.commit(commit));
                 }
             }
         }
         if !plain.is_empty() {
-            let means = self.means.clone();
-            self.job(means.commit_plain(plain));
+            let context = self.context.clone();
+            self.job(context.commit_plain(plain));
         }
     }
 
@@ -42,13 +42,13 @@ impl Executor {
         if slot.busy {
             return None;
         }
-        let (tenure, means) = (owned.tenure, self.means.clone());
+        let (tenure, context) = (owned.tenure, self.context.clone());
         let Some(room) = &mut slot.room else {
             slot.busy = true;
             let (room, settled) = (id.clone(), owned.settled);
             self.job(async move {
-                let result = means.open(tenure, &room, settled).await.map(Box::new);
-                Done::Opened { room, result }
+                let result = context.open(tenure, &room, settled).await.map(Box::new);
+                JobResult::Opened { room, result }
             });
             return None;
         };
@@ -57,7 +57,7 @@ impl Executor {
         }
         if self.owed.count() > OWED_MAX || self.links.any_heavy(room.audience.nodes()) {
             // Only what lessens the load goes on: bounces that this worker owes. Were they to wait as well, nothing would ever end.
-            let (owed, rest): (Vec<Waiting>, Vec<Waiting>) =
+            let (owed, rest): (Vec<QueuedRequest>, Vec<QueuedRequest>) =
                 slot.queue.drain(..).partition(|waiting| waiting.owed.is_some());
             slot.queue = rest.into();
             if !slot.queue.is_empty() || !slot.unsettled.is_empty() {
@@ -74,8 +74,8 @@ impl Executor {
             slot.busy = true;
             let (room, chain) = (id.clone(), room.chain.clone());
             self.job(async move {
-                let result = means.look_up(tenure, &room, &chain, lookup).await;
-                Done::LookedUp { room, result }
+                let result = context.look_up(tenure, &room, &chain, lookup).await;
+                JobResult::LookedUp { room, result }
             });
             return None;
         }
@@ -88,7 +88,7 @@ impl Executor {
         let room = slot.room.as_mut()?;
         slot.busy = true;
         let waiting = take_batch(slot.queue.make_contiguous()).min(slot.queue.len());
-        let waiting: Vec<Waiting> = slot.queue.drain(..waiting).collect();
+        let waiting: Vec<QueuedRequest> = slot.queue.drain(..waiting).collect();
         let lookups = std::mem::take(&mut slot.lookups);
         let mut batch = room.admit(waiting, now, &lookups);
         note_active(&mut slot.active_minute, room, &mut batch, now, slot.partition);
@@ -100,19 +100,19 @@ impl Executor {
         let Some(slot) = self.rooms.get_mut(id) else { return };
         let (Some(room), Some(owned)) = (&slot.room, self.partitions.get(&slot.partition)) else { return };
         slot.busy = true;
-        let (tenure, means) = (owned.tenure, self.means.clone());
+        let (tenure, context) = (owned.tenure, self.context.clone());
         let rows = if durable && !mutant(Mutant::OrderRowsOff) { room.order_rows(now) } else { Vec::new() };
         let users = if mutant(Mutant::PresenceReadOff) { Vec::new() } else { room.members.keys().cloned().collect() };
         let (room, rows_at) = (id.clone(), durable.then_some(now));
         self.job(async move {
-            let result = means.activate(tenure, rows, users).await;
-            Done::Activated { room, rows_at, result }
+            let result = context.activate(tenure, rows, users).await;
+            JobResult::Activated { room, rows_at, result }
         });
     }
 }
 
 /// Whether the room must be activated before it takes what waits: for a durable event with order rows, for typing without.
-fn activation(slot: &Slot, now: Millis, age: Duration) -> Option<bool> {
+fn activation(slot: &LiveEntry, now: Millis, age: Duration) -> Option<bool> {
     let room = slot.room.as_ref()?;
     if room.members.is_empty() {
         return None;
@@ -121,14 +121,14 @@ fn activation(slot: &Slot, now: Millis, age: Duration) -> Option<bool> {
     if durable && !room.has_fresh_rows(now, age) {
         return Some(true);
     }
-    let typing = slot.queue.iter().any(|Waiting { request, .. }| {
+    let typing = slot.queue.iter().any(|QueuedRequest { request, .. }| {
         matches!(request.verb, Verb::Typing) && room.members.contains_key(&request.user)
     });
     (typing && !room.active).then_some(false)
 }
 
 /// Whether the request may make a durable event. What is refused anyhow activates nothing.
-fn makes_event(room: &Room, Waiting { request, .. }: &Waiting) -> bool {
+fn makes_event(room: &Room, QueuedRequest { request, .. }: &QueuedRequest) -> bool {
     match request.verb {
         Verb::Send { .. } | Verb::Invite { .. } | Verb::Leave => room.members.contains_key(&request.user),
         Verb::Join => room.may_join(&request.user),
@@ -136,7 +136,7 @@ fn makes_event(room: &Room, Waiting { request, .. }: &Waiting) -> bool {
     }
 }
 
-fn take_batch(queue: &[Waiting]) -> usize {
+fn take_batch(queue: &[QueuedRequest]) -> usize {
     let mut bytes = 0;
     let fits = queue.iter().take(BATCH_REQUESTS).take_while(|waiting| {
         if let Verb::Send { body, .. } = &waiting.request.verb {

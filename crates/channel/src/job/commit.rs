@@ -6,9 +6,9 @@ use std::time::Duration;
 use sendpi_bus::presence::Online;
 use sendpi_model::RoomId;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point, mutant};
-use sendpi_store::Chain;
+use sendpi_store::EpochChain;
 
-use super::{Committed, Done, JobError, Means, Tenure};
+use super::{Committed, JobContext, JobError, JobResult, Tenure};
 use crate::room::Batch;
 
 /// One room's batch on its way to the store.
@@ -16,13 +16,13 @@ use crate::room::Batch;
 pub(crate) struct Commit {
     pub(crate) room: RoomId,
     pub(crate) tenure: Tenure,
-    pub(crate) chain: Chain,
+    pub(crate) chain: EpochChain,
     pub(crate) batch: Batch,
 }
 
-impl Means {
+impl JobContext {
     /// Commits batches that only write events: all of them in one store job, and one fence read for each partition.
-    pub(crate) async fn commit_plain(self, commits: Vec<Commit>) -> Done {
+    pub(crate) async fn commit_plain(self, commits: Vec<Commit>) -> JobResult {
         let mut rows = Vec::new();
         let mut tenures: Vec<Tenure> = Vec::new();
         let mut rooms = Vec::with_capacity(commits.len());
@@ -34,7 +34,7 @@ impl Means {
             rooms.push(Committed { room, batch, reads: Vec::new() });
         }
         let result = self.write_and_pass(&tenures, rows).await;
-        Done::Committed { rooms, online: Online::new(), result }
+        JobResult::Committed { rooms, online: Online::new(), result }
     }
 
     async fn write_and_pass(&self, tenures: &[Tenure], rows: Vec<sendpi_store::Row>) -> Result<(), JobError> {
@@ -56,7 +56,7 @@ impl Means {
     }
 
     /// Commits one room's batch that has more to it.
-    pub(crate) async fn commit(self, commit: Commit) -> Done {
+    pub(crate) async fn commit(self, commit: Commit) -> JobResult {
         let Commit { room, tenure, chain, mut batch } = commit;
         let (mut online, mut reads) = (Online::new(), Vec::new());
         let result = async {
@@ -70,6 +70,6 @@ impl Means {
             Ok(())
         }
         .await;
-        Done::Committed { rooms: vec![Committed { room, batch, reads }], online, result }
+        JobResult::Committed { rooms: vec![Committed { room, batch, reads }], online, result }
     }
 }

@@ -1,10 +1,10 @@
 //! Opening a room: its starts, then its tail, then its own start under this epoch, then the fence (design: ownership, step 2).
 
 use sendpi_model::{Event, RoomId};
-use sendpi_store::{Chain, EventRow, SettledRow, Start};
+use sendpi_store::{EpochChain, EventRow, SettledRow, Start};
 
-use super::{JobError, Means, Tenure};
-use crate::room::{Opened, cut_at_hole, is_settled, tail_from};
+use super::{JobContext, JobError, Tenure};
+use crate::room::{StoredRoom, cut_at_hole, is_settled, tail_from};
 
 /// Rows of one read.
 const PAGE: usize = 1_000;
@@ -14,12 +14,12 @@ const UNSETTLED_MAX: usize = 100_000;
 /// What opening a room found.
 #[derive(Debug)]
 pub(crate) struct OpenedRoom {
-    pub(crate) opened: Opened,
+    pub(crate) opened: StoredRoom,
     /// The events of the tail that an earlier owner may not have handed out to everybody, oldest first.
     pub(crate) unsettled: Vec<Event>,
 }
 
-impl Means {
+impl JobContext {
     pub(crate) async fn open(
         &self,
         tenure: Tenure,
@@ -30,13 +30,13 @@ impl Means {
         let mut starts = self.store.starts(room).await?;
         if row.is_none() && starts.is_empty() {
             self.pass_fence(tenure).await?;
-            return Ok(OpenedRoom { opened: Opened::default(), unsettled: Vec::new() });
+            return Ok(OpenedRoom { opened: StoredRoom::default(), unsettled: Vec::new() });
         }
         let head_row = row.as_ref().map_or(0, |row| row.head.seq);
-        let tail = self.read_tail(room, &Chain::of(&starts), head_row, settled.as_ref()).await?;
+        let tail = self.read_tail(room, &EpochChain::of(&starts), head_row, settled.as_ref()).await?;
         if !starts.iter().any(|start| start.epoch == tenure.epoch) {
             let last = tail.last().map_or(head_row, |(_, event)| event.head.seq.max(head_row));
-            let continues = Chain::of(&starts).newest().map(|start| start.epoch);
+            let continues = EpochChain::of(&starts).newest().map(|start| start.epoch);
             let start = Start { epoch: tenure.epoch, next_seq: last + 1, continues };
             self.write(&[tenure], vec![sendpi_store::Row::Start(room.clone(), start)]).await?;
             starts.push(start);
@@ -48,14 +48,14 @@ impl Means {
             .filter(|(epoch, event)| !is_settled(settled.as_ref(), *epoch, event.head.at))
             .map(|(_, event)| event.clone())
             .collect();
-        Ok(OpenedRoom { opened: Opened { row, members, chain: Chain::of(&starts), tail }, unsettled })
+        Ok(OpenedRoom { opened: StoredRoom { row, members, chain: EpochChain::of(&starts), tail }, unsettled })
     }
 
     /// From the head row on, before it the newest 200 events, and all that are not settled.
     async fn read_tail(
         &self,
         room: &RoomId,
-        chain: &Chain,
+        chain: &EpochChain,
         head_row: u64,
         settled: Option<&SettledRow>,
     ) -> Result<Vec<(u64, Event)>, JobError> {
@@ -73,7 +73,7 @@ impl Means {
         Ok(cut_at_hole(rows.into_iter().map(|row| (row.epoch, row.event)).collect(), head_row))
     }
 
-    async fn read_up(&self, room: &RoomId, chain: &Chain, from: u64) -> Result<Vec<EventRow>, JobError> {
+    async fn read_up(&self, room: &RoomId, chain: &EpochChain, from: u64) -> Result<Vec<EventRow>, JobError> {
         let (mut rows, mut from) = (Vec::new(), from);
         loop {
             let page = self.store.timeline(room, from..=u64::MAX, PAGE, false).await?;

@@ -1,28 +1,28 @@
 //! Reads of a room's older events, always behind the fence.
 
 use sendpi_model::{Event, RoomId, UserId};
-use sendpi_store::{Chain, ReadError};
+use sendpi_store::{EpochChain, ReadError};
 
-use super::{JobError, Means, Tenure};
+use super::{JobContext, JobError, Tenure};
 use crate::dispatch::ReadResult;
-use crate::room::{Lookup, Lookups, Page, Read, page_frame};
+use crate::room::{BatchRead, Lookup, Lookups, PageRequest, page_frame};
 
 /// Rows of one read.
 const PAGE: usize = 1_000;
 
-impl Means {
+impl JobContext {
     /// Reads what a batch asks for. A store that does not answer refuses this one request, not the batch.
     pub(crate) async fn read(
         &self,
         tenure: Tenure,
         room: &RoomId,
-        chain: &Chain,
-        read: &Read,
+        chain: &EpochChain,
+        read: &BatchRead,
     ) -> Result<ReadResult, JobError> {
         let result = match read {
-            Read::Page(page) => self.page(room, chain, *page).await.map(|frame| ReadResult::Frame(frame.into())),
-            Read::Event(seq) => self.event(room, chain, *seq).await.map(ReadResult::Event),
-            Read::Members { cursor, limit } => return Ok(self.members(room, cursor.clone(), *limit).await),
+            BatchRead::Page(page) => self.page(room, chain, *page).await.map(|frame| ReadResult::Frame(frame.into())),
+            BatchRead::Event(seq) => self.event(room, chain, *seq).await.map(ReadResult::Event),
+            BatchRead::Members { cursor, limit } => return Ok(self.members(room, cursor.clone(), *limit).await),
         };
         // The rows may be void for an owner that was overtaken while it read.
         self.pass_fence(tenure).await?;
@@ -32,7 +32,7 @@ impl Means {
         }))
     }
 
-    async fn page(&self, room: &RoomId, chain: &Chain, page: Page) -> Result<Vec<u8>, ReadError> {
+    async fn page(&self, room: &RoomId, chain: &EpochChain, page: PageRequest) -> Result<Vec<u8>, ReadError> {
         let mut events: Vec<Event> = Vec::new();
         let most = page.most_events() + 1;
         let (mut low, mut high) = (page.after.map_or(1, |after| after.saturating_add(1)), u64::MAX);
@@ -67,7 +67,7 @@ impl Means {
         Ok(page_frame(room, chosen, full))
     }
 
-    async fn event(&self, room: &RoomId, chain: &Chain, seq: u64) -> Result<Option<Event>, ReadError> {
+    async fn event(&self, room: &RoomId, chain: &EpochChain, seq: u64) -> Result<Option<Event>, ReadError> {
         let rows = self.store.timeline(room, seq..=seq, PAGE, false).await?;
         Ok(chain.filter(rows).into_iter().next().map(|row| row.event))
     }
@@ -87,7 +87,7 @@ impl Means {
         &self,
         tenure: Tenure,
         room: &RoomId,
-        chain: &Chain,
+        chain: &EpochChain,
         lookup: Lookup,
     ) -> Result<Lookups, JobError> {
         let (mut found, mut to) = (Lookups::new(), lookup.to);

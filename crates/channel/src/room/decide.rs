@@ -4,18 +4,18 @@
 //! are in the store and the fence is passed. A batch that fails is forgotten together with the room, which is then opened anew.
 
 use bytes::Bytes;
-use sendpi_model::flow::Request;
-use sendpi_model::link::Reason;
+use sendpi_model::flow::FlowRequest;
+use sendpi_model::link::AudienceReason;
 use sendpi_model::{
     Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, RoomInfo, RoomView, UserId, Verb,
 };
 use sendpi_store::{EventRow, Row};
 
-use super::{Lookups, Page, Room, To, Waiting, page_frame};
+use super::{AnswerAddress, Lookups, PageRequest, QueuedRequest, Room, page_frame};
 
 /// What is to be done once a batch is in the store and behind the fence, in this order.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum BatchStep {
     /// Hand the event to L1 and push it to L2.
     Event(Event),
     /// Hand an ephemeral event to L1.
@@ -23,17 +23,17 @@ pub(crate) enum Step {
     /// These became members: those who are online come into L1.
     Joined(Vec<(UserId, RoomInfo)>),
     /// These ceased to be members.
-    Left(Vec<UserId>, Reason),
+    Left(Vec<UserId>, AudienceReason),
     /// Put the user into L1, then answer.
-    Attach { to: To, user: UserId, signin: u64, frame: Bytes },
+    Attach { to: AnswerAddress, user: UserId, signin: u64, frame: Bytes },
     /// Take the user out of L1, then answer.
-    Detach { to: To, user: UserId, signin: u64 },
+    Detach { to: AnswerAddress, user: UserId, signin: u64 },
     /// Answer.
-    Answer { to: To, frame: Bytes },
+    Answer { to: AnswerAddress, frame: Bytes },
     /// Answer with a page of the members, and who of them is in L1 by then.
-    Members { to: To, cursor: Option<UserId>, limit: usize },
+    Members { to: AnswerAddress, cursor: Option<UserId>, limit: usize },
     /// Answer with what a read of the store gave.
-    Read { to: To, read: usize },
+    Read { to: AnswerAddress, read: usize },
     /// Push to one user an event that no device took, then answer.
     Bounce(Bounce),
 }
@@ -42,7 +42,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Bounce {
     /// Where it is confirmed; none for what the worker itself owes.
-    pub(crate) to: Option<To>,
+    pub(crate) to: Option<AnswerAddress>,
     /// The time under which the worker owes it.
     pub(crate) owed: Option<Millis>,
     /// Whose device did not take it.
@@ -57,9 +57,9 @@ pub(crate) struct Bounce {
 
 /// What a batch reads from the store, after its rows are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Read {
+pub(crate) enum BatchRead {
     /// A page of the timeline.
-    Page(Page),
+    Page(PageRequest),
     /// The event at this seq.
     Event(u64),
     /// A page of the members of an inactive room, with who of them is online.
@@ -78,9 +78,9 @@ pub(crate) struct Batch {
     /// Rows that follow the fence.
     pub(crate) after: Vec<Row>,
     /// What is to be read from the store.
-    pub(crate) reads: Vec<Read>,
+    pub(crate) reads: Vec<BatchRead>,
     /// What is to be done then.
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<BatchStep>,
 }
 
 impl Batch {
@@ -89,19 +89,19 @@ impl Batch {
         self.before.is_empty() && self.newcomers.is_empty() && self.after.is_empty() && self.reads.is_empty()
     }
 
-    pub(super) fn answer(&mut self, to: Option<To>, frame: Vec<u8>) {
+    pub(super) fn answer(&mut self, to: Option<AnswerAddress>, frame: Vec<u8>) {
         if let Some(to) = to {
-            self.steps.push(Step::Answer { to, frame: frame.into() });
+            self.steps.push(BatchStep::Answer { to, frame: frame.into() });
         }
     }
 
-    pub(super) fn refuse(&mut self, to: Option<To>, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, to: Option<AnswerAddress>, refusal: &Refusal) {
         self.answer(to, refusal.to_frame());
     }
 
-    fn read(&mut self, to: Option<To>, read: Read) {
+    fn read(&mut self, to: Option<AnswerAddress>, read: BatchRead) {
         if let Some(to) = to {
-            self.steps.push(Step::Read { to, read: self.reads.len() });
+            self.steps.push(BatchStep::Read { to, read: self.reads.len() });
             self.reads.push(read);
         }
     }
@@ -130,9 +130,9 @@ pub(super) const REPEAT: &[u8] = br#"{"op":"ok","repeat":true}"#;
 
 impl Room {
     /// Admits what waits, in order. `now` never falls within a partition.
-    pub(crate) fn admit(&mut self, waiting: Vec<Waiting>, now: Millis, lookups: &Lookups) -> Batch {
+    pub(crate) fn admit(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
         let mut batch = Batch::default();
-        for Waiting { to, owed, request } in waiting {
+        for QueuedRequest { to, owed, request } in waiting {
             if let Verb::Bounce { seq } = request.verb {
                 self.bounce(&mut batch, to, owed, request.user, seq);
             } else if let Err(refusal) = self.admit_one(&mut batch, to.clone(), request, now, lookups) {
@@ -145,8 +145,8 @@ impl Room {
     fn admit_one(
         &mut self,
         batch: &mut Batch,
-        to: Option<To>,
-        request: Request,
+        to: Option<AnswerAddress>,
+        request: FlowRequest,
         now: Millis,
         lookups: &Lookups,
     ) -> Result<(), Refusal> {
@@ -156,7 +156,7 @@ impl Room {
             // Whether the user is a member still does not matter for what ends its stay.
             Verb::Detach { signin } => {
                 if let Some(to) = to {
-                    batch.steps.push(Step::Detach { to, user, signin });
+                    batch.steps.push(BatchStep::Detach { to, user, signin });
                 }
                 return Ok(());
             }
@@ -194,20 +194,20 @@ impl Room {
             Verb::Leave => self.leave(batch, to, &user, now),
             Verb::Read { seq } => self.read_marker(batch, to, seq)?,
             Verb::History { before, after, limit } => {
-                self.history(batch, to, Page { before, after, limit: limit as usize });
+                self.history(batch, to, PageRequest { before, after, limit: limit as usize });
             }
             Verb::Members { cursor, limit } => {
                 let limit = limit as usize;
                 match to {
-                    Some(to) if self.active => batch.steps.push(Step::Members { to, cursor, limit }),
-                    to => batch.read(to, Read::Members { cursor, limit }),
+                    Some(to) if self.active => batch.steps.push(BatchStep::Members { to, cursor, limit }),
+                    to => batch.read(to, BatchRead::Members { cursor, limit }),
                 }
             }
             Verb::Attach { signin } => {
                 let frame = self.view(&user, self.active, false)?;
                 match to {
                     Some(to) if self.active => {
-                        batch.steps.push(Step::Attach { to, user, signin, frame: frame.into() });
+                        batch.steps.push(BatchStep::Attach { to, user, signin, frame: frame.into() });
                     }
                     to => batch.answer(to, frame),
                 }
@@ -216,7 +216,7 @@ impl Room {
                 let frame = self.view(&user, self.active, false)?;
                 batch.answer(to, frame);
             }
-            Verb::Typing => batch.steps.push(Step::Typing(Event::typing(&self.id, &user, now))),
+            Verb::Typing => batch.steps.push(BatchStep::Typing(Event::typing(&self.id, &user, now))),
             // Heads never wait at one room; the others were taken above.
             Verb::Heads { .. } | Verb::Bounce { .. } | Verb::Create { .. } | Verb::Detach { .. } | Verb::Join => {
                 batch.answer(to, OK.to_vec());
@@ -239,7 +239,7 @@ impl Room {
         self.note_last(&event);
         self.tail.push(event.clone());
         batch.events.push(Row::Event(self.id.clone(), EventRow { epoch: self.epoch, event: event.clone() }));
-        batch.steps.push(Step::Event(event));
+        batch.steps.push(BatchStep::Event(event));
         self.head
     }
 
@@ -248,7 +248,7 @@ impl Room {
         Ok(view_frame(RoomView { info, live, repeat }))
     }
 
-    fn read_marker(&mut self, batch: &mut Batch, to: Option<To>, seq: u64) -> Result<(), Refusal> {
+    fn read_marker(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, seq: u64) -> Result<(), Refusal> {
         if seq == 0 || seq > self.head.seq {
             return Err(Refusal::field(
                 "seq",
@@ -257,12 +257,12 @@ impl Room {
         }
         match self.tail.get(seq) {
             Some(event) => batch.answer(to, ok_frame(event.head, false)),
-            None => batch.read(to, Read::Event(seq)),
+            None => batch.read(to, BatchRead::Event(seq)),
         }
         Ok(())
     }
 
-    fn history(&mut self, batch: &mut Batch, to: Option<To>, page: Page) {
+    fn history(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, page: PageRequest) {
         let first = self.tail.first_seq();
         let (events, full, reaches) = match page.after {
             Some(after) => {
@@ -280,17 +280,17 @@ impl Room {
             let more = full;
             batch.answer(to, page_frame(&self.id, events, more));
         } else {
-            batch.read(to, Read::Page(page));
+            batch.read(to, BatchRead::Page(page));
         }
     }
 
     /// Whoever is no member any more wants no push, which is for the end to tell: a bounce is always confirmed.
-    fn bounce(&mut self, batch: &mut Batch, to: Option<To>, owed: Option<Millis>, user: UserId, seq: u64) {
+    fn bounce(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, owed: Option<Millis>, user: UserId, seq: u64) {
         let event = self.tail.get(seq).cloned();
         let read = event.is_none().then_some(batch.reads.len());
         if read.is_some() {
-            batch.reads.push(Read::Event(seq));
+            batch.reads.push(BatchRead::Event(seq));
         }
-        batch.steps.push(Step::Bounce(Bounce { to, owed, user, seq, event, read }));
+        batch.steps.push(BatchStep::Bounce(Bounce { to, owed, user, seq, event, read }));
     }
 }

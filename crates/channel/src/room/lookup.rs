@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Event, Head, Millis, Nonce, Refusal, UserId, Verb, limits};
 
-use super::{Room, Waiting};
+use super::{QueuedRequest, Room};
 
 /// What one nonce was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sought {
+pub(crate) enum NonceResult {
     /// The event that it made.
     Found(Head),
     /// No event as far back as it can be.
@@ -17,7 +17,7 @@ pub(crate) enum Sought {
 }
 
 /// What a look-up found, by sender and nonce.
-pub(crate) type Lookups = HashMap<(UserId, Nonce), Sought>;
+pub(crate) type Lookups = HashMap<(UserId, Nonce), NonceResult>;
 
 /// A range of the timeline to be looked through, newest first.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Lookup {
             let Some(nonce) = &event.nonce else { continue };
             let key = (event.from.clone(), nonce.clone());
             if self.wanted.contains(&key) {
-                found.insert(key, Sought::Found(event.head));
+                found.insert(key, NonceResult::Found(event.head));
             }
         }
     }
@@ -47,7 +47,7 @@ impl Lookup {
     /// Everything wanted that was not found is absent.
     pub(crate) fn finish(self, mut found: Lookups) -> Lookups {
         for key in self.wanted {
-            found.entry(key).or_insert(Sought::Absent);
+            found.entry(key).or_insert(NonceResult::Absent);
         }
         found
     }
@@ -55,7 +55,11 @@ impl Lookup {
 
 impl Room {
     /// The look-up that these requests need before they can be admitted; `None` where the tail and what is known suffice.
-    pub(crate) fn lookup<'a>(&self, waiting: impl IntoIterator<Item = &'a Waiting>, known: &Lookups) -> Option<Lookup> {
+    pub(crate) fn lookup<'a>(
+        &self,
+        waiting: impl IntoIterator<Item = &'a QueuedRequest>,
+        known: &Lookups,
+    ) -> Option<Lookup> {
         if mutant(Mutant::NonceLookupOff) {
             return None;
         }
@@ -67,7 +71,7 @@ impl Room {
         let (mut from, mut since, mut wanted) = (first, None::<Millis>, Vec::new());
         // A known seq reaches back whatever the time.
         let mut any_by_seq = false;
-        for Waiting { request, .. } in waiting {
+        for QueuedRequest { request, .. } in waiting {
             let Verb::Send { nonce: Some(nonce), retry, .. } = &request.verb else { continue };
             let key = (request.user.clone(), nonce.clone());
             if self.tail.find(&request.user, nonce).is_some() || known.contains_key(&key) {
@@ -103,7 +107,7 @@ impl Room {
             return Ok(Some(head));
         }
         match lookups.get(&(user.clone(), nonce.clone())) {
-            Some(Sought::Found(head)) => Ok(Some(*head)),
+            Some(NonceResult::Found(head)) => Ok(Some(*head)),
             _ if retry.is_some_and(|known| self.head.seq.saturating_sub(known) > limits::NONCE_LOOKBACK) => {
                 Err(Refusal::new(
                     sendpi_model::Code::Conflict,

@@ -3,7 +3,7 @@
 //! A join writes the user's rows first, so that whoever is a member finds the room; then the event and the fence; then the member's row. A
 //! leave writes the user's rows last. What a crash leaves in between, opening the room heals from the tail.
 
-use sendpi_model::link::Reason;
+use sendpi_model::link::AudienceReason;
 use sendpi_model::{
     Access, Code, Content, Head, Mark, Millis, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
 };
@@ -11,13 +11,13 @@ use sendpi_store::{MemberRow, RoomOfUser, RoomRow, Row, Start};
 
 use super::decide::{REPEAT, ok_frame};
 use super::open::new_member;
-use super::{Batch, Room, Step, To, order_row};
+use super::{AnswerAddress, Batch, BatchStep, Room, order_row};
 
 impl Room {
     pub(super) fn create(
         &mut self,
         batch: &mut Batch,
-        to: Option<To>,
+        to: Option<AnswerAddress>,
         creator: &UserId,
         verb: Verb,
         now: Millis,
@@ -56,7 +56,7 @@ impl Room {
         batch.before.push(Row::Room(row.clone()));
         if self.chain.newest().is_none() {
             let start = Start { epoch: self.epoch, next_seq: 1, continues: None };
-            self.chain = sendpi_store::Chain::of(&[start]);
+            self.chain = sendpi_store::EpochChain::of(&[start]);
             batch.before.push(Row::Start(self.id.clone(), start));
         }
         self.row = Some(row);
@@ -73,7 +73,7 @@ impl Room {
         batch.after.extend(creator_row);
         batch.after.extend(of_user);
         let frame = self.view(creator, true, false)?;
-        if let Some(Step::Joined(joined)) = batch.steps.last_mut() {
+        if let Some(BatchStep::Joined(joined)) = batch.steps.last_mut() {
             joined.iter_mut().filter(|(user, _)| user == creator).for_each(|(_, info)| info.role = Role::Owner);
         }
         batch.answer(to, frame);
@@ -89,7 +89,7 @@ impl Room {
     pub(super) fn join(
         &mut self,
         batch: &mut Batch,
-        to: Option<To>,
+        to: Option<AnswerAddress>,
         user: &UserId,
         now: Millis,
     ) -> Result<(), Refusal> {
@@ -109,7 +109,7 @@ impl Room {
     pub(super) fn invite(
         &mut self,
         batch: &mut Batch,
-        to: Option<To>,
+        to: Option<AnswerAddress>,
         by: &UserId,
         role: Role,
         users: Vec<UserId>,
@@ -154,16 +154,16 @@ impl Room {
         }
         let joined = users.iter().filter_map(|user| Some((user.clone(), self.info(user)?))).collect();
         batch.newcomers.extend(users);
-        batch.steps.push(Step::Joined(joined));
+        batch.steps.push(BatchStep::Joined(joined));
         head
     }
 
-    pub(super) fn leave(&mut self, batch: &mut Batch, to: Option<To>, user: &UserId, now: Millis) {
+    pub(super) fn leave(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, user: &UserId, now: Millis) {
         let users = [user.clone()];
         let head = self.event(batch, user, None, &Content::Left { users: &users, by: None, reason: None }, now);
         self.members.remove(user);
         batch.after.push(self.gone_member(user, head));
-        batch.steps.push(Step::Left(vec![user.clone()], Reason::Left));
+        batch.steps.push(BatchStep::Left(vec![user.clone()], AudienceReason::Left));
         self.hand_over(batch, user, now);
         if self.members.is_empty()
             && let Some(row) = &mut self.row

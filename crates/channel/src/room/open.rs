@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sendpi_model::{Event, Head, Kind, Mark, Millis, Notify, Preview, Role, RoleChange, RoomId, UserId};
-use sendpi_store::{Chain, MemberRow, RoomRow, SettledRow};
+use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Preview, Role, RoleChange, RoomId, UserId};
+use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
 
-use super::{Audience, Member, Room, Tail};
+use super::{Audience, Room, RoomMember, Tail};
 
 /// What was read of a room that is being opened.
 #[derive(Debug, Default)]
-pub(crate) struct Opened {
+pub(crate) struct StoredRoom {
     pub(crate) row: Option<RoomRow>,
     pub(crate) members: Vec<MemberRow>,
     /// The starts that count, with the one of this epoch.
-    pub(crate) chain: Chain,
+    pub(crate) chain: EpochChain,
     /// The newest rows that count, with their epochs, oldest first and without a hole above the head row.
     pub(crate) tail: Vec<(u64, Event)>,
 }
@@ -25,9 +25,9 @@ pub(crate) fn is_settled(newest: Option<&SettledRow>, epoch: u64, at: Millis) ->
 
 impl Room {
     /// The room as its rows tell it, inactive.
-    pub(crate) fn open(id: RoomId, epoch: u64, opened: Opened) -> Self {
-        let Opened { row, members, chain, tail: rows } = opened;
-        let members: BTreeMap<UserId, Member> = members.into_iter().filter_map(member_of).collect();
+    pub(crate) fn open(id: RoomId, epoch: u64, opened: StoredRoom) -> Self {
+        let StoredRoom { row, members, chain, tail: rows } = opened;
+        let members: BTreeMap<UserId, RoomMember> = members.into_iter().filter_map(member_of).collect();
         let head = row.as_ref().map(|row| row.head).unwrap_or_default();
         let last = row.as_ref().and_then(|row| row.last.clone());
         let mut room = Self {
@@ -70,7 +70,7 @@ impl Room {
     fn apply_again(&mut self, event: &Event) {
         let seq = event.head.seq;
         match event.kind {
-            Kind::Joined => {
+            EventKind::Joined => {
                 for user in event.users() {
                     let creator = self.row.as_ref().is_some_and(|row| row.creator == user) && seq == 1;
                     let role = if creator { Role::Owner } else { Role::Member };
@@ -81,14 +81,14 @@ impl Room {
                     }
                 }
             }
-            Kind::Left => {
+            EventKind::Left => {
                 for user in event.users() {
                     if self.members.get(&user).is_some_and(|member| member.stamp <= seq) {
                         self.members.remove(&user);
                     }
                 }
             }
-            Kind::Changed => {
+            EventKind::Changed => {
                 if let Some(RoleChange { user, role }) = event.role_change()
                     && let Some(member) = self.members.get_mut(&user).filter(|member| member.stamp < seq)
                 {
@@ -107,13 +107,13 @@ impl Room {
 }
 
 /// A member who joined with the event whose head this is.
-pub(crate) fn new_member(role: Role, head: Head, notify: Notify) -> Member {
+pub(crate) fn new_member(role: Role, head: Head, notify: Notify) -> RoomMember {
     let joined = Mark { seq: head.seq, count: head.count };
-    Member { role, joined, joined_at: head.at, notify, muted_until: None, stamp: head.seq }
+    RoomMember { role, joined, joined_at: head.at, notify, muted_until: None, stamp: head.seq }
 }
 
-fn member_of(row: MemberRow) -> Option<(UserId, Member)> {
-    let member = Member {
+fn member_of(row: MemberRow) -> Option<(UserId, RoomMember)> {
+    let member = RoomMember {
         role: row.role?,
         joined: row.joined,
         joined_at: row.joined_at,
@@ -136,7 +136,7 @@ pub(crate) fn cut_at_hole(rows: Vec<(u64, Event)>, head_row: u64) -> Vec<(u64, E
     for (epoch, event) in rows {
         let seq = event.head.seq;
         match due {
-            // Below the head row a hole only means that older rows have expired: the tail begins after it.
+            // Below the head row a hole only context that older rows have expired: the tail begins after it.
             Some(due) if seq != due && seq <= head_row + 1 => kept.clear(),
             Some(due) if seq != due => break,
             None if seq > head_row + 1 => break,

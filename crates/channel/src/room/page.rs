@@ -5,7 +5,7 @@ use sendpi_model::{Event, RoomId, limits};
 
 /// Which page is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Page {
+pub(crate) struct PageRequest {
     /// It ends before this seq, where it is read backwards.
     pub(crate) before: Option<u64>,
     /// It begins after this seq.
@@ -22,7 +22,7 @@ struct Filling {
     bytes: usize,
 }
 
-impl Page {
+impl PageRequest {
     /// The most events that it may hold.
     pub(crate) fn most_events(self) -> usize {
         self.limit * limits::PAGE_EVENTS_PER_MESSAGE

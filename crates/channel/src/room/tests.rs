@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
-use sendpi_model::flow::Request;
-use sendpi_model::link::{Item, Reason, open};
+use sendpi_model::flow::FlowRequest;
+use sendpi_model::link::{AudienceReason, Item, open};
 use sendpi_model::{Access, Fields, Verb};
 
 use super::*;
 use crate::dispatch::{Dispatched, dispatch};
-use crate::outbound_links::Links;
+use crate::outbound_links::OutboundLinks;
 
 fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
@@ -18,26 +18,26 @@ fn node(name: &str) -> NodeId {
     NodeId::parse(name).unwrap()
 }
 
-fn ask(who: &str, json: &str) -> Waiting {
+fn ask(who: &str, json: &str) -> QueuedRequest {
     let fields = Fields::parse(json.as_bytes()).unwrap();
     let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
     let room = RoomId::parse("r").unwrap();
-    let to = To { node: node("n1"), partition: Partition(0), n: 1 };
-    Waiting { to: Some(to), owed: None, request: Request { n: 1, room, user: user(who), first: None, verb } }
+    let to = AnswerAddress { node: node("n1"), partition: Partition(0), n: 1 };
+    QueuedRequest { to: Some(to), owed: None, request: FlowRequest { n: 1, room, user: user(who), first: None, verb } }
 }
 
 /// A room and the links that it is dispatched to.
-struct Table {
+struct TestRoom {
     room: Room,
-    links: Links,
+    links: OutboundLinks,
     clock: u64,
 }
 
-impl Table {
+impl TestRoom {
     /// A room of ann, bob and eve, with ann on node n1.
     fn new() -> Self {
-        let room = Room::open(RoomId::parse("r").unwrap(), 1, Opened::default());
-        let mut table = Self { room, links: Links::default(), clock: 1_000 };
+        let room = Room::open(RoomId::parse("r").unwrap(), 1, StoredRoom::default());
+        let mut table = Self { room, links: OutboundLinks::default(), clock: 1_000 };
         table.online(
             &[("ann", "n1", 1)],
             vec![ask("ann", r#"{"op":"create","name":"r","members":["bob","eve"],"nonce":"made"}"#)],
@@ -46,7 +46,7 @@ impl Table {
         table
     }
 
-    fn online(&mut self, online: &[(&str, &str, u64)], waiting: Vec<Waiting>) -> (Batch, Dispatched) {
+    fn online(&mut self, online: &[(&str, &str, u64)], waiting: Vec<QueuedRequest>) -> (Batch, Dispatched) {
         self.clock += 1;
         let online: Online = online.iter().map(|(u, n, s)| (user(u), vec![(node(n), *s)])).collect();
         let mut batch = self.room.admit(waiting, Millis(self.clock), &Lookups::new());
@@ -55,7 +55,7 @@ impl Table {
         (batch, done)
     }
 
-    fn run(&mut self, waiting: Vec<Waiting>) -> Dispatched {
+    fn run(&mut self, waiting: Vec<QueuedRequest>) -> Dispatched {
         self.online(&[], waiting).1
     }
 
@@ -83,8 +83,8 @@ impl Table {
 
 #[test]
 fn a_created_room_has_its_members_and_tells_those_who_are_online() {
-    let room = Room::open(RoomId::parse("r").unwrap(), 1, Opened::default());
-    let mut table = Table { room, links: Links::default(), clock: 0 };
+    let room = Room::open(RoomId::parse("r").unwrap(), 1, StoredRoom::default());
+    let mut table = TestRoom { room, links: OutboundLinks::default(), clock: 0 };
     let create = r#"{"op":"create","name":"r","members":["bob"],"nonce":"made"}"#;
     let (batch, _) = table.online(&[("bob", "n2", 7)], vec![ask("ann", create)]);
     assert_eq!(batch.newcomers, [user("ann"), user("bob")]);
@@ -92,10 +92,10 @@ fn a_created_room_has_its_members_and_tells_those_who_are_online() {
     assert_eq!(table.room.members[&user("ann")].role, Role::Owner);
     let told = table.told();
     let added = told.iter().find_map(|(node, item)| match item {
-        Item::Added(added) => Some((node.as_str(), added.user.as_str(), added.reason, added.seq)),
+        Item::AudienceAdded(added) => Some((node.as_str(), added.user.as_str(), added.reason, added.seq)),
         _ => None,
     });
-    assert_eq!(added, Some(("n2", "bob", Reason::Joined, 1)));
+    assert_eq!(added, Some(("n2", "bob", AudienceReason::Joined, 1)));
     // The same creation again is a repeat; another's is a conflict.
     table.run(vec![ask("ann", create), ask("eve", create)]);
     let answers = table.answers();
@@ -104,7 +104,7 @@ fn a_created_room_has_its_members_and_tells_those_who_are_online() {
 
 #[test]
 fn repeated_nonce_gets_the_first_answer() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     let send = || ask("ann", r#"{"op":"send","nonce":"n","body":{}}"#);
     table.run(vec![send(), send()]);
     table.run(vec![send()]);
@@ -116,7 +116,7 @@ fn repeated_nonce_gets_the_first_answer() {
 
 #[test]
 fn the_same_nonce_of_another_sender_is_another_event() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     table.run(vec![
         ask("ann", r#"{"op":"send","nonce":"n","body":{}}"#),
         ask("bob", r#"{"op":"send","nonce":"n","body":{}}"#),
@@ -126,7 +126,7 @@ fn the_same_nonce_of_another_sender_is_another_event() {
 
 #[test]
 fn an_event_goes_once_to_each_node_and_is_pushed_to_whoever_is_offline() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     table.room.attach(&user("bob"), &node("n1"), 1);
     table.room.attach(&user("bob"), &node("n2"), 1);
     let done = table.run(vec![ask("ann", r#"{"op":"send","body":{"text":"hi"}}"#)]);
@@ -141,7 +141,7 @@ fn an_event_goes_once_to_each_node_and_is_pushed_to_whoever_is_offline() {
 
 #[test]
 fn who_attaches_is_told_the_head_dispatched_so_far_and_gets_what_follows() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     table.run(vec![
         ask("ann", r#"{"op":"send","body":{}}"#),
         ask("bob", r#"{"op":"attach","signin":3}"#),
@@ -152,7 +152,7 @@ fn who_attaches_is_told_the_head_dispatched_so_far_and_gets_what_follows() {
         .iter()
         .filter_map(|(_, item)| match item {
             Item::Event { seq, .. } => Some(("event", *seq)),
-            Item::Added(added) => Some(("added", added.seq)),
+            Item::AudienceAdded(added) => Some(("added", added.seq)),
             _ => None,
         })
         .collect();
@@ -161,7 +161,7 @@ fn who_attaches_is_told_the_head_dispatched_so_far_and_gets_what_follows() {
 
 #[test]
 fn an_attach_to_an_inactive_room_is_told_so() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     table.room.active = false;
     table.run(vec![ask("bob", r#"{"op":"attach","signin":3}"#)]);
     let answers = table.answers();
@@ -171,7 +171,7 @@ fn an_attach_to_an_inactive_room_is_told_so() {
 
 #[test]
 fn a_stranger_sees_no_room_and_in_an_open_one_that_it_is_no_member() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     let peek = || ask("zoe", r#"{"op":"peek"}"#);
     table.run(vec![peek()]);
     assert_eq!(table.answers()[0]["code"], "no_such_room");
@@ -184,18 +184,21 @@ fn a_stranger_sees_no_room_and_in_an_open_one_that_it_is_no_member() {
 
 #[test]
 fn a_leave_is_its_event_and_the_last_owner_hands_over() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     let (batch, _) = table.online(&[], vec![ask("ann", r#"{"op":"leave"}"#)]);
     assert_eq!(table.room.members[&user("bob")].role, Role::Owner);
     assert_eq!(table.room.head.seq, 3);
     let told = table.told();
-    assert!(told.iter().any(|(_, item)| matches!(item, Item::Removed(removed) if removed.reason == Reason::Left)));
+    assert!(
+        told.iter()
+            .any(|(_, item)| matches!(item, Item::AudienceRemoved(removed) if removed.reason == AudienceReason::Left))
+    );
     assert!(batch.after.iter().any(|row| matches!(row, Row::Member(row) if row.role.is_none())));
 }
 
 #[test]
 fn a_bounce_is_pushed_unless_the_user_is_in_l1_again() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
     let bounce = || ask("bob", r#"{"op":"bounce","seq":2}"#);
     assert_eq!(table.run(vec![bounce()]).pushes.len(), 1);
@@ -205,7 +208,7 @@ fn a_bounce_is_pushed_unless_the_user_is_in_l1_again() {
 
 #[test]
 fn history_is_oldest_first_and_tells_whether_there_is_more() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     for _ in 0..9 {
         table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
     }
@@ -229,7 +232,7 @@ fn history_is_oldest_first_and_tells_whether_there_is_more() {
 
 #[test]
 fn a_nonce_that_the_tail_does_not_know_is_looked_for_back_to_the_retrys_seq() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     for _ in 0..1_200 {
         table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
     }
@@ -246,7 +249,7 @@ fn a_nonce_that_the_tail_does_not_know_is_looked_for_back_to_the_retrys_seq() {
 
 #[test]
 fn a_look_up_for_several_goes_back_as_far_as_the_farthest_needs() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     for _ in 0..1_200 {
         table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
     }
@@ -263,7 +266,7 @@ fn a_look_up_for_several_goes_back_as_far_as_the_farthest_needs() {
 
 #[test]
 fn a_leave_that_is_sent_again_was_done_the_first_time() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     table.run(vec![ask("bob", r#"{"op":"leave"}"#)]);
     table.answers();
     let mut again = ask("bob", r#"{"op":"leave"}"#);
@@ -275,20 +278,22 @@ fn a_leave_that_is_sent_again_was_done_the_first_time() {
 
 #[test]
 fn who_left_in_the_batch_of_its_attach_is_not_in_the_audience() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     table.run(vec![ask("bob", r#"{"op":"attach","signin":1}"#), ask("bob", r#"{"op":"leave"}"#)]);
-    assert!(!table.told().iter().any(|(_, item)| matches!(item, Item::Added(added) if added.user == user("bob"))));
+    assert!(
+        !table.told().iter().any(|(_, item)| matches!(item, Item::AudienceAdded(added) if added.user == user("bob")))
+    );
 }
 
 #[test]
 fn into_a_room_that_is_not_open_nobody_may_join() {
-    let table = Table::new();
+    let table = TestRoom::new();
     assert!(!table.room.may_join(&user("zoe")) && !table.room.may_join(&user("ann")));
 }
 
 #[test]
 fn a_retry_from_too_far_back_is_a_conflict_and_never_a_second_event() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     table.room.head.seq = 30_000;
     table.run(vec![ask("ann", r#"{"op":"send","nonce":"old","retry":5,"body":{}}"#)]);
     assert_eq!(table.answers()[0]["code"], "conflict");
@@ -297,12 +302,12 @@ fn a_retry_from_too_far_back_is_a_conflict_and_never_a_second_event() {
 
 #[test]
 fn opening_heals_a_join_whose_row_a_crash_took() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     table.run(vec![ask("ann", r#"{"op":"invite","users":["zoe"]}"#)]);
-    let opened = Opened {
+    let opened = StoredRoom {
         row: table.room.row.clone(),
         tail: table.room.tail.iter().map(|event| (1, event.clone())).collect(),
-        ..Opened::default()
+        ..StoredRoom::default()
     };
     let room = Room::open(table.room.id.clone(), 2, opened);
     assert_eq!(room.members.keys().map(UserId::as_str).collect::<Vec<_>>(), ["ann", "bob", "eve", "zoe"]);
@@ -311,7 +316,7 @@ fn opening_heals_a_join_whose_row_a_crash_took() {
 
 #[test]
 fn the_tail_ends_at_the_first_hole_above_the_head_row() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     for _ in 0..5 {
         table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
     }
@@ -331,7 +336,7 @@ fn the_tail_ends_at_the_first_hole_above_the_head_row() {
 
 #[test]
 fn a_frame_is_encoded_once_and_stored_as_it_was_sent() {
-    let mut table = Table::new();
+    let mut table = TestRoom::new();
     let (batch, _) = table.online(&[], vec![ask("ann", r#"{"op":"send","body":{ "text":"hi" }}"#)]);
     let Some(Row::Event(_, stored)) = batch.events.first() else { panic!("no event row") };
     let told = table.told();

@@ -8,10 +8,10 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use super::*;
 use crate::open;
 
-type Server = WebSocketStream<TcpStream>;
+type TestServer = WebSocketStream<TcpStream>;
 
 /// A client, and the server's side of its connection in the hands of the test.
-async fn pair(options: Options) -> (Client, Frames, Server) {
+async fn pair(options: Options) -> (Client, Frames, TestServer) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     #[expect(clippy::result_large_err, reason = "the callback's type is tungstenite's")]
@@ -28,14 +28,14 @@ async fn pair(options: Options) -> (Client, Frames, Server) {
     (client, frames, server)
 }
 
-async fn receive(server: &mut Server) -> Value {
+async fn receive(server: &mut TestServer) -> Value {
     match server.next().await {
         Some(Ok(Message::Text(text))) => serde_json::from_str(&text).unwrap(),
         other => panic!("not a text frame: {other:?}"),
     }
 }
 
-async fn say(server: &mut Server, frame: Value) {
+async fn say(server: &mut TestServer, frame: Value) {
     server.send(Message::text(frame.to_string())).await.unwrap();
 }
 
@@ -80,7 +80,7 @@ async fn who_waits_for_an_answer_is_told_how_the_connection_ended() {
     // The client waits for the server to close the stream.
     let serve_and_close = async { drop(serve.await) };
     let (answer, ()) = tokio::join!(client.request(json!({"op": "one"})), serve_and_close);
-    let Err(Error::Closed(closed)) = answer else { panic!("{answer:?}") };
+    let Err(ClientError::Closed(closed)) = answer else { panic!("{answer:?}") };
     assert_eq!(closed, Closed { code: Some(4001), reason: "reads too slowly".to_owned() });
     assert!(frames.next().await.is_none());
 }

@@ -2,13 +2,13 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::Error;
+use super::LinkError;
 use crate::{Partition, RoomId, UserId};
 
 /// Why a user came into, or fell out of, a room's audience on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Reason {
+pub enum AudienceReason {
     /// Attached, or found online when the channel was activated: silent for the client.
     Presence = 0,
     /// Became a member: `room_added`.
@@ -23,9 +23,9 @@ pub enum Reason {
     Deleted = 5,
 }
 
-impl Reason {
+impl AudienceReason {
     fn from_number(number: u8) -> Self {
-        use Reason::{Banned, Deleted, Joined, Kicked, Left, Presence};
+        use AudienceReason::{Banned, Deleted, Joined, Kicked, Left, Presence};
         [Joined, Left, Kicked, Banned, Deleted].into_iter().find(|reason| *reason as u8 == number).unwrap_or(Presence)
     }
 
@@ -44,33 +44,33 @@ impl Reason {
 
 /// `+user`: the user's sessions on this node get the room's events from here on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Added {
+pub struct AudienceAdded {
     /// Which room.
     pub room: RoomId,
     /// Which user.
     pub user: UserId,
     /// Why.
-    pub reason: Reason,
+    pub reason: AudienceReason,
     /// The seq of the last event dispatched before.
     pub seq: u64,
-    /// [`crate::RoomInfo`] as JSON, where the reason is [`Reason::Joined`]; else empty.
+    /// [`crate::RoomInfo`] as JSON, where the reason is [`AudienceReason::Joined`]; else empty.
     pub info: Bytes,
 }
 
 /// `−user`: the user's sessions on this node get no more of the room's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
+pub struct AudienceRemoved {
     /// Which room.
     pub room: RoomId,
     /// Which user.
     pub user: UserId,
     /// Why.
-    pub reason: Reason,
+    pub reason: AudienceReason,
 }
 
 /// One item of a link message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
+pub enum LinkItem {
     /// An event for the room's audience on this node.
     Event {
         /// Which room.
@@ -81,9 +81,9 @@ pub enum Item {
         frame: Bytes,
     },
     /// `+user`.
-    Added(Added),
+    Added(AudienceAdded),
     /// `−user`.
-    Removed(Removed),
+    Removed(AudienceRemoved),
     /// The answer to a request of the node's flow to `partition`.
     Answer {
         /// Which flow.
@@ -101,17 +101,17 @@ const REMOVED: u8 = 3;
 const ANSWER: u8 = 4;
 
 /// Appends `item` to a message.
-pub fn encode_item(message: &mut Vec<u8>, item: &Item) {
+pub fn encode_item(message: &mut Vec<u8>, item: &LinkItem) {
     let start = message.len();
     message.put_u32_le(0);
     match item {
-        Item::Event { room, seq, frame } => {
+        LinkItem::Event { room, seq, frame } => {
             message.put_u8(EVENT);
             put_text(message, room.as_str());
             message.put_u64_le(*seq);
             message.put_slice(frame);
         }
-        Item::Added(added) => {
+        LinkItem::Added(added) => {
             message.put_u8(ADDED);
             put_text(message, added.room.as_str());
             put_text(message, added.user.as_str());
@@ -119,13 +119,13 @@ pub fn encode_item(message: &mut Vec<u8>, item: &Item) {
             message.put_u64_le(added.seq);
             message.put_slice(&added.info);
         }
-        Item::Removed(removed) => {
+        LinkItem::Removed(removed) => {
             message.put_u8(REMOVED);
             put_text(message, removed.room.as_str());
             put_text(message, removed.user.as_str());
             message.put_u8(removed.reason as u8);
         }
-        Item::Answer { partition, n, frame } => {
+        LinkItem::Answer { partition, n, frame } => {
             message.put_u8(ANSWER);
             message.put_u16_le(partition.0);
             message.put_u64_le(*n);
@@ -137,28 +137,28 @@ pub fn encode_item(message: &mut Vec<u8>, item: &Item) {
 }
 
 /// Reads one item, without its length; `None` where its kind is unknown.
-pub(super) fn decode(mut bytes: Bytes) -> Result<Option<Item>, Error> {
-    let short = |_| Error::Malformed;
+pub(super) fn decode(mut bytes: Bytes) -> Result<Option<LinkItem>, LinkError> {
+    let short = |_| LinkError::Malformed;
     let item = match bytes.try_get_u8().map_err(short)? {
         EVENT => {
             let (room, seq) = (get_room(&mut bytes)?, bytes.try_get_u64_le().map_err(short)?);
-            Item::Event { room, seq, frame: bytes }
+            LinkItem::Event { room, seq, frame: bytes }
         }
         ADDED => {
             let (room, user) = (get_room(&mut bytes)?, get_user(&mut bytes)?);
-            let reason = Reason::from_number(bytes.try_get_u8().map_err(short)?);
+            let reason = AudienceReason::from_number(bytes.try_get_u8().map_err(short)?);
             let seq = bytes.try_get_u64_le().map_err(short)?;
-            Item::Added(Added { room, user, reason, seq, info: bytes })
+            LinkItem::Added(AudienceAdded { room, user, reason, seq, info: bytes })
         }
         REMOVED => {
             let (room, user) = (get_room(&mut bytes)?, get_user(&mut bytes)?);
-            let reason = Reason::from_number(bytes.try_get_u8().map_err(short)?);
-            Item::Removed(Removed { room, user, reason })
+            let reason = AudienceReason::from_number(bytes.try_get_u8().map_err(short)?);
+            LinkItem::Removed(AudienceRemoved { room, user, reason })
         }
         ANSWER => {
             let partition = Partition(bytes.try_get_u16_le().map_err(short)?);
             let n = bytes.try_get_u64_le().map_err(short)?;
-            Item::Answer { partition, n, frame: bytes }
+            LinkItem::Answer { partition, n, frame: bytes }
         }
         _ => return Ok(None),
     };
@@ -171,42 +171,51 @@ fn put_text(message: &mut Vec<u8>, text: &str) {
     message.put_slice(text.as_bytes());
 }
 
-fn get_text(bytes: &mut Bytes) -> Result<Bytes, Error> {
-    let length = usize::from(bytes.try_get_u16_le().map_err(|_| Error::Malformed)?);
+fn get_text(bytes: &mut Bytes) -> Result<Bytes, LinkError> {
+    let length = usize::from(bytes.try_get_u16_le().map_err(|_| LinkError::Malformed)?);
     if length > bytes.len() {
-        return Err(Error::Malformed);
+        return Err(LinkError::Malformed);
     }
     Ok(bytes.split_to(length))
 }
 
-fn get_room(bytes: &mut Bytes) -> Result<RoomId, Error> {
+fn get_room(bytes: &mut Bytes) -> Result<RoomId, LinkError> {
     let text = get_text(bytes)?;
-    std::str::from_utf8(&text).ok().and_then(|t| RoomId::parse(t).ok()).ok_or(Error::Malformed)
+    std::str::from_utf8(&text).ok().and_then(|t| RoomId::parse(t).ok()).ok_or(LinkError::Malformed)
 }
 
-fn get_user(bytes: &mut Bytes) -> Result<UserId, Error> {
+fn get_user(bytes: &mut Bytes) -> Result<UserId, LinkError> {
     let text = get_text(bytes)?;
-    std::str::from_utf8(&text).ok().and_then(|t| UserId::parse(t).ok()).ok_or(Error::Malformed)
+    std::str::from_utf8(&text).ok().and_then(|t| UserId::parse(t).ok()).ok_or(LinkError::Malformed)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Header, open};
+    use super::super::{LinkHeader, open};
     use super::*;
 
-    fn items() -> impl Strategy<Value = Vec<Item>> {
+    fn items() -> impl Strategy<Value = Vec<LinkItem>> {
         let room = "[a-z|=.*]{1,12}".prop_map(|t| RoomId::parse(&t).unwrap());
         let user = "[a-z|.é]{1,12}".prop_map(|t| UserId::parse(&t).unwrap());
         let json = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
-        let reason = (0..6u8).prop_map(Reason::from_number);
+        let reason = (0..6u8).prop_map(AudienceReason::from_number);
         let item = prop_oneof![
-            (room.clone(), any::<u64>(), json.clone()).prop_map(|(room, seq, frame)| Item::Event { room, seq, frame }),
-            (room.clone(), user.clone(), reason.clone(), any::<u64>(), json.clone())
-                .prop_map(|(room, user, reason, seq, info)| Item::Added(Added { room, user, reason, seq, info })),
-            (room, user, reason).prop_map(|(room, user, reason)| Item::Removed(Removed { room, user, reason })),
-            (any::<u16>(), any::<u64>(), json).prop_map(|(p, n, frame)| Item::Answer {
+            (room.clone(), any::<u64>(), json.clone()).prop_map(|(room, seq, frame)| LinkItem::Event {
+                room,
+                seq,
+                frame
+            }),
+            (room.clone(), user.clone(), reason.clone(), any::<u64>(), json.clone()).prop_map(
+                |(room, user, reason, seq, info)| LinkItem::Added(AudienceAdded { room, user, reason, seq, info })
+            ),
+            (room, user, reason).prop_map(|(room, user, reason)| LinkItem::Removed(AudienceRemoved {
+                room,
+                user,
+                reason
+            })),
+            (any::<u16>(), any::<u64>(), json).prop_map(|(p, n, frame)| LinkItem::Answer {
                 partition: Partition(p),
                 n,
                 frame
@@ -218,7 +227,7 @@ mod tests {
     proptest! {
         #[test]
         fn items_come_back_in_order(items in items(), incarnation: u64, number: u64) {
-            let header = Header { incarnation, number, tell: false };
+            let header = LinkHeader { incarnation, number, tell: false };
             let mut message = header.encode();
             items.iter().for_each(|item| encode_item(&mut message, item));
             let (read, rest) = open(message.into()).unwrap();
@@ -228,7 +237,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            let mut message = Header { incarnation: 1, number: 1, tell: false }.encode();
+            let mut message = LinkHeader { incarnation: 1, number: 1, tell: false }.encode();
             message.extend(bytes);
             if let Ok((_, items)) = open(message.into()) {
                 let _ = items.count();
@@ -238,9 +247,9 @@ mod tests {
 
     #[test]
     fn an_item_of_an_unknown_kind_is_skipped() {
-        let mut message = Header { incarnation: 1, number: 1, tell: false }.encode();
+        let mut message = LinkHeader { incarnation: 1, number: 1, tell: false }.encode();
         message.extend([2, 0, 0, 0, 99, 1]);
-        let answer = Item::Answer { partition: Partition(1), n: 2, frame: Bytes::from_static(b"{}") };
+        let answer = LinkItem::Answer { partition: Partition(1), n: 2, frame: Bytes::from_static(b"{}") };
         encode_item(&mut message, &answer);
         let (_, items) = open(message.into()).unwrap();
         assert_eq!(items.collect::<Result<Vec<_>, _>>().unwrap(), [answer]);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use sendpi_model::{Verb, limits};
 
 use crate::arena::Key;
-use crate::context::Node;
-use crate::owners::answer::Page;
+use crate::context::NodeContext;
+use crate::owners::answer::EventPage;
 
 /// Before what could not be read is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const TRIES: u32 = 4;
 
 /// Reads until nobody in the room misses anything. What is too much to be read is skipped, and the sessions are told so.
-pub(crate) async fn fill(node: Arc<Node>, room: Key) {
+pub(crate) async fn fill(node: Arc<NodeContext>, room: Key) {
     let mut events = 0;
     let mut failures = 0;
     while let Some(missing) = node.with(|state, _| state.missing(room)) {
@@ -24,7 +24,7 @@ pub(crate) async fn fill(node: Arc<Node>, room: Key) {
             continue;
         }
         let history = Verb::History { before: None, after: Some(missing.after), limit: limits::PAGE_MESSAGES as u32 };
-        let page = node.ask(&missing.room, &missing.user_id, history).await.and_then(|answer| Page::read(&answer));
+        let page = node.ask(&missing.room, &missing.user_id, history).await.and_then(|answer| EventPage::read(&answer));
         match page {
             Ok(page) => {
                 events += page.events.len();

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use sendpi_model::{RoomId, UserId, Verb};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::context::{Node, lock};
+use crate::context::{NodeContext, lock};
 use crate::owners::answer;
 
 /// Rooms of one request.
@@ -16,7 +16,7 @@ const ROOMS: usize = 200;
 const PARALLEL: usize = 8;
 
 /// Compares heads until the node's shutdown.
-pub(crate) async fn run(node: Arc<Node>) {
+pub(crate) async fn run(node: Arc<NodeContext>) {
     let mut ticks = interval(node.config.heads_every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -25,7 +25,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-async fn compare(node: &Arc<Node>) {
+async fn compare(node: &Arc<NodeContext>) {
     let since = Instant::now().checked_sub(node.config.horizon).unwrap_or_else(Instant::now);
     let recent = lock(&node.state).recent_rooms(node.partitions, since);
     let requests = recent.chunk_by(|a, b| a.0 == b.0).flat_map(|rooms| rooms.chunks(ROOMS));
@@ -50,7 +50,7 @@ async fn compare(node: &Arc<Node>) {
 const UPKEEP: Duration = Duration::from_millis(500);
 
 /// Asks again what was not confirmed, and settles what was, until the node's shutdown.
-pub(crate) async fn upkeep(node: Arc<Node>) {
+pub(crate) async fn upkeep(node: Arc<NodeContext>) {
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {

@@ -8,10 +8,10 @@ use futures_util::StreamExt;
 use sendpi_model::{Millis, Refusal, RoomId};
 use tokio::time::sleep;
 
-use crate::context::{Node, lock};
+use crate::context::{NodeContext, lock};
 use crate::sign_in::attach;
 use crate::sign_in::room_list;
-use crate::state::Present;
+use crate::state::OnlineUser;
 
 /// Users attached again at one time.
 const USERS: usize = 16;
@@ -19,7 +19,7 @@ const USERS: usize = 16;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Waits for cut links, and for the loss of this node's own key, until the node's shutdown.
-pub(crate) async fn run(node: Arc<Node>) {
+pub(crate) async fn run(node: Arc<NodeContext>) {
     let shutdown = node.shutdown.clone();
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -28,7 +28,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-async fn serve(node: &Arc<Node>) {
+async fn serve(node: &Arc<NodeContext>) {
     loop {
         node.resync.notified().await;
         let users = lock(&node.state).users_here();
@@ -44,7 +44,7 @@ async fn serve(node: &Arc<Node>) {
 }
 
 /// Where the refresh of our own key was refused, this node counted as dead for a while, and workers have dropped its users.
-async fn watch_own_key(node: &Arc<Node>) {
+async fn watch_own_key(node: &Arc<NodeContext>) {
     let mut state = node.node_key.watch();
     let mut refusals = state.borrow_and_update().refusals;
     while state.changed().await.is_ok() {
@@ -58,7 +58,7 @@ async fn watch_own_key(node: &Arc<Node>) {
     std::future::pending::<()>().await;
 }
 
-async fn attach_again(node: &Arc<Node>, user: &Present) {
+async fn attach_again(node: &Arc<NodeContext>, user: &OnlineUser) {
     while let Err(refusal) = attach_once(node, user).await {
         if lock(&node.state).present(user.key).is_none_or(|present| present.signin != user.signin) {
             return;
@@ -68,7 +68,7 @@ async fn attach_again(node: &Arc<Node>, user: &Present) {
     }
 }
 
-async fn attach_once(node: &Arc<Node>, user: &Present) -> Result<(), Refusal> {
+async fn attach_once(node: &Arc<NodeContext>, user: &OnlineUser) -> Result<(), Refusal> {
     let since = Millis::now().before(node.config.horizon);
     let known: HashSet<RoomId> = lock(&node.state).rooms_of(user.key).into_iter().collect();
     let recent = room_list::recent(node, &user.id, since).await?.into_iter().map(|(room, _)| room);

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::client::outbox::{Outbox, Pushed};
-use crate::client::transport::{Flush, Wire};
-use crate::client::typing_limit::Typing;
+use crate::client::transport::{Flush, Transport};
+use crate::client::typing_limit::TypingLimit;
 use crate::client::ws_frame;
 
 /// Slices of one write.
@@ -22,7 +22,7 @@ const REPLAY_BYTES: usize = 64 * 1024;
 
 /// The line of one session.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct Outbound {
     queue: Mutex<Queue>,
     /// Tells the gateway's task that a flush is due.
     wake: Notify,
@@ -34,23 +34,23 @@ pub(crate) struct Line {
     /// Whether a round of deliveries has this line on its list.
     touched: AtomicBool,
     user: OnceLock<UserId>,
-    pub(crate) typing: Mutex<Option<Box<Typing>>>,
+    pub(crate) typing: Mutex<Option<Box<TypingLimit>>>,
 }
 
 #[derive(Debug)]
 struct Queue {
     /// Given back when the session ends, so that the gateway can close the socket while answers are still under way.
-    wire: Option<Arc<dyn Wire>>,
+    wire: Option<Arc<dyn Transport>>,
     outbox: Outbox,
     /// The socket took nothing at the last try: only the gateway's task, which waits for the socket, tries again.
     blocked: bool,
     failed: bool,
-    pace: Pace,
+    pace: WritePace,
 }
 
 /// Whether what came for the session was written at once; the client's own close frame answers only for what was.
 #[derive(Debug)]
-enum Pace {
+enum WritePace {
     Prompt,
     /// Something waited, and is not written yet.
     Late,
@@ -62,21 +62,21 @@ enum Pace {
 
 impl Queue {
     fn late(&mut self) {
-        if !matches!(self.pace, Pace::Lost) {
-            self.pace = Pace::Late;
+        if !matches!(self.pace, WritePace::Lost) {
+            self.pace = WritePace::Late;
         }
     }
 }
 
-impl Line {
-    pub(crate) fn new(wire: Arc<dyn Wire>, limit: usize) -> Self {
+impl Outbound {
+    pub(crate) fn new(wire: Arc<dyn Transport>, limit: usize) -> Self {
         Self {
             queue: Mutex::new(Queue {
                 wire: Some(wire),
                 outbox: Outbox::default(),
                 blocked: false,
                 failed: false,
-                pace: Pace::Prompt,
+                pace: WritePace::Prompt,
             }),
             wake: Notify::new(),
             drained: Notify::new(),
@@ -107,7 +107,7 @@ impl Line {
     pub(crate) fn push(&self, frame: Bytes, ephemeral: bool) {
         let mut queue = self.queue();
         if queue.outbox.push(frame, ephemeral, self.limit) == Pushed::TooSlow {
-            queue.pace = Pace::Lost;
+            queue.pace = WritePace::Lost;
             tracing::debug!(user = ?self.user(), "a session reads too slowly and is closed");
         }
     }
@@ -131,7 +131,7 @@ impl Line {
         let mut queue = self.queue();
         queue.outbox.close(code);
         if code == CloseCode::TooSlow {
-            queue.pace = Pace::Lost;
+            queue.pace = WritePace::Lost;
         }
     }
 
@@ -144,9 +144,9 @@ impl Line {
     pub(crate) fn was_prompt(&self, age: Duration, now: Instant) -> bool {
         let queue = self.queue();
         let prompt = match queue.pace {
-            Pace::Prompt => true,
-            Pace::CaughtUp(at) => now - at >= age,
-            Pace::Late | Pace::Lost => false,
+            WritePace::Prompt => true,
+            WritePace::CaughtUp(at) => now - at >= age,
+            WritePace::Late | WritePace::Lost => false,
         };
         prompt && queue.outbox.is_empty()
     }
@@ -238,15 +238,15 @@ impl Line {
                 self.drained.notify_waiters();
             }
         }
-        if matches!(queue.pace, Pace::Late) {
-            queue.pace = Pace::CaughtUp(Instant::now());
+        if matches!(queue.pace, WritePace::Late) {
+            queue.pace = WritePace::CaughtUp(Instant::now());
         }
         Ok(if queue.outbox.is_closing() { Flush::Ended } else { Flush::Idle })
     }
 
     fn fail(&self, queue: &mut Queue, error: io::Error) -> io::Error {
         queue.failed = true;
-        queue.pace = Pace::Lost;
+        queue.pace = WritePace::Lost;
         queue.outbox.fail();
         self.drained.notify_waiters();
         error

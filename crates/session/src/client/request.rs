@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::session::Session;
 use crate::context::lock;
 use crate::owners::answer;
-use crate::owners::reply_to::{Marks, Tag};
+use crate::owners::reply_to::{MarkerMove, ReplyTo};
 
 /// When a client with too many unanswered requests may come back, in milliseconds.
 const RETRY_MS: u64 = 100;
@@ -28,20 +28,20 @@ impl Session {
             Verb::Typing => self.typing(&room),
             Verb::Send { body, nonce, retry, mentions } => {
                 let verb = Verb::Send { body, nonce: nonce.or_else(fresh_nonce), retry, mentions };
-                let marks = Marks { room: room.clone(), tell: None };
+                let marks = MarkerMove { room: room.clone(), tell: None };
                 self.send(id, &room, &verb, Some(marks));
             }
             Verb::Read { .. } => {
-                let marks = Marks { room: room.clone(), tell: Some(self.key) };
+                let marks = MarkerMove { room: room.clone(), tell: Some(self.key) };
                 self.send(id, &room, &verb, Some(marks));
             }
             verb => self.send(id, &room, &verb, None),
         }
     }
 
-    fn send(&self, id: Option<FrameId>, room: &RoomId, verb: &Verb, marks: Option<Marks>) {
+    fn send(&self, id: Option<FrameId>, room: &RoomId, verb: &Verb, marks: Option<MarkerMove>) {
         let Some(user) = self.begin(id.as_ref()) else { return };
-        let tag = Tag::Client { line: Arc::clone(&self.line), id, marks };
+        let tag = ReplyTo::Client { line: Arc::clone(&self.line), id, marks };
         // Encoded before the lock is taken: all sessions share it.
         let request = flow::encode_request(room, &user, verb);
         let pushed = lock(&self.node.flows).push(self.node.partitions.of(room), request, tag, Instant::now());
@@ -49,7 +49,7 @@ impl Session {
             Ok(()) => self.node.uplink.notify_one(),
             Err(tag) => {
                 self.line.end_request();
-                if let Tag::Client { id, .. } = tag {
+                if let ReplyTo::Client { id, .. } = tag {
                     self.refuse(id, &answer::unavailable());
                 }
             }

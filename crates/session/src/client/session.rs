@@ -3,16 +3,16 @@
 use std::io;
 use std::sync::Arc;
 
-use sendpi_model::{ClientFrame, CloseCode, Code, FrameId, Hello, Millis, Op, Refusal, UserId};
+use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Refusal, UserId};
 use tokio::time::Instant;
 
 use crate::arena::Key;
 use crate::catch_up::resume::task::replay;
-use crate::client::outbound::Line;
+use crate::client::outbound::Outbound;
 use crate::client::request;
 use crate::client::transport::{Flush, Identity};
 use crate::client::ws_frame;
-use crate::context::Node;
+use crate::context::NodeContext;
 use crate::sign_in::room_list;
 use crate::sign_in::sign_in;
 use crate::state::session_state::Hold;
@@ -20,13 +20,13 @@ use crate::state::session_state::Hold;
 /// One session. Its end is reported when it is dropped, whichever way it came.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) node: Arc<Node>,
+    pub(super) node: Arc<NodeContext>,
     pub(super) key: Key,
-    pub(super) line: Arc<Line>,
+    pub(super) line: Arc<Outbound>,
 }
 
 impl Session {
-    pub(crate) fn new(node: Arc<Node>, key: Key, line: Arc<Line>) -> Self {
+    pub(crate) fn new(node: Arc<NodeContext>, key: Key, line: Arc<Outbound>) -> Self {
         Self { node, key, line }
     }
 
@@ -50,13 +50,13 @@ impl Session {
     pub fn frame(&self, frame: ClientFrame) {
         let ClientFrame { id, op } = frame;
         match op {
-            Op::Pong => self.node.with(|state, _| state.pong(self.key)),
-            Op::Ping => self.reply(br#"{"op":"pong"}"#, id.as_ref()),
-            Op::Room(room, verb) => self.request(id, room, verb),
-            Op::Rooms { cursor, limit } => self.list(id, cursor, limit),
-            Op::Resume(rooms) => self.resume(id, rooms),
-            Op::Hello(_) => self.refuse(id, &Refusal::new(Code::Conflict, "this session is signed in already")),
-            Op::Token(_) => self.refuse(id, &Refusal::new(Code::Internal, "a token is for the gateway")),
+            ClientOp::Pong => self.node.with(|state, _| state.pong(self.key)),
+            ClientOp::Ping => self.reply(br#"{"op":"pong"}"#, id.as_ref()),
+            ClientOp::Room(room, verb) => self.request(id, room, verb),
+            ClientOp::Rooms { cursor, limit } => self.list(id, cursor, limit),
+            ClientOp::Resume(rooms) => self.resume(id, rooms),
+            ClientOp::Hello(_) => self.refuse(id, &Refusal::new(Code::Conflict, "this session is signed in already")),
+            ClientOp::Token(_) => self.refuse(id, &Refusal::new(Code::Internal, "a token is for the gateway")),
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use sendpi_model::{Millis, UserId};
 
 /// The way out to one client: a socket that does not block.
-pub trait Wire: Send + Sync + std::fmt::Debug + 'static {
+pub trait Transport: Send + Sync + std::fmt::Debug + 'static {
     /// Writes as much as the socket takes now.
     ///
     /// # Errors

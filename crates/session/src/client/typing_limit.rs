@@ -11,9 +11,9 @@ const FORGET: Duration = Duration::from_secs(60);
 
 /// Where a session was typing in the last minute.
 #[derive(Debug, Default)]
-pub(crate) struct Typing(Vec<(RoomId, Instant)>);
+pub(crate) struct TypingLimit(Vec<(RoomId, Instant)>);
 
-impl Typing {
+impl TypingLimit {
     /// Whether to pass it on.
     pub(crate) fn admit(&mut self, room: &RoomId, now: Instant) -> bool {
         self.0.retain(|(_, at)| now - *at < FORGET);
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn one_room_every_two_seconds_and_ten_rooms_a_minute() {
-        let (mut typing, now) = (Typing::default(), Instant::now());
+        let (mut typing, now) = (TypingLimit::default(), Instant::now());
         let room = |n: usize| RoomId::parse(&format!("r{n}")).unwrap();
         assert!(typing.admit(&room(0), now));
         assert!(!typing.admit(&room(0), now + Duration::from_secs(1)));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::arena::Key;
-use crate::context::Node;
+use crate::context::NodeContext;
 
 /// The version of this format.
 pub(crate) const VERSION: u8 = 1;
@@ -21,7 +21,7 @@ pub(crate) struct Notice {
     /// The session that it came from.
     pub(crate) session: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) marker: Option<Marker>,
+    pub(crate) marker: Option<MarkerNotice>,
     /// This device signed in again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replaced: Option<DeviceId>,
@@ -30,7 +30,7 @@ pub(crate) struct Notice {
 
 /// Up to where the user has read.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Marker {
+pub(crate) struct MarkerNotice {
     pub(crate) room: RoomId,
     pub(crate) seq: u64,
     pub(crate) count: u64,
@@ -55,7 +55,7 @@ pub(crate) fn session_key(node: &NodeId, id: &str) -> Option<Key> {
 }
 
 /// Takes what comes on the subjects of this node's users until the node's shutdown.
-pub(crate) async fn run(node: Arc<Node>, mut messages: mpsc::Receiver<UserMessage>) {
+pub(crate) async fn run(node: Arc<NodeContext>, mut messages: mpsc::Receiver<UserMessage>) {
     while let Some(Some(message)) = node.shutdown.run_until_cancelled(messages.recv()).await {
         match serde_json::from_slice::<Notice>(&message.payload) {
             Ok(notice) if notice.v == VERSION => take(&node, &message, notice),
@@ -65,9 +65,9 @@ pub(crate) async fn run(node: Arc<Node>, mut messages: mpsc::Receiver<UserMessag
     }
 }
 
-fn take(node: &Arc<Node>, message: &UserMessage, notice: Notice) {
+fn take(node: &Arc<NodeContext>, message: &UserMessage, notice: Notice) {
     let session = session_key(node.bus.node(), &notice.session);
-    if let Some(Marker { room, seq, count }) = notice.marker {
+    if let Some(MarkerNotice { room, seq, count }) = notice.marker {
         let json = serde_json::json!({"op": "marker", "room": room, "seq": seq, "count": count}).to_string();
         node.with(|state, effects| state.marked(&message.user, json.as_bytes(), session, effects));
     }

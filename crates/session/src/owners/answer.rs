@@ -48,12 +48,12 @@ pub(crate) fn mark(answer: &[u8]) -> Option<Mark> {
 
 /// A page of a timeline, with its events as WebSocket frames.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct EventPage {
     pub(crate) events: Vec<(u64, Bytes)>,
     pub(crate) more: bool,
 }
 
-impl Page {
+impl EventPage {
     /// Reads an answer to `history`.
     ///
     /// # Errors
@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn the_events_of_a_page_stay_as_they_are() {
-        let page = Page::read(br#"{"op":"page","room":"r","events":[{"op":"event", "seq":3}],"more":true}"#).unwrap();
+        let page =
+            EventPage::read(br#"{"op":"page","room":"r","events":[{"op":"event", "seq":3}],"more":true}"#).unwrap();
         assert_eq!((page.events[0].0, page.more), (3, true));
         assert_eq!(&page.events[0].1[2..], br#"{"op":"event", "seq":3}"#);
     }

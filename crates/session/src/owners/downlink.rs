@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use sendpi_bus::{Message, Subscription, subject};
-use sendpi_model::faults::{Mutant, Trouble, mutant, trouble};
-use sendpi_model::link::{Item, Items, open};
+use sendpi_bus::{NatsMessage, Subscription, subject};
+use sendpi_model::faults::{BusFault, Mutant, bus_fault, mutant};
+use sendpi_model::link::{LinkItem, LinkItems, open};
 use sendpi_model::{NodeId, Partition};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::context::{Node, lock};
+use crate::context::{NodeContext, lock};
 use crate::owners::answer;
-use crate::owners::reply_to::Tag;
+use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::Effects;
-use crate::state::{Origin, State};
+use crate::state::{LinkOrigin, State};
 
 /// Messages taken in one round.
 const ROUND: usize = 256;
@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(100);
 const PUBLISH: Duration = Duration::from_millis(500);
 
 /// Runs the way down until the node's shutdown.
-pub(crate) async fn run(node: Arc<Node>, messages: Subscription) {
+pub(crate) async fn run(node: Arc<NodeContext>, messages: Subscription) {
     let shutdown = node.shutdown.clone();
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -36,7 +36,7 @@ pub(crate) async fn run(node: Arc<Node>, messages: Subscription) {
     }
 }
 
-async fn serve(node: &Arc<Node>, mut messages: Subscription) {
+async fn serve(node: &Arc<NodeContext>, mut messages: Subscription) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -63,14 +63,14 @@ async fn serve(node: &Arc<Node>, mut messages: Subscription) {
     }
 }
 
-async fn answer_links(node: &Node) {
+async fn answer_links(node: &NodeContext) {
     let answers = {
         let mut links = lock(&node.links);
         let state = lock(&node.state);
         links.answers(|life, has| state.settled(life, has), Instant::now())
     };
     for (reply, ack) in answers {
-        if trouble(Trouble::MuteNodes) {
+        if bus_fault(BusFault::MuteNodes) {
             continue;
         }
         if let Ok(Err(error)) = timeout(PUBLISH, node.bus.publish(reply, ack.encode())).await {
@@ -79,9 +79,9 @@ async fn answer_links(node: &Node) {
     }
 }
 
-impl Node {
+impl NodeContext {
     /// Takes one message of a link.
-    fn take(&self, message: &Message, effects: &mut Effects) {
+    fn take(&self, message: &NatsMessage, effects: &mut Effects) {
         let Some(reply) = message.reply() else { return };
         let Some(worker) = subject::link_reply_worker(reply) else {
             tracing::warn!(reply, "a link message from nobody known");
@@ -96,7 +96,7 @@ impl Node {
             }
         };
         let now = Instant::now();
-        // Held until the items are in: a link that is cut meanwhile must not leave an audience behind.
+        // HeldEvent until the items are in: a link that is cut meanwhile must not leave an audience behind.
         let mut links = lock(&self.links);
         let taken = links.take(worker.clone(), reply, (header, items, bytes), now);
         if let Some(life) = taken.cut {
@@ -106,19 +106,19 @@ impl Node {
         }
         for (number, items) in taken.ready {
             self.change(effects, |state, effects| {
-                self.items(state, Origin { link: taken.life, number }, items, now, effects);
+                self.items(state, LinkOrigin { link: taken.life, number }, items, now, effects);
             });
         }
     }
 
-    fn items(&self, state: &mut State, from: Origin, items: Items, now: Instant, effects: &mut Effects) {
+    fn items(&self, state: &mut State, from: LinkOrigin, items: LinkItems, now: Instant, effects: &mut Effects) {
         let most = if mutant(Mutant::LongMessagesCut) { 16 } else { usize::MAX };
         for item in items.take(most) {
             match item {
-                Ok(Item::Event { room, seq, frame }) => state.event(from, &room, seq, &frame, now, effects),
-                Ok(Item::Added(added)) => state.added(from.link, &added, now, effects),
-                Ok(Item::Removed(removed)) => state.removed(from.link, &removed, effects),
-                Ok(Item::Answer { partition, n, frame }) => {
+                Ok(LinkItem::Event { room, seq, frame }) => state.event(from, &room, seq, &frame, now, effects),
+                Ok(LinkItem::Added(added)) => state.added(from.link, &added, now, effects),
+                Ok(LinkItem::Removed(removed)) => state.removed(from.link, &removed, effects),
+                Ok(LinkItem::Answer { partition, n, frame }) => {
                     self.answer(state, from.link, (partition, n), frame, effects)
                 }
                 Err(error) => tracing::error!(%error, "an item of a link cannot be read"),
@@ -129,7 +129,7 @@ impl Node {
     /// An answer: straight into the queue of the session that asked, or to whoever waits.
     fn answer(&self, state: &mut State, link: u32, to: (Partition, u64), frame: Bytes, effects: &mut Effects) {
         match lock(&self.flows).answered(to.0, to.1, Instant::now()) {
-            Some(Tag::Client { line, id, marks }) => {
+            Some(ReplyTo::Client { line, id, marks }) => {
                 line.end_request();
                 if let Some(marks) = marks {
                     self.mark(&line, &marks, &frame);
@@ -138,8 +138,8 @@ impl Node {
                 effects.touch(&line);
             }
             // Who does not wait any more has no use for it.
-            Some(Tag::Wait(tell)) => drop(tell.send(frame)),
-            Some(Tag::Repeat(key)) => {
+            Some(ReplyTo::Wait(tell)) => drop(tell.send(frame)),
+            Some(ReplyTo::Retry(key)) => {
                 let retry = answer::refusal(&frame).is_some_and(|refusal| refusal.retry_in_ms.is_some());
                 if retry {
                     state.repeats.failed(key);

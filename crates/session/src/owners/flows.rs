@@ -1,19 +1,19 @@
 //! The flows of this node, one to each partition.
 
 use bytes::Bytes;
-use sendpi_bus::flow::{Full, Sender};
+use sendpi_bus::flow::{FlowFull, FlowSender};
 use sendpi_model::{Millis, NodeId, Partition, Partitions};
 use tokio::time::Instant;
 
-use crate::owners::reply_to::Tag;
+use crate::owners::reply_to::ReplyTo;
 
 /// What one step of all flows gives.
 #[derive(Debug, Default)]
-pub(crate) struct Step {
+pub(crate) struct FlowsStep {
     /// Messages to be published now, in order within each partition.
     pub(crate) messages: Vec<(Partition, Bytes)>,
     /// Requests that end unanswered.
-    pub(crate) ended: Vec<Tag>,
+    pub(crate) ended: Vec<ReplyTo>,
     /// When the next step is due; `None` while all flows are empty.
     pub(crate) due: Option<Instant>,
 }
@@ -22,15 +22,15 @@ pub(crate) struct Step {
 #[derive(Debug)]
 pub(crate) struct Flows {
     partitions: Partitions,
-    senders: Vec<Sender<Tag>>,
+    senders: Vec<FlowSender<ReplyTo>>,
 }
 
 impl Flows {
     pub(crate) fn new(node: &NodeId, partitions: Partitions, now: Instant) -> Self {
-        Self { partitions, senders: partitions.all().map(|_| Sender::new(node.clone(), now)).collect() }
+        Self { partitions, senders: partitions.all().map(|_| FlowSender::new(node.clone(), now)).collect() }
     }
 
-    fn sender(&mut self, partition: Partition) -> Option<&mut Sender<Tag>> {
+    fn sender(&mut self, partition: Partition) -> Option<&mut FlowSender<ReplyTo>> {
         self.senders.get_mut(usize::from(partition.0))
     }
 
@@ -38,9 +38,15 @@ impl Flows {
     ///
     /// # Errors
     /// The tag, where the flow is full.
-    pub(crate) fn push(&mut self, partition: Partition, request: Vec<u8>, tag: Tag, now: Instant) -> Result<(), Tag> {
+    pub(crate) fn push(
+        &mut self,
+        partition: Partition,
+        request: Vec<u8>,
+        tag: ReplyTo,
+        now: Instant,
+    ) -> Result<(), ReplyTo> {
         match self.sender(partition) {
-            Some(sender) => sender.push(request, tag, now).map_err(|Full(tag)| tag),
+            Some(sender) => sender.push(request, tag, now).map_err(|FlowFull(tag)| tag),
             None => Err(tag),
         }
     }
@@ -53,7 +59,7 @@ impl Flows {
     }
 
     /// A request is answered.
-    pub(crate) fn answered(&mut self, partition: Partition, n: u64, now: Instant) -> Option<Tag> {
+    pub(crate) fn answered(&mut self, partition: Partition, n: u64, now: Instant) -> Option<ReplyTo> {
         self.sender(partition)?.answered(n, now)
     }
 
@@ -70,8 +76,8 @@ impl Flows {
     }
 
     /// Takes what waits; nothing is sent while the connection is down.
-    pub(crate) fn step(&mut self, now: Instant, wall: Millis, connected: bool, random: f64) -> Step {
-        let mut step = Step::default();
+    pub(crate) fn step(&mut self, now: Instant, wall: Millis, connected: bool, random: f64) -> FlowsStep {
+        let mut step = FlowsStep::default();
         for (partition, sender) in self.partitions.all().zip(&mut self.senders) {
             step.ended.extend(sender.tick(now, random));
             while let Some(message) = connected.then(|| sender.take(now, wall)).flatten() {
@@ -84,6 +90,6 @@ impl Flows {
 
     /// How many requests are unanswered.
     pub(crate) fn unanswered(&self) -> usize {
-        self.senders.iter().map(Sender::unanswered).sum()
+        self.senders.iter().map(FlowSender::unanswered).sum()
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sendpi_bus::link::Receiver;
+use sendpi_bus::link::LinkReceiver;
 use sendpi_model::NodeId;
-use sendpi_model::link::{Ack, Header, Items};
+use sendpi_model::link::{LinkAck, LinkHeader, LinkItems};
 use tokio::time::Instant;
 
 /// A link that has been down for so long is forgotten.
@@ -13,14 +13,14 @@ const FORGET: Duration = Duration::from_secs(600);
 
 /// The links of this node.
 #[derive(Debug, Default)]
-pub(crate) struct Links {
-    links: HashMap<NodeId, Link>,
+pub(crate) struct InboundLinks {
+    links: HashMap<NodeId, InboundLink>,
     lives: u32,
 }
 
 #[derive(Debug)]
-struct Link {
-    receiver: Receiver,
+struct InboundLink {
+    receiver: LinkReceiver,
     /// Numbers this life of the link among all lives of all links.
     life: u32,
     reply: String,
@@ -29,21 +29,27 @@ struct Link {
 
 /// What became of a message.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct InboundMessage {
     /// The life that ended with it.
     pub(crate) cut: Option<u32>,
     /// The life that it belongs to.
     pub(crate) life: u32,
     /// What is due now, in order.
-    pub(crate) ready: Vec<(u64, Items)>,
+    pub(crate) ready: Vec<(u64, LinkItems)>,
 }
 
-impl Links {
+impl InboundLinks {
     /// Takes a message of `bytes` bytes from a worker.
-    pub(crate) fn take(&mut self, worker: NodeId, reply: &str, message: (Header, Items, usize), now: Instant) -> Taken {
+    pub(crate) fn take(
+        &mut self,
+        worker: NodeId,
+        reply: &str,
+        message: (LinkHeader, LinkItems, usize),
+        now: Instant,
+    ) -> InboundMessage {
         let lives = &mut self.lives;
-        let link = self.links.entry(worker).or_insert_with(|| Link {
-            receiver: Receiver::new(),
+        let link = self.links.entry(worker).or_insert_with(|| InboundLink {
+            receiver: LinkReceiver::new(),
             life: 0,
             reply: reply.to_owned(),
             down_since: Some(now),
@@ -56,7 +62,7 @@ impl Links {
             link.life = *lives;
             link.down_since = None;
         }
-        Taken { cut, life: link.life, ready: taken.ready }
+        InboundMessage { cut, life: link.life, ready: taken.ready }
     }
 
     /// Cuts the link of one worker; gives the life that ended.
@@ -88,7 +94,7 @@ impl Links {
     }
 
     /// The answers that are due, and where they go; `settled` tells how far a life of a link is settled.
-    pub(crate) fn answers(&mut self, mut settled: impl FnMut(u32, u64) -> u64, now: Instant) -> Vec<(String, Ack)> {
+    pub(crate) fn answers(&mut self, mut settled: impl FnMut(u32, u64) -> u64, now: Instant) -> Vec<(String, LinkAck)> {
         let mut answers = Vec::new();
         for link in self.links.values_mut() {
             let life = link.life;

@@ -7,27 +7,27 @@ use sendpi_model::{FrameId, RoomId};
 use tokio::sync::oneshot;
 
 use crate::arena::Key;
-use crate::client::outbound::Line;
+use crate::client::outbound::Outbound;
 
 /// What an answer is for.
 #[derive(Debug)]
-pub(crate) enum Tag {
+pub(crate) enum ReplyTo {
     /// A client's request: the answer goes straight into its session's queue.
     Client {
-        line: Arc<Line>,
+        line: Arc<Outbound>,
         id: Option<FrameId>,
         /// The room whose read marker the answer moves.
-        marks: Option<Marks>,
+        marks: Option<MarkerMove>,
     },
     /// Somebody on this node waits for it.
     Wait(oneshot::Sender<Bytes>),
     /// One of what is repeated until it is confirmed.
-    Repeat(Key),
+    Retry(Key),
 }
 
 /// An answer that moves a read marker.
 #[derive(Debug)]
-pub(crate) struct Marks {
+pub(crate) struct MarkerMove {
     pub(crate) room: RoomId,
     /// The session to whose other devices the marker is told; `None` where it is not told: the sender of a message has read it.
     pub(crate) tell: Option<Key>,

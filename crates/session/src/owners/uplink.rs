@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use sendpi_bus::{Message, Subscription, subject};
-use sendpi_model::flow::Refused;
+use sendpi_bus::{NatsMessage, Subscription, subject};
+use sendpi_model::flow::FlowRefusal;
 use sendpi_model::{Millis, Partition};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::context::{Node, lock};
+use crate::context::{NodeContext, lock};
 use crate::owners::answer;
-use crate::owners::reply_to::Tag;
+use crate::owners::reply_to::ReplyTo;
 
 /// How often it is said that nobody answers for a partition.
 const ORPHAN_EVERY: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 const DOWN: Duration = Duration::from_millis(50);
 
 /// Runs the way up until the node's shutdown.
-pub(crate) async fn run(node: Arc<Node>, replies: Subscription) {
+pub(crate) async fn run(node: Arc<NodeContext>, replies: Subscription) {
     let shutdown = node.shutdown.clone();
     let mut uplink = Uplink { node, replies, said_orphan: HashMap::new() };
     tokio::select! {
@@ -35,7 +35,7 @@ pub(crate) async fn run(node: Arc<Node>, replies: Subscription) {
 }
 
 struct Uplink {
-    node: Arc<Node>,
+    node: Arc<NodeContext>,
     replies: Subscription,
     said_orphan: HashMap<Partition, Instant>,
 }
@@ -92,10 +92,10 @@ impl Uplink {
     }
 
     /// NATS says that nobody listens, or a worker that it does not own the partition.
-    async fn reply(&mut self, reply: &Message) {
+    async fn reply(&mut self, reply: &NatsMessage) {
         let Some(partition) = subject::flow_reply_partition(reply.subject()) else { return };
         let orphan = reply.is_no_responders();
-        if !orphan && serde_json::from_slice::<Refused>(reply.payload()).is_err() {
+        if !orphan && serde_json::from_slice::<FlowRefusal>(reply.payload()).is_err() {
             tracing::warn!(%partition, "an unknown word about a flow");
             return;
         }
@@ -112,19 +112,19 @@ impl Uplink {
     }
 }
 
-impl Node {
+impl NodeContext {
     /// Requests have ended without an answer.
-    pub(crate) fn ended(self: &Arc<Self>, tags: Vec<Tag>) {
+    pub(crate) fn ended(self: &Arc<Self>, tags: Vec<ReplyTo>) {
         for tag in tags {
             match tag {
-                Tag::Client { line, id, .. } => {
+                ReplyTo::Client { line, id, .. } => {
                     line.end_request();
                     line.refuse(&answer::unavailable(), id.as_ref());
                     line.flush_now();
                 }
                 // The end of its tag tells whoever waits.
-                Tag::Wait(_) => {}
-                Tag::Repeat(key) => self.with(|state, _| state.repeats.failed(key)),
+                ReplyTo::Wait(_) => {}
+                ReplyTo::Retry(key) => self.with(|state, _| state.repeats.failed(key)),
             }
         }
     }

@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 /// When the next sign-in may begin.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub(crate) struct SignInRate {
     every: Duration,
     next: Instant,
     most: Duration,
 }
 
-impl Admission {
+impl SignInRate {
     /// Lets `per_second` begin in a second, and makes nobody wait longer than `most`.
     pub(crate) fn new(per_second: u32, most: Duration, now: Instant) -> Self {
         Self { every: Duration::from_secs(1) / per_second.max(1), next: now, most }
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn a_herd_is_spread_and_its_end_is_sent_away() {
         let now = Instant::now() + Duration::from_secs(10);
-        let mut admission = Admission::new(10, Duration::from_secs(1), now);
+        let mut admission = SignInRate::new(10, Duration::from_secs(1), now);
         let waits: Vec<_> = (0..14).map(|_| admission.admit(now).map(|at| at.saturating_duration_since(now))).collect();
         assert_eq!(waits[0], Ok(Duration::ZERO));
         assert_eq!(waits[5], Ok(Duration::from_millis(500)));

@@ -12,7 +12,7 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Code, Millis, Refusal, RoomId, RoomInfo, RoomView, UserId, Verb};
 use sendpi_store::ReadError;
 
-use crate::context::Node;
+use crate::context::NodeContext;
 use crate::owners::answer;
 
 /// Order rows of one read.
@@ -22,16 +22,16 @@ pub(crate) const PARALLEL: usize = 32;
 
 /// One page.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct RoomPage {
     pub(crate) rooms: Vec<RoomInfo>,
     pub(crate) next: Option<String>,
 }
 
 /// A place in the order: newest first, and by room where times are equal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place(Reverse<Millis>, RoomId);
+pub(crate) struct ListPosition(Reverse<Millis>, RoomId);
 
-impl Place {
+impl ListPosition {
     /// Before every room.
     fn start() -> Option<Self> {
         RoomId::parse("!").ok().map(|room| Self(Reverse(Millis(u64::MAX)), room))
@@ -55,7 +55,7 @@ impl Place {
 
 /// A room about which its owner was asked.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct KnownRoom {
     pub(crate) info: RoomInfo,
     /// The channel was live, and the user in its audience from there on.
     pub(crate) live: bool,
@@ -76,7 +76,7 @@ pub(crate) fn is_no_member(refusal: &Refusal) -> bool {
 ///
 /// # Errors
 /// `unavailable` where the store does not answer.
-pub(crate) async fn recent(node: &Node, user: &UserId, since: Millis) -> Result<Vec<(RoomId, Millis)>, Refusal> {
+pub(crate) async fn recent(node: &NodeContext, user: &UserId, since: Millis) -> Result<Vec<(RoomId, Millis)>, Refusal> {
     let (mut rooms, mut seen, mut before) = (Vec::new(), HashSet::new(), None);
     loop {
         let rows = node.store.rooms_by_activity(user, since, before, ROWS).await.map_err(store_failed)?;
@@ -96,44 +96,45 @@ pub(crate) async fn recent(node: &Node, user: &UserId, since: Millis) -> Result<
 /// # Errors
 /// `unavailable` where the store or an owner does not answer.
 pub(crate) async fn page(
-    node: &Arc<Node>,
+    node: &Arc<NodeContext>,
     user: &UserId,
     recent: &[RoomId],
-    mut known: HashMap<RoomId, Known>,
-    after: Option<&Place>,
+    mut known: HashMap<RoomId, KnownRoom>,
+    after: Option<&ListPosition>,
     limit: usize,
-) -> Result<Page, Refusal> {
+) -> Result<RoomPage, Refusal> {
     let unknown: Vec<RoomId> = recent.iter().filter(|room| !known.contains_key(*room)).cloned().collect();
     peek(node, user, unknown, &mut known).await?;
     let of_recent = recent.iter().filter_map(|room| known.get(room).map(|k| (k.info.last_at, room)));
-    let mut places: Vec<Place> = of_recent.map(|(at, room)| Place(Reverse(at), room.clone())).collect();
+    let mut places: Vec<ListPosition> = of_recent.map(|(at, room)| ListPosition(Reverse(at), room.clone())).collect();
     places.retain(|place| after.is_none_or(|after| place > after || (mutant(Mutant::PageRepeats) && place == after)));
     if places.len() <= limit {
         let known_times: HashSet<&RoomId> = recent.iter().collect();
         let rest = node.store.rooms_of_user(user).await.map_err(store_failed)?;
         let rest = rest.into_iter().filter(|row| row.role.is_some() && !known_times.contains(&row.room));
-        let rest = rest.map(|row| Place(Reverse(row.active_at), row.room));
+        let rest = rest.map(|row| ListPosition(Reverse(row.active_at), row.room));
         places.extend(rest.filter(|place| after.is_none_or(|after| place > after)));
     }
     places.sort();
     let more = places.len() > limit;
     places.truncate(limit);
-    let next = if more { places.last().cloned().or_else(Place::start).map(|place| place.encode()) } else { None };
+    let next =
+        if more { places.last().cloned().or_else(ListPosition::start).map(|place| place.encode()) } else { None };
     // Where the attach did not find the channel live, the head may have moved since.
     let stale = places.iter().map(|place| &place.1).filter(|room| known.get(*room).is_none_or(|k| !k.live));
     peek(node, user, stale.cloned().collect(), &mut known).await?;
     let rooms = places.iter().filter_map(|place| known.remove(&place.1).map(|known| known.info)).collect();
     let mut rooms = mark(node, user, rooms).await?;
     rooms.sort_by(|a, b| b.last_at.cmp(&a.last_at).then_with(|| a.room.cmp(&b.room)));
-    Ok(Page { rooms, next })
+    Ok(RoomPage { rooms, next })
 }
 
 /// Asks the owners of rooms how the user sees them; those that deny the user are left out.
 async fn peek(
-    node: &Arc<Node>,
+    node: &Arc<NodeContext>,
     user: &UserId,
     rooms: Vec<RoomId>,
-    known: &mut HashMap<RoomId, Known>,
+    known: &mut HashMap<RoomId, KnownRoom>,
 ) -> Result<(), Refusal> {
     let peeks = rooms.into_iter().map(|room| async move {
         match peek_one(node, user, &room).await {
@@ -146,7 +147,7 @@ async fn peek(
     while let Some((room, view)) = peeks.try_next().await? {
         match view {
             // A second peek of the same page is not needed: this one is of now.
-            Some(view) => drop(known.insert(room, Known { info: view.info, live: true })),
+            Some(view) => drop(known.insert(room, KnownRoom { info: view.info, live: true })),
             None => drop(known.remove(&room)),
         }
     }
@@ -157,7 +158,7 @@ async fn peek(
 ///
 /// # Errors
 /// What the owner refuses, or `unavailable`.
-pub(crate) async fn peek_one(node: &Arc<Node>, user: &UserId, room: &RoomId) -> Result<RoomView, Refusal> {
+pub(crate) async fn peek_one(node: &Arc<NodeContext>, user: &UserId, room: &RoomId) -> Result<RoomView, Refusal> {
     answer::read(&node.ask(room, user, Verb::Peek).await?)
 }
 
@@ -165,7 +166,7 @@ pub(crate) async fn peek_one(node: &Arc<Node>, user: &UserId, room: &RoomId) -> 
 ///
 /// # Errors
 /// `unavailable` where the store does not answer.
-pub(crate) async fn mark(node: &Node, user: &UserId, rooms: Vec<RoomInfo>) -> Result<Vec<RoomInfo>, Refusal> {
+pub(crate) async fn mark(node: &NodeContext, user: &UserId, rooms: Vec<RoomInfo>) -> Result<Vec<RoomInfo>, Refusal> {
     if rooms.is_empty() {
         return Ok(rooms);
     }
@@ -183,12 +184,12 @@ pub(crate) async fn mark(node: &Node, user: &UserId, rooms: Vec<RoomInfo>) -> Re
 /// # Errors
 /// `bad_field` for the cursor, or `unavailable`.
 pub(crate) async fn answer(
-    node: &Arc<Node>,
+    node: &Arc<NodeContext>,
     user: &UserId,
     cursor: Option<&str>,
     limit: usize,
 ) -> Result<Vec<u8>, Refusal> {
-    let after = cursor.map(Place::decode).transpose()?;
+    let after = cursor.map(ListPosition::decode).transpose()?;
     let since = Millis::now().before(node.config.unevicted);
     let recent: Vec<RoomId> = recent(node, user, since).await?.into_iter().map(|(room, _)| room).collect();
     let page = page(node, user, &recent, HashMap::new(), after.as_ref(), limit).await?;
@@ -212,17 +213,17 @@ pub(crate) fn op_first(answer: &serde_json::Value) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn place(at: u64, room: &str) -> Place {
-        Place(Reverse(Millis(at)), RoomId::parse(room).unwrap())
+    fn place(at: u64, room: &str) -> ListPosition {
+        ListPosition(Reverse(Millis(at)), RoomId::parse(room).unwrap())
     }
 
     #[test]
     fn a_cursor_comes_back_and_names_a_place_in_the_order() {
         let cursor = place(17, "=d:a=2Eb:c.d");
-        assert_eq!(Place::decode(&cursor.encode()).unwrap(), cursor);
+        assert_eq!(ListPosition::decode(&cursor.encode()).unwrap(), cursor);
         assert!(place(18, "z") < cursor && cursor < place(16, "a") && cursor < place(17, "a"));
-        assert!(Place::start().unwrap() < place(u64::MAX - 1, "a"));
-        assert_eq!(Place::decode("x").unwrap_err().field.as_deref(), Some("cursor"));
+        assert!(ListPosition::start().unwrap() < place(u64::MAX - 1, "a"));
+        assert_eq!(ListPosition::decode("x").unwrap_err().field.as_deref(), Some("cursor"));
     }
 
     #[test]

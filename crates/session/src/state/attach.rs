@@ -4,12 +4,12 @@ use sendpi_model::{RoomId, UserId, Verb};
 
 use super::State;
 use crate::arena::Key;
-use crate::owners::reply_to::Tag;
+use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::{Ask, Effects};
 
 /// A user who is here, for those who work on its behalf.
 #[derive(Debug, Clone)]
-pub(crate) struct Present {
+pub(crate) struct OnlineUser {
     pub(crate) key: Key,
     pub(crate) id: UserId,
     pub(crate) signin: u64,
@@ -17,13 +17,13 @@ pub(crate) struct Present {
 
 impl State {
     /// The user of this number, if here and counting as online.
-    pub(crate) fn present(&self, key: Key) -> Option<Present> {
+    pub(crate) fn present(&self, key: Key) -> Option<OnlineUser> {
         let user = self.users.get(key).filter(|user| user.is_here() && user.signed)?;
-        Some(Present { key, id: user.id.clone(), signin: user.signin })
+        Some(OnlineUser { key, id: user.id.clone(), signin: user.signin })
     }
 
     /// All users who are here and count as online.
-    pub(crate) fn all_present(&self) -> Vec<Present> {
+    pub(crate) fn all_present(&self) -> Vec<OnlineUser> {
         self.users.iter().filter_map(|(key, _)| self.present(key)).collect()
     }
 
@@ -35,7 +35,7 @@ impl State {
 
     /// Asks to attach the user. The entry is made now, so that the end of the last session finds what is to be detached. False where
     /// that end has come.
-    pub(crate) fn attach(&mut self, user: &Present, room: &RoomId, tag: Tag, effects: &mut Effects) -> bool {
+    pub(crate) fn attach(&mut self, user: &OnlineUser, room: &RoomId, tag: ReplyTo, effects: &mut Effects) -> bool {
         if self.present(user.key).is_none_or(|present| present.signin != user.signin) {
             return false;
         }
@@ -49,13 +49,13 @@ impl State {
     }
 
     /// The owner has answered an attach: the room's head is at `seq`. Tells whether the user was known to be in the room.
-    pub(crate) fn attached(&mut self, user: &Present, room: &RoomId, seq: u64, effects: &mut Effects) {
+    pub(crate) fn attached(&mut self, user: &OnlineUser, room: &RoomId, seq: u64, effects: &mut Effects) {
         let Some(key) = self.rooms.find(room) else { return };
         self.behind(key, user.key, seq, effects);
     }
 
     /// The owner says that there is no such room for the user. True where there was one before.
-    pub(crate) fn not_attached(&mut self, user: &Present, room: &RoomId) -> bool {
+    pub(crate) fn not_attached(&mut self, user: &OnlineUser, room: &RoomId) -> bool {
         let Some(key) = self.rooms.find(room) else { return false };
         let Some(entry) = self.rooms.get(key) else { return false };
         let known = entry.member(user.key).is_some_and(|member| member.last.is_some());

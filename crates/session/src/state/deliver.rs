@@ -1,23 +1,23 @@
-//! What links tell: events, and who is in a room's audience.
+//! RetriedVerb links tell: events, and who is in a room's audience.
 
 use bytes::Bytes;
 use sendpi_model::RoomId;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::link::{Added, Reason, Removed};
+use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved};
 use tokio::time::Instant;
 
 use super::State;
 use crate::arena::Key;
 use crate::client::ws_frame;
 use crate::state::effects::Effects;
-use crate::state::retry_queue::{Repeat, What};
-use crate::state::rooms::Recent;
+use crate::state::retry_queue::{RetriedRequest, RetriedVerb};
+use crate::state::rooms::UnconfirmedEvent;
 use crate::state::rooms::member::Offer;
-use crate::state::session_state::Parcel;
+use crate::state::session_state::Delivery;
 
 /// Which message of which link.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin {
+pub(crate) struct LinkOrigin {
     pub(crate) link: u32,
     pub(crate) number: u64,
 }
@@ -26,7 +26,7 @@ impl State {
     /// An event for the room's audience.
     pub(crate) fn event(
         &mut self,
-        from: Origin,
+        from: LinkOrigin,
         room: &RoomId,
         seq: u64,
         payload: &Bytes,
@@ -46,7 +46,7 @@ impl State {
         let position = if durable { taken.push(from.link, from.number, key, now) } else { 0 };
         if durable {
             room.active = Some(now);
-            room.recent.push_back(Recent { position, link: from.link, number: from.number, seq });
+            room.recent.push_back(UnconfirmedEvent { position, link: from.link, number: from.number, seq });
         }
         let frame = ws_frame::text(payload);
         let mut gone = Vec::new();
@@ -70,14 +70,14 @@ impl State {
             let parcel = match offer {
                 Offer::Deliver => {
                     let position = durable.then_some(position);
-                    Parcel { room: id, seq, position, frame: &frame, ephemeral: !durable }
+                    Delivery { room: id, seq, position, frame: &frame, ephemeral: !durable }
                 }
                 Offer::Skipped => {
                     head = super::gaps::heads_frame(id, seq);
                     let position = held_from.or(Some(position));
-                    Parcel { room: id, seq: 0, position, frame: &head, ephemeral: false }
+                    Delivery { room: id, seq: 0, position, frame: &head, ephemeral: false }
                 }
-                Offer::Held { new } => {
+                Offer::HeldEvent { new } => {
                     fill |= new;
                     continue;
                 }
@@ -100,7 +100,7 @@ impl State {
     }
 
     /// `+user`.
-    pub(crate) fn added(&mut self, link: u32, added: &Added, now: Instant, effects: &mut Effects) {
+    pub(crate) fn added(&mut self, link: u32, added: &AudienceAdded, now: Instant, effects: &mut Effects) {
         let user = self.user_or_new(&added.user);
         let key = self.enter(&added.room, user);
         if let Some(room) = self.rooms.get_mut(key) {
@@ -112,12 +112,12 @@ impl State {
             if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user)) {
                 member.known(added.seq);
             }
-            let what = What::Detach { signin: self.last_signin };
-            self.repeat(Repeat { room: added.room.clone(), user: added.user.clone(), what }, effects);
+            let what = RetriedVerb::Detach { signin: self.last_signin };
+            self.repeat(RetriedRequest { room: added.room.clone(), user: added.user.clone(), what }, effects);
             return;
         }
-        if added.reason == Reason::Joined {
-            // What was before the join is for `history`.
+        if added.reason == AudienceReason::Joined {
+            // RetriedVerb was before the join is for `history`.
             if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user)) {
                 member.known(added.seq);
             }
@@ -128,7 +128,7 @@ impl State {
     }
 
     /// `−user`.
-    pub(crate) fn removed(&mut self, link: u32, removed: &Removed, effects: &mut Effects) {
+    pub(crate) fn removed(&mut self, link: u32, removed: &AudienceRemoved, effects: &mut Effects) {
         let Some(user) = self.user_index.get(&removed.user).copied() else { return };
         let Some(key) = self.rooms.find(&removed.room) else { return };
         let Some(room) = self.rooms.get_mut(key) else { return };
@@ -166,7 +166,7 @@ impl State {
         let Some(user) = self.users.get(user) else { return };
         for session in &user.sessions {
             if let Some(peer) = self.peers.get_mut(*session) {
-                let parcel = Parcel { room, seq: 0, position: None, frame, ephemeral: false };
+                let parcel = Delivery { room, seq: 0, position: None, frame, ephemeral: false };
                 peer.give(parcel, self.config.outbox_bytes, effects);
             }
         }

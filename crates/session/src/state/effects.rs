@@ -1,4 +1,4 @@
-//! What a change of the state asks for, carried out by the shell around it.
+//! RetriedVerb a change of the state asks for, carried out by the shell around it.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use sendpi_bus::UserSubscription;
 use sendpi_model::{RoomId, UserId, Verb};
 
 use crate::arena::Key;
-use crate::client::outbound::Line;
-use crate::owners::reply_to::Tag;
+use crate::client::outbound::Outbound;
+use crate::owners::reply_to::ReplyTo;
 
 /// A request to a room's owner.
 #[derive(Debug)]
@@ -15,14 +15,14 @@ pub(crate) struct Ask {
     pub(crate) room: RoomId,
     pub(crate) user: UserId,
     pub(crate) verb: Verb,
-    pub(crate) tag: Tag,
+    pub(crate) tag: ReplyTo,
 }
 
-/// What a change of the state asks for.
+/// RetriedVerb a change of the state asks for.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     /// Lines that have something to write, each once.
-    pub(crate) touched: Vec<Arc<Line>>,
+    pub(crate) touched: Vec<Arc<Outbound>>,
     /// Requests, in order.
     pub(crate) asks: Vec<Ask>,
     /// Rooms of which something is missing that nobody reads yet.
@@ -37,7 +37,7 @@ pub(crate) struct Effects {
 
 impl Effects {
     /// A line has something to write.
-    pub(crate) fn touch(&mut self, line: &Arc<Line>) {
+    pub(crate) fn touch(&mut self, line: &Arc<Outbound>) {
         if line.touch() {
             self.touched.push(Arc::clone(line));
         }

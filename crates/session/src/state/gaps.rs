@@ -8,11 +8,11 @@ use super::State;
 use crate::arena::Key;
 use crate::client::ws_frame;
 use crate::state::effects::Effects;
-use crate::state::session_state::Parcel;
+use crate::state::session_state::Delivery;
 
 /// Whose gap is to be read next, and from where on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Missing {
+pub(crate) struct MissingRange {
     pub(crate) room: RoomId,
     pub(crate) user: Key,
     pub(crate) user_id: UserId,
@@ -68,10 +68,10 @@ impl State {
         recent
     }
 
-    /// What to read next of a room; `None` where nothing is missing any more.
-    pub(crate) fn missing(&mut self, key: Key) -> Option<Missing> {
+    /// RetriedVerb to read next of a room; `None` where nothing is missing any more.
+    pub(crate) fn missing(&mut self, key: Key) -> Option<MissingRange> {
         let room = self.rooms.get_mut(key)?;
-        let mut next: Option<Missing> = None;
+        let mut next: Option<MissingRange> = None;
         for member in &mut room.members {
             let Some(user) = self.users.get_mut(member.user) else { continue };
             if member.gap.is_some() && !user.is_here() {
@@ -80,7 +80,7 @@ impl State {
             }
             let Some(after) = member.missing_after() else { continue };
             if next.as_ref().is_none_or(|next| after < next.after) {
-                next = Some(Missing { room: room.id.clone(), user: member.user, user_id: user.id.clone(), after });
+                next = Some(MissingRange { room: room.id.clone(), user: member.user, user_id: user.id.clone(), after });
             }
         }
         room.filling = next.is_some();
@@ -100,7 +100,7 @@ impl State {
             member.fill(events, |seq, frame| {
                 for session in &user.sessions {
                     if let Some(peer) = peers.get_mut(*session) {
-                        let parcel = Parcel { room: id, seq, position, frame, ephemeral: false };
+                        let parcel = Delivery { room: id, seq, position, frame, ephemeral: false };
                         peer.give(parcel, config.outbox_bytes, effects);
                         peer.line.late();
                     }
@@ -110,7 +110,7 @@ impl State {
         }
     }
 
-    /// What a user is missing cannot be had: the sessions go on with what follows, and are told that they are behind. `None` means
+    /// RetriedVerb a user is missing cannot be had: the sessions go on with what follows, and are told that they are behind. `None` means
     /// everybody in the room.
     pub(crate) fn unfillable(&mut self, key: Key, whose: Option<Key>, effects: &mut Effects) {
         let Self { rooms, users, peers, config, taken, .. } = self;
@@ -127,7 +127,7 @@ impl State {
             for (seq, frame) in told {
                 for session in &user.sessions {
                     if let Some(peer) = peers.get_mut(*session) {
-                        let parcel = Parcel { room: id, seq, position, frame: &frame, ephemeral: false };
+                        let parcel = Delivery { room: id, seq, position, frame: &frame, ephemeral: false };
                         peer.give(parcel, config.outbox_bytes, effects);
                         peer.line.late();
                     }

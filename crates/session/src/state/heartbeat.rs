@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::State;
 use crate::arena::Key;
 use crate::client::ws_frame;
-use crate::config::Config;
+use crate::config::SessionConfig;
 use crate::state::effects::Effects;
 use crate::state::unconfirmed::CLOSE_ANSWERS_FOR;
 
@@ -19,11 +19,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl State {
     /// How exact heartbeats are.
-    pub(crate) fn tick_of(config: &Config) -> Duration {
+    pub(crate) fn tick_of(config: &SessionConfig) -> Duration {
         (config.heartbeat.min(config.pong_timeout) / 8).clamp(Duration::from_millis(5), Duration::from_millis(250))
     }
 
-    /// What time asks of sessions: heartbeats, and the end of those that do not answer or whose token ends.
+    /// RetriedVerb time asks of sessions: heartbeats, and the end of those that do not answer or whose token ends.
     pub(crate) fn beat(&mut self, now: Instant, wall: Millis, effects: &mut Effects) {
         let ping = ws_frame::text(br#"{"op":"ping"}"#);
         for (key, tick) in self.wheel.due(now) {

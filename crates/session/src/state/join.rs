@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::State;
 use crate::arena::Key;
-use crate::client::outbound::Line;
+use crate::client::outbound::Outbound;
 use crate::client::transport::Identity;
 use crate::state::effects::Effects;
-use crate::state::session_state::{Beat, Hold, Peer};
-use crate::state::user::Presence;
+use crate::state::session_state::{Heartbeat, Hold, SessionState};
+use crate::state::user::UserPresence;
 
 /// A session that has joined its user channel.
 #[derive(Debug)]
@@ -29,11 +29,11 @@ pub(crate) struct Joined {
 
 impl State {
     /// A client has connected.
-    pub(crate) fn open(&mut self, line: Arc<Line>, now: Instant) -> Result<Key, Refusal> {
+    pub(crate) fn open(&mut self, line: Arc<Outbound>, now: Instant) -> Result<Key, Refusal> {
         if self.draining {
             return Err(Refusal::unavailable("this node is being drained", 1_000));
         }
-        Ok(self.peers.insert(Peer::new(line, now)))
+        Ok(self.peers.insert(SessionState::new(line, now)))
     }
 
     /// It says who it is: its live flow begins here, and is held back.
@@ -82,12 +82,12 @@ impl State {
         let Some(user) = self.users.get_mut(user_key) else { return joined };
         user.sessions.push(key);
         match &user.presence {
-            Presence::Up => {}
-            Presence::Rising(_, up) => joined.up = Some(up.clone()),
-            Presence::Down => {
+            UserPresence::Online => {}
+            UserPresence::Announcing(_, up) => joined.up = Some(up.clone()),
+            UserPresence::Offline => {
                 let (tell, up) = watch::channel(false);
                 self.rises += 1;
-                user.presence = Presence::Rising(self.rises, up.clone());
+                user.presence = UserPresence::Announcing(self.rises, up.clone());
                 joined.up = Some(up);
                 joined.rise = Some((self.rises, tell));
                 self.forget_lasts(user_key);
@@ -96,7 +96,7 @@ impl State {
         joined
     }
 
-    /// What was known while nobody was here says nothing about what a client has.
+    /// RetriedVerb was known while nobody was here says nothing about what a client has.
     fn forget_lasts(&mut self, user_key: Key) {
         let rooms = self.users.get(user_key).map(|user| user.rooms.clone()).unwrap_or_default();
         for key in rooms {
@@ -123,7 +123,7 @@ impl State {
         sign_in: impl FnOnce(&UserId) -> (u64, W),
     ) -> Option<W> {
         let user = self.users.get_mut(user)?;
-        if !matches!(&user.presence, Presence::Rising(number, _) if *number == rise) {
+        if !matches!(&user.presence, UserPresence::Announcing(number, _) if *number == rise) {
             return None;
         }
         let (signin, written) = sign_in(&user.id);
@@ -137,9 +137,9 @@ impl State {
     /// The presence key is written, or could not be.
     pub(crate) fn risen(&mut self, user: Key, rise: u64, good: bool) {
         if let Some(user) = self.users.get_mut(user)
-            && matches!(&user.presence, Presence::Rising(number, _) if *number == rise)
+            && matches!(&user.presence, UserPresence::Announcing(number, _) if *number == rise)
         {
-            user.presence = if good { Presence::Up } else { Presence::Down };
+            user.presence = if good { UserPresence::Online } else { UserPresence::Offline };
         }
     }
 
@@ -164,7 +164,7 @@ impl State {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.line.push(frame, false);
         peer.covered(heads.iter().cloned());
-        peer.beat = Beat { waiting_since: None, next: now + self.config.heartbeat };
+        peer.beat = Heartbeat { waiting_since: None, next: now + self.config.heartbeat };
         self.release(key, replay, effects);
         self.look_at(key, now + self.config.heartbeat);
     }

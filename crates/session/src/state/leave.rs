@@ -7,8 +7,8 @@ use super::State;
 use crate::arena::Key;
 use crate::client::ws_frame;
 use crate::state::effects::Effects;
-use crate::state::retry_queue::{Repeat, What};
-use crate::state::user::Presence;
+use crate::state::retry_queue::{RetriedRequest, RetriedVerb};
+use crate::state::user::UserPresence;
 
 impl State {
     /// A session has ended.
@@ -31,13 +31,13 @@ impl State {
 
     fn detach(&mut self, user_key: Key, effects: &mut Effects) {
         let Some(user) = self.users.get(user_key).filter(|user| user.signed) else { return };
-        let what = What::Detach { signin: user.signin };
-        let there: Vec<Repeat> = user
+        let what = RetriedVerb::Detach { signin: user.signin };
+        let there: Vec<RetriedRequest> = user
             .rooms
             .iter()
             .filter_map(|key| self.rooms.get(*key))
             .filter(|room| room.is_in_audience(user_key) || room.member(user_key).is_some_and(|member| member.attached))
-            .map(|room| Repeat { room: room.id.clone(), user: user.id.clone(), what })
+            .map(|room| RetriedRequest { room: room.id.clone(), user: user.id.clone(), what })
             .collect();
         for repeat in there {
             self.repeat(repeat, effects);
@@ -66,7 +66,7 @@ impl State {
 
     fn sign_out(&mut self, user_key: Key, effects: &mut Effects) {
         let Some(user) = self.users.get_mut(user_key) else { return };
-        user.presence = Presence::Down;
+        user.presence = UserPresence::Offline;
         if std::mem::take(&mut user.signed) {
             effects.signed_out.push(user.id.clone());
         }

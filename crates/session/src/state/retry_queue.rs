@@ -16,34 +16,34 @@ const UNDER_WAY: usize = 512;
 
 /// A request that is repeated until it is confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Repeat {
+pub(crate) struct RetriedRequest {
     pub(crate) room: RoomId,
     pub(crate) user: UserId,
-    pub(crate) what: What,
+    pub(crate) what: RetriedVerb,
 }
 
-/// What is asked.
+/// RetriedVerb is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum RetriedVerb {
     /// The user's last session with this sign-in number has ended.
     Detach { signin: u64 },
     /// No device of the user here took this event, which came in message `number` of a link.
     Bounce { seq: u64, link: u32, number: u64 },
 }
 
-impl Repeat {
-    /// What the owner is asked.
+impl RetriedRequest {
+    /// RetriedVerb the owner is asked.
     pub(crate) fn verb(&self) -> Verb {
         match self.what {
-            What::Detach { signin } => Verb::Detach { signin },
-            What::Bounce { seq, .. } => Verb::Bounce { seq },
+            RetriedVerb::Detach { signin } => Verb::Detach { signin },
+            RetriedVerb::Bounce { seq, .. } => Verb::Bounce { seq },
         }
     }
 }
 
 #[derive(Debug)]
-struct Entry {
-    repeat: Repeat,
+struct QueueEntry {
+    repeat: RetriedRequest,
     partition: Partition,
     under_way: bool,
 }
@@ -57,30 +57,30 @@ struct Lane {
 
 /// All that is repeated.
 #[derive(Debug, Default)]
-pub(crate) struct Repeats {
-    entries: Arena<Entry>,
+pub(crate) struct RetryQueue {
+    entries: Arena<QueueEntry>,
     lanes: HashMap<Partition, Lane>,
     /// Asked without a confirmation: to be asked again, in this order.
     again: Vec<Key>,
 }
 
-impl Repeats {
+impl RetryQueue {
     /// Adds a request; false where too many wait.
-    pub(crate) fn add(&mut self, partition: Partition, repeat: Repeat) -> bool {
+    pub(crate) fn add(&mut self, partition: Partition, repeat: RetriedRequest) -> bool {
         if self.entries.len() >= WAITING {
             return false;
         }
-        let key = self.entries.insert(Entry { repeat, partition, under_way: false });
+        let key = self.entries.insert(QueueEntry { repeat, partition, under_way: false });
         self.lanes.entry(partition).or_default().queue.push_back(key);
         true
     }
 
     /// The next request to a partition that may be asked now.
-    pub(crate) fn next(&mut self, partition: Partition) -> Option<(Key, Repeat)> {
+    pub(crate) fn next(&mut self, partition: Partition) -> Option<(Key, RetriedRequest)> {
         let lane = self.lanes.get_mut(&partition)?;
         while lane.under_way < UNDER_WAY {
             let key = lane.queue.pop_front()?;
-            // What was forgotten meanwhile is passed over.
+            // RetriedVerb was forgotten meanwhile is passed over.
             if let Some(entry) = self.entries.get_mut(key) {
                 entry.under_way = true;
                 lane.under_way += 1;
@@ -91,7 +91,7 @@ impl Repeats {
     }
 
     /// The owner has confirmed it.
-    pub(crate) fn confirmed(&mut self, key: Key) -> Option<(Partition, Repeat)> {
+    pub(crate) fn confirmed(&mut self, key: Key) -> Option<(Partition, RetriedRequest)> {
         let entry = self.entries.remove(key)?;
         self.arrived(entry.partition, entry.under_way);
         Some((entry.partition, entry.repeat))
@@ -114,7 +114,7 @@ impl Repeats {
         }
     }
 
-    /// What was not confirmed is due again, before what has not been asked yet; gives the partitions that have something.
+    /// RetriedVerb was not confirmed is due again, before what has not been asked yet; gives the partitions that have something.
     pub(crate) fn retry(&mut self) -> Vec<Partition> {
         for key in std::mem::take(&mut self.again).into_iter().rev() {
             if let Some(entry) = self.entries.get(key) {
@@ -127,7 +127,7 @@ impl Repeats {
 
     /// Forgets all bounces: others make them.
     pub(crate) fn drop_bounces(&mut self) {
-        let bounces = self.entries.iter().filter(|(_, entry)| matches!(entry.repeat.what, What::Bounce { .. }));
+        let bounces = self.entries.iter().filter(|(_, entry)| matches!(entry.repeat.what, RetriedVerb::Bounce { .. }));
         let bounces: Vec<Key> = bounces.map(|(key, _)| key).collect();
         for key in bounces {
             drop(self.confirmed(key));
@@ -146,21 +146,21 @@ mod tests {
 
     const P: Partition = Partition(3);
 
-    fn repeat(n: u64) -> Repeat {
+    fn repeat(n: u64) -> RetriedRequest {
         let (room, user) = (RoomId::parse("r").unwrap(), UserId::parse("u").unwrap());
-        Repeat { room, user, what: What::Detach { signin: n } }
+        RetriedRequest { room, user, what: RetriedVerb::Detach { signin: n } }
     }
 
-    fn number(repeat: &Repeat) -> u64 {
+    fn number(repeat: &RetriedRequest) -> u64 {
         match repeat.what {
-            What::Detach { signin } => signin,
-            What::Bounce { seq, .. } => seq,
+            RetriedVerb::Detach { signin } => signin,
+            RetriedVerb::Bounce { seq, .. } => seq,
         }
     }
 
     #[test]
     fn what_is_not_confirmed_is_asked_again_until_it_is() {
-        let mut repeats = Repeats::default();
+        let mut repeats = RetryQueue::default();
         assert!(repeats.add(P, repeat(1)) && repeats.add(P, repeat(2)));
         let (first, second) = (repeats.next(P).unwrap().0, repeats.next(P).unwrap().0);
         repeats.add(P, repeat(3));
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn only_so_many_are_under_way_to_one_partition() {
-        let mut repeats = Repeats::default();
+        let mut repeats = RetryQueue::default();
         for n in 0..UNDER_WAY as u64 + 10 {
             repeats.add(P, repeat(n));
         }
@@ -189,9 +189,9 @@ mod tests {
 
     #[test]
     fn forgotten_bounces_make_room() {
-        let mut repeats = Repeats::default();
-        let what = What::Bounce { seq: 1, link: 1, number: 1 };
-        repeats.add(P, Repeat { what, ..repeat(1) });
+        let mut repeats = RetryQueue::default();
+        let what = RetriedVerb::Bounce { seq: 1, link: 1, number: 1 };
+        repeats.add(P, RetriedRequest { what, ..repeat(1) });
         let key = repeats.next(P).unwrap().0;
         repeats.drop_bounces();
         repeats.failed(key);

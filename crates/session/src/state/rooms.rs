@@ -7,19 +7,19 @@ use std::collections::{HashMap, VecDeque};
 use sendpi_model::RoomId;
 use tokio::time::Instant;
 
-use self::member::Member;
+use self::member::UserInRoom;
 use crate::arena::{Arena, Key};
 
 /// A room as this node knows it.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct LocalRoom {
     pub(crate) id: RoomId,
     /// Who is here, by user.
-    pub(crate) members: Vec<Member>,
+    pub(crate) members: Vec<UserInRoom>,
     /// Whom each link has told to be in the room's audience; nearly always one link.
-    audiences: Vec<Audience>,
+    audiences: Vec<LinkAudience>,
     /// Events that not every session has confirmed.
-    pub(crate) recent: VecDeque<Recent>,
+    pub(crate) recent: VecDeque<UnconfirmedEvent>,
     /// When an event, or the beginning of an audience, was last handed over.
     pub(crate) active: Option<Instant>,
     /// Whether somebody reads what is missing.
@@ -28,7 +28,7 @@ pub(crate) struct Room {
 
 /// An event that not every session has confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Recent {
+pub(crate) struct UnconfirmedEvent {
     pub(crate) position: u64,
     pub(crate) link: u32,
     pub(crate) number: u64,
@@ -36,23 +36,23 @@ pub(crate) struct Recent {
 }
 
 #[derive(Debug)]
-struct Audience {
+struct LinkAudience {
     link: u32,
     users: Vec<Key>,
 }
 
-impl Room {
+impl LocalRoom {
     fn new(id: RoomId) -> Self {
         Self { id, members: Vec::new(), audiences: Vec::new(), recent: VecDeque::new(), active: None, filling: false }
     }
 
     /// The member entry of a user, if the user is here.
-    pub(crate) fn member(&self, user: Key) -> Option<&Member> {
+    pub(crate) fn member(&self, user: Key) -> Option<&UserInRoom> {
         self.members.binary_search_by_key(&user, |member| member.user).ok().and_then(|i| self.members.get(i))
     }
 
     /// The member entry of a user, if the user is here.
-    pub(crate) fn member_mut(&mut self, user: Key) -> Option<&mut Member> {
+    pub(crate) fn member_mut(&mut self, user: Key) -> Option<&mut UserInRoom> {
         let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
         self.members.get_mut(place)
     }
@@ -60,7 +60,7 @@ impl Room {
     /// Adds a user who is not here yet.
     fn add_member(&mut self, user: Key) {
         if let Err(place) = self.members.binary_search_by_key(&user, |member| member.user) {
-            self.members.insert(place, Member::new(user));
+            self.members.insert(place, UserInRoom::new(user));
         }
     }
 
@@ -75,7 +75,7 @@ impl Room {
         let audience = match self.audiences.iter_mut().position(|audience| audience.link == link) {
             Some(place) => self.audiences.get_mut(place),
             None => {
-                self.audiences.push(Audience { link, users: Vec::new() });
+                self.audiences.push(LinkAudience { link, users: Vec::new() });
                 self.audiences.last_mut()
             }
         };
@@ -125,7 +125,7 @@ impl Room {
     }
 
     /// A link's audience with the entries of its members; both are in the order of their users.
-    pub(crate) fn audience_mut(&mut self, link: u32) -> (&RoomId, impl Iterator<Item = &mut Member>) {
+    pub(crate) fn audience_mut(&mut self, link: u32) -> (&RoomId, impl Iterator<Item = &mut UserInRoom>) {
         let users = self.audiences.iter().find(|audience| audience.link == link).map_or(&[][..], |a| &a.users);
         let mut members = self.members.iter_mut();
         let found = users.iter().filter_map(move |user| members.by_ref().find(|member| member.user >= *user));
@@ -140,7 +140,7 @@ impl Room {
 /// All rooms that matter on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
-    rooms: Arena<Room>,
+    rooms: Arena<LocalRoom>,
     index: HashMap<RoomId, Key>,
 }
 
@@ -151,12 +151,12 @@ impl Rooms {
     }
 
     /// The room of this number.
-    pub(crate) fn get(&self, key: Key) -> Option<&Room> {
+    pub(crate) fn get(&self, key: Key) -> Option<&LocalRoom> {
         self.rooms.get(key)
     }
 
     /// The room of this number.
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Room> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut LocalRoom> {
         self.rooms.get_mut(key)
     }
 
@@ -165,7 +165,7 @@ impl Rooms {
         let key = match self.index.get(room) {
             Some(key) => *key,
             None => {
-                let key = self.rooms.insert(Room::new(room.clone()));
+                let key = self.rooms.insert(LocalRoom::new(room.clone()));
                 self.index.insert(room.clone(), key);
                 key
             }
@@ -192,12 +192,12 @@ impl Rooms {
     }
 
     /// All rooms.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut Room)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut LocalRoom)> {
         self.rooms.iter_mut()
     }
 
     /// All rooms.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Room)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &LocalRoom)> {
         self.rooms.iter()
     }
 }
@@ -227,7 +227,7 @@ mod tests {
         room.add_to_audience(7, user(3));
         room.add_to_audience(7, user(1));
         room.add_to_audience(8, user(2));
-        let of = |room: &mut Room, link| room.audience_mut(link).1.map(|m| m.user.index).collect::<Vec<_>>();
+        let of = |room: &mut LocalRoom, link| room.audience_mut(link).1.map(|m| m.user.index).collect::<Vec<_>>();
         assert_eq!((of(room, 7), of(room, 8), of(room, 9)), (vec![1, 3], vec![2], vec![]));
         assert!(!room.remove_from_audience(8, user(1)));
         assert_eq!(room.cut(7), [user(1), user(3)]);

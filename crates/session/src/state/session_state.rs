@@ -9,12 +9,12 @@ use sendpi_model::{CloseCode, DeviceId, Millis, RoomId};
 use tokio::time::Instant;
 
 use crate::arena::Key;
-use crate::client::outbound::Line;
+use crate::client::outbound::Outbound;
 use crate::state::effects::Effects;
 
-/// What a session is given.
+/// RetriedVerb a session is given.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Parcel<'a> {
+pub(crate) struct Delivery<'a> {
     pub(crate) room: &'a RoomId,
     /// The event's seq; 0 for what is no durable event.
     pub(crate) seq: u64,
@@ -26,14 +26,14 @@ pub(crate) struct Parcel<'a> {
 
 /// One session.
 #[derive(Debug)]
-pub(crate) struct Peer {
-    pub(crate) line: Arc<Line>,
+pub(crate) struct SessionState {
+    pub(crate) line: Arc<Outbound>,
     /// The user, once signed in.
     pub(crate) user: Option<Key>,
     pub(crate) device: Option<DeviceId>,
     pub(crate) signed_in: Millis,
     pub(crate) expires_at: Millis,
-    pub(crate) beat: Beat,
+    pub(crate) beat: Heartbeat,
     /// The tick of its one entry in the wheel that counts.
     pub(crate) due: Option<u64>,
     /// Since when it is known to be ending.
@@ -42,7 +42,7 @@ pub(crate) struct Peer {
     pub(crate) started: u64,
     /// Everything before this position is confirmed.
     pub(crate) confirmed: u64,
-    /// What an answer to the heartbeat under way will confirm.
+    /// RetriedVerb an answer to the heartbeat under way will confirm.
     pub(crate) pinged: u64,
     pub(crate) hold: Option<Box<Hold>>,
     /// Up to where the welcome or a replay went, where the live flow has not got there yet.
@@ -52,7 +52,7 @@ pub(crate) struct Peer {
 
 /// A session's heartbeat.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Beat {
+pub(crate) struct Heartbeat {
     /// When the heartbeat that is not answered yet was queued.
     pub(crate) waiting_since: Option<Instant>,
     /// When the next one is due.
@@ -64,7 +64,7 @@ pub(crate) struct Beat {
 pub(crate) struct Hold {
     /// The rooms that are held back; `None` for all.
     rooms: Option<HashSet<RoomId>>,
-    queue: VecDeque<Held>,
+    queue: VecDeque<HeldEvent>,
     bytes: usize,
     /// Where too much was held back, the oldest was dropped: up to which seq of which room. The welcome or the replay has to cover that.
     dropped: HashMap<RoomId, u64>,
@@ -73,7 +73,7 @@ pub(crate) struct Hold {
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldEvent {
     room: RoomId,
     seq: u64,
     frame: Bytes,
@@ -90,15 +90,15 @@ impl Hold {
         Self { rooms: Some(rooms.into_iter().collect()), ..Self::default() }
     }
 
-    fn push(&mut self, held: Held, position: Option<u64>, limit: usize) {
+    fn push(&mut self, held: HeldEvent, position: Option<u64>, limit: usize) {
         self.bytes += held.frame.len();
-        // What a gap held back may have come before what is here already.
+        // RetriedVerb a gap held back may have come before what is here already.
         self.from = self.from.into_iter().chain(position).min();
         self.queue.push_back(held);
         while self.bytes > limit {
             let Some(oldest) = self.queue.pop_front() else { break };
             self.bytes -= oldest.frame.len();
-            // What is no event is covered by nothing.
+            // RetriedVerb is no event is covered by nothing.
             let seq = if oldest.seq == 0 { u64::MAX } else { oldest.seq };
             let dropped = self.dropped.entry(oldest.room).or_default();
             *dropped = seq.max(*dropped);
@@ -110,15 +110,15 @@ impl Hold {
     }
 }
 
-impl Peer {
-    pub(crate) fn new(line: Arc<Line>, now: Instant) -> Self {
+impl SessionState {
+    pub(crate) fn new(line: Arc<Outbound>, now: Instant) -> Self {
         Self {
             line,
             user: None,
             device: None,
             signed_in: Millis(0),
             expires_at: Millis(u64::MAX),
-            beat: Beat { waiting_since: None, next: now },
+            beat: Heartbeat { waiting_since: None, next: now },
             due: None,
             closing_since: None,
             started: 0,
@@ -130,12 +130,12 @@ impl Peer {
     }
 
     /// Gives the session an event, or whatever else concerns a room. `limit` bounds what is held back.
-    pub(crate) fn give(&mut self, parcel: Parcel<'_>, limit: usize, effects: &mut Effects) {
+    pub(crate) fn give(&mut self, parcel: Delivery<'_>, limit: usize, effects: &mut Effects) {
         if let Some(hold) = self.hold.as_mut().filter(|hold| hold.covers(parcel.room)) {
             if parcel.ephemeral {
                 return;
             }
-            let held = Held { room: parcel.room.clone(), seq: parcel.seq, frame: parcel.frame.clone() };
+            let held = HeldEvent { room: parcel.room.clone(), seq: parcel.seq, frame: parcel.frame.clone() };
             hold.push(held, parcel.position, limit);
             return;
         }

@@ -3,12 +3,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendpi_model::link::{Added, Reason, Removed};
+use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved};
 use sendpi_model::{Code, DeviceId, Millis, Refusal, Verb};
 
 use super::*;
-use crate::client::outbound::Line;
-use crate::client::transport::{Identity, Wire};
+use crate::client::outbound::Outbound;
+use crate::client::transport::{Identity, Transport};
 use crate::client::ws_frame;
 
 mod audience;
@@ -18,7 +18,7 @@ mod ends;
 #[derive(Debug, Default)]
 struct Socket(Mutex<Vec<u8>>);
 
-impl Wire for Socket {
+impl Transport for Socket {
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut written = self.0.lock().unwrap();
         let before = written.len();
@@ -28,14 +28,14 @@ impl Wire for Socket {
 }
 
 /// One client.
-struct Client {
+struct TestClient {
     key: Key,
-    line: Arc<Line>,
+    line: Arc<Outbound>,
     socket: Arc<Socket>,
 }
 
-impl Client {
-    /// What came since the last look, without what is not text.
+impl TestClient {
+    /// RetriedVerb came since the last look, without what is not text.
     fn got(&self) -> String {
         drop(self.line.flush());
         let bytes = std::mem::take(&mut *self.socket.0.lock().unwrap());
@@ -63,18 +63,18 @@ fn user(name: &str) -> UserId {
 impl Test {
     fn new() -> Self {
         let now = Instant::now();
-        let state = State::new(Config::default(), Partitions::DEFAULT, now);
+        let state = State::new(SessionConfig::default(), Partitions::DEFAULT, now);
         Self { state, now, wall: Millis(1_000_000), effects: Effects::default(), signins: 0 }
     }
 
-    fn connect(&mut self) -> Client {
+    fn connect(&mut self) -> TestClient {
         let socket = Arc::new(Socket::default());
-        let line = Arc::new(Line::new(Arc::clone(&socket) as Arc<dyn Wire>, 1 << 20));
+        let line = Arc::new(Outbound::new(Arc::clone(&socket) as Arc<dyn Transport>, 1 << 20));
         let key = self.state.open(Arc::clone(&line), self.now).unwrap();
-        Client { key, line, socket }
+        TestClient { key, line, socket }
     }
 
-    fn join(&mut self, client: &Client, name: &str, device: &str) -> Result<Key, Refusal> {
+    fn join(&mut self, client: &TestClient, name: &str, device: &str) -> Result<Key, Refusal> {
         let who = Identity { user: user(name), expires_at: self.wall.after(Duration::from_secs(3600)), service: false };
         let device = DeviceId::parse(device).unwrap();
         let joined = self.state.join(client.key, &who, &device, self.wall, &mut self.effects)?;
@@ -88,7 +88,7 @@ impl Test {
     }
 
     /// A client that is signed in and welcomed.
-    fn client(&mut self, name: &str, device: &str) -> Client {
+    fn client(&mut self, name: &str, device: &str) -> TestClient {
         let client = self.connect();
         self.join(&client, name, device).unwrap();
         self.welcome(&client, &[]);
@@ -96,23 +96,23 @@ impl Test {
         client
     }
 
-    fn welcome(&mut self, client: &Client, page: &[(RoomId, u64)]) {
+    fn welcome(&mut self, client: &TestClient, page: &[(RoomId, u64)]) {
         let frame = ws_frame::text(b"welcome ");
         self.state.welcome(client.key, frame, page, None, self.now, &mut self.effects);
     }
 
     fn added(&mut self, link: u32, name: &str, seq: u64) {
-        self.added_for(link, name, seq, Reason::Presence);
+        self.added_for(link, name, seq, AudienceReason::Presence);
     }
 
-    fn added_for(&mut self, link: u32, name: &str, seq: u64, reason: Reason) {
+    fn added_for(&mut self, link: u32, name: &str, seq: u64, reason: AudienceReason) {
         let info = Bytes::from_static(b"{}");
-        let added = Added { room: room("r"), user: user(name), reason, seq, info };
+        let added = AudienceAdded { room: room("r"), user: user(name), reason, seq, info };
         self.state.added(link, &added, self.now, &mut self.effects);
     }
 
-    fn removed(&mut self, link: u32, name: &str, reason: Reason) {
-        let removed = Removed { room: room("r"), user: user(name), reason };
+    fn removed(&mut self, link: u32, name: &str, reason: AudienceReason) {
+        let removed = AudienceRemoved { room: room("r"), user: user(name), reason };
         self.state.removed(link, &removed, &mut self.effects);
     }
 
@@ -123,7 +123,7 @@ impl Test {
 
     fn event_of(&mut self, link: u32, number: u64, seq: u64) {
         let payload = Bytes::from(format!("e{seq} "));
-        self.state.event(Origin { link, number }, &room("r"), seq, &payload, self.now, &mut self.effects);
+        self.state.event(LinkOrigin { link, number }, &room("r"), seq, &payload, self.now, &mut self.effects);
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -132,7 +132,7 @@ impl Test {
         self.state.beat(self.now, self.wall, &mut self.effects);
     }
 
-    fn leave(&mut self, client: &Client) {
+    fn leave(&mut self, client: &TestClient) {
         self.state.leave(client.key, &mut self.effects);
     }
 
@@ -141,7 +141,7 @@ impl Test {
         self.state.settled(1, 99)
     }
 
-    /// What was asked of owners since the last look.
+    /// RetriedVerb was asked of owners since the last look.
     fn asked(&mut self) -> Vec<String> {
         let asks = std::mem::take(&mut self.effects.asks);
         let say = |ask: &Ask| match &ask.verb {
@@ -151,7 +151,7 @@ impl Test {
         };
         let said = asks.iter().map(say).collect();
         for ask in asks {
-            if let Tag::Repeat(key) = ask.tag {
+            if let ReplyTo::RetriedRequest(key) = ask.tag {
                 self.state.repeats.failed(key);
             }
         }
@@ -162,7 +162,7 @@ impl Test {
     fn confirm_all(&mut self) {
         self.state.ask_again(&mut self.effects);
         while let Some(ask) = self.effects.asks.pop() {
-            if let Tag::Repeat(key) = ask.tag {
+            if let ReplyTo::RetriedRequest(key) = ask.tag {
                 self.state.confirmed(key, 1, &mut self.effects);
             }
         }

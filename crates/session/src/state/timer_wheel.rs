@@ -10,7 +10,7 @@ const SLOTS: u64 = 512;
 
 /// Who is due when, to the exactness of a tick.
 #[derive(Debug)]
-pub(crate) struct Wheel {
+pub(crate) struct TimerWheel {
     start: Instant,
     tick: Duration,
     /// The first tick that has not been looked at.
@@ -18,7 +18,7 @@ pub(crate) struct Wheel {
     slots: Vec<Vec<(Key, u64)>>,
 }
 
-impl Wheel {
+impl TimerWheel {
     pub(crate) fn new(start: Instant, tick: Duration) -> Self {
         Self { start, tick, next: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect() }
     }
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn everybody_is_due_once_and_never_early() {
         let start = Instant::now();
-        let mut wheel = Wheel::new(start, TICK);
+        let mut wheel = TimerWheel::new(start, TICK);
         wheel.schedule(key(1), start + Duration::from_millis(150));
         wheel.schedule(key(2), start + Duration::from_secs(90));
         assert_eq!(wheel.due(start + Duration::from_millis(149)), []);
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn what_is_scheduled_for_the_past_is_due_at_the_next_tick() {
         let start = Instant::now();
-        let mut wheel = Wheel::new(start, TICK);
+        let mut wheel = TimerWheel::new(start, TICK);
         wheel.due(start + Duration::from_secs(5));
         let tick = wheel.schedule(key(1), start + Duration::from_secs(1));
         assert_eq!(wheel.due(start + Duration::from_secs(6)), [(key(1), tick)]);

@@ -18,31 +18,31 @@ pub(crate) const CLOSE_ANSWERS_FOR: Duration = Duration::from_secs(5);
 
 /// The log.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct Unconfirmed {
     start: Instant,
     /// The position of the first entry.
     first: u64,
-    entries: VecDeque<Entry>,
-    links: HashMap<u32, Link>,
+    entries: VecDeque<LoggedEvent>,
+    links: HashMap<u32, LinkLog>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct LoggedEvent {
     room: Key,
     /// Milliseconds since the start of the log.
     at: u64,
 }
 
-/// What is not settled of one link.
+/// RetriedVerb is not settled of one link.
 #[derive(Debug, Default)]
-struct Link {
+struct LinkLog {
     /// For each message with events: its number and the position after its last one.
     messages: VecDeque<(u64, u64)>,
     /// Bounces under way, by message.
     bounces: BTreeMap<u64, u32>,
 }
 
-impl Taken {
+impl Unconfirmed {
     pub(crate) fn new(start: Instant) -> Self {
         Self { start, first: 0, entries: VecDeque::new(), links: HashMap::new() }
     }
@@ -60,7 +60,7 @@ impl Taken {
     /// An event of `room` came in message `number` of a link; gives its position.
     pub(crate) fn push(&mut self, link: u32, number: u64, room: Key, now: Instant) -> u64 {
         let position = self.end();
-        self.entries.push_back(Entry { room, at: (now - self.start).as_millis() as u64 });
+        self.entries.push_back(LoggedEvent { room, at: (now - self.start).as_millis() as u64 });
         let messages = &mut self.links.entry(link).or_default().messages;
         match messages.back_mut() {
             Some(last) if last.0 == number => last.1 = position + 1,
@@ -130,9 +130,9 @@ mod tests {
 
     const ROOM: Key = Key { index: 0, generation: 0 };
 
-    fn log() -> (Taken, Instant) {
+    fn log() -> (Unconfirmed, Instant) {
         let now = Instant::now();
-        (Taken::new(now), now)
+        (Unconfirmed::new(now), now)
     }
 
     #[test]

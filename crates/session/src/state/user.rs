@@ -13,7 +13,7 @@ pub(crate) struct User {
     pub(crate) sessions: Vec<Key>,
     /// The rooms in which the user has an entry.
     pub(crate) rooms: Vec<Key>,
-    pub(crate) presence: Presence,
+    pub(crate) presence: UserPresence,
     /// The number of the present, or else the last, sign-in; 0 before the first.
     pub(crate) signin: u64,
     /// Whether the presence key was asked for with this number.
@@ -25,14 +25,14 @@ pub(crate) struct User {
 
 /// Whether the user counts as online here.
 #[derive(Debug, Default)]
-pub(crate) enum Presence {
+pub(crate) enum UserPresence {
     /// No session.
     #[default]
-    Down,
+    Offline,
     /// The first session waits for the subscription and the key. The number tells this rise from others.
-    Rising(u64, watch::Receiver<bool>),
+    Announcing(u64, watch::Receiver<bool>),
     /// The key is known to be written.
-    Up,
+    Online,
 }
 
 impl User {
@@ -41,7 +41,7 @@ impl User {
             id,
             sessions: Vec::new(),
             rooms: Vec::new(),
-            presence: Presence::Down,
+            presence: UserPresence::Offline,
             signin: 0,
             signed: false,
             gaps: 0,

@@ -14,8 +14,8 @@ use sendpi_bus::presence::NodeKey;
 use sendpi_bus::subject::{self, PRESENCE_BUCKET};
 use sendpi_bus::{Bucket, Bus};
 use sendpi_model::{Code, NodeId, Partitions, UserId};
-use sendpi_session::{Config, Handle, start};
-use support::{Client, Nats, Rows, until};
+use sendpi_session::{SessionConfig, UserTier, start};
+use support::{Nats, Rows, TestClient, until};
 use tokio_util::sync::CancellationToken;
 
 struct World {
@@ -23,23 +23,23 @@ struct World {
     owner: Arc<Owner>,
     store: Arc<Rows>,
     bus: Bus,
-    handle: Handle,
+    handle: UserTier,
     stop: CancellationToken,
 }
 
 impl World {
     async fn new() -> Self {
-        Self::with(Config::default()).await
+        Self::with(SessionConfig::default()).await
     }
 
-    async fn with(config: Config) -> Self {
+    async fn with(config: SessionConfig) -> Self {
         let nats = Nats::start().await;
         let bus = nats.connect("n1").await;
         sendpi_bus::setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
         let owner = Owner::start(nats.connect("w1").await).await;
         let store = Arc::new(Rows::default());
         let stop = CancellationToken::new();
-        let config = Config { servers: Some(nats.url()), ..config };
+        let config = SessionConfig { servers: Some(nats.url()), ..config };
         let handle = node(&bus, &store, config, &stop).await;
         Self { nats, owner, store, bus, handle, stop }
     }
@@ -58,7 +58,7 @@ impl Drop for World {
     }
 }
 
-async fn node(bus: &Bus, store: &Arc<Rows>, config: Config, stop: &CancellationToken) -> Handle {
+async fn node(bus: &Bus, store: &Arc<Rows>, config: SessionConfig, stop: &CancellationToken) -> UserTier {
     let key = NodeKey::start(bus, "{}".into(), stop.clone()).await.unwrap();
     start(bus.clone(), Arc::clone(store) as _, Partitions::DEFAULT, key, config, stop.clone()).await.unwrap()
 }
@@ -74,10 +74,10 @@ async fn a_message_reaches_everybody_who_is_signed_in() {
     world.store.active("bob", "r");
     world.store.active("bob", "closed");
     world.owner.happen("r", 3);
-    let (ann, welcome) = Client::sign_in(&world.handle, "ann").await;
+    let (ann, welcome) = TestClient::sign_in(&world.handle, "ann").await;
     assert_eq!((&welcome["rooms"][0]["seq"], &welcome["next"]), (&3.into(), &serde_json::Value::Null));
     assert!(world.is_online("ann").await);
-    let (bob, welcome) = Client::sign_in(&world.handle, "bob").await;
+    let (bob, welcome) = TestClient::sign_in(&world.handle, "bob").await;
     assert_eq!(welcome["rooms"].as_array().unwrap().len(), 1);
     ann.say(&send("1"));
     let event = ann.next().await;
@@ -91,7 +91,7 @@ async fn a_message_reaches_everybody_who_is_signed_in() {
 async fn a_hundred_messages_come_in_order_though_links_lose_some() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
     for n in 0..100 {
         ann.say(&send(&n.to_string()));
         if n % 10 == 5 {
@@ -112,7 +112,7 @@ async fn resume_replays_what_was_missed_and_goes_on_live() {
     let world = World::new().await;
     world.store.active("ann", "r");
     world.owner.happen("r", 5);
-    let ann = Client::connect(&world.handle, "ann");
+    let ann = TestClient::connect(&world.handle, "ann");
     let hello = r#"{"op":"hello","device":"d","resume":{"r":2,"closed":1}}"#;
     ann.hello(hello).await.unwrap();
     assert_eq!(ann.next().await["op"], "welcome");
@@ -128,7 +128,7 @@ async fn resume_replays_what_was_missed_and_goes_on_live() {
 async fn a_session_that_vanishes_is_bounced_and_its_user_goes_offline() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
     ann.say(&send("1"));
     assert_eq!(ann.seqs(1).await, [1]);
     assert_eq!(world.owner.audience("r"), ["ann"]);
@@ -152,11 +152,14 @@ async fn a_session_that_vanishes_is_bounced_and_its_user_goes_offline() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answered_heartbeat_settles_and_nothing_is_bounced() {
-    let config =
-        Config { heartbeat: Duration::from_millis(200), pong_timeout: Duration::from_millis(200), ..Config::default() };
+    let config = SessionConfig {
+        heartbeat: Duration::from_millis(200),
+        pong_timeout: Duration::from_millis(200),
+        ..SessionConfig::default()
+    };
     let world = World::with(config).await;
     world.store.active("ann", "r");
-    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
     ann.say(&send("1"));
     let mut pongs = 0;
     while pongs < 4 {
@@ -179,7 +182,7 @@ async fn an_answered_heartbeat_settles_and_nothing_is_bounced() {
 async fn after_a_cut_link_users_are_attached_again_and_get_what_they_missed() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
     ann.say(&send("1"));
     assert_eq!(ann.seqs(1).await, [1]);
     world.owner.anew.store(true, Ordering::Relaxed);
@@ -199,7 +202,7 @@ async fn after_a_cut_link_users_are_attached_again_and_get_what_they_missed() {
 async fn a_request_that_nobody_answers_ends_as_unavailable() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
     world.owner.deaf.store(true, Ordering::Relaxed);
     ann.say(&send("1"));
     assert_eq!(ann.next().await["code"], "unavailable");
@@ -212,11 +215,11 @@ async fn a_request_that_nobody_answers_ends_as_unavailable() {
 async fn a_read_marker_reaches_the_users_other_devices_and_the_store() {
     let world = World::new().await;
     let other_node = world.nats.connect("n2").await;
-    let other = node(&other_node, &world.store, Config::default(), &world.stop).await;
+    let other = node(&other_node, &world.store, SessionConfig::default(), &world.stop).await;
     world.store.active("ann", "r");
     world.owner.happen("r", 3);
-    let (phone, _) = Client::sign_in(&world.handle, "ann").await;
-    let laptop = Client::connect(&other, "ann");
+    let (phone, _) = TestClient::sign_in(&world.handle, "ann").await;
+    let laptop = TestClient::connect(&other, "ann");
     laptop.hello(r#"{"op":"hello","device":"laptop"}"#).await.unwrap();
     assert_eq!(laptop.next().await["op"], "welcome");
     phone.say(r#"{"op":"read","id":1,"room":"r","seq":2}"#);
@@ -230,7 +233,7 @@ async fn a_read_marker_reaches_the_users_other_devices_and_the_store() {
 async fn a_drain_sends_everybody_away_and_leaves_nothing_behind() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = Client::sign_in(&world.handle, "ann").await;
+    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
     let handle = world.handle.clone();
     let drained = tokio::spawn(async move { handle.drain().await });
     let bye = ann.next().await;
@@ -239,6 +242,6 @@ async fn a_drain_sends_everybody_away_and_leaves_nothing_behind() {
     drained.await.unwrap();
     assert_eq!(world.handle.sessions(), 0);
     assert!(world.owner.audience("r").is_empty() && !world.is_online("ann").await);
-    let late = Client::connect_refused(&world.handle);
+    let late = TestClient::connect_refused(&world.handle);
     assert_eq!(late.code, Code::Unavailable);
 }

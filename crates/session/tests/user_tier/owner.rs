@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use sendpi_bus::subject::{self, NodeWhat};
+use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, flow, link};
 use sendpi_model::flow::{Message, Request};
-use sendpi_model::link::{Ack, Added, Reason, Removed};
+use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved, LinkAck};
 use sendpi_model::{
     Access, Content, Event, Head, Mark, Millis, NodeId, Notify, Partition, Partitions, Refusal, Role, RoomId, RoomInfo,
     RoomKind, RoomView, UserId, Verb,
@@ -18,7 +18,7 @@ use sendpi_model::{
 use tokio::time::{Instant, interval};
 
 #[derive(Default)]
-struct Room {
+struct OwnerRoom {
     head: Head,
     events: Vec<Event>,
     audience: BTreeMap<UserId, u64>,
@@ -27,9 +27,9 @@ struct Room {
 /// What a test sees of the owner, and how it disturbs it.
 #[derive(Default)]
 pub(crate) struct Owner {
-    rooms: Mutex<HashMap<RoomId, Room>>,
+    rooms: Mutex<HashMap<RoomId, OwnerRoom>>,
     pub(crate) bounced: Mutex<BTreeSet<(UserId, u64)>>,
-    pub(crate) settled: Mutex<Progress>,
+    pub(crate) settled: Mutex<LinkProgress>,
     /// Messages of links that are lost next.
     pub(crate) lose: AtomicU32,
     /// Begins the links anew.
@@ -39,7 +39,7 @@ pub(crate) struct Owner {
 }
 
 /// The last answer to a link: has, settled.
-pub(crate) type Progress = (u64, u64);
+pub(crate) type LinkProgress = (u64, u64);
 
 impl Owner {
     pub(crate) async fn start(bus: Bus) -> Arc<Self> {
@@ -48,8 +48,8 @@ impl Owner {
         let mut acks = bus.subscribe(subject::link_replies(bus.node())).await.unwrap();
         let own = Arc::clone(&owner);
         tokio::spawn(async move {
-            let mut receivers: HashMap<Partition, flow::Receiver> = HashMap::new();
-            let mut links: HashMap<NodeId, link::Sender> = HashMap::new();
+            let mut receivers: HashMap<Partition, flow::FlowReceiver> = HashMap::new();
+            let mut links: HashMap<NodeId, link::LinkSender> = HashMap::new();
             let mut ticks = interval(Duration::from_millis(50));
             loop {
                 tokio::select! {
@@ -57,12 +57,12 @@ impl Owner {
                         if own.deaf.load(Ordering::Relaxed) { continue }
                         let message = Message::parse(message.payload()).unwrap();
                         let node = message.node.clone();
-                        let link = links.entry(node).or_insert_with(|| link::Sender::new(rand::random(), Instant::now()));
+                        let link = links.entry(node).or_insert_with(|| link::LinkSender::new(rand::random(), Instant::now()));
                         own.serve(&mut receivers, link, message);
                     }
                     Some(message) = acks.next() => {
                         let Some(node) = subject::link_reply_node(message.subject()) else { continue };
-                        let (Ok(ack), Some(link)) = (Ack::parse(message.payload()), links.get_mut(&node)) else { continue };
+                        let (Ok(ack), Some(link)) = (LinkAck::parse(message.payload()), links.get_mut(&node)) else { continue };
                         *own.settled.lock().unwrap() = (ack.has, ack.settled);
                         for again in link.ack(&ack, Instant::now()) {
                             own.publish(&bus, &node, again).await;
@@ -71,7 +71,7 @@ impl Owner {
                     _ = ticks.tick() => {
                         for (node, link) in &mut links {
                             if own.anew.swap(false, Ordering::Relaxed) {
-                                *link = link::Sender::new(rand::random(), Instant::now());
+                                *link = link::LinkSender::new(rand::random(), Instant::now());
                                 own.rooms.lock().unwrap().values_mut().for_each(|room| room.audience.clear());
                             }
                             for message in link.tick(Instant::now()).send {
@@ -96,10 +96,15 @@ impl Owner {
             return;
         }
         let reply = subject::link_reply(bus.node(), node);
-        bus.publish_with_reply(subject::node(node, NodeWhat::Link), reply, message).await.unwrap();
+        bus.publish_with_reply(subject::node(node, NodeSubject::Link), reply, message).await.unwrap();
     }
 
-    fn serve(&self, receivers: &mut HashMap<Partition, flow::Receiver>, link: &mut link::Sender, message: Message) {
+    fn serve(
+        &self,
+        receivers: &mut HashMap<Partition, flow::FlowReceiver>,
+        link: &mut link::LinkSender,
+        message: Message,
+    ) {
         let partition = message
             .requests
             .iter()
@@ -113,7 +118,7 @@ impl Owner {
         }
     }
 
-    fn answer(&self, partition: Partition, link: &mut link::Sender, request: &Request) -> Option<Vec<u8>> {
+    fn answer(&self, partition: Partition, link: &mut link::LinkSender, request: &Request) -> Option<Vec<u8>> {
         let mut rooms = self.rooms.lock().unwrap();
         let room = rooms.entry(request.room.clone()).or_default();
         let (id, user) = (&request.room, &request.user);
@@ -125,13 +130,17 @@ impl Owner {
             Verb::Attach { signin } => {
                 if room.audience.insert(user.clone(), *signin).is_none() {
                     let (room, user, seq) = (id.clone(), user.clone(), room.head.seq);
-                    link.added(Added { room, user, reason: Reason::Presence, seq, info: Bytes::new() });
+                    link.added(AudienceAdded { room, user, reason: AudienceReason::Presence, seq, info: Bytes::new() });
                 }
                 Some(view(id, room))
             }
             Verb::Detach { .. } => {
                 if room.audience.remove(user).is_some() {
-                    link.removed(Removed { room: id.clone(), user: user.clone(), reason: Reason::Presence });
+                    link.removed(AudienceRemoved {
+                        room: id.clone(),
+                        user: user.clone(),
+                        reason: AudienceReason::Presence,
+                    });
                 }
                 ok
             }
@@ -184,7 +193,7 @@ impl Owner {
     }
 }
 
-fn view(id: &RoomId, room: &Room) -> Vec<u8> {
+fn view(id: &RoomId, room: &OwnerRoom) -> Vec<u8> {
     let info = RoomInfo {
         room: id.clone(),
         name: "n".to_owned(),

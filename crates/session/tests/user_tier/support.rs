@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sendpi_bus::Bus;
 use sendpi_model::{ClientFrame, Mark, Millis, NodeId, Nonce, Partition, Partitions, Refusal, RoomId, UserId};
-use sendpi_session::{Handle, Identity, Session, Wire};
+use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
     EventRow, Fence, MemberRow, OrderRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store, WriteError,
 };
@@ -52,7 +52,7 @@ impl Nats {
 
     pub(crate) async fn connect(&self, node: &str) -> Bus {
         let servers = self.url();
-        let config = sendpi_bus::Config { servers, ..sendpi_bus::Config::default() };
+        let config = sendpi_bus::BusConfig { servers, ..sendpi_bus::BusConfig::default() };
         Bus::connect(&config, NodeId::parse(node).unwrap()).await.unwrap()
     }
 }
@@ -75,9 +75,9 @@ pub(crate) async fn until(what: &str, mut fact: impl FnMut() -> bool) {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Socket(Mutex<VecDeque<u8>>);
+pub(crate) struct TestSocket(Mutex<VecDeque<u8>>);
 
-impl Wire for Socket {
+impl Transport for TestSocket {
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut bytes = self.0.lock().unwrap();
         let before = bytes.len();
@@ -86,7 +86,7 @@ impl Wire for Socket {
     }
 }
 
-impl Socket {
+impl TestSocket {
     /// The next text frame.
     fn text(&self) -> Option<String> {
         let mut bytes = self.0.lock().unwrap();
@@ -103,33 +103,33 @@ impl Socket {
 }
 
 /// A client without a socket.
-pub(crate) struct Client {
+pub(crate) struct TestClient {
     pub(crate) session: Session,
-    socket: Arc<Socket>,
+    socket: Arc<TestSocket>,
     user: UserId,
 }
 
-impl Client {
-    pub(crate) fn connect(handle: &Handle, user: &str) -> Self {
-        let socket = Arc::new(Socket::default());
-        let session = handle.open(Arc::clone(&socket) as Arc<dyn Wire>).unwrap();
+impl TestClient {
+    pub(crate) fn connect(handle: &UserTier, user: &str) -> Self {
+        let socket = Arc::new(TestSocket::default());
+        let session = handle.open(Arc::clone(&socket) as Arc<dyn Transport>).unwrap();
         Self { session, socket, user: UserId::parse(user).unwrap() }
     }
 
-    pub(crate) fn connect_refused(handle: &Handle) -> Refusal {
-        handle.open(Arc::new(Socket::default())).unwrap_err()
+    pub(crate) fn connect_refused(handle: &UserTier) -> Refusal {
+        handle.open(Arc::new(TestSocket::default())).unwrap_err()
     }
 
     pub(crate) async fn hello(&self, hello: &str) -> Result<(), Refusal> {
         let frame = ClientFrame::parse(hello.as_bytes(), None, nonce).unwrap();
-        let sendpi_model::Op::Hello(hello) = frame.op else { panic!("not a hello") };
+        let sendpi_model::ClientOp::Hello(hello) = frame.op else { panic!("not a hello") };
         let expires_at = Millis::now().after(Duration::from_secs(600));
         let who = Identity { user: self.user.clone(), expires_at, service: false };
         self.session.hello(frame.id, who, hello).await
     }
 
     /// Signs in, and gives the welcome.
-    pub(crate) async fn sign_in(handle: &Handle, user: &str) -> (Self, serde_json::Value) {
+    pub(crate) async fn sign_in(handle: &UserTier, user: &str) -> (Self, serde_json::Value) {
         let client = Self::connect(handle, user);
         client.hello(r#"{"op":"hello","device":"d"}"#).await.unwrap();
         let welcome = client.next().await;

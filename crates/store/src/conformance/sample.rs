@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sendpi_model::{
-    Access, Event, Head, Kind, Mark, Millis, Nonce, Notify, Partition, Preview, Role, RoomId, RoomKind, UserId,
+    Access, Event, EventKind, Head, Mark, Millis, Nonce, Notify, Partition, Preview, Role, RoomId, RoomKind, UserId,
 };
 
 use crate::{
@@ -30,7 +30,7 @@ pub(super) fn event_row(seq: u64, epoch: u64) -> EventRow {
     let frame = format!(r#"{{"op":"event","seq":{seq},"body":{{"text":"{seq} of {epoch}"}}}}"#);
     let event = Event {
         head: Head { seq, count: seq / 2, at: Millis(1_790_000_000_000 + seq) },
-        kind: Kind::Message,
+        kind: EventKind::Message,
         from: user("ann"),
         nonce: Nonce::parse(&format!("n-{seq}")).ok(),
         frame: Bytes::from(frame),
@@ -57,7 +57,7 @@ pub(super) fn fence(epoch: u64, claim: &str) -> Row {
 
 pub(super) fn room_row(id: &str, stamp: u64, name: &str) -> RoomRow {
     let (seq, at) = (stamp, Millis(stamp));
-    let last = Preview { seq, kind: Kind::System, from: user("svc"), at, text: Some("grüß".into()) };
+    let last = Preview { seq, kind: EventKind::System, from: user("svc"), at, text: Some("grüß".into()) };
     RoomRow {
         room: room(id),
         stamp,

@@ -1,12 +1,12 @@
 use bytes::Bytes;
-use sendpi_model::{Event, Head, Kind, Millis, Nonce};
+use sendpi_model::{Event, EventKind, Head, Millis, Nonce};
 
 use super::sample::{Subject, event, places, put, room, start, user};
 use crate::{EventRow, Row};
 
 /// Every field of an event is read as it was written, whatever its kind, with a body of 16 KiB and without a nonce.
 pub async fn an_event_comes_back_as_it_was_written(store: Subject) {
-    use Kind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
+    use EventKind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
     let kinds = [Message, System, Joined, Left, Changed, Edited, Deleted, Reaction];
     let rows: Vec<_> = (1u64..)
         .zip(kinds)

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use sendpi_model::Partition;
 
 use super::Clock;
-use super::encode::Put;
+use super::encode::EncodedRow;
 use super::expiry::Sweep;
 use super::merge::merge;
 use super::table::{Table, Tables};
@@ -61,7 +61,7 @@ impl Engine {
 }
 
 impl Disk for Engine {
-    fn commit(&mut self, puts: Vec<Put>) -> Result<(), CommitError> {
+    fn commit(&mut self, puts: Vec<EncodedRow>) -> Result<(), CommitError> {
         let puts = merge(puts, |table, key| self.tables.get(table, key))
             .map_err(|error| CommitError::Failed(error.to_string()))?;
         let raised = puts

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sendpi_model::{Millis, Partition};
 
 use super::KEPT;
-use super::key::{Key, split_id};
+use super::key::{RowKey, split_id};
 use super::table::{Table, Tables};
 use crate::minute;
 
@@ -88,17 +88,17 @@ fn expired(table: Table, key: &[u8], cutoff: Millis) -> Option<Expired> {
             // The newest come first, so what has expired is behind what happened at the cutoff.
             let mut next = user.as_bytes().to_vec();
             next.push(1);
-            let low = Key::of_id(user).falling(cutoff.0).after_ids().bytes();
+            let low = RowKey::of_id(user).falling(cutoff.0).after_ids().bytes();
             Some(Expired { low, high: next.clone(), next })
         }
         _ => {
             let partition = Partition(u16::from_be_bytes(*key.first_chunk()?));
             let next = match partition.0.checked_add(1) {
-                Some(next) => Key::of_partition(Partition(next)).bytes(),
+                Some(next) => RowKey::of_partition(Partition(next)).bytes(),
                 None => vec![0xff; 3],
             };
-            let low = Key::of_partition(partition).bytes();
-            Some(Expired { low, high: Key::of_partition(partition).number(minute(cutoff)).bytes(), next })
+            let low = RowKey::of_partition(partition).bytes();
+            Some(Expired { low, high: RowKey::of_partition(partition).number(minute(cutoff)).bytes(), next })
         }
     }
 }
@@ -107,7 +107,7 @@ fn expired(table: Table, key: &[u8], cutoff: Millis) -> Option<Expired> {
 mod tests {
     use sendpi_model::{RoomId, UserId};
 
-    use super::super::encode::Put;
+    use super::super::encode::EncodedRow;
     use super::*;
     use crate::{ActiveRoom, OrderRow, Row};
 
@@ -127,7 +127,7 @@ mod tests {
                 let (user, room) = (UserId::parse(&format!("u{n}")).unwrap(), room.clone());
                 let order = Row::Order(OrderRow { user, active_at: Millis(day * DAY), room: room.clone() });
                 let active = ActiveRoom { partition: Partition(n), minute: day * DAY / 60_000, room };
-                puts.extend([Put::of(&order).unwrap(), Put::of(&Row::ActiveRoom(active)).unwrap()]);
+                puts.extend([EncodedRow::of(&order).unwrap(), EncodedRow::of(&Row::ActiveRoom(active)).unwrap()]);
             }
         }
         tables.commit(puts).unwrap();

@@ -8,9 +8,9 @@ const AFTER_IDS: u8 = 0xff;
 
 /// A key under construction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Key(Vec<u8>);
+pub(super) struct RowKey(Vec<u8>);
 
-impl Key {
+impl RowKey {
     pub(super) fn of_id(id: &str) -> Self {
         Self::default().id(id)
     }
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn no_id_lies_among_the_keys_of_another() {
-        let key = |id: &str, n| Key::of_id(id).number(n).bytes();
+        let key = |id: &str, n| RowKey::of_id(id).number(n).bytes();
         let mut keys = [key("r", u64::MAX), key("r1", 0), key("r", 0), key("r!", 5), key("r\u{10ffff}", 1)];
         keys.sort();
         let ids: Vec<_> = keys.iter().map(|key| split_id(key).unwrap().0).collect();
@@ -85,9 +85,9 @@ mod tests {
 
     #[test]
     fn falling_numbers_sort_the_highest_first_and_come_back() {
-        let key = |n, room| Key::of_id("ann").falling(n).last_id(room).bytes();
+        let key = |n, room| RowKey::of_id("ann").falling(n).last_id(room).bytes();
         assert!(key(9, "b") < key(8, "a") && key(8, "a") < key(8, "b"));
-        assert!(key(8, "\u{10ffff}") < Key::of_id("ann").falling(8).after_ids().bytes());
+        assert!(key(8, "\u{10ffff}") < RowKey::of_id("ann").falling(8).after_ids().bytes());
         let bytes = key(9, "b");
         let (user, rest) = split_id(&bytes).unwrap();
         assert_eq!((user, split_falling(rest)), ("ann", Some((9, &b"b"[..]))));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::encode::{Keep, Put};
+use super::encode::{EncodedRow, Keep};
 use super::table::Table;
 use super::value::stamp;
 
@@ -11,12 +11,12 @@ use super::value::stamp;
 ///
 /// A key that came twice is written once: the engine gives all rows of a batch one number, and could not tell them apart.
 pub(super) fn merge<V: AsRef<[u8]>, E>(
-    puts: impl IntoIterator<Item = Put>,
+    puts: impl IntoIterator<Item = EncodedRow>,
     mut stored: impl FnMut(Table, &[u8]) -> Result<Option<V>, E>,
-) -> Result<Vec<Put>, E> {
+) -> Result<Vec<EncodedRow>, E> {
     let mut merged: HashMap<(Table, Vec<u8>), (Vec<u8>, Keep)> = HashMap::new();
     for put in puts {
-        let Put { table, key, value, keep } = put;
+        let EncodedRow { table, key, value, keep } = put;
         match merged.entry((table, key)) {
             Entry::Occupied(mut earlier) => {
                 if let (Keep::Higher(stamp), Keep::Higher(there)) = (keep, earlier.get().1)
@@ -33,7 +33,7 @@ pub(super) fn merge<V: AsRef<[u8]>, E>(
             }
         }
     }
-    Ok(merged.into_iter().map(|((table, key), (value, keep))| Put { table, key, value, keep }).collect())
+    Ok(merged.into_iter().map(|((table, key), (value, keep))| EncodedRow { table, key, value, keep }).collect())
 }
 
 /// Whether a row stays away because of what is stored.
@@ -49,13 +49,13 @@ fn gives_way<V: AsRef<[u8]>, E>(keep: Keep, stored: impl FnOnce() -> Result<Opti
 mod tests {
     use super::*;
 
-    fn put(key: &str, stamp: u64, text: &str) -> Put {
+    fn put(key: &str, stamp: u64, text: &str) -> EncodedRow {
         let mut value = stamp.to_be_bytes().to_vec();
         value.extend(text.as_bytes());
-        Put { table: Table::Rooms, key: key.into(), value, keep: Keep::Higher(stamp) }
+        EncodedRow { table: Table::Rooms, key: key.into(), value, keep: Keep::Higher(stamp) }
     }
 
-    fn merged(puts: Vec<Put>, stored: &[(&str, u64)]) -> Vec<Put> {
+    fn merged(puts: Vec<EncodedRow>, stored: &[(&str, u64)]) -> Vec<EncodedRow> {
         let look_up = |_, key: &[u8]| {
             let found = stored.iter().find(|(name, _)| name.as_bytes() == key);
             Ok::<_, ()>(found.map(|(_, stamp)| stamp.to_be_bytes()))
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn of_two_writes_in_one_group_the_higher_stamp_stays_and_of_equal_ones_the_later() {
         let (low, high, later) = (put("a", 1, "low"), put("a", 2, "high"), put("a", 2, "later"));
-        let check = |first: &Put, second: &Put, stays: &Put| {
+        let check = |first: &EncodedRow, second: &EncodedRow, stays: &EncodedRow| {
             assert_eq!(merged(vec![first.clone(), second.clone()], &[]), std::slice::from_ref(stays));
         };
         check(&low, &high, &high);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_is_written_once_is_not_written_again() {
-        let first = |text| Put { keep: Keep::First, ..put("a", 0, text) };
+        let first = |text| EncodedRow { keep: Keep::First, ..put("a", 0, text) };
         assert_eq!(merged(vec![first("x"), first("y")], &[]), [first("x")]);
         assert_eq!(merged(vec![first("x")], &[("a", 0)]), []);
     }

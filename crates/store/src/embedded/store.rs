@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use serde::de::DeserializeOwned;
 
-use super::encode::Put;
-use super::key::{Key, split_falling, split_id, split_number};
+use super::encode::EncodedRow;
+use super::key::{RowKey, split_falling, split_id, split_number};
 use super::table::Table;
 use super::value::{decode_event, decode_json};
 use super::{Embedded, Inner, KEPT};
@@ -53,7 +53,7 @@ impl Inner {
     }
 
     /// One row of JSON.
-    fn one<T: DeserializeOwned>(&self, table: Table, key: Key) -> Result<Option<T>, ReadError> {
+    fn one<T: DeserializeOwned>(&self, table: Table, key: RowKey) -> Result<Option<T>, ReadError> {
         self.check()?;
         let value = self.tables.get(table, &key.bytes()).map_err(failed)?;
         value.map(|value| decode_json(&value).map_err(failed)).transpose()
@@ -84,13 +84,13 @@ impl Inner {
 impl Store for Embedded {
     async fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
         // Encoded here, so that the one thread that writes has as little to do as can be.
-        let puts: Result<Vec<_>, _> = rows.iter().map(Put::of).collect();
+        let puts: Result<Vec<_>, _> = rows.iter().map(EncodedRow::of).collect();
         let puts = puts.map_err(|error| WriteError::Failed(error.to_string()))?;
         if puts.is_empty() { Ok(()) } else { self.0.writer.write(puts).await }
     }
 
     async fn partitions(&self) -> Result<Option<u16>, ReadError> {
-        self.0.one(Table::Partitions, Key::default().number(0))
+        self.0.one(Table::Partitions, RowKey::default().number(0))
     }
 
     async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError> {
@@ -99,7 +99,7 @@ impl Store for Embedded {
     }
 
     async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError> {
-        self.0.all(Table::Starts, &Key::of_id(room.as_str()).bytes(), |_| true).await
+        self.0.all(Table::Starts, &RowKey::of_id(room.as_str()).bytes(), |_| true).await
     }
 
     async fn timeline(
@@ -113,8 +113,8 @@ impl Store for Embedded {
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
-        let low = Key::of_id(room.as_str()).number(*seqs.start()).bytes();
-        let high = Key::of_id(room.as_str()).number(*seqs.end()).number(u64::MAX).bytes();
+        let low = RowKey::of_id(room.as_str()).number(*seqs.start()).bytes();
+        let high = RowKey::of_id(room.as_str()).number(*seqs.end()).number(u64::MAX).bytes();
         let range = self.0.tables.range(Table::Timeline, Bound::Included(&low), Bound::Included(&high));
         let mut rows = Vec::new();
         let take = |key: &[u8], value: &[u8]| {
@@ -134,16 +134,16 @@ impl Store for Embedded {
     }
 
     async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError> {
-        self.0.one(Table::Rooms, Key::of_id(room.as_str()))
+        self.0.one(Table::Rooms, RowKey::of_id(room.as_str()))
     }
 
     async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
-        let prefix = Key::of_id(room.as_str()).bytes();
+        let prefix = RowKey::of_id(room.as_str()).bytes();
         self.0.all(Table::Members, &prefix, |row: &MemberRow| row.role.is_some()).await
     }
 
     async fn rooms_of_user(&self, user: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {
-        let prefix = Key::of_id(user.as_str()).bytes();
+        let prefix = RowKey::of_id(user.as_str()).bytes();
         self.0.all(Table::RoomsOfUser, &prefix, |row: &RoomOfUser| row.role.is_some()).await
     }
 
@@ -155,7 +155,7 @@ impl Store for Embedded {
         limit: usize,
     ) -> Result<Vec<OrderRow>, ReadError> {
         self.0.check()?;
-        let key = || Key::of_id(user.as_str());
+        let key = || RowKey::of_id(user.as_str());
         let low = match &before {
             Some((at, room)) => key().falling(at.0).last_id(room.as_str()).bytes(),
             None => key().bytes(),
@@ -185,7 +185,8 @@ impl Store for Embedded {
                 tokio::task::yield_now().await;
             }
             self.0.check()?;
-            let keys: Vec<_> = rooms.iter().map(|room| Key::of_id(user.as_str()).id(room.as_str()).bytes()).collect();
+            let keys: Vec<_> =
+                rooms.iter().map(|room| RowKey::of_id(user.as_str()).id(room.as_str()).bytes()).collect();
             let values = self.0.tables.get_all(Table::Markers, keys.iter().map(Vec::as_slice)).map_err(failed)?;
             for value in values {
                 marks.push(value.map(|value| decode_json(&value).map_err(failed)).transpose()?);
@@ -200,8 +201,8 @@ impl Store for Embedded {
         if minutes.is_empty() || oldest > *minutes.end() {
             return Ok(Vec::new());
         }
-        let low = Key::of_partition(partition).number(oldest).bytes();
-        let high = Key::of_partition(partition).number(*minutes.end()).after_ids().bytes();
+        let low = RowKey::of_partition(partition).number(oldest).bytes();
+        let high = RowKey::of_partition(partition).number(*minutes.end()).after_ids().bytes();
         let range = self.0.tables.range(Table::ActiveRooms, Bound::Included(&low), Bound::Excluded(&high));
         let mut seen: HashSet<Box<[u8]>> = HashSet::new();
         let mut rooms = Vec::new();
@@ -219,6 +220,6 @@ impl Store for Embedded {
     }
 
     async fn settled(&self, partition: Partition) -> Result<Vec<SettledRow>, ReadError> {
-        self.0.all(Table::Settled, &Key::of_partition(partition).bytes(), |_| true).await
+        self.0.all(Table::Settled, &RowKey::of_partition(partition).bytes(), |_| true).await
     }
 }

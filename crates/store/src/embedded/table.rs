@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fjall::{Database, Iter, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, UserValue};
 
-use super::encode::Put;
+use super::encode::EncodedRow;
 
 /// One kind of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,7 +119,7 @@ impl Tables {
     }
 
     /// Writes all of `puts`, each key at most once. They are durable before any reader sees them, and are seen together.
-    pub(super) fn commit(&self, puts: Vec<Put>) -> fjall::Result<()> {
+    pub(super) fn commit(&self, puts: Vec<EncodedRow>) -> fjall::Result<()> {
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
         for put in puts {
             batch.insert(self.keyspace(put.table), put.key, put.value);

@@ -1,7 +1,7 @@
 //! Values. A timeline's are binary and begin with a version; the others are JSON behind the stamp that decides which row stays.
 
 use bytes::{Buf, BufMut, Bytes};
-use sendpi_model::{Event, Head, Kind, Millis, Nonce, UserId};
+use sendpi_model::{Event, EventKind, Head, Millis, Nonce, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,7 +12,7 @@ const VERSION: u8 = 1;
 
 /// Why a stored row cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Error {
+pub(super) enum ValueError {
     /// A later release wrote it.
     #[error("the row is of version or kind {0}, which is not known here")]
     Later(u8),
@@ -39,30 +39,30 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn decode_event(seq: u64, epoch: u64, mut value: &[u8]) -> Result<EventRow, Error> {
-    let damaged = |_| Error::Damaged;
+pub(super) fn decode_event(seq: u64, epoch: u64, mut value: &[u8]) -> Result<EventRow, ValueError> {
+    let damaged = |_| ValueError::Damaged;
     let version = value.try_get_u8().map_err(damaged)?;
     if version != VERSION {
-        return Err(Error::Later(version));
+        return Err(ValueError::Later(version));
     }
     let count = value.try_get_u64_le().map_err(damaged)?;
     let at = Millis(value.try_get_u64_le().map_err(damaged)?);
     let number = value.try_get_u8().map_err(damaged)?;
-    let kind = Kind::from_number(number).ok_or(Error::Later(number))?;
-    let from = UserId::parse(text(&mut value)?).map_err(|_| Error::Damaged)?;
+    let kind = EventKind::from_number(number).ok_or(ValueError::Later(number))?;
+    let from = UserId::parse(text(&mut value)?).map_err(|_| ValueError::Damaged)?;
     let nonce = match text(&mut value)? {
         "" => None,
-        nonce => Some(Nonce::parse(nonce).map_err(|_| Error::Damaged)?),
+        nonce => Some(Nonce::parse(nonce).map_err(|_| ValueError::Damaged)?),
     };
     let frame = Bytes::copy_from_slice(value);
     Ok(EventRow { epoch, event: Event { head: Head { seq, count, at }, kind, from, nonce, frame } })
 }
 
-fn text<'a>(value: &mut &'a [u8]) -> Result<&'a str, Error> {
-    let length = usize::from(value.try_get_u8().map_err(|_| Error::Damaged)?);
-    let (text, rest) = value.split_at_checked(length).ok_or(Error::Damaged)?;
+fn text<'a>(value: &mut &'a [u8]) -> Result<&'a str, ValueError> {
+    let length = usize::from(value.try_get_u8().map_err(|_| ValueError::Damaged)?);
+    let (text, rest) = value.split_at_checked(length).ok_or(ValueError::Damaged)?;
     *value = rest;
-    std::str::from_utf8(text).map_err(|_| Error::Damaged)
+    std::str::from_utf8(text).map_err(|_| ValueError::Damaged)
 }
 
 pub(super) fn encode_json<T: Serialize>(stamp: u64, row: &T) -> Result<Vec<u8>, serde_json::Error> {
@@ -71,9 +71,9 @@ pub(super) fn encode_json<T: Serialize>(stamp: u64, row: &T) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-pub(super) fn decode_json<T: DeserializeOwned>(value: &[u8]) -> Result<T, Error> {
-    let json = value.get(8..).ok_or(Error::Damaged)?;
-    serde_json::from_slice(json).map_err(|_| Error::Damaged)
+pub(super) fn decode_json<T: DeserializeOwned>(value: &[u8]) -> Result<T, ValueError> {
+    let json = value.get(8..).ok_or(ValueError::Damaged)?;
+    serde_json::from_slice(json).map_err(|_| ValueError::Damaged)
 }
 
 /// The stamp in front of a row.
@@ -88,7 +88,7 @@ mod tests {
     fn event(nonce: Option<&str>) -> Event {
         Event {
             head: Head { seq: 7, count: 5, at: Millis(9) },
-            kind: Kind::Reaction,
+            kind: EventKind::Reaction,
             from: UserId::parse(&"ü".repeat(64)).unwrap(),
             nonce: nonce.map(|n| Nonce::parse(n).unwrap()),
             frame: Bytes::from_static(b"{}"),
@@ -107,9 +107,9 @@ mod tests {
     fn a_row_of_a_later_release_is_told_from_a_damaged_one() {
         let mut bytes = encode_event(&event(None));
         for cut in 0..20 {
-            assert_eq!(decode_event(1, 1, &bytes[..cut]), Err(Error::Damaged));
+            assert_eq!(decode_event(1, 1, &bytes[..cut]), Err(ValueError::Damaged));
         }
         bytes[0] = 2;
-        assert_eq!(decode_event(1, 1, &bytes), Err(Error::Later(2)));
+        assert_eq!(decode_event(1, 1, &bytes), Err(ValueError::Later(2)));
     }
 }

@@ -6,13 +6,13 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::encode::Put;
+use super::encode::EncodedRow;
 use crate::WriteError;
 
 /// How many writes may wait; more wait with their callers. Also the most that one batch takes.
 const QUEUE: usize = 1024;
 
-type Answer = Result<(), WriteError>;
+type WriteResult = Result<(), WriteError>;
 
 /// Why a batch did not get through.
 #[derive(Debug)]
@@ -28,22 +28,22 @@ pub(super) enum CommitError {
 /// What the writer writes to.
 pub(super) trait Disk: Send + 'static {
     /// Writes what `puts` comes to, and returns when it is durable.
-    fn commit(&mut self, puts: Vec<Put>) -> Result<(), CommitError>;
+    fn commit(&mut self, puts: Vec<EncodedRow>) -> Result<(), CommitError>;
 
     /// Does a little of what nobody waits for.
     fn tidy(&mut self);
 }
 
 #[derive(Debug)]
-struct Job {
-    puts: Vec<Put>,
-    answer: oneshot::Sender<Answer>,
+struct WriteJob {
+    puts: Vec<EncodedRow>,
+    answer: oneshot::Sender<WriteResult>,
 }
 
 /// The thread and the way to it. Dropping it finishes what waits, and then ends the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
-    queue: Option<mpsc::Sender<Job>>,
+    queue: Option<mpsc::Sender<WriteJob>>,
     thread: Option<JoinHandle<()>>,
     broken: Arc<AtomicBool>,
 }
@@ -63,11 +63,11 @@ impl Writer {
     }
 
     /// Writes `puts`. A caller that gives up waiting leaves the write to be done.
-    pub(super) async fn write(&self, puts: Vec<Put>) -> Answer {
+    pub(super) async fn write(&self, puts: Vec<EncodedRow>) -> WriteResult {
         let closed = || WriteError::Failed("the store is closed".into());
         let (answer, outcome) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(closed)?;
-        queue.send(Job { puts, answer }).await.map_err(|_| closed())?;
+        queue.send(WriteJob { puts, answer }).await.map_err(|_| closed())?;
         outcome.await.unwrap_or_else(|_| Err(WriteError::Unknown("the writer ended".into())))
     }
 }
@@ -81,7 +81,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<Job>, broken: &AtomicBool) {
+fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<WriteJob>, broken: &AtomicBool) {
     let mut batch = Vec::with_capacity(QUEUE);
     while jobs.blocking_recv_many(&mut batch, QUEUE) > 0 {
         let mut answers = Vec::with_capacity(batch.len());
@@ -103,7 +103,7 @@ fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<Job>, broken: &AtomicBool) 
 
 /// After a failed flush nobody knows what the disk holds, and flushing again would claim success for pages that the kernel has
 /// dropped: so the batch is unknown, and nothing is accepted after it.
-fn commit(disk: &mut impl Disk, puts: Vec<Put>, broken: &AtomicBool) -> Answer {
+fn commit(disk: &mut impl Disk, puts: Vec<EncodedRow>, broken: &AtomicBool) -> WriteResult {
     if broken.load(Ordering::Relaxed) {
         return Err(WriteError::Failed("the disk failed; the store takes nothing until it is opened again".into()));
     }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     impl Disk for Fake {
-        fn commit(&mut self, puts: Vec<Put>) -> Result<(), CommitError> {
+        fn commit(&mut self, puts: Vec<EncodedRow>) -> Result<(), CommitError> {
             self.go.recv().unwrap();
             self.sizes.lock().unwrap().push(puts.len());
             self.outcomes.pop_front().unwrap()
@@ -151,8 +151,8 @@ mod tests {
         (Writer::start(fake).unwrap(), go, sizes)
     }
 
-    fn one() -> Vec<Put> {
-        vec![Put { table: Table::Order, key: vec![1], value: vec![], keep: Keep::Either }]
+    fn one() -> Vec<EncodedRow> {
+        vec![EncodedRow { table: Table::Order, key: vec![1], value: vec![], keep: Keep::Either }]
     }
 
     #[tokio::test]

@@ -6,22 +6,22 @@ use crate::flow::Receiver;
 
 const WALL: Millis = Millis(1_000);
 
-fn flow() -> (Sender<u32>, Instant) {
+fn flow() -> (FlowSender<u32>, Instant) {
     let now = Instant::now();
-    (Sender::new(NodeId::parse("n").unwrap(), now), now)
+    (FlowSender::new(NodeId::parse("n").unwrap(), now), now)
 }
 
 fn request(verb: &Verb) -> Vec<u8> {
     sendpi_model::flow::encode_request(&RoomId::parse("r").unwrap(), &UserId::parse("u").unwrap(), verb)
 }
 
-fn push(flow: &mut Sender<u32>, tags: impl IntoIterator<Item = u32>, now: Instant) {
+fn push(flow: &mut FlowSender<u32>, tags: impl IntoIterator<Item = u32>, now: Instant) {
     for tag in tags {
         flow.push(request(&Verb::Peek), tag, now).unwrap();
     }
 }
 
-fn take(flow: &mut Sender<u32>, now: Instant) -> Option<Message> {
+fn take(flow: &mut FlowSender<u32>, now: Instant) -> Option<Message> {
     flow.take(now, WALL).map(|bytes| Message::parse(&bytes).unwrap())
 }
 
@@ -171,7 +171,7 @@ fn long_requests_make_several_messages() {
 fn beyond_its_limit_a_flow_takes_nothing() {
     let (mut flow, now) = flow();
     push(&mut flow, 0..UNANSWERED as u32, now);
-    assert_eq!(flow.push(Vec::new(), 7, now), Err(Full(7)));
+    assert_eq!(flow.push(Vec::new(), 7, now), Err(FlowFull(7)));
     while take(&mut flow, now).is_some() {}
     flow.answered(1, now);
     assert_eq!(flow.push(request(&Verb::Peek), 7, now), Ok(()));

@@ -3,33 +3,33 @@ use sendpi_model::link::open;
 
 use super::*;
 
-fn message(incarnation: u64, number: u64) -> (Header, Items, usize) {
-    encoded(Header { incarnation, number, tell: false })
+fn message(incarnation: u64, number: u64) -> (LinkHeader, LinkItems, usize) {
+    encoded(LinkHeader { incarnation, number, tell: false })
 }
 
-fn tell(incarnation: u64, number: u64) -> (Header, Items, usize) {
-    encoded(Header { incarnation, number, tell: true })
+fn tell(incarnation: u64, number: u64) -> (LinkHeader, LinkItems, usize) {
+    encoded(LinkHeader { incarnation, number, tell: true })
 }
 
-fn encoded(header: Header) -> (Header, Items, usize) {
+fn encoded(header: LinkHeader) -> (LinkHeader, LinkItems, usize) {
     let bytes = Bytes::from(header.encode());
     let length = bytes.len();
     let (header, items) = open(bytes).unwrap();
     (header, items, length)
 }
 
-fn take(receiver: &mut Receiver, message: (Header, Items, usize), now: Instant) -> (bool, Vec<u64>) {
+fn take(receiver: &mut LinkReceiver, message: (LinkHeader, LinkItems, usize), now: Instant) -> (bool, Vec<u64>) {
     let taken = receiver.take(message.0, message.1, message.2, now);
     (taken.cut, taken.ready.into_iter().map(|(number, _)| number).collect())
 }
 
-fn has_and_gap(receiver: &mut Receiver, now: Instant) -> Option<(u64, bool)> {
+fn has_and_gap(receiver: &mut LinkReceiver, now: Instant) -> Option<(u64, bool)> {
     receiver.answer(|has| has, now).map(|ack| (ack.has, ack.gap))
 }
 
 #[test]
 fn messages_are_handed_over_in_order_and_each_once() {
-    let (mut receiver, now) = (Receiver::new(), Instant::now());
+    let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     assert_eq!(take(&mut receiver, message(7, 1), now), (false, vec![1]));
     assert_eq!(take(&mut receiver, message(7, 3), now), (false, vec![]));
     assert_eq!(take(&mut receiver, message(7, 1), now), (false, vec![]));
@@ -39,7 +39,7 @@ fn messages_are_handed_over_in_order_and_each_once() {
 
 #[test]
 fn a_hole_is_asked_for_at_once_and_again_while_it_is_there() {
-    let (mut receiver, now) = (Receiver::new(), Instant::now());
+    let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 1), now);
     assert_eq!(has_and_gap(&mut receiver, now), Some((1, false)));
     take(&mut receiver, message(7, 3), now);
@@ -54,7 +54,7 @@ fn a_hole_is_asked_for_at_once_and_again_while_it_is_there() {
 
 #[test]
 fn a_tell_shows_that_the_last_message_was_lost_and_is_always_answered() {
-    let (mut receiver, now) = (Receiver::new(), Instant::now());
+    let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, tell(7, 0), now);
     assert_eq!(has_and_gap(&mut receiver, now), Some((0, false)));
     take(&mut receiver, tell(7, 1), now);
@@ -63,7 +63,7 @@ fn a_tell_shows_that_the_last_message_was_lost_and_is_always_answered() {
 
 #[test]
 fn answers_wait_for_time_or_bytes() {
-    let (mut receiver, now) = (Receiver::new(), Instant::now());
+    let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 1), now);
     assert!(receiver.answer(|has| has, now).is_some());
     assert_eq!(receiver.answer_due(), None);
@@ -78,7 +78,7 @@ fn answers_wait_for_time_or_bytes() {
 
 #[test]
 fn another_incarnation_cuts_the_link_and_begins_the_next_life() {
-    let (mut receiver, now) = (Receiver::new(), Instant::now());
+    let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 1), now);
     assert_eq!(take(&mut receiver, message(8, 1), now), (true, vec![1]));
     assert_eq!(take(&mut receiver, message(7, 2), now), (false, vec![]), "a late message of the former life");
@@ -87,7 +87,7 @@ fn another_incarnation_cuts_the_link_and_begins_the_next_life() {
 
 #[test]
 fn five_seconds_of_silence_cut_the_link_and_its_life_gets_no_answer_any_more() {
-    let (mut receiver, now) = (Receiver::new(), Instant::now());
+    let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 1), now);
     assert!(!receiver.tick(now + Duration::from_secs(4)));
     assert!(receiver.tick(now + SILENCE));
@@ -99,7 +99,7 @@ fn five_seconds_of_silence_cut_the_link_and_its_life_gets_no_answer_any_more() {
 
 #[test]
 fn a_hole_that_stays_cuts_the_link() {
-    let (mut receiver, now) = (Receiver::new(), Instant::now());
+    let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 500), now);
     take(&mut receiver, tell(7, 500), now + Duration::from_secs(4));
     assert!(receiver.tick(now + SILENCE));
@@ -107,7 +107,7 @@ fn a_hole_that_stays_cuts_the_link() {
 
 #[test]
 fn what_is_held_back_is_bounded_and_comes_again() {
-    let (mut receiver, now) = (Receiver::new(), Instant::now());
+    let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     let (header, items, _) = message(7, 2);
     receiver.take(header, items, HELD_BYTES, now);
     take(&mut receiver, message(7, 3), now);

@@ -1,5 +1,5 @@
 use sendpi_model::UserId;
-use sendpi_model::link::{Reason, open};
+use sendpi_model::link::{AudienceReason, open};
 
 use super::*;
 
@@ -11,20 +11,20 @@ fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
 }
 
-fn added(name: &str) -> Added {
-    Added { room: room(), user: user(name), reason: Reason::Presence, seq: 0, info: Bytes::new() }
+fn added(name: &str) -> AudienceAdded {
+    AudienceAdded { room: room(), user: user(name), reason: AudienceReason::Presence, seq: 0, info: Bytes::new() }
 }
 
-fn removed(name: &str) -> Removed {
-    Removed { room: room(), user: user(name), reason: Reason::Presence }
+fn removed(name: &str) -> AudienceRemoved {
+    AudienceRemoved { room: room(), user: user(name), reason: AudienceReason::Presence }
 }
 
-fn event(link: &mut Sender, seq: u64) {
+fn event(link: &mut LinkSender, seq: u64) {
     link.event(Partition(3), &room(), seq, Millis(seq * 10), &Bytes::from_static(b"{}"));
 }
 
-fn ack(has: u64, settled: u64) -> Ack {
-    Ack { v: 1, incarnation: 7, has, settled, gap: false }
+fn ack(has: u64, settled: u64) -> LinkAck {
+    LinkAck { v: 1, incarnation: 7, has, settled, gap: false }
 }
 
 fn numbers(messages: &[Bytes]) -> Vec<(u64, bool)> {
@@ -34,7 +34,7 @@ fn numbers(messages: &[Bytes]) -> Vec<(u64, bool)> {
 #[test]
 fn what_waits_goes_out_as_one_message_and_is_cut_at_256_kib() {
     let now = Instant::now();
-    let mut link = Sender::new(7, now);
+    let mut link = LinkSender::new(7, now);
     event(&mut link, 1);
     event(&mut link, 2);
     assert_eq!(numbers(&link.take(now)), [(1, false)]);
@@ -49,7 +49,7 @@ fn what_waits_goes_out_as_one_message_and_is_cut_at_256_kib() {
 #[test]
 fn what_the_node_lacks_is_sent_again_after_a_second_or_at_once_when_it_asks() {
     let start = Instant::now();
-    let mut link = Sender::new(7, start);
+    let mut link = LinkSender::new(7, start);
     event(&mut link, 1);
     link.take(start);
     event(&mut link, 2);
@@ -57,7 +57,7 @@ fn what_the_node_lacks_is_sent_again_after_a_second_or_at_once_when_it_asks() {
     assert!(link.tick(start + Duration::from_millis(900)).send.is_empty());
     let tick = link.tick(start + Duration::from_secs(1));
     assert_eq!(numbers(&tick.send), [(1, false), (2, false), (2, true)]);
-    let gap = Ack { gap: true, ..ack(1, 0) };
+    let gap = LinkAck { gap: true, ..ack(1, 0) };
     assert_eq!(numbers(&link.ack(&gap, start + Duration::from_millis(1100))), [(2, false)]);
     assert!(link.ack(&gap, start + Duration::from_millis(1101)).is_empty(), "asked again at once");
 }
@@ -65,7 +65,7 @@ fn what_the_node_lacks_is_sent_again_after_a_second_or_at_once_when_it_asks() {
 #[test]
 fn silence_makes_a_node_unreachable_and_answers_do_not() {
     let start = Instant::now();
-    let mut link = Sender::new(7, start);
+    let mut link = LinkSender::new(7, start);
     let at = |ms: u64| start + Duration::from_millis(ms);
     assert!(!link.tick(at(1000)).silent);
     link.ack(&ack(0, 0), at(1500));
@@ -77,10 +77,10 @@ fn silence_makes_a_node_unreachable_and_answers_do_not() {
 #[test]
 fn an_answer_to_another_incarnation_counts_for_nothing() {
     let start = Instant::now();
-    let mut link = Sender::new(7, start);
+    let mut link = LinkSender::new(7, start);
     event(&mut link, 1);
     link.take(start);
-    link.ack(&Ack { incarnation: 6, ..ack(1, 1) }, start);
+    link.ack(&LinkAck { incarnation: 6, ..ack(1, 1) }, start);
     assert!(!link.has(1));
     assert_eq!(link.give_up().len(), 1);
 }
@@ -88,7 +88,7 @@ fn an_answer_to_another_incarnation_counts_for_nothing() {
 #[test]
 fn the_audience_of_an_undelivered_event_is_the_one_of_its_time() {
     let now = Instant::now();
-    let mut link = Sender::new(7, now);
+    let mut link = LinkSender::new(7, now);
     link.added(added("ann"));
     event(&mut link, 1);
     link.take(now);
@@ -105,21 +105,21 @@ fn the_audience_of_an_undelivered_event_is_the_one_of_its_time() {
 #[test]
 fn half_a_window_makes_it_heavy_until_the_node_has_it() {
     let now = Instant::now();
-    let mut link = Sender::new(7, now);
+    let mut link = LinkSender::new(7, now);
     let large = Bytes::from(vec![b' '; 256 * 1024]);
     for seq in 1..=32 {
         link.event(Partition(0), &room(), seq, Millis(0), &large);
     }
-    assert_eq!(link.load(), Load::Heavy);
+    assert_eq!(link.load(), LinkLoad::Heavy);
     link.take(now);
     link.ack(&ack(32, 0), now);
-    assert_eq!(link.load(), Load::Free);
+    assert_eq!(link.load(), LinkLoad::Free);
 }
 
 #[test]
 fn the_oldest_unsettled_event_is_told_for_each_partition() {
     let now = Instant::now();
-    let mut link = Sender::new(7, now);
+    let mut link = LinkSender::new(7, now);
     for seq in 1..4 {
         event(&mut link, seq);
         link.take(now);

@@ -7,31 +7,31 @@ use tokio::sync::oneshot;
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Job {
+pub(super) struct KeyWrite {
     pub(super) user: UserId,
     /// The sign-in number to be put; `None` where the key is to be purged.
     pub(super) number: Option<u64>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Core {
+pub(super) struct KeyPlan {
     last_number: u64,
-    keys: HashMap<UserId, Key>,
+    keys: HashMap<UserId, UserKey>,
     /// Keys whose write is due, each once.
     due: VecDeque<UserId>,
 }
 
 #[derive(Debug, Default)]
-struct Key {
+struct UserKey {
     /// What it should be.
     number: Option<u64>,
-    state: State,
+    state: WriteState,
     /// Who waits for the present number to be written.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum State {
+enum WriteState {
     /// It is as it should be.
     #[default]
     Written,
@@ -41,7 +41,7 @@ enum State {
     Writing { stale: bool },
 }
 
-impl Core {
+impl KeyPlan {
     pub(super) fn signed_in(&mut self, user: &UserId, tell: oneshot::Sender<()>) -> u64 {
         self.last_number += 1;
         let key = self.keys.entry(user.clone()).or_default();
@@ -76,30 +76,30 @@ impl Core {
     fn make_due(&mut self, user: &UserId) {
         let Some(key) = self.keys.get_mut(user) else { return };
         match &mut key.state {
-            State::Written => {
-                key.state = State::Due;
+            WriteState::Written => {
+                key.state = WriteState::Due;
                 self.due.push_back(user.clone());
             }
-            State::Due => {}
-            State::Writing { stale } => *stale = true,
+            WriteState::Due => {}
+            WriteState::Writing { stale } => *stale = true,
         }
     }
 
-    pub(super) fn next_job(&mut self) -> Option<Job> {
+    pub(super) fn next_job(&mut self) -> Option<KeyWrite> {
         let user = self.due.pop_front()?;
         let key = self.keys.get_mut(&user)?;
-        key.state = State::Writing { stale: false };
-        Some(Job { number: key.number, user })
+        key.state = WriteState::Writing { stale: false };
+        Some(KeyWrite { number: key.number, user })
     }
 
-    pub(super) fn done(&mut self, job: &Job, good: bool) {
+    pub(super) fn done(&mut self, job: &KeyWrite, good: bool) {
         let Some(key) = self.keys.get_mut(&job.user) else { return };
-        if !good || key.state != (State::Writing { stale: false }) {
-            key.state = State::Due;
+        if !good || key.state != (WriteState::Writing { stale: false }) {
+            key.state = WriteState::Due;
             self.due.push_back(job.user.clone());
             return;
         }
-        key.state = State::Written;
+        key.state = WriteState::Written;
         for tell in key.waiting.drain(..) {
             // Who does not wait any more has no use for the answer.
             let _ = tell.send(());
@@ -111,7 +111,7 @@ impl Core {
     }
 
     pub(super) fn unwritten(&self) -> usize {
-        self.keys.values().filter(|key| key.state != State::Written).count()
+        self.keys.values().filter(|key| key.state != WriteState::Written).count()
     }
 }
 
@@ -123,14 +123,14 @@ mod tests {
         UserId::parse("ann").unwrap()
     }
 
-    fn sign_in(core: &mut Core) -> (u64, oneshot::Receiver<()>) {
+    fn sign_in(core: &mut KeyPlan) -> (u64, oneshot::Receiver<()>) {
         let (tell, wait) = oneshot::channel();
         (core.signed_in(&ann(), tell), wait)
     }
 
     #[test]
     fn the_next_write_of_a_key_waits_for_the_answer_to_the_last() {
-        let mut core = Core::default();
+        let mut core = KeyPlan::default();
         let (first, mut wait) = sign_in(&mut core);
         let job = core.next_job().unwrap();
         assert_eq!(job.number, Some(first));
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_unknown_outcome_writes_the_present_state_again() {
-        let mut core = Core::default();
+        let mut core = KeyPlan::default();
         let (number, mut wait) = sign_in(&mut core);
         let job = core.next_job().unwrap();
         core.done(&job, false);
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_purged_key_is_forgotten_and_numbers_rise_all_the_same() {
-        let mut core = Core::default();
+        let mut core = KeyPlan::default();
         let (first, _wait) = sign_in(&mut core);
         let job = core.next_job().unwrap();
         core.done(&job, true);
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn all_keys_are_put_again_after_a_loss() {
-        let mut core = Core::default();
+        let mut core = KeyPlan::default();
         let (number, _wait) = sign_in(&mut core);
         let job = core.next_job().unwrap();
         core.done(&job, true);

@@ -11,7 +11,7 @@ fn servers_are_taken_apart() {
 
 #[test]
 fn after_a_reconnect_all_is_subscribed_to_again_and_waiters_wait_for_that() {
-    let mut table = Table::default();
+    let mut table = SubscriptionTable::default();
     let (tell, mut known) = oneshot::channel();
     table.users.insert(4, UserId::parse("a.b").unwrap());
     table.waiting.push(tell);
@@ -26,7 +26,7 @@ fn after_a_reconnect_all_is_subscribed_to_again_and_waiters_wait_for_that() {
 
 #[test]
 fn a_herd_of_sign_ins_does_not_make_the_server_look_dead() {
-    let mut table = Table::default();
+    let mut table = SubscriptionTable::default();
     table.connected();
     (0..5).for_each(|_| table.ping());
     assert!(table.tick() && table.tick());

@@ -8,7 +8,7 @@ use sendpi_model::{RoomId, limits};
 
 /// What is known of a room that a client wants to resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum FoundRoom {
     /// Its head.
     Head(u64),
     /// There is no such room for the user.
@@ -39,23 +39,23 @@ enum Outcome {
 
 /// One resume.
 #[derive(Debug, Default)]
-pub(crate) struct Replay {
+pub(crate) struct ResumePlan {
     steps: VecDeque<Step>,
     outcomes: BTreeMap<RoomId, Outcome>,
 }
 
-impl Replay {
+impl ResumePlan {
     /// Plans the replay of what a client asks, room by room, under the limits.
-    pub(crate) fn plan(asked: &BTreeMap<RoomId, u64>, found: &HashMap<RoomId, Found>) -> Self {
+    pub(crate) fn plan(asked: &BTreeMap<RoomId, u64>, found: &HashMap<RoomId, FoundRoom>) -> Self {
         let mut replay = Self::default();
         let mut events = 0;
         for (room, seen) in asked {
-            let outcome = match found.get(room).copied().unwrap_or(Found::Unreachable) {
-                Found::Gone => Outcome::Gone,
-                Found::Unreachable => Outcome::Truncated(*seen),
-                Found::Head(head) if head == *seen || mutant(Mutant::ReplayOff) => Outcome::At(head),
-                Found::Head(head) if head < *seen => Outcome::Truncated(head),
-                Found::Head(head) => {
+            let outcome = match found.get(room).copied().unwrap_or(FoundRoom::Unreachable) {
+                FoundRoom::Gone => Outcome::Gone,
+                FoundRoom::Unreachable => Outcome::Truncated(*seen),
+                FoundRoom::Head(head) if head == *seen || mutant(Mutant::ReplayOff) => Outcome::At(head),
+                FoundRoom::Head(head) if head < *seen => Outcome::Truncated(head),
+                FoundRoom::Head(head) => {
                     let missing = usize::try_from(head - seen).unwrap_or(usize::MAX);
                     if missing > limits::RESUME_ROOM_EVENTS || events + missing > limits::RESUME_EVENTS {
                         Outcome::Truncated(head)
@@ -149,23 +149,23 @@ mod tests {
         RoomId::parse(room).unwrap()
     }
 
-    fn plan(rooms: &[(&str, u64, Found)]) -> Replay {
+    fn plan(rooms: &[(&str, u64, FoundRoom)]) -> ResumePlan {
         let asked = rooms.iter().map(|(room, seen, _)| (id(room), *seen)).collect();
         let found = rooms.iter().map(|(room, _, found)| (id(room), *found)).collect();
-        Replay::plan(&asked, &found)
+        ResumePlan::plan(&asked, &found)
     }
 
     fn events(seqs: std::ops::RangeInclusive<u64>) -> Vec<(u64, Bytes)> {
         seqs.map(|seq| (seq, Bytes::from(seq.to_string()))).collect()
     }
 
-    fn told(replay: &Replay) -> String {
+    fn told(replay: &ResumePlan) -> String {
         String::from_utf8(replay.frame()).unwrap()
     }
 
     #[test]
     fn pages_are_replayed_in_order_until_the_head_and_beyond() {
-        let mut replay = plan(&[("a", 3, Found::Head(7))]);
+        let mut replay = plan(&[("a", 3, FoundRoom::Head(7))]);
         assert_eq!(replay.next(), Some((&id("a"), 3)));
         assert_eq!(replay.page(events(4..=5), true).len(), 2);
         assert_eq!(replay.next(), Some((&id("a"), 5)));
@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn what_is_too_far_behind_or_ahead_is_truncated_without_a_replay() {
-        let replay = plan(&[("a", 0, Found::Head(1_001)), ("b", 9, Found::Head(8)), ("c", 4, Found::Head(4))]);
+        let replay =
+            plan(&[("a", 0, FoundRoom::Head(1_001)), ("b", 9, FoundRoom::Head(8)), ("c", 4, FoundRoom::Head(4))]);
         assert_eq!(replay.next(), None);
         let rooms = r#"{"a":{"seq":1001,"truncated":true},"b":{"seq":8,"truncated":true},"c":{"seq":4}}"#;
         assert_eq!(told(&replay), format!(r#"{{"op":"resumed","rooms":{rooms}}}"#));
@@ -187,14 +188,15 @@ mod tests {
     #[test]
     fn no_more_than_five_thousand_events_are_replayed() {
         let names = ["a", "b", "c", "d", "e", "f"];
-        let replay = plan(&names.map(|name| (name, 0, Found::Head(1_000))));
+        let replay = plan(&names.map(|name| (name, 0, FoundRoom::Head(1_000))));
         assert_eq!(replay.steps.len(), 5);
         assert_eq!(replay.outcomes.get(&id("f")), Some(&Outcome::Truncated(1_000)));
     }
 
     #[test]
     fn a_room_that_denies_the_user_is_gone_and_one_out_of_reach_is_for_history() {
-        let mut replay = plan(&[("a", 1, Found::Gone), ("b", 1, Found::Unreachable), ("c", 1, Found::Head(3))]);
+        let mut replay =
+            plan(&[("a", 1, FoundRoom::Gone), ("b", 1, FoundRoom::Unreachable), ("c", 1, FoundRoom::Head(3))]);
         replay.refused(true);
         let rooms = r#"{"a":{"gone":true},"b":{"seq":1,"truncated":true},"c":{"gone":true}}"#;
         assert_eq!(told(&replay), format!(r#"{{"op":"resumed","rooms":{rooms}}}"#));
@@ -202,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_timeline_that_does_not_go_on_ends_the_replay_of_its_room() {
-        let mut replay = plan(&[("a", 1, Found::Head(5))]);
+        let mut replay = plan(&[("a", 1, FoundRoom::Head(5))]);
         assert!(replay.page(events(3..=5), false).is_empty());
         assert_eq!((replay.next(), replay.covered()), (None, vec![]));
     }

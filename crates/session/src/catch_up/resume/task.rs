@@ -8,27 +8,27 @@ use futures_util::StreamExt;
 use sendpi_model::{FrameId, RoomId, UserId, Verb, limits, with_id};
 
 use crate::arena::Key;
-use crate::catch_up::resume::plan::{Found, Replay};
-use crate::client::outbound::Line;
+use crate::catch_up::resume::plan::{FoundRoom, ResumePlan};
+use crate::client::outbound::Outbound;
 use crate::client::ws_frame;
-use crate::context::Node;
-use crate::owners::answer::Page;
+use crate::context::NodeContext;
+use crate::owners::answer::EventPage;
 use crate::sign_in::room_list::{PARALLEL, is_no_member, peek_one};
 
 /// Replays what was missed in these rooms, whose live flow is held back, and lets that go.
 pub(crate) async fn replay(
-    node: Arc<Node>,
-    session: (Key, Arc<Line>),
+    node: Arc<NodeContext>,
+    session: (Key, Arc<Outbound>),
     user: UserId,
     id: Option<FrameId>,
     rooms: BTreeMap<RoomId, u64>,
 ) {
     let (key, line) = session;
     let found = find(&node, &user, rooms.keys().cloned().collect()).await;
-    let mut replay = Replay::plan(&rooms, &found);
+    let mut replay = ResumePlan::plan(&rooms, &found);
     while let Some((room, after)) = replay.next() {
         let history = Verb::History { before: None, after: Some(after), limit: limits::PAGE_MESSAGES as u32 };
-        match node.ask(room, &user, history).await.and_then(|answer| Page::read(&answer)) {
+        match node.ask(room, &user, history).await.and_then(|answer| EventPage::read(&answer)) {
             Ok(page) => {
                 for frame in replay.page(page.events, page.more) {
                     if !line.has_room().await {
@@ -45,12 +45,12 @@ pub(crate) async fn replay(
     node.with(|state, effects| state.replayed(key, resumed, replay.covered(), effects));
 }
 
-async fn find(node: &Arc<Node>, user: &UserId, rooms: Vec<RoomId>) -> HashMap<RoomId, Found> {
+async fn find(node: &Arc<NodeContext>, user: &UserId, rooms: Vec<RoomId>) -> HashMap<RoomId, FoundRoom> {
     let peeks = rooms.into_iter().map(|room| async move {
         let found = match peek_one(node, user, &room).await {
-            Ok(view) => Found::Head(view.info.seq),
-            Err(refusal) if is_no_member(&refusal) => Found::Gone,
-            Err(_) => Found::Unreachable,
+            Ok(view) => FoundRoom::Head(view.info.seq),
+            Err(refusal) if is_no_member(&refusal) => FoundRoom::Gone,
+            Err(_) => FoundRoom::Unreachable,
         };
         (room, found)
     });

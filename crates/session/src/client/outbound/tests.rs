@@ -8,7 +8,7 @@ const AGE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 struct Socket(AtomicUsize);
 
-impl Wire for Socket {
+impl Transport for Socket {
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let length = bufs.iter().map(|buf| buf.len()).sum();
         let taken = self.0.load(Ordering::Relaxed).min(length);
@@ -17,9 +17,9 @@ impl Wire for Socket {
     }
 }
 
-fn line(takes: usize, limit: usize) -> (Line, Arc<Socket>) {
+fn line(takes: usize, limit: usize) -> (Outbound, Arc<Socket>) {
     let socket = Arc::new(Socket(AtomicUsize::new(takes)));
-    (Line::new(Arc::clone(&socket) as Arc<dyn Wire>, limit), socket)
+    (Outbound::new(Arc::clone(&socket) as Arc<dyn Transport>, limit), socket)
 }
 
 #[test]

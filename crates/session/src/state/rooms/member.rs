@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use crate::arena::Key;
 
-/// What follows a gap is held back up to so many bytes.
+/// RetriedVerb follows a gap is held back up to so many bytes.
 const HELD_BYTES: usize = 512 * 1024;
 /// And up to so many events.
 const HELD_EVENTS: usize = 4_096;
 
 /// A user in a room, on this node.
 #[derive(Debug)]
-pub(crate) struct Member {
+pub(crate) struct UserInRoom {
     pub(crate) user: Key,
     /// The last event that the user's sessions have; `None` where that is not known yet.
     pub(crate) last: Option<u64>,
@@ -22,7 +22,7 @@ pub(crate) struct Member {
     pub(crate) gap: Option<Box<Gap>>,
 }
 
-/// What is missing, and what waits for it.
+/// RetriedVerb is missing, and what waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Gap {
     /// The gap is filled when everything up to this seq is there.
@@ -33,7 +33,7 @@ pub(crate) struct Gap {
     pub(crate) from: Option<u64>,
 }
 
-/// What is to be done with an event.
+/// RetriedVerb is to be done with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
     /// Give it to the user's sessions.
@@ -41,7 +41,7 @@ pub(crate) enum Offer {
     /// The user has it.
     Repeat,
     /// It is held back: something before it is missing.
-    Held {
+    HeldEvent {
         /// The gap is new.
         new: bool,
     },
@@ -49,7 +49,7 @@ pub(crate) enum Offer {
     Skipped,
 }
 
-impl Member {
+impl UserInRoom {
     pub(crate) fn new(user: Key) -> Self {
         Self { user, last: None, attached: false, gap: None }
     }
@@ -82,7 +82,7 @@ impl Member {
         gap.bytes += frame.len();
         gap.from.get_or_insert(position);
         gap.held.insert(place, (seq, frame.clone()));
-        Offer::Held { new }
+        Offer::HeldEvent { new }
     }
 
     /// The room's head is known to be at `seq`; true where a gap begins with that.
@@ -100,7 +100,7 @@ impl Member {
         new
     }
 
-    /// What the user has no need to be told: everything up to `seq`.
+    /// RetriedVerb the user has no need to be told: everything up to `seq`.
     pub(crate) fn known(&mut self, seq: u64) {
         self.last = Some(self.last.map_or(seq, |last| last.max(seq)));
     }
@@ -135,7 +135,7 @@ impl Member {
         }
     }
 
-    /// What is missing cannot be had: goes on with what was held back. Gives the seq up to which the user is behind.
+    /// RetriedVerb is missing cannot be had: goes on with what was held back. Gives the seq up to which the user is behind.
     pub(crate) fn skip(&mut self, mut give: impl FnMut(u64, &Bytes)) -> Option<u64> {
         let gap = self.gap.take()?;
         let next = gap.held.front().map_or(gap.target, |(seq, _)| seq - 1);
@@ -159,15 +159,15 @@ impl Member {
 mod tests {
     use super::*;
 
-    fn member(last: Option<u64>) -> Member {
-        Member { last, ..Member::new(Key { index: 0, generation: 0 }) }
+    fn member(last: Option<u64>) -> UserInRoom {
+        UserInRoom { last, ..UserInRoom::new(Key { index: 0, generation: 0 }) }
     }
 
     fn frame() -> Bytes {
         Bytes::from_static(b"x")
     }
 
-    fn fill(member: &mut Member, seqs: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+    fn fill(member: &mut UserInRoom, seqs: std::ops::RangeInclusive<u64>) -> Vec<u64> {
         let events: Vec<(u64, Bytes)> = seqs.map(|seq| (seq, frame())).collect();
         let mut given = Vec::new();
         member.fill(&events, |seq, _| given.push(seq));
@@ -185,10 +185,10 @@ mod tests {
     #[test]
     fn what_follows_a_gap_waits_until_the_gap_is_filled() {
         let mut member = member(Some(3));
-        assert_eq!(member.offer(6, &frame(), 40), Offer::Held { new: true });
-        assert_eq!(member.offer(7, &frame(), 41), Offer::Held { new: false });
+        assert_eq!(member.offer(6, &frame(), 40), Offer::HeldEvent { new: true });
+        assert_eq!(member.offer(7, &frame(), 41), Offer::HeldEvent { new: false });
         assert_eq!((member.missing_after(), member.gap.as_ref().and_then(|g| g.from)), (Some(3), Some(40)));
-        assert_eq!(member.offer(4, &frame(), 42), Offer::Held { new: false });
+        assert_eq!(member.offer(4, &frame(), 42), Offer::HeldEvent { new: false });
         assert_eq!(fill(&mut member, 4..=5), [4, 5, 6, 7]);
         assert!(member.gap.is_none());
         assert_eq!(member.offer(8, &frame(), 43), Offer::Deliver);
@@ -229,8 +229,8 @@ mod tests {
     fn what_is_held_back_is_bounded() {
         let mut member = member(Some(3));
         let long = Bytes::from(vec![b'x'; HELD_BYTES / 2]);
-        assert_eq!(member.offer(5, &long, 0), Offer::Held { new: true });
-        assert_eq!(member.offer(6, &long, 0), Offer::Held { new: false });
+        assert_eq!(member.offer(5, &long, 0), Offer::HeldEvent { new: true });
+        assert_eq!(member.offer(6, &long, 0), Offer::HeldEvent { new: false });
         assert_eq!(member.offer(7, &long, 0), Offer::Skipped);
         assert_eq!((member.last, member.gap.is_none()), (Some(7), true));
     }

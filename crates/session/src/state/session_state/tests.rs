@@ -2,12 +2,12 @@ use std::io::{self, IoSlice};
 use std::sync::Mutex;
 
 use super::*;
-use crate::client::transport::Wire;
+use crate::client::transport::Transport;
 
 #[derive(Debug, Default)]
 struct Socket(Mutex<Vec<u8>>);
 
-impl Wire for Socket {
+impl Transport for Socket {
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut written = self.0.lock().unwrap();
         let before = written.len();
@@ -18,14 +18,14 @@ impl Wire for Socket {
 
 struct Test {
     socket: Arc<Socket>,
-    peer: Peer,
+    peer: SessionState,
 }
 
 impl Test {
     fn new(hold: Option<Hold>) -> Self {
         let socket = Arc::new(Socket::default());
-        let line = Arc::new(Line::new(Arc::clone(&socket) as Arc<dyn Wire>, 1000));
-        let mut peer = Peer::new(line, Instant::now());
+        let line = Arc::new(Outbound::new(Arc::clone(&socket) as Arc<dyn Transport>, 1000));
+        let mut peer = SessionState::new(line, Instant::now());
         peer.hold = hold.map(Box::new);
         Self { socket, peer }
     }
@@ -33,7 +33,7 @@ impl Test {
     fn give(&mut self, room: &str, seq: u64) {
         let frame = Bytes::from(format!("{room}{seq} "));
         let room = id(room);
-        let parcel = Parcel { room: &room, seq, position: Some(seq + 100), frame: &frame, ephemeral: false };
+        let parcel = Delivery { room: &room, seq, position: Some(seq + 100), frame: &frame, ephemeral: false };
         self.peer.give(parcel, 50, &mut Effects::default());
     }
 

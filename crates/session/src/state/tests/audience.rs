@@ -63,7 +63,7 @@ fn a_head_that_shows_more_is_a_gap_for_those_who_are_behind() {
 fn a_join_tells_the_room_and_reads_nothing_of_before() {
     let mut test = Test::new();
     let ann = test.client("ann", "1");
-    test.added_for(1, "ann", 40, Reason::Joined);
+    test.added_for(1, "ann", 40, AudienceReason::Joined);
     test.event(1, 41);
     assert!(ann.got().ends_with(r#"{"op":"room_added","info":{}}e41 "#));
     assert!(test.effects.fills.is_empty());
@@ -74,7 +74,7 @@ fn after_a_kick_nothing_of_the_room_comes() {
     let mut test = Test::new();
     let ann = test.client("ann", "1");
     test.added(1, "ann", 3);
-    test.removed(1, "ann", Reason::Kicked);
+    test.removed(1, "ann", AudienceReason::Kicked);
     test.event(1, 4);
     assert!(ann.got().ends_with(r#"{"op":"room_removed","reason":"kicked","room":"r"}"#));
     assert!(test.state.rooms.find(&room("r")).is_none());
@@ -86,8 +86,8 @@ fn a_former_owners_late_word_does_not_end_the_present_audience() {
     let ann = test.client("ann", "1");
     test.added(1, "ann", 3);
     test.added(2, "ann", 3);
-    test.removed(1, "ann", Reason::Presence);
-    test.removed(1, "ann", Reason::Kicked);
+    test.removed(1, "ann", AudienceReason::Presence);
+    test.removed(1, "ann", AudienceReason::Kicked);
     test.event_of(2, 1, 4);
     assert_eq!(ann.got(), "e4 ");
 }
@@ -140,7 +140,7 @@ fn the_same_device_replaces_its_older_session_and_the_twenty_first_is_refused() 
     let first = test.client("ann", "1");
     let _second = test.client("ann", "1");
     assert!(first.got().ends_with("replaced by the same device"));
-    let _others: Vec<Client> = (2..21).map(|n| test.client("ann", &n.to_string())).collect();
+    let _others: Vec<TestClient> = (2..21).map(|n| test.client("ann", &n.to_string())).collect();
     let late = test.connect();
     assert_eq!(test.join(&late, "ann", "99").unwrap_err().code, Code::Conflict);
 }

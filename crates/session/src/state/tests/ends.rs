@@ -71,7 +71,7 @@ fn a_user_found_online_too_late_is_detached() {
     test.leave(&ann);
     test.added(1, "ann", 3);
     assert_eq!(test.asked(), ["detach ann 1"]);
-    test.removed(1, "ann", Reason::Presence);
+    test.removed(1, "ann", AudienceReason::Presence);
     assert!(test.state.user_index.is_empty());
 }
 
@@ -246,6 +246,6 @@ fn a_drained_node_says_goodbye_and_lets_nobody_in() {
     test.state.drain(|| 17, &mut test.effects);
     let got = ann.got();
     assert!(got.contains(r#""reconnect_in_ms":17"#) && got.ends_with("drain"));
-    let line = Arc::new(Line::new(Arc::new(Socket::default()), 1));
+    let line = Arc::new(Outbound::new(Arc::new(Socket::default()), 1));
     assert_eq!(test.state.open(line, test.now).unwrap_err().code, Code::Unavailable);
 }
