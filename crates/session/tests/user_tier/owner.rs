@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, flow, link};
-use sendpi_model::flow::{Message, Request};
+use sendpi_model::flow::{FlowMessage, FlowRequest};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved, LinkAck};
 use sendpi_model::{
     Access, Content, Event, Head, Mark, Millis, NodeId, Notify, Partition, Partitions, Refusal, Role, RoomId, RoomInfo,
@@ -55,7 +55,7 @@ impl Owner {
                 tokio::select! {
                     Some(message) = flows.next() => {
                         if own.deaf.load(Ordering::Relaxed) { continue }
-                        let message = Message::parse(message.payload()).unwrap();
+                        let message = FlowMessage::parse(message.payload()).unwrap();
                         let node = message.node.clone();
                         let link = links.entry(node).or_insert_with(|| link::LinkSender::new(rand::random(), Instant::now()));
                         own.serve(&mut receivers, link, message);
@@ -103,7 +103,7 @@ impl Owner {
         &self,
         receivers: &mut HashMap<Partition, flow::FlowReceiver>,
         link: &mut link::LinkSender,
-        message: Message,
+        message: FlowMessage,
     ) {
         let partition = message
             .requests
@@ -118,7 +118,7 @@ impl Owner {
         }
     }
 
-    fn answer(&self, partition: Partition, link: &mut link::LinkSender, request: &Request) -> Option<Vec<u8>> {
+    fn answer(&self, partition: Partition, link: &mut link::LinkSender, request: &FlowRequest) -> Option<Vec<u8>> {
         let mut rooms = self.rooms.lock().unwrap();
         let room = rooms.entry(request.room.clone()).or_default();
         let (id, user) = (&request.room, &request.user);
