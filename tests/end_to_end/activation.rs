@@ -102,7 +102,7 @@ async fn typing_activates_a_channel_and_a_message_follows() {
     let bob = Recording::connect(&server, "bob", "laptop").await;
     ann.client().typing(room).await.unwrap();
     bob.until_frame("typing", |frame| match frame {
-        sendpi_client::Frame::Event(event) if event.kind == "typing" => Some(()),
+        sendpi_client::ServerFrame::Event(event) if event.kind == "typing" => Some(()),
         _ => None,
     })
     .await;

@@ -1,6 +1,6 @@
 //! Several devices of one user, on one node and on others.
 
-use sendpi_client::{Frame, Options};
+use sendpi_client::{Options, ServerFrame};
 use sendpi_tests::{Recording, Sendpi, SendpiSetup};
 
 async fn on(server: &Sendpi, node: usize, user: &str, device: &str) -> Recording {
@@ -48,7 +48,7 @@ async fn what_is_read_on_one_device_is_read_on_the_others() {
     phone.client().read(room, two.seq).await.unwrap();
     let marker = tablet
         .until_frame("a marker", |frame| match frame {
-            Frame::Marker(marker) if marker.room.as_str() == room => Some(marker.seq),
+            ServerFrame::Marker(marker) if marker.room.as_str() == room => Some(marker.seq),
             _ => None,
         })
         .await;

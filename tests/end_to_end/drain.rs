@@ -1,6 +1,6 @@
 //! The server starts and ends, as its operator wants it to.
 
-use sendpi_client::Frame;
+use sendpi_client::ServerFrame;
 use sendpi_model::CloseCode;
 use sendpi_tests::{Recording, Sendpi};
 
@@ -17,8 +17,8 @@ async fn a_drain_tells_clients_when_to_come_back_and_they_miss_nothing() {
 
     server.signal("TERM");
     for client in [&ann, &bob] {
-        let bye = |frame: &Frame| match frame {
-            Frame::Bye { reason, reconnect_in_ms } => Some((reason.clone(), *reconnect_in_ms)),
+        let bye = |frame: &ServerFrame| match frame {
+            ServerFrame::Bye(sendpi_model::server_frame::Bye { reason, reconnect_in_ms }) => Some((reason.clone(), *reconnect_in_ms)),
             _ => None,
         };
         let (reason, wait) = client.until_frame("bye", bye).await;

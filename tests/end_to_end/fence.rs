@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use sendpi_bus::presence::{NodeKey, answer_alive, watch_nodes};
 use sendpi_bus::{Bus, BusConfig, setup, subject};
-use sendpi_model::flow::{NumberedRequest, encode, encode_request};
+use sendpi_model::flow::{NumberedRequest, encode_message, encode_request};
 use sendpi_model::link::{LinkAck, LinkItem, open};
 use sendpi_model::{Fields, NodeId, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
@@ -39,7 +39,7 @@ impl OtherNode {
         let request = encode_request(&self.room, &UserId::parse("ann").unwrap(), &verb);
         self.sent += 1;
         let (n, node, partition) = (self.sent, self.bus.node().clone(), Partitions::DEFAULT.of(&self.room));
-        let message = encode(&node, n, [NumberedRequest { n, first: None, request: &request }]);
+        let message = encode_message(&node, n, [NumberedRequest { n, first: None, request: &request }]);
         let (to, reply) = (subject::room(partition), subject::flow_reply(&node, partition));
         self.bus.publish_with_reply(to, reply, message.into()).await.unwrap();
         within(Duration::from_secs(20), "an answer", self.next(n)).await

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use sendpi_client::{Client, ClientError, Frame, Frames, Options, connect, open};
+use sendpi_client::{Client, ClientError, Frames, Options, ServerFrame, connect, open};
 use sendpi_model::Code;
 use sendpi_tests::{Sendpi, SendpiSetup, get, within};
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn close_code(client: &Client) -> Option<u16> {
 
 async fn next_refusal(frames: &mut Frames) -> Code {
     match within(LIMIT, "an error frame", frames.next()).await {
-        Some(Ok(Frame::Error(refusal))) => refusal.code,
+        Some(Ok(ServerFrame::Error(refusal))) => refusal.code,
         other => panic!("not an error frame: {other:?}"),
     }
 }
@@ -191,7 +191,7 @@ async fn a_client_that_reads_too_slowly_is_closed_and_can_resume() {
     let (_bob, mut frames, _) = again.unwrap();
     for seq in [last - 1, last] {
         match within(LIMIT, "a replayed event", frames.next()).await {
-            Some(Ok(Frame::Event(event))) => assert_eq!(event.seq, Some(seq)),
+            Some(Ok(ServerFrame::Event(event))) => assert_eq!(event.seq, Some(seq)),
             other => panic!("not an event: {other:?}"),
         }
     }

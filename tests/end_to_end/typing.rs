@@ -1,6 +1,6 @@
 //! Typing: delivered, and not stored.
 
-use sendpi_client::Frame;
+use sendpi_client::ServerFrame;
 use sendpi_tests::{Recording, Sendpi};
 
 /// Kills the mutant `TypingCounted`.
@@ -17,7 +17,7 @@ async fn typing_is_delivered_and_not_stored() {
     ann.client().typing(room).await.unwrap();
     let typing = bob
         .until_frame("typing", |frame| match frame {
-            Frame::Event(event) if event.kind == "typing" => Some(event.clone()),
+            ServerFrame::Event(event) if event.kind == "typing" => Some(event.clone()),
             _ => None,
         })
         .await;

@@ -5,7 +5,7 @@ mod record;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sendpi_client::{Client, ClientError, Event, Frame, Options, Page, Range, Welcome};
+use sendpi_client::{Client, ClientError, EventFrame, History, Options, Range, ServerFrame, Welcome};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -41,7 +41,7 @@ struct Seen {
 struct All {
     timelines: Timelines,
     /// What came beside durable events.
-    others: Vec<Frame>,
+    others: Vec<ServerFrame>,
     /// What could not be read.
     unreadable: Vec<String>,
 }
@@ -140,7 +140,7 @@ impl Recording {
 
     /// The frames beside durable events, so far: typing, `room_added`, `marker` and so on.
     #[must_use]
-    pub fn others(&self) -> Vec<Frame> {
+    pub fn others(&self) -> Vec<ServerFrame> {
         self.seen.lock().others.clone()
     }
 
@@ -148,7 +148,7 @@ impl Recording {
     ///
     /// # Panics
     /// Where it does not come in time.
-    pub async fn until_event(&self, room: &str, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
+    pub async fn until_event(&self, room: &str, what: &str, wanted: impl Fn(&EventFrame) -> bool) -> EventFrame {
         let find = |all: &All| all.timelines.room(room).events().values().find(|event| wanted(event)).cloned();
         self.until(&format!("{what} in {room}"), find).await
     }
@@ -157,7 +157,7 @@ impl Recording {
     ///
     /// # Panics
     /// Where it does not come in time.
-    pub async fn until_text(&self, room: &str, text: &str) -> Event {
+    pub async fn until_text(&self, room: &str, text: &str) -> EventFrame {
         self.until_event(room, &format!("{text:?}"), |event| event.text() == Some(text)).await
     }
 
@@ -174,7 +174,7 @@ impl Recording {
     ///
     /// # Panics
     /// Where it does not come in time.
-    pub async fn until_frame<T>(&self, what: &str, wanted: impl Fn(&Frame) -> Option<T>) -> T {
+    pub async fn until_frame<T>(&self, what: &str, wanted: impl Fn(&ServerFrame) -> Option<T>) -> T {
         self.until(what, |all| all.others.iter().find_map(&wanted)).await
     }
 
@@ -197,7 +197,7 @@ impl Recording {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<Page, ClientError> {
+    pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<History, ClientError> {
         let page = self.client.history(room, range, limit).await?;
         self.seen.change(|all| all.timelines.history(room, &page.events));
         Ok(page)
@@ -207,8 +207,8 @@ impl Recording {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn whole_history(&self, room: &str) -> Result<Vec<Event>, ClientError> {
-        let mut events: Vec<Event> = Vec::new();
+    pub async fn whole_history(&self, room: &str) -> Result<Vec<EventFrame>, ClientError> {
+        let mut events: Vec<EventFrame> = Vec::new();
         loop {
             let after = events.last().and_then(|event| event.seq).unwrap_or(0);
             let page = self.history(room, Range::After(after), 200).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sendpi_client::{Event, Resumed};
+use sendpi_client::{EventFrame, Resumed};
 use sendpi_model::{RoomId, RoomInfo};
 
 /// All rooms of one client, over all its connections.
@@ -26,7 +26,7 @@ pub struct Timeline {
     /// Up to where that was read: these may be pushed as well.
     filled: u64,
     /// Every event, however it came.
-    events: BTreeMap<u64, Event>,
+    events: BTreeMap<u64, EventFrame>,
     /// The seqs that were pushed, live or by a replay, in the order in which they came.
     pushed: Vec<u64>,
 }
@@ -34,7 +34,7 @@ pub struct Timeline {
 impl Timeline {
     /// Every event known, by seq.
     #[must_use]
-    pub fn events(&self) -> &BTreeMap<u64, Event> {
+    pub fn events(&self) -> &BTreeMap<u64, EventFrame> {
         &self.events
     }
 
@@ -47,7 +47,7 @@ impl Timeline {
     /// The texts of the messages that are known, in order.
     #[must_use]
     pub fn texts(&self) -> Vec<&str> {
-        self.events.values().filter_map(Event::text).collect()
+        self.events.values().filter_map(EventFrame::text).collect()
     }
 
     /// The last seq up to which this client has everything that was pushed.
@@ -92,7 +92,7 @@ impl Timelines {
     }
 
     /// An event was pushed, live or by a replay.
-    pub fn push(&mut self, event: Event) {
+    pub fn push(&mut self, event: EventFrame) {
         let Some(seq) = event.seq else { return };
         let room = event.room.clone();
         let timeline = self.rooms.entry(room.clone()).or_default();
@@ -113,7 +113,7 @@ impl Timelines {
     }
 
     /// Events were read from the timeline, oldest first, without a hole.
-    pub fn history(&mut self, room: &str, events: &[Event]) {
+    pub fn history(&mut self, room: &str, events: &[EventFrame]) {
         for pair in events.windows(2) {
             if let (Some(a), Some(b)) = (pair[0].seq, pair[1].seq)
                 && b != a + 1
@@ -169,7 +169,7 @@ impl Timelines {
     }
 
     /// One seq is one event, whoever tells it and when; and the count rises with messages only.
-    fn keep(&mut self, event: Event) {
+    fn keep(&mut self, event: EventFrame) {
         let (Some(seq), Some(count)) = (event.seq, event.count) else { return };
         let room = event.room.clone();
         let events = &mut self.rooms.entry(room.clone()).or_default().events;
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    fn event(seq: u64, text: &str) -> Event {
+    fn event(seq: u64, text: &str) -> EventFrame {
         serde_json::from_value(json!({
             "room": "r", "seq": seq, "count": seq, "kind": "message", "from": "ann", "at": seq, "body": {"text": text},
         }))

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point_armed, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved};
-use sendpi_model::{Code, Event, Partition, Refusal, UserId};
+use sendpi_model::server_frame::OkAnswer;
+use sendpi_model::{Code, Event, Partition, Refusal, UserId, encode_json};
 
 use crate::outbound_links::OutboundLinks;
 use crate::room::{AnswerAddress, BatchStep, Bounce, Room};
@@ -65,7 +66,7 @@ pub(crate) fn dispatch(
             BatchStep::Joined(_) if mutant(Mutant::NewcomersOff) => {}
             BatchStep::Joined(users) => {
                 for (user, info) in users {
-                    let info = Bytes::from(serde_json::to_vec(&info).unwrap_or_default());
+                    let info = Bytes::from(encode_json(&info));
                     for (node, signin) in online.get(&user).into_iter().flatten() {
                         if room.attach(&user, node, *signin) {
                             let reason = AudienceReason::Joined;
@@ -93,24 +94,24 @@ pub(crate) fn dispatch(
                     links
                         .added(&to.node, AudienceAdded { room: id, user, reason: AudienceReason::Presence, seq, info });
                 }
-                links.answer(&to, frame);
+                links.answer_frame(&to, frame);
             }
             BatchStep::Detach { to, user, signin } => {
                 if room.detach(&user, &to.node, signin) {
                     let removed = AudienceRemoved { room: room.id.clone(), user, reason: AudienceReason::Presence };
                     links.removed(&to.node, removed);
                 }
-                links.answer(&to, Bytes::from_static(br#"{"op":"ok"}"#));
+                links.answer(&to, &OkAnswer::default());
             }
             BatchStep::Answer { to, frame } => {
                 // A test ends the process between the two: then the answers must not be in the message with the events.
                 if !fail_point_armed(FailPoint::AfterDispatch) {
-                    links.answer(&to, frame);
+                    links.answer_frame(&to, frame);
                 }
             }
             BatchStep::Members { to, cursor, limit } => {
-                let frame = room.members_frame(cursor.as_ref(), limit, |user| room.audience.contains(user));
-                links.answer(&to, frame.into());
+                let members = room.members_answer(cursor.as_ref(), limit, |user| room.audience.contains(user));
+                links.answer(&to, &members);
             }
             BatchStep::Read { to, read } => answer_read(room, &to, reads.get(read), links),
             BatchStep::Bounce(owed) => bounce(room, partition, owed, reads, links, &mut done),
@@ -140,21 +141,22 @@ pub(crate) fn typing(room: &Room, partition: Partition, frame: &Bytes, links: &m
     }
 }
 
-fn unavailable() -> Bytes {
-    Refusal::unavailable("the store did not answer", 1000).to_frame().into()
+fn unavailable() -> Refusal {
+    Refusal::unavailable("the store did not answer", 1000)
 }
 
 fn answer_read(room: &Room, to: &AnswerAddress, read: Option<&ReadResult>, links: &mut OutboundLinks) {
-    let frame = match read {
-        Some(ReadResult::Frame(frame)) => frame.clone(),
-        Some(ReadResult::Event(Some(event))) => crate::room::ok_frame(event.head, false).into(),
-        Some(ReadResult::Event(None)) => Refusal::new(Code::NoSuchEvent, "there is no such event").to_frame().into(),
-        Some(ReadResult::Online { cursor, limit, online }) => {
-            room.members_frame(cursor.as_ref(), *limit, |user| online.contains_key(user)).into()
+    match read {
+        Some(ReadResult::Frame(frame)) => links.answer_frame(to, frame.clone()),
+        Some(ReadResult::Event(Some(event))) => links.answer(to, &OkAnswer::event(event.head, false)),
+        Some(ReadResult::Event(None)) => {
+            links.answer(to, &Refusal::new(Code::NoSuchEvent, "there is no such event"));
         }
-        Some(ReadResult::Unavailable) | None => unavailable(),
-    };
-    links.answer(to, frame);
+        Some(ReadResult::Online { cursor, limit, online }) => {
+            links.answer(to, &room.members_answer(cursor.as_ref(), *limit, |user| online.contains_key(user)));
+        }
+        Some(ReadResult::Unavailable) | None => links.answer(to, &unavailable()),
+    }
 }
 
 fn bounce(
@@ -170,7 +172,7 @@ fn bounce(
         (None, Some(ReadResult::Event(event))) => event.clone(),
         (None, _) => {
             match bounce.to {
-                Some(to) => links.answer(&to, unavailable()),
+                Some(to) => links.answer(&to, &unavailable()),
                 None => done.again.push(bounce),
             }
             return;
@@ -192,7 +194,7 @@ fn bounce(
         None => {
             done.not_owed.extend(owed);
             if let Some(to) = to {
-                links.answer(&to, Bytes::from_static(br#"{"op":"ok"}"#));
+                links.answer(&to, &OkAnswer::default());
             }
         }
     }

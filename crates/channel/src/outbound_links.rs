@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use sendpi_bus::link::{LinkLoad, LinkSender, Undelivered};
 use sendpi_model::link::{AudienceAdded, AudienceRemoved, LinkAck};
+use sendpi_model::server_frame::OpFrame;
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
 use tokio::time::Instant;
 
@@ -42,7 +43,13 @@ impl OutboundLinks {
         self.to(node).removed(removed);
     }
 
-    pub(crate) fn answer(&mut self, to: &AnswerAddress, frame: Bytes) {
+    /// Answers a request.
+    pub(crate) fn answer(&mut self, to: &AnswerAddress, answer: &impl OpFrame) {
+        self.answer_frame(to, answer.to_frame().into());
+    }
+
+    /// Answers a request with a frame that is encoded already.
+    pub(crate) fn answer_frame(&mut self, to: &AnswerAddress, frame: Bytes) {
         self.to(&to.node).answer(to.partition, to.n, frame);
     }
 

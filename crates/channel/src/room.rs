@@ -26,7 +26,7 @@ use sendpi_model::{
 use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
 pub(crate) use audience::Audience;
-pub(crate) use decide::{Batch, BatchRead, BatchStep, Bounce, ok_frame};
+pub(crate) use decide::{Batch, BatchRead, BatchStep, Bounce};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
 pub(crate) use lookup::{Lookup, Lookups};

@@ -1,19 +1,20 @@
 //! The two halves of a connection: the one that asks, and the one that listens.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sendpi_model::Refusal;
+use sendpi_model::server_frame::ServerFrame;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use crate::answers::{Answers, ForgetOnDrop};
 use crate::connection::{ClientConnection, ConnectionCommand};
-use crate::{ClientError, Closed, Frame, Options};
+use crate::{ClientError, Closed, Options};
 
 /// Commands that may wait for the connection.
 const COMMANDS: usize = 256;
@@ -30,55 +31,6 @@ pub struct Client {
 /// What the server sends on its own, in order.
 #[derive(Debug)]
 pub struct Frames(mpsc::Receiver<Utf8Bytes>);
-
-/// The requests that wait for an answer, by id.
-#[derive(Debug, Default)]
-pub(crate) struct Answers(Mutex<Waiting>);
-
-#[derive(Debug, Default)]
-struct Waiting {
-    last: u64,
-    by_id: HashMap<u64, oneshot::Sender<Utf8Bytes>>,
-}
-
-impl Answers {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self) -> (u64, oneshot::Receiver<Utf8Bytes>) {
-        let (sender, receiver) = oneshot::channel();
-        let mut waiting = self.lock();
-        waiting.last += 1;
-        let id = waiting.last;
-        waiting.by_id.insert(id, sender);
-        (id, receiver)
-    }
-
-    /// Gives the answer to whoever waits for it; tells whether somebody does.
-    pub(crate) fn give(&self, id: u64, text: &Utf8Bytes) -> bool {
-        let sender = self.lock().by_id.remove(&id);
-        sender.is_some_and(|sender| sender.send(text.clone()).is_ok())
-    }
-
-    fn forget(&self, id: u64) {
-        self.lock().by_id.remove(&id);
-    }
-
-    /// No more answers come.
-    pub(crate) fn clear(&self) {
-        self.lock().by_id.clear();
-    }
-}
-
-/// Takes a request out again when its caller stops waiting.
-struct Forget<'a>(&'a Answers, u64);
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.0.forget(self.1);
-    }
-}
 
 impl Client {
     pub(crate) fn start(stream: WebSocketStream<TcpStream>, options: &Options) -> (Self, Frames) {
@@ -102,7 +54,7 @@ impl Client {
     /// [`ClientError`]; a refusal is [`ClientError::Refused`].
     pub async fn request(&self, mut request: Value) -> Result<Value, ClientError> {
         let (id, answer) = self.answers.add();
-        let _forget = Forget(&self.answers, id);
+        let _forget = ForgetOnDrop::new(&self.answers, id);
         request["id"] = id.into();
         self.send_text(request.to_string()).await?;
         let Ok(answer) = tokio::time::timeout(self.timeout, answer).await else {
@@ -184,7 +136,7 @@ impl Frames {
     ///
     /// # Errors
     /// [`ClientError::Answer`] where the frame is not what the protocol says.
-    pub async fn next(&mut self) -> Option<Result<Frame, ClientError>> {
+    pub async fn next(&mut self) -> Option<Result<ServerFrame, ClientError>> {
         let text = self.0.recv().await?;
         Some(serde_json::from_str(&text).map_err(ClientError::from))
     }

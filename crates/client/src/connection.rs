@@ -10,7 +10,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::Closed;
-use crate::client::Answers;
+use crate::answers::Answers;
 
 /// What the client's halves want of the connection.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl ClientConnection {
         if is_ping {
             return if self.pong { self.stream.send(Message::text(r#"{"op":"pong"}"#)).await } else { Ok(()) };
         }
-        let waited_for = id > 0 && self.answers.give(id, &text);
+        let waited_for = id > 0 && self.answers.deliver(id, &text);
         if !waited_for {
             self.held = Some(text);
         }

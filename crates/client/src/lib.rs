@@ -4,15 +4,18 @@
 //! own. Frames must be taken: when as many wait as [`Options::queue`] allows, nothing more is read from the connection, answers
 //! included.
 
+mod answers;
 mod client;
 mod connection;
 mod error;
-mod frame;
 mod open;
 mod ops;
 
 pub use client::{Client, Frames};
 pub use error::{ClientError, Closed};
-pub use frame::{Event, Frame, Marker, Member, MembersPage, Page, Resumed, RoomState, RoomsPage, Sent, Welcome};
 pub use open::{Options, connect, open};
-pub use ops::{Range, SendOptions};
+pub use ops::{History, Range, SendOptions, Sent};
+pub use sendpi_model::server_frame::{
+    EventFrame, HeadsAnswer, MarkerFrame, MemberEntry, MembersPage, Resumed, ResumedRoom, RoomsPage, ServerFrame,
+    Welcome,
+};

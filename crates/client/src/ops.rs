@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use sendpi_model::server_frame::{EventFrame, MembersPage, Resumed, RoomsPage};
 use sendpi_model::{Millis, RoomInfo};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{Client, ClientError, MembersPage, Page, Resumed, RoomsPage, Sent};
+use crate::{Client, ClientError};
 
 /// Which part of a timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,29 @@ impl SendOptions {
     pub fn nonce(nonce: impl Into<String>) -> Self {
         Self { nonce: Some(nonce.into()), ..Self::default() }
     }
+}
+
+/// The answer to `send`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Sent {
+    /// The event's place in the timeline.
+    pub seq: u64,
+    /// The count after it.
+    pub count: u64,
+    /// When it happened.
+    pub at: Millis,
+    /// Whether the nonce was known: this is the result of the first send.
+    #[serde(default)]
+    pub repeat: bool,
+}
+
+/// The answer to `history`: a page of events, oldest first.
+#[derive(Debug, Clone, Deserialize)]
+pub struct History {
+    /// The events.
+    pub events: Vec<EventFrame>,
+    /// Whether there are more in the direction asked for.
+    pub more: bool,
 }
 
 #[derive(Deserialize)]
@@ -120,7 +144,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<Page, ClientError> {
+    pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<History, ClientError> {
         let mut request = json!({"op": "history", "room": room, "limit": limit});
         match range {
             Range::Newest => {}

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use sendpi_model::server_frame::{Bye, OpFrame};
 use sendpi_model::{CloseCode, Refusal, limits};
 use sendpi_session::Transport;
 use tokio::net::TcpStream;
@@ -77,7 +78,7 @@ impl WsSocket {
     /// Tells a client that there is no session for it now. If the socket does not take it at once, the client sees only the end.
     pub(crate) fn turn_away(&self, refusal: &Refusal) {
         let wait = refusal.retry_in_ms.unwrap_or(1_000);
-        let bye = serde_json::json!({"op": "bye", "reason": "drain", "reconnect_in_ms": wait}).to_string();
+        let bye = Bye::drain(wait).to_frame();
         let close = CloseFrame { code: CloseCode::Drain.code().into(), reason: CloseCode::Drain.reason().into() };
         let mut bytes = Vec::with_capacity(128);
         let text = Frame::message(bye, OpCode::Data(Data::Text), true);

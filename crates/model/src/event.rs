@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Mentions, Millis, Nonce, RoomId, UserId};
+use crate::{Mentions, Millis, Nonce, RoomId, UserId, encode_json};
 
 /// The kinds of durable events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -141,6 +141,8 @@ struct Frame<'a> {
     at: Millis,
     #[serde(skip_serializing_if = "Option::is_none")]
     nonce: Option<&'a Nonce>,
+    #[serde(flatten)]
+    content: &'a Content<'a>,
 }
 
 impl Event {
@@ -156,14 +158,18 @@ impl Event {
     ) -> Self {
         let kind = content.kind();
         let head = Head { seq: last.seq + 1, count: last.count + u64::from(kind.is_counted()), at: at.max(last.at) };
-        let frame = Frame { op: "event", room, seq: head.seq, count: head.count, kind, from, at: head.at, nonce };
-        let mut bytes = serde_json::to_vec(&frame).unwrap_or_default();
-        let content = serde_json::to_vec(content).unwrap_or_default();
-        // The content is spliced in as bytes: flattening it would buffer and encode the body again.
-        bytes.pop();
-        bytes.push(b',');
-        bytes.extend_from_slice(content.get(1..).unwrap_or_default());
-        Self { head, kind, from: from.clone(), nonce: nonce.cloned(), frame: bytes.into() }
+        let frame = encode_json(&Frame {
+            op: "event",
+            room,
+            seq: head.seq,
+            count: head.count,
+            kind,
+            from,
+            at: head.at,
+            nonce,
+            content,
+        });
+        Self { head, kind, from: from.clone(), nonce: nonce.cloned(), frame: frame.into() }
     }
 
     /// Whom the event is about, for `joined` and `left`; empty for other kinds.
@@ -231,7 +237,7 @@ impl Event {
             from: &'a UserId,
             at: Millis,
         }
-        serde_json::to_vec(&Typing { op: "event", room, kind: "typing", from, at }).unwrap_or_default().into()
+        encode_json(&Typing { op: "event", room, kind: "typing", from, at }).into()
     }
 }
 

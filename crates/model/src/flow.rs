@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::verb::unsupported;
-use crate::{Fields, Millis, NodeId, Refusal, RoomId, UserId, Verb};
+use crate::{Fields, JsonObject, Millis, NodeId, Refusal, RoomId, UserId, Verb, encode_json};
 
 /// The version of this format.
 pub const VERSION: u8 = 1;
@@ -26,21 +26,17 @@ pub struct FlowRequest {
     pub verb: Verb,
 }
 
-#[derive(Serialize)]
-struct Unnumbered<'a> {
-    room: &'a RoomId,
-    user: &'a UserId,
-}
-
-/// Encodes a request without its number, which [`encode`] puts in front.
+/// Encodes a request without its number, which [`encode_message`] puts in front.
 #[must_use]
 pub fn encode_request(room: &RoomId, user: &UserId, verb: &Verb) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(&Unnumbered { room, user }).unwrap_or_default();
-    let verb = serde_json::to_vec(verb).unwrap_or_default();
-    bytes.pop();
-    bytes.push(b',');
-    bytes.extend_from_slice(verb.get(1..).unwrap_or_default());
-    bytes
+    #[derive(Serialize)]
+    struct Unnumbered<'a> {
+        room: &'a RoomId,
+        user: &'a UserId,
+        #[serde(flatten)]
+        verb: &'a Verb,
+    }
+    encode_json(&Unnumbered { room, user, verb })
 }
 
 /// One request as a flow keeps it until it is answered.
@@ -56,22 +52,17 @@ pub struct NumberedRequest<'a> {
 
 /// Encodes one message of a flow.
 #[must_use]
-pub fn encode<'a>(node: &NodeId, low: u64, requests: impl IntoIterator<Item = NumberedRequest<'a>>) -> Vec<u8> {
-    let mut bytes = format!(r#"{{"v":{VERSION},"node":"#).into_bytes();
-    bytes.extend_from_slice(&serde_json::to_vec(node).unwrap_or_default());
-    bytes.extend_from_slice(format!(r#","low":{low},"reqs":["#).as_bytes());
-    for (i, NumberedRequest { n, first, request }) in requests.into_iter().enumerate() {
-        if i > 0 {
-            bytes.push(b',');
-        }
-        bytes.extend_from_slice(format!(r#"{{"n":{n},"#).as_bytes());
-        if let Some(first) = first {
-            bytes.extend_from_slice(format!(r#""first":{},"#, first.0).as_bytes());
-        }
-        bytes.extend_from_slice(request.get(1..).unwrap_or_default());
-    }
-    bytes.extend_from_slice(b"]}");
-    bytes
+pub fn encode_message<'a>(node: &NodeId, low: u64, requests: impl IntoIterator<Item = NumberedRequest<'a>>) -> Vec<u8> {
+    JsonObject::with_capacity(512)
+        .field("v", &VERSION)
+        .field("node", node)
+        .field("low", &low)
+        .object_list("reqs", requests, |object, NumberedRequest { n, first, request }| {
+            let object = object.field("n", &n);
+            let object = if let Some(first) = first { object.field("first", &first) } else { object };
+            object.fields_of(request)
+        })
+        .finish()
 }
 
 /// One message of a flow, as its owner reads it.
@@ -150,7 +141,7 @@ mod tests {
         let user = UserId::parse("ann").unwrap();
         let typing = encode_request(&room, &user, &Verb::Typing);
         let unknown = br#"{"room":"r","user":"u","op":"dance"}"#;
-        let bytes = encode(
+        let bytes = encode_message(
             &node,
             3,
             [

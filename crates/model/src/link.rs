@@ -128,7 +128,7 @@ impl LinkAck {
     /// Encodes the answer.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        serde_json::to_vec(self).unwrap_or_default().into()
+        crate::encode_json(self).into()
     }
 
     /// Reads an answer.

@@ -80,16 +80,4 @@ impl Refusal {
     pub fn no_such_room() -> Self {
         Self::new(Code::NoSuchRoom, "there is no such room")
     }
-
-    /// The client's frame `{"op":"error",…}`, without an id.
-    #[must_use]
-    pub fn to_frame(&self) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct Frame<'a> {
-            op: &'static str,
-            #[serde(flatten)]
-            refusal: &'a Refusal,
-        }
-        serde_json::to_vec(&Frame { op: "error", refusal: self }).unwrap_or_default()
-    }
 }

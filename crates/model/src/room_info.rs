@@ -82,16 +82,3 @@ impl RoomInfo {
         self
     }
 }
-
-/// An owner's answer about a room: to `attach`, `peek` and `create`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoomView {
-    /// The room.
-    pub info: RoomInfo,
-    /// Whether its channel is active: the user is in L1 now, where this answers an attach.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub live: bool,
-    /// Whether a creation found what an earlier one with the same creator and nonce made.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub repeat: bool,
-}

@@ -126,7 +126,7 @@ impl Verb {
     /// `bad_field` or `too_large`, with the field and its rule.
     pub fn read(op: &str, fields: &Fields<'_>) -> Option<Result<Self, Refusal>> {
         Some(match op {
-            "create" => read::create(fields),
+            "create" => fields.required("nonce").and_then(|nonce| Self::read_create(fields, nonce)),
             "invite" => read::users(fields, "users", true).map(|users| Self::Invite { users }),
             "join" => Ok(Self::Join),
             "leave" => Ok(Self::Leave),
@@ -142,6 +142,14 @@ impl Verb {
             "bounce" => fields.required("seq").map(|seq| Self::Bounce { seq }),
             _ => return None,
         })
+    }
+
+    /// Reads a creation, under this nonce whatever the fields say: a client may leave it out.
+    ///
+    /// # Errors
+    /// `bad_field` or `too_large`, with the field and its rule.
+    pub(crate) fn read_create(fields: &Fields<'_>, nonce: Nonce) -> Result<Self, Refusal> {
+        read::create(fields, nonce)
     }
 
     /// Whether a client may ask this; the others are said between nodes only.

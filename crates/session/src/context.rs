@@ -134,11 +134,7 @@ pub(crate) fn waiting() -> (ReplyTo, oneshot::Receiver<Bytes>) {
     (ReplyTo::Wait(tell), answer)
 }
 
-/// Waits for an answer; a refusal among the answers becomes one here.
+/// Waits for an answer.
 pub(crate) async fn answered(answer: oneshot::Receiver<Bytes>) -> Result<Bytes, Refusal> {
-    let frame = answer.await.map_err(|_| answer::unavailable())?;
-    match answer::refusal(&frame) {
-        Some(refusal) => Err(refusal),
-        None => Ok(frame),
-    }
+    answer.await.map_err(|_| answer::unavailable())
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use sendpi_bus::subject;
 use sendpi_model::faults::{Mutant, mutant};
+use sendpi_model::server_frame::{MarkerFrame, OkAnswer};
 use sendpi_model::{Mark, Millis, RoomId, UserId};
 use sendpi_store::{MarkerRow, Row, WriteError};
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::client::outbound::Outbound;
 use crate::context::{NodeContext, lock};
-use crate::markers::notice::{MarkerNotice, Notice, VERSION, session_id};
+use crate::markers::notice::{Notice, VERSION, session_id};
 use crate::owners::answer;
 use crate::owners::reply_to::MarkerMove;
 
@@ -75,10 +76,12 @@ impl NodeContext {
         if mutant(Mutant::MarkersOff) {
             return;
         }
-        let (Some(mark), Some(user)) = (answer::mark(frame), line.user()) else { return };
+        // A refusal moves nothing.
+        let Ok(answer) = answer::read::<OkAnswer>(frame) else { return };
+        let (Some(mark), Some(user)) = (answer.mark(), line.user()) else { return };
         self.markers.set(user, &marks.room, mark);
         if let Some(key) = marks.tell {
-            let marker = MarkerNotice { room: marks.room.clone(), seq: mark.seq, count: mark.count };
+            let marker = MarkerFrame { room: marks.room.clone(), seq: mark.seq, count: mark.count };
             let session = session_id(self.bus.node(), key);
             let notice = Notice { v: VERSION, session, marker: Some(marker), replaced: None, at: Millis::now() };
             self.markers.tell(user, &notice);

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use sendpi_model::{FrameId, Hello, Millis, Refusal, RoomId, RoomInfo, RoomView, UserId, limits, with_id};
-use serde::Serialize;
+use sendpi_model::server_frame::{OpFrame, Welcome, WelcomeLimits, with_id};
+use sendpi_model::{FrameId, Hello, Millis, Refusal, RoomId, UserId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::room_list::{KnownRoom, PARALLEL, is_no_member};
+use self::room_list::{PARALLEL, is_no_member};
 use crate::arena::Key;
 use crate::catch_up::resume::task::replay;
 use crate::client::outbound::Outbound;
@@ -20,56 +20,9 @@ use crate::client::transport::Identity;
 use crate::client::ws_frame;
 use crate::context::{NodeContext, answered, lock, waiting};
 use crate::markers::notice::{Notice, VERSION, session_id};
-use crate::owners::answer;
+use crate::owners::answer::{self, RoomAnswer};
 use crate::state::OnlineUser;
 use crate::state::session_state::Hold;
-
-#[derive(Serialize)]
-struct Welcome<'a> {
-    op: &'static str,
-    user: &'a UserId,
-    session: &'a str,
-    now: Millis,
-    expires_at: Millis,
-    heartbeat_ms: u64,
-    rooms: &'a [RoomInfo],
-    next: Option<&'a str>,
-    limits: Limits,
-    caps: [&'static str; 0],
-}
-
-#[derive(Serialize)]
-struct Limits {
-    frame_bytes: usize,
-    body_bytes: usize,
-    requests: usize,
-    history: usize,
-    rooms: usize,
-    members: usize,
-    mentions: usize,
-    users: usize,
-    resume_rooms: usize,
-    resume_room_events: usize,
-    resume_events: usize,
-}
-
-impl Limits {
-    fn told() -> Self {
-        Self {
-            frame_bytes: limits::FRAME_BYTES,
-            body_bytes: limits::BODY_BYTES,
-            requests: limits::SESSION_REQUESTS,
-            history: limits::PAGE_MESSAGES,
-            rooms: limits::PAGE_ROOMS,
-            members: limits::PAGE_MEMBERS,
-            mentions: limits::MENTIONS,
-            users: limits::USERS_PER_REQUEST,
-            resume_rooms: limits::RESUME_ROOMS,
-            resume_room_events: limits::RESUME_ROOM_EVENTS,
-            resume_events: limits::RESUME_EVENTS,
-        }
-    }
-}
 
 /// Signs a session in, and queues its welcome; a replay goes on by itself.
 ///
@@ -134,22 +87,20 @@ async fn welcome(
     recent.retain(|(room, at)| known.contains_key(room) || *at < wall.before(node.config.horizon));
     let recent: Vec<RoomId> = recent.into_iter().map(|(room, _)| room).collect();
     let page = room_list::page(node, &user.id, &recent, known, None, hello.rooms).await?;
+    let page_heads = page.rooms.iter().map(|info| (info.room.clone(), info.seq));
+    let heads: Vec<(RoomId, u64)> = attached.into_iter().chain(page_heads).collect();
     let welcome = Welcome {
-        op: "welcome",
-        user: &user.id,
-        session: &name,
+        user: user.id.clone(),
+        session: name,
         now: Millis::now(),
         expires_at: who.expires_at,
         heartbeat_ms: node.config.heartbeat.as_millis() as u64,
-        rooms: &page.rooms,
-        next: page.next.as_deref(),
-        limits: Limits::told(),
-        caps: [],
+        rooms: page.rooms,
+        next: page.next,
+        limits: WelcomeLimits::default(),
+        caps: Vec::new(),
     };
-    let json = serde_json::to_vec(&welcome).unwrap_or_default();
-    let welcome = ws_frame::text(&with_id(&json, id));
-    let page_heads = page.rooms.iter().map(|info| (info.room.clone(), info.seq));
-    let heads: Vec<(RoomId, u64)> = attached.into_iter().chain(page_heads).collect();
+    let welcome = ws_frame::text(&with_id(&welcome.to_frame(), id));
     let held = hello.resume.as_ref().filter(|rooms| !rooms.is_empty()).map(|rooms| Hold::of(rooms.keys().cloned()));
     node.with(|state, effects| state.welcome(key, welcome, &heads, held, Instant::now(), effects));
     Ok(())
@@ -186,15 +137,12 @@ async fn attach_recent(
     node: &Arc<NodeContext>,
     user: &OnlineUser,
     wall: Millis,
-) -> Result<(Recent, HashMap<RoomId, KnownRoom>), Refusal> {
+) -> Result<(Recent, HashMap<RoomId, RoomAnswer>), Refusal> {
     let recent = room_list::recent(node, &user.id, wall.before(node.config.unevicted)).await?;
     let horizon = wall.before(node.config.horizon);
     let rooms = recent.iter().filter(|(_, at)| *at >= horizon).map(|(room, _)| room.clone()).collect();
     let views = attach(node, user, rooms).await?;
-    let known = views.into_iter().filter_map(|(room, view)| {
-        let RoomView { info, live, .. } = view?;
-        Some((room, KnownRoom { info, live }))
-    });
+    let known = views.into_iter().filter_map(|(room, view)| Some((room, view?)));
     Ok((recent, known.collect()))
 }
 
@@ -206,7 +154,7 @@ pub(crate) async fn attach(
     node: &Arc<NodeContext>,
     user: &OnlineUser,
     rooms: Vec<RoomId>,
-) -> Result<Vec<(RoomId, Option<RoomView>)>, Refusal> {
+) -> Result<Vec<(RoomId, Option<RoomAnswer>)>, Refusal> {
     let attaches = rooms.into_iter().map(|room| async move {
         let view = attach_one(node, user, &room).await?;
         Ok::<_, Refusal>((room, view))
@@ -214,12 +162,12 @@ pub(crate) async fn attach(
     futures_util::stream::iter(attaches).buffer_unordered(PARALLEL).try_collect().await
 }
 
-async fn attach_one(node: &Arc<NodeContext>, user: &OnlineUser, room: &RoomId) -> Result<Option<RoomView>, Refusal> {
+async fn attach_one(node: &Arc<NodeContext>, user: &OnlineUser, room: &RoomId) -> Result<Option<RoomAnswer>, Refusal> {
     let (tag, answer) = waiting();
     if !node.with(|state, effects| state.attach(user, room, tag, effects)) {
         return Err(Refusal::unavailable("the user's last session has ended", 1_000));
     }
-    match answered(answer).await.and_then(|answer| answer::read::<RoomView>(&answer)) {
+    match answered(answer).await.and_then(|answer| RoomAnswer::read(&answer)) {
         Ok(view) => {
             node.with(|state, effects| state.attached(user, room, view.info.seq, effects));
             Ok(Some(view))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sendpi_client::{Client, ClientError, Frame, Frames, Options, Range, Welcome, connect};
+use sendpi_client::{Client, ClientError, Frames, HeadsAnswer, Options, Range, ServerFrame, Welcome, connect};
 use tokio::task::JoinHandle;
 
 use super::Seen;
@@ -33,7 +33,7 @@ async fn record(mut frames: Frames, client: Client, seen: Arc<Seen>) {
         let mut missed = Vec::new();
         match frame {
             Err(error) => seen.change(|all| all.unreadable.push(format!("a frame cannot be read: {error}"))),
-            Ok(Frame::Event(event)) if event.seq.is_some() => seen.change(|all| all.timelines.push(event)),
+            Ok(ServerFrame::Event(event)) if event.seq.is_some() => seen.change(|all| all.timelines.push(event)),
             Ok(frame) => seen.change(|all| {
                 missed = note(&mut all.timelines, &frame);
                 all.others.push(frame);
@@ -61,16 +61,16 @@ async fn read_missed(client: &Client, seen: &Seen, room: &str) {
 }
 
 /// Notes what a frame says about rooms; gives those that missed something.
-fn note(timelines: &mut Timelines, frame: &Frame) -> Vec<String> {
+fn note(timelines: &mut Timelines, frame: &ServerFrame) -> Vec<String> {
     match frame {
-        Frame::RoomAdded { info } => timelines.added(info),
-        Frame::RoomRemoved { room, .. } => timelines.removed(room),
-        Frame::Resumed(resumed) => {
+        ServerFrame::RoomAdded { info } => timelines.added(info),
+        ServerFrame::RoomRemoved(removed) => timelines.removed(&removed.room),
+        ServerFrame::Resumed(resumed) => {
             timelines.resumed(resumed);
             let truncated = resumed.rooms.iter().filter(|(_, state)| state.truncated);
             return truncated.map(|(room, _)| room.to_string()).collect();
         }
-        Frame::Heads { rooms } => {
+        ServerFrame::Heads(HeadsAnswer { rooms }) => {
             timelines.heads(rooms);
             return rooms.keys().map(ToString::to_string).collect();
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::flow::{NumberedRequest, encode};
+use sendpi_model::flow::{NumberedRequest, encode_message};
 use sendpi_model::{Millis, NodeId};
 use tokio::time::Instant;
 
@@ -125,7 +125,7 @@ impl<T> FlowSender<T> {
                 first: slot.as_ref().and_then(|pending| pending.first),
                 request: slot.as_ref().map_or(ANSWERED, |pending| &pending.request),
             });
-            encode(&self.node, low, part)
+            encode_message(&self.node, low, part)
         };
         if begin == 0 {
             self.asked = now;

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sendpi_bus::Bus;
 use sendpi_bus::push_stream::{JOB_USERS, PushJob, publish_job};
 use sendpi_model::faults::{FailPoint, fail_point};
+use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{Partition, RoomId};
 use tokio::time::Instant;
 
@@ -87,7 +87,7 @@ impl Executor {
     pub(super) fn pushed(&mut self, order: PendingPush) {
         self.owed.done(order.partition, order.event.head.at);
         if let Some(to) = order.then {
-            self.links.answer(&to, Bytes::from_static(br#"{"op":"ok"}"#));
+            self.links.answer(&to, &OkAnswer::default());
         }
     }
 

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use sendpi_bus::{NatsMessage, SendError, subject};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::{FlowMessage, FlowRefusal, FlowRequest};
-use sendpi_model::{Event, Millis, NodeId, Partition, Refusal, RoomId, Verb};
+use sendpi_model::{Event, Millis, NodeId, Partition, Refusal, RoomId, Verb, encode_json};
 
 use super::{Executor, LiveEntry, ROOM_QUEUE};
 use crate::dispatch::typing;
@@ -48,14 +48,14 @@ impl Executor {
             let to = AnswerAddress { node: node.clone(), partition, n };
             match request {
                 Ok(request) => self.take_request(partition, to, request),
-                Err(refusal) => self.links.answer(&to, refusal.to_frame().into()),
+                Err(refusal) => self.links.answer(&to, &refusal),
             }
         }
     }
 
     /// Tells a node that this worker does not own the partition: everything unanswered is sent again, to whoever does.
     pub(super) async fn refuse_flow(&mut self, node: &NodeId, partition: Partition) {
-        let payload = serde_json::to_vec(&FlowRefusal::NotOwner).unwrap_or_default();
+        let payload = encode_json(&FlowRefusal::NotOwner);
         if let Err(error) = self.context.bus.publish(subject::flow_reply(node, partition), payload.into()).await {
             tracing::debug!(%error, "cannot refuse a flow");
         }
@@ -95,7 +95,7 @@ impl Executor {
         if slot.queue.len() >= ROOM_QUEUE && waiting.owed.is_none() {
             if let Some(to) = waiting.to {
                 let refusal = Refusal::unavailable(format!("too much is waiting at {id}"), 200);
-                self.links.answer(&to, refusal.to_frame().into());
+                self.links.answer(&to, &refusal);
             }
             return;
         }

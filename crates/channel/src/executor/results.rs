@@ -2,6 +2,7 @@
 
 use sendpi_bus::presence::Online;
 use sendpi_model::link::{AudienceAdded, AudienceReason};
+use sendpi_model::server_frame::HeadsAnswer;
 use sendpi_model::{Millis, Refusal, RoomId};
 
 use super::{Executor, end_audience, note_events};
@@ -39,14 +40,11 @@ impl Executor {
             JobResult::Claimed { partition, result } => self.claimed(partition, result).await,
             JobResult::Heads { to, result } => match result {
                 Ok(heads) => {
-                    let heads: serde_json::Map<String, serde_json::Value> =
-                        heads.into_iter().map(|(room, seq)| (room.as_str().to_owned(), seq.into())).collect();
-                    let frame = serde_json::json!({"op": "heads", "rooms": heads}).to_string();
-                    self.links.answer(&to, frame.into());
+                    self.links.answer(&to, &HeadsAnswer { rooms: heads.into_iter().collect() });
                 }
                 Err(JobError::NotOwner(_)) => self.refuse_flow(&to.node, to.partition).await,
                 Err(JobError::Failed(why)) => {
-                    self.links.answer(&to, Refusal::unavailable(why, 1000).to_frame().into());
+                    self.links.answer(&to, &Refusal::unavailable(why, 1000));
                 }
             },
         }
@@ -183,15 +181,15 @@ impl Executor {
             end_audience(&room, &mut self.links);
         }
         slot.lookups.clear();
-        let refusal: bytes::Bytes = Refusal::unavailable("the store did not take it", 1000).to_frame().into();
+        let refusal = Refusal::unavailable("the store did not take it", 1000);
         let mut bounces = Vec::new();
         let waiting: Vec<_> = slot.queue.drain(..).collect();
         for to in steps.iter().filter_map(answered_by) {
-            self.links.answer(to, refusal.clone());
+            self.links.answer(to, &refusal);
         }
         for waiting in waiting {
             match waiting.to {
-                Some(to) => self.links.answer(&to, refusal.clone()),
+                Some(to) => self.links.answer(&to, &refusal),
                 None if waiting.owed.is_some() => bounces.push(waiting),
                 None => {}
             }

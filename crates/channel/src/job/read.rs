@@ -64,7 +64,7 @@ impl JobContext {
             }
         }
         let (chosen, full) = page.fill(events.iter());
-        Ok(page_frame(room, chosen, full))
+        Ok(page_frame(room, &chosen, full))
     }
 
     async fn event(&self, room: &RoomId, chain: &EpochChain, seq: u64) -> Result<Option<Event>, ReadError> {

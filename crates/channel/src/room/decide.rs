@@ -6,9 +6,8 @@
 use bytes::Bytes;
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::link::AudienceReason;
-use sendpi_model::{
-    Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, RoomInfo, RoomView, UserId, Verb,
-};
+use sendpi_model::server_frame::{OkAnswer, OpFrame};
+use sendpi_model::{Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, RoomInfo, UserId, Verb};
 use sendpi_store::{EventRow, Row};
 
 use super::{AnswerAddress, Lookups, PageRequest, QueuedRequest, Room, page_frame};
@@ -89,14 +88,10 @@ impl Batch {
         self.before.is_empty() && self.newcomers.is_empty() && self.after.is_empty() && self.reads.is_empty()
     }
 
-    pub(super) fn answer(&mut self, to: Option<AnswerAddress>, frame: Vec<u8>) {
+    pub(super) fn answer(&mut self, to: Option<AnswerAddress>, frame: &impl OpFrame) {
         if let Some(to) = to {
-            self.steps.push(BatchStep::Answer { to, frame: frame.into() });
+            self.steps.push(BatchStep::Answer { to, frame: frame.to_frame().into() });
         }
-    }
-
-    pub(super) fn refuse(&mut self, to: Option<AnswerAddress>, refusal: &Refusal) {
-        self.answer(to, refusal.to_frame());
     }
 
     fn read(&mut self, to: Option<AnswerAddress>, read: BatchRead) {
@@ -107,27 +102,6 @@ impl Batch {
     }
 }
 
-/// The answer to what made an event.
-pub(crate) fn ok_frame(head: Head, repeat: bool) -> Vec<u8> {
-    let repeat = if repeat { r#","repeat":true"# } else { "" };
-    format!(r#"{{"op":"ok","seq":{},"count":{},"at":{}{repeat}}}"#, head.seq, head.count, head.at.0).into_bytes()
-}
-
-/// The answer that tells a room.
-pub(super) fn view_frame(view: RoomView) -> Vec<u8> {
-    #[derive(serde::Serialize)]
-    struct Frame {
-        op: &'static str,
-        #[serde(flatten)]
-        view: RoomView,
-    }
-    serde_json::to_vec(&Frame { op: "ok", view }).unwrap_or_default()
-}
-
-const OK: &[u8] = br#"{"op":"ok"}"#;
-/// The answer where nothing was left to do.
-pub(super) const REPEAT: &[u8] = br#"{"op":"ok","repeat":true}"#;
-
 impl Room {
     /// Admits what waits, in order. `now` never falls within a partition.
     pub(crate) fn admit(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
@@ -136,7 +110,7 @@ impl Room {
             if let Verb::Bounce { seq } = request.verb {
                 self.bounce(&mut batch, to, owed, request.user, seq);
             } else if let Err(refusal) = self.admit_one(&mut batch, to.clone(), request, now, lookups) {
-                batch.refuse(to, &refusal);
+                batch.answer(to, &refusal);
             }
         }
         batch
@@ -163,7 +137,7 @@ impl Room {
             Verb::Join => return self.join(batch, to, &user, now),
             // Sent again by its flow, it was done the first time.
             Verb::Leave if request.first.is_some() && !self.members.contains_key(&user) => {
-                batch.answer(to, REPEAT.to_vec());
+                batch.answer(to, &OkAnswer::repeated());
                 return Ok(());
             }
             _ => {}
@@ -182,11 +156,11 @@ impl Room {
                     None => None,
                 };
                 match repeat {
-                    Some(head) => batch.answer(to, ok_frame(head, true)),
+                    Some(head) => batch.answer(to, &OkAnswer::event(head, true)),
                     None => {
                         let content = Content::Message { body: &body, mentions: mentions.as_ref() };
                         let head = self.event(batch, &user, nonce.as_ref(), &content, now);
-                        batch.answer(to, ok_frame(head, false));
+                        batch.answer(to, &OkAnswer::event(head, false));
                     }
                 }
             }
@@ -204,22 +178,21 @@ impl Room {
                 }
             }
             Verb::Attach { signin } => {
-                let frame = self.view(&user, self.active, false)?;
+                let view = self.view(&user, self.active, false)?;
                 match to {
                     Some(to) if self.active => {
-                        batch.steps.push(BatchStep::Attach { to, user, signin, frame: frame.into() });
+                        batch.steps.push(BatchStep::Attach { to, user, signin, frame: view.to_frame().into() });
                     }
-                    to => batch.answer(to, frame),
+                    to => batch.answer(to, &view),
                 }
             }
             Verb::Peek => {
-                let frame = self.view(&user, self.active, false)?;
-                batch.answer(to, frame);
+                batch.answer(to, &self.view(&user, self.active, false)?);
             }
             Verb::Typing => batch.steps.push(BatchStep::Typing(Event::typing(&self.id, &user, now))),
             // Heads never wait at one room; the others were taken above.
             Verb::Heads { .. } | Verb::Bounce { .. } | Verb::Create { .. } | Verb::Detach { .. } | Verb::Join => {
-                batch.answer(to, OK.to_vec());
+                batch.answer(to, &OkAnswer::default());
             }
         }
         Ok(())
@@ -243,9 +216,9 @@ impl Room {
         self.head
     }
 
-    pub(super) fn view(&self, user: &UserId, live: bool, repeat: bool) -> Result<Vec<u8>, Refusal> {
+    pub(super) fn view(&self, user: &UserId, live: bool, repeat: bool) -> Result<OkAnswer, Refusal> {
         let info = self.info(user).ok_or_else(Refusal::no_such_room)?;
-        Ok(view_frame(RoomView { info, live, repeat }))
+        Ok(OkAnswer::room(info, live, repeat))
     }
 
     fn read_marker(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, seq: u64) -> Result<(), Refusal> {
@@ -256,7 +229,7 @@ impl Room {
             ));
         }
         match self.tail.get(seq) {
-            Some(event) => batch.answer(to, ok_frame(event.head, false)),
+            Some(event) => batch.answer(to, &OkAnswer::event(event.head, false)),
             None => batch.read(to, BatchRead::Event(seq)),
         }
         Ok(())
@@ -277,8 +250,8 @@ impl Room {
             }
         };
         if reaches {
-            let more = full;
-            batch.answer(to, page_frame(&self.id, events, more));
+            let frame = page_frame(&self.id, &events, full);
+            batch.steps.extend(to.map(|to| BatchStep::Answer { to, frame: frame.into() }));
         } else {
             batch.read(to, BatchRead::Page(page));
         }

@@ -1,5 +1,6 @@
 //! Lists of members.
 
+use sendpi_model::server_frame::{MemberEntry, MembersPage};
 use sendpi_model::{Role, UserId};
 
 use super::Room;
@@ -12,19 +13,17 @@ impl Room {
         self.members.range::<UserId, _>((from, Bound::Unbounded)).take(limit).map(|(user, member)| (user, member.role))
     }
 
-    /// The answer `{"op":"members",…}`.
-    pub(crate) fn members_frame(
+    /// The answer `members`; `online` tells who of them is.
+    pub(crate) fn members_answer(
         &self,
         cursor: Option<&UserId>,
         limit: usize,
         online: impl Fn(&UserId) -> bool,
-    ) -> Vec<u8> {
-        let members: Vec<_> = self
-            .members_page(cursor, limit)
-            .map(|(user, role)| serde_json::json!({"user": user, "role": role, "online": online(user)}))
-            .collect();
+    ) -> MembersPage {
+        let entry = |(user, role): (&UserId, Role)| MemberEntry { user: user.clone(), role, online: online(user) };
+        let members: Vec<MemberEntry> = self.members_page(cursor, limit).map(entry).collect();
         let more = self.members_page(cursor, limit + 1).nth(limit).is_some();
-        let next = if more { members.last().map(|member| member["user"].clone()) } else { None };
-        serde_json::json!({"op": "members", "room": self.id, "members": members, "next": next}).to_string().into_bytes()
+        let next = if more { members.last().map(|member| member.user.clone()) } else { None };
+        MembersPage { room: self.id.clone(), members, next }
     }
 }

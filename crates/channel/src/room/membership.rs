@@ -4,12 +4,12 @@
 //! leave writes the user's rows last. What a crash leaves in between, opening the room heals from the tail.
 
 use sendpi_model::link::AudienceReason;
+use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{
     Access, Code, Content, Head, Mark, Millis, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
 };
 use sendpi_store::{MemberRow, RoomOfUser, RoomRow, Row, Start};
 
-use super::decide::{REPEAT, ok_frame};
 use super::open::new_member;
 use super::{AnswerAddress, Batch, BatchStep, Room, order_row};
 
@@ -31,8 +31,7 @@ impl Room {
                 if direct && !self.members.contains_key(creator) {
                     self.add(batch, creator, None, vec![creator.clone()], now);
                 }
-                let frame = self.view(creator, self.active, true)?;
-                batch.answer(to, frame);
+                batch.answer(to, &self.view(creator, self.active, true)?);
                 return Ok(());
             }
             return Err(Refusal {
@@ -72,11 +71,11 @@ impl Room {
         let of_user = self.members.get(creator).map(|member| self.room_of_user(creator, member));
         batch.after.extend(creator_row);
         batch.after.extend(of_user);
-        let frame = self.view(creator, true, false)?;
+        let view = self.view(creator, true, false)?;
         if let Some(BatchStep::Joined(joined)) = batch.steps.last_mut() {
             joined.iter_mut().filter(|(user, _)| user == creator).for_each(|(_, info)| info.role = Role::Owner);
         }
-        batch.answer(to, frame);
+        batch.answer(to, &view);
         Ok(())
     }
 
@@ -94,7 +93,7 @@ impl Room {
         now: Millis,
     ) -> Result<(), Refusal> {
         if self.members.contains_key(user) {
-            batch.answer(to, REPEAT.to_vec());
+            batch.answer(to, &OkAnswer::repeated());
             return Ok(());
         }
         if !self.may_join(user) {
@@ -102,7 +101,7 @@ impl Room {
         }
         self.check_places(1)?;
         let head = self.add(batch, user, None, vec![user.clone()], now);
-        batch.answer(to, ok_frame(head, false));
+        batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
 
@@ -123,12 +122,12 @@ impl Room {
         }
         let new: Vec<UserId> = users.into_iter().filter(|user| !self.members.contains_key(user)).collect();
         if new.is_empty() {
-            batch.answer(to, REPEAT.to_vec());
+            batch.answer(to, &OkAnswer::repeated());
             return Ok(());
         }
         self.check_places(new.len())?;
         let head = self.add(batch, by, Some(by), new, now);
-        batch.answer(to, ok_frame(head, false));
+        batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
 
@@ -175,7 +174,7 @@ impl Room {
             batch.after.push(Row::Room(row.clone()));
         }
         batch.after.push(self.gone_room(user, head));
-        batch.answer(to, ok_frame(head, false));
+        batch.answer(to, &OkAnswer::event(head, false));
     }
 
     /// The last owner who leaves hands over to the oldest admin, else to the oldest member.

@@ -1,6 +1,7 @@
 //! Pages of a timeline: how many messages and events one holds, and where it ends.
 
 use sendpi_model::faults::{Mutant, mutant};
+use sendpi_model::server_frame::EventPage;
 use sendpi_model::{Event, RoomId, limits};
 
 /// Which page is asked for.
@@ -52,19 +53,8 @@ impl PageRequest {
     }
 }
 
-/// The answer `{"op":"page",…}`, with the events as they were stored.
-pub(crate) fn page_frame<'a>(room: &RoomId, events: impl IntoIterator<Item = &'a Event>, more: bool) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(1024);
-    frame.extend_from_slice(br#"{"op":"page","room":"#);
-    frame.extend_from_slice(&serde_json::to_vec(room).unwrap_or_default());
-    frame.extend_from_slice(br#","events":["#);
-    for (i, event) in events.into_iter().enumerate() {
-        if i > 0 {
-            frame.push(b',');
-        }
-        frame.extend_from_slice(&event.frame);
-    }
-    let more = more && !mutant(Mutant::MoreOff);
-    frame.extend_from_slice(if more { br#"],"more":true}"# } else { br#"],"more":false}"# });
-    frame
+/// The answer `page`, with the events as they were stored.
+pub(crate) fn page_frame(room: &RoomId, events: &[&Event], more: bool) -> Vec<u8> {
+    let frames: Vec<&[u8]> = events.iter().map(|event| event.frame.as_ref()).collect();
+    EventPage::join(room, &frames, more && !mutant(Mutant::MoreOff))
 }

@@ -74,7 +74,7 @@ impl TestRoom {
     /// The answers among what was told, as JSON.
     fn answers(&mut self) -> Vec<serde_json::Value> {
         let answer = |item| match item {
-            Item::Answer { frame, .. } => Some(serde_json::from_slice(&frame).unwrap()),
+            LinkItem::Answer { frame, .. } => Some(serde_json::from_slice(&frame).unwrap()),
             _ => None,
         };
         self.told().into_iter().filter_map(|(_, item)| answer(item)).collect()
@@ -92,7 +92,7 @@ fn a_created_room_has_its_members_and_tells_those_who_are_online() {
     assert_eq!(table.room.members[&user("ann")].role, Role::Owner);
     let told = table.told();
     let added = told.iter().find_map(|(node, item)| match item {
-        Item::AudienceAdded(added) => Some((node.as_str(), added.user.as_str(), added.reason, added.seq)),
+        LinkItem::AudienceAdded(added) => Some((node.as_str(), added.user.as_str(), added.reason, added.seq)),
         _ => None,
     });
     assert_eq!(added, Some(("n2", "bob", AudienceReason::Joined, 1)));
@@ -132,7 +132,7 @@ fn an_event_goes_once_to_each_node_and_is_pushed_to_whoever_is_offline() {
     let done = table.run(vec![ask("ann", r#"{"op":"send","body":{"text":"hi"}}"#)]);
     let told = table.told();
     let mut events: Vec<&str> =
-        told.iter().filter(|(_, i)| matches!(i, Item::Event { seq: 2, .. })).map(|(n, _)| n.as_str()).collect();
+        told.iter().filter(|(_, i)| matches!(i, LinkItem::Event { seq: 2, .. })).map(|(n, _)| n.as_str()).collect();
     events.sort_unstable();
     assert_eq!(events, ["n1", "n2"]);
     let pushed: Vec<_> = done.pushes.iter().map(|push| (push.event.head.seq, push.users.clone())).collect();
@@ -151,8 +151,8 @@ fn who_attaches_is_told_the_head_dispatched_so_far_and_gets_what_follows() {
     let order: Vec<(&str, u64)> = told
         .iter()
         .filter_map(|(_, item)| match item {
-            Item::Event { seq, .. } => Some(("event", *seq)),
-            Item::AudienceAdded(added) => Some(("added", added.seq)),
+            LinkItem::Event { seq, .. } => Some(("event", *seq)),
+            LinkItem::AudienceAdded(added) => Some(("added", added.seq)),
             _ => None,
         })
         .collect();
@@ -190,8 +190,9 @@ fn a_leave_is_its_event_and_the_last_owner_hands_over() {
     assert_eq!(table.room.head.seq, 3);
     let told = table.told();
     assert!(
-        told.iter()
-            .any(|(_, item)| matches!(item, Item::AudienceRemoved(removed) if removed.reason == AudienceReason::Left))
+        told.iter().any(
+            |(_, item)| matches!(item, LinkItem::AudienceRemoved(removed) if removed.reason == AudienceReason::Left)
+        )
     );
     assert!(batch.after.iter().any(|row| matches!(row, Row::Member(row) if row.role.is_none())));
 }
@@ -281,7 +282,10 @@ fn who_left_in_the_batch_of_its_attach_is_not_in_the_audience() {
     let mut table = TestRoom::new();
     table.run(vec![ask("bob", r#"{"op":"attach","signin":1}"#), ask("bob", r#"{"op":"leave"}"#)]);
     assert!(
-        !table.told().iter().any(|(_, item)| matches!(item, Item::AudienceAdded(added) if added.user == user("bob")))
+        !table
+            .told()
+            .iter()
+            .any(|(_, item)| matches!(item, LinkItem::AudienceAdded(added) if added.user == user("bob")))
     );
 }
 
@@ -341,7 +345,7 @@ fn a_frame_is_encoded_once_and_stored_as_it_was_sent() {
     let Some(Row::Event(_, stored)) = batch.events.first() else { panic!("no event row") };
     let told = table.told();
     let sent: Option<&Bytes> = told.iter().find_map(|(_, item)| match item {
-        Item::Event { frame, .. } => Some(frame),
+        LinkItem::Event { frame, .. } => Some(frame),
         _ => None,
     });
     assert_eq!(sent, Some(&stored.event.frame));

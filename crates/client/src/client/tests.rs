@@ -53,7 +53,7 @@ async fn answers_find_their_requests_in_any_order() {
     let (first, second, _server) = tokio::join!(first, second, serve);
     assert_eq!(first.unwrap_err().code(), Some(sendpi_model::Code::Conflict));
     assert_eq!(second.unwrap()["to"], "two");
-    assert!(matches!(frames.next().await, Some(Ok(Frame::Event(event))) if event.kind == "typing"));
+    assert!(matches!(frames.next().await, Some(Ok(ServerFrame::Event(event))) if event.kind == "typing"));
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! Reading a verb's fields, each with its rule.
 
 use super::{Mentions, Verb};
-use crate::{Fields, Refusal, RoomKind, UserId, limits};
+use crate::{Fields, Nonce, Refusal, RoomKind, UserId, limits};
 
-pub(super) fn create(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+pub(super) fn create(fields: &Fields<'_>, nonce: Nonce) -> Result<Verb, Refusal> {
     let kind = fields.optional("kind")?.unwrap_or_default();
     if kind == RoomKind::Inbox {
         return Err(Refusal::field("kind", "must be group or direct"));
@@ -20,7 +20,7 @@ pub(super) fn create(fields: &Fields<'_>) -> Result<Verb, Refusal> {
         return Err(Refusal::field("members", "must name exactly one other user in a direct room"));
     }
     let access = fields.optional("access")?.unwrap_or_default();
-    Ok(Verb::Create { name, kind, access, members, nonce: fields.required("nonce")? })
+    Ok(Verb::Create { name, kind, access, members, nonce })
 }
 
 pub(super) fn marker(fields: &Fields<'_>) -> Result<Verb, Refusal> {

@@ -7,7 +7,7 @@ use sendpi_model::{Verb, limits};
 
 use crate::arena::Key;
 use crate::context::NodeContext;
-use crate::owners::answer::EventPage;
+use crate::owners::answer::HistoryPage;
 
 /// Before what could not be read is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -24,7 +24,8 @@ pub(crate) async fn fill(node: Arc<NodeContext>, room: Key) {
             continue;
         }
         let history = Verb::History { before: None, after: Some(missing.after), limit: limits::PAGE_MESSAGES as u32 };
-        let page = node.ask(&missing.room, &missing.user_id, history).await.and_then(|answer| EventPage::read(&answer));
+        let page =
+            node.ask(&missing.room, &missing.user_id, history).await.and_then(|answer| HistoryPage::read(&answer));
         match page {
             Ok(page) => {
                 events += page.events.len();

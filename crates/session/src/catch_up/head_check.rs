@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use sendpi_model::server_frame::HeadsAnswer;
 use sendpi_model::{RoomId, UserId, Verb};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -39,8 +40,8 @@ async fn compare(node: &Arc<NodeContext>) {
     let asks = requests.into_iter().map(|(room, user, verb)| async move { node.ask(&room, &user, verb).await });
     let mut answers = futures_util::stream::iter(asks).buffer_unordered(PARALLEL);
     while let Some(answer) = answers.next().await {
-        match answer.and_then(|answer| answer::heads(&answer)) {
-            Ok(heads) => node.with(|state, effects| state.heads(heads, effects)),
+        match answer.and_then(|answer| answer::read::<HeadsAnswer>(&answer)) {
+            Ok(heads) => node.with(|state, effects| state.heads(heads.rooms, effects)),
             Err(refusal) => tracing::debug!(%refusal, "heads could not be compared"),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use sendpi_model::{Millis, Refusal, RoomId};
+use sendpi_model::{Millis, Refusal, RoomId, encode_json};
 use tokio::time::sleep;
 
 use crate::context::{NodeContext, lock};
@@ -77,7 +77,7 @@ async fn attach_once(node: &Arc<NodeContext>, user: &OnlineUser) -> Result<(), R
         match view {
             Some(view) if !known.contains(&room) => {
                 let info = room_list::mark(node, &user.id, vec![view.info]).await?;
-                let info = info.first().and_then(|info| serde_json::to_vec(info).ok()).unwrap_or_default();
+                let info = info.first().map(encode_json).unwrap_or_default();
                 node.with(|state, effects| state.room_added(user.key, &room, &info, effects));
             }
             None if known.contains(&room) => {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendpi_model::{CloseCode, FrameId, Refusal, UserId, limits, with_id};
+use sendpi_model::server_frame::{OpFrame, with_id};
+use sendpi_model::{CloseCode, FrameId, Refusal, UserId, limits};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -112,7 +113,7 @@ impl Outbound {
         }
     }
 
-    /// Queues a JSON answer with the id of its frame.
+    /// Queues an encoded answer with the id of its frame.
     pub(crate) fn answer(&self, json: &[u8], id: Option<&FrameId>) {
         let frame = match id {
             Some(_) => ws_frame::text(&with_id(json, id)),

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use sendpi_model::server_frame::{OkAnswer, OpFrame, Pong};
 use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Refusal, UserId};
 use tokio::time::Instant;
 
@@ -51,7 +52,7 @@ impl Session {
         let ClientFrame { id, op } = frame;
         match op {
             ClientOp::Pong => self.node.with(|state, _| state.pong(self.key)),
-            ClientOp::Ping => self.reply(br#"{"op":"pong"}"#, id.as_ref()),
+            ClientOp::Ping => self.reply(&Pong {}, id.as_ref()),
             ClientOp::Room(room, verb) => self.request(id, room, verb),
             ClientOp::Rooms { cursor, limit } => self.list(id, cursor, limit),
             ClientOp::Resume(rooms) => self.resume(id, rooms),
@@ -63,7 +64,7 @@ impl Session {
     /// The token was renewed: tells the client.
     pub fn renewed(&self, id: Option<FrameId>, expires_at: Millis) {
         self.node.with(|state, _| state.renewed(self.key, expires_at, Instant::now()));
-        self.reply(format!(r#"{{"op":"ok","expires_at":{}}}"#, expires_at.0).as_bytes(), id.as_ref());
+        self.reply(&OkAnswer::renewed(expires_at), id.as_ref());
     }
 
     /// Refuses a frame.
@@ -102,8 +103,8 @@ impl Session {
         self.line.flush()
     }
 
-    fn reply(&self, json: &[u8], id: Option<&FrameId>) {
-        self.line.answer(json, id);
+    fn reply(&self, answer: &impl OpFrame, id: Option<&FrameId>) {
+        self.line.answer(&answer.to_frame(), id);
         self.line.flush_now();
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sendpi_bus::UserMessage;
-use sendpi_model::{DeviceId, Millis, NodeId, RoomId};
+use sendpi_model::server_frame::MarkerFrame;
+use sendpi_model::{DeviceId, Millis, NodeId, encode_json};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -21,24 +22,16 @@ pub(crate) struct Notice {
     /// The session that it came from.
     pub(crate) session: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) marker: Option<MarkerNotice>,
+    pub(crate) marker: Option<MarkerFrame>,
     /// This device signed in again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replaced: Option<DeviceId>,
     pub(crate) at: Millis,
 }
 
-/// Up to where the user has read.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct MarkerNotice {
-    pub(crate) room: RoomId,
-    pub(crate) seq: u64,
-    pub(crate) count: u64,
-}
-
 impl Notice {
     pub(crate) fn encode(&self) -> Bytes {
-        serde_json::to_vec(self).unwrap_or_default().into()
+        encode_json(self).into()
     }
 }
 
@@ -67,9 +60,8 @@ pub(crate) async fn run(node: Arc<NodeContext>, mut messages: mpsc::Receiver<Use
 
 fn take(node: &Arc<NodeContext>, message: &UserMessage, notice: Notice) {
     let session = session_key(node.bus.node(), &notice.session);
-    if let Some(MarkerNotice { room, seq, count }) = notice.marker {
-        let json = serde_json::json!({"op": "marker", "room": room, "seq": seq, "count": count}).to_string();
-        node.with(|state, effects| state.marked(&message.user, json.as_bytes(), session, effects));
+    if let Some(marker) = notice.marker {
+        node.with(|state, effects| state.marked(&message.user, &marker, session, effects));
     }
     // The sessions of the node where the device signed in were ended there.
     if let (Some(device), None) = (notice.replaced, session) {

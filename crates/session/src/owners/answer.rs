@@ -1,93 +1,83 @@
 //! Reads what owners answer, as far as this node has to know it.
 
 use bytes::Bytes;
-use sendpi_model::{Code, Mark, Refusal, RoomId};
+use sendpi_model::server_frame::{AnswerError, EventPage, OkAnswer, OpFrame, read_answer};
+use sendpi_model::{Code, Refusal, RoomInfo};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::client::ws_frame;
 
 /// When it is worth trying again, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 
-/// The answer to a request that got none.
+/// The refusal of a request that got no answer.
 pub(crate) fn unavailable() -> Refusal {
     Refusal::unavailable("the room could not be reached in time; it may have been done or not", RETRY_MS)
 }
 
-/// The refusal that an answer is; `None` where it is none.
-pub(crate) fn refusal(answer: &[u8]) -> Option<Refusal> {
-    if !answer.starts_with(br#"{"op":"error""#) {
-        return None;
-    }
-    Some(serde_json::from_slice(answer).unwrap_or_else(|_| internal()))
-}
-
-fn internal() -> Refusal {
-    Refusal::new(Code::Internal, "the answer could not be read")
-}
-
-/// Reads the fields of an answer.
+/// Reads an answer.
 ///
 /// # Errors
-/// The refusal that it is, or `internal` where it is not of the form expected.
-pub(crate) fn read<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T, Refusal> {
-    if let Some(refusal) = refusal(answer) {
-        return Err(refusal);
-    }
-    serde_json::from_slice(answer).map_err(|error| {
-        tracing::error!(%error, "an owner's answer cannot be read");
-        internal()
+/// The refusal that it is, or `internal` if it is not of the op expected.
+pub(crate) fn read<'a, T: OpFrame + Deserialize<'a>>(answer: &'a [u8]) -> Result<T, Refusal> {
+    read_answer(answer).map_err(|error| match error {
+        AnswerError::Refused(refusal) => refusal,
+        AnswerError::Malformed(error) => malformed(&error),
     })
 }
 
-/// Seq and count of an `ok`, where it tells both.
-pub(crate) fn mark(answer: &[u8]) -> Option<Mark> {
-    answer.starts_with(br#"{"op":"ok""#).then(|| serde_json::from_slice(answer).ok()).flatten()
+fn malformed(error: &dyn std::fmt::Display) -> Refusal {
+    tracing::error!(%error, "an owner's answer cannot be read");
+    Refusal::new(Code::Internal, "the answer could not be read")
 }
 
-/// A page of a timeline, with its events as WebSocket frames.
+/// A room as its owner told it to a member.
 #[derive(Debug)]
-pub(crate) struct EventPage {
+pub(crate) struct RoomAnswer {
+    pub(crate) info: RoomInfo,
+    /// Whether the channel is active.
+    pub(crate) live: bool,
+}
+
+impl RoomAnswer {
+    /// Reads an answer to `attach` or `peek`.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub(crate) fn read(answer: &[u8]) -> Result<Self, Refusal> {
+        match read(answer)? {
+            OkAnswer { info: Some(info), live, .. } => Ok(Self { info, live }),
+            _ => Err(malformed(&"it tells no room")),
+        }
+    }
+}
+
+/// Events of a timeline, as WebSocket frames.
+#[derive(Debug)]
+pub(crate) struct HistoryPage {
+    /// Each with its seq, oldest first.
     pub(crate) events: Vec<(u64, Bytes)>,
+    /// Whether there are more.
     pub(crate) more: bool,
 }
 
-impl EventPage {
+impl HistoryPage {
     /// Reads an answer to `history`.
     ///
     /// # Errors
     /// See [`read`].
     pub(crate) fn read(answer: &[u8]) -> Result<Self, Refusal> {
         #[derive(Deserialize)]
-        struct Frame<'a> {
-            #[serde(borrow)]
-            events: Vec<&'a RawValue>,
-            more: bool,
-        }
-        #[derive(Deserialize)]
-        struct Seq {
+        struct EventSeq {
             seq: u64,
         }
-        let page: Frame<'_> = read(answer)?;
+        let page: EventPage<'_> = read(answer)?;
         let events = page.events.iter().map(|event| {
-            let seq: Seq = serde_json::from_str(event.get()).map_err(|_| internal())?;
-            Ok((seq.seq, ws_frame::text(event.get().as_bytes())))
+            let EventSeq { seq } = serde_json::from_str(event.get()).map_err(|error| malformed(&error))?;
+            Ok((seq, ws_frame::text(event.get().as_bytes())))
         });
         Ok(Self { events: events.collect::<Result<_, Refusal>>()?, more: page.more })
     }
-}
-
-/// Reads an answer to `heads`.
-///
-/// # Errors
-/// See [`read`].
-pub(crate) fn heads(answer: &[u8]) -> Result<Vec<(RoomId, u64)>, Refusal> {
-    #[derive(Deserialize)]
-    struct Heads {
-        rooms: std::collections::HashMap<RoomId, u64>,
-    }
-    read::<Heads>(answer).map(|heads| heads.rooms.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -96,16 +86,16 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_from_an_answer() {
-        assert_eq!(refusal(br#"{"op":"error","code":"no_such_room","message":"m"}"#).unwrap().code, Code::NoSuchRoom);
-        assert_eq!(refusal(br#"{"op":"ok"}"#), None);
-        assert_eq!(mark(br#"{"op":"ok","seq":4,"count":3,"at":1}"#), Some(Mark { seq: 4, count: 3 }));
-        assert_eq!(mark(br#"{"op":"error","code":"conflict","message":"m"}"#), None);
+        let refused = read::<OkAnswer>(br#"{"op":"error","code":"no_such_room","message":"m"}"#);
+        assert_eq!(refused.unwrap_err().code, Code::NoSuchRoom);
+        assert_eq!(read::<OkAnswer>(br#"{"op":"page"}"#).unwrap_err().code, Code::Internal);
+        assert_eq!(RoomAnswer::read(br#"{"op":"ok","seq":1}"#).unwrap_err().code, Code::Internal);
     }
 
     #[test]
     fn the_events_of_a_page_stay_as_they_are() {
         let page =
-            EventPage::read(br#"{"op":"page","room":"r","events":[{"op":"event", "seq":3}],"more":true}"#).unwrap();
+            HistoryPage::read(br#"{"op":"page","room":"r","events":[{"op":"event", "seq":3}],"more":true}"#).unwrap();
         assert_eq!((page.events[0].0, page.more), (3, true));
         assert_eq!(&page.events[0].1[2..], br#"{"op":"event", "seq":3}"#);
     }

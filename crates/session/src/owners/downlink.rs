@@ -9,6 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use sendpi_bus::{NatsMessage, Subscription, subject};
 use sendpi_model::faults::{BusFault, Mutant, bus_fault, mutant};
 use sendpi_model::link::{LinkItem, LinkItems, open};
+use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{NodeId, Partition};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -140,7 +141,7 @@ impl NodeContext {
             // Who does not wait any more has no use for it.
             Some(ReplyTo::Wait(tell)) => drop(tell.send(frame)),
             Some(ReplyTo::Retry(key)) => {
-                let retry = answer::refusal(&frame).is_some_and(|refusal| refusal.retry_in_ms.is_some());
+                let retry = answer::read::<OkAnswer>(&frame).is_err_and(|refusal| refusal.retry_in_ms.is_some());
                 if retry {
                     state.repeats.failed(key);
                 } else {

@@ -9,23 +9,17 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{Code, Millis, Refusal, RoomId, RoomInfo, RoomView, UserId, Verb};
+use sendpi_model::server_frame::{OpFrame, RoomsPage};
+use sendpi_model::{Code, Millis, Refusal, RoomId, RoomInfo, UserId, Verb};
 use sendpi_store::ReadError;
 
 use crate::context::NodeContext;
-use crate::owners::answer;
+use crate::owners::answer::RoomAnswer;
 
 /// Order rows of one read.
 const ROWS: usize = 1_000;
 /// Owners asked at one time for one user.
 pub(crate) const PARALLEL: usize = 32;
-
-/// One page.
-#[derive(Debug)]
-pub(crate) struct RoomPage {
-    pub(crate) rooms: Vec<RoomInfo>,
-    pub(crate) next: Option<String>,
-}
 
 /// A place in the order: newest first, and by room where times are equal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,14 +45,6 @@ impl ListPosition {
             .and_then(|(at, room)| Some(Self(Reverse(Millis(at.parse().ok()?)), RoomId::parse(room).ok()?)));
         place.ok_or_else(|| Refusal::field("cursor", "must be one that an earlier page gave as next"))
     }
-}
-
-/// A room about which its owner was asked.
-#[derive(Debug)]
-pub(crate) struct KnownRoom {
-    pub(crate) info: RoomInfo,
-    /// The channel was live, and the user in its audience from there on.
-    pub(crate) live: bool,
 }
 
 /// A read that failed is for the client to try again.
@@ -99,10 +85,10 @@ pub(crate) async fn page(
     node: &Arc<NodeContext>,
     user: &UserId,
     recent: &[RoomId],
-    mut known: HashMap<RoomId, KnownRoom>,
+    mut known: HashMap<RoomId, RoomAnswer>,
     after: Option<&ListPosition>,
     limit: usize,
-) -> Result<RoomPage, Refusal> {
+) -> Result<RoomsPage, Refusal> {
     let unknown: Vec<RoomId> = recent.iter().filter(|room| !known.contains_key(*room)).cloned().collect();
     peek(node, user, unknown, &mut known).await?;
     let of_recent = recent.iter().filter_map(|room| known.get(room).map(|k| (k.info.last_at, room)));
@@ -126,7 +112,7 @@ pub(crate) async fn page(
     let rooms = places.iter().filter_map(|place| known.remove(&place.1).map(|known| known.info)).collect();
     let mut rooms = mark(node, user, rooms).await?;
     rooms.sort_by(|a, b| b.last_at.cmp(&a.last_at).then_with(|| a.room.cmp(&b.room)));
-    Ok(RoomPage { rooms, next })
+    Ok(RoomsPage { rooms, next })
 }
 
 /// Asks the owners of rooms how the user sees them; those that deny the user are left out.
@@ -134,7 +120,7 @@ async fn peek(
     node: &Arc<NodeContext>,
     user: &UserId,
     rooms: Vec<RoomId>,
-    known: &mut HashMap<RoomId, KnownRoom>,
+    known: &mut HashMap<RoomId, RoomAnswer>,
 ) -> Result<(), Refusal> {
     let peeks = rooms.into_iter().map(|room| async move {
         match peek_one(node, user, &room).await {
@@ -147,7 +133,7 @@ async fn peek(
     while let Some((room, view)) = peeks.try_next().await? {
         match view {
             // A second peek of the same page is not needed: this one is of now.
-            Some(view) => drop(known.insert(room, KnownRoom { info: view.info, live: true })),
+            Some(view) => drop(known.insert(room, RoomAnswer { live: true, ..view })),
             None => drop(known.remove(&room)),
         }
     }
@@ -158,8 +144,8 @@ async fn peek(
 ///
 /// # Errors
 /// What the owner refuses, or `unavailable`.
-pub(crate) async fn peek_one(node: &Arc<NodeContext>, user: &UserId, room: &RoomId) -> Result<RoomView, Refusal> {
-    answer::read(&node.ask(room, user, Verb::Peek).await?)
+pub(crate) async fn peek_one(node: &Arc<NodeContext>, user: &UserId, room: &RoomId) -> Result<RoomAnswer, Refusal> {
+    RoomAnswer::read(&node.ask(room, user, Verb::Peek).await?)
 }
 
 /// Puts the user's read markers in.
@@ -193,20 +179,7 @@ pub(crate) async fn answer(
     let since = Millis::now().before(node.config.unevicted);
     let recent: Vec<RoomId> = recent(node, user, since).await?.into_iter().map(|(room, _)| room).collect();
     let page = page(node, user, &recent, HashMap::new(), after.as_ref(), limit).await?;
-    let answer = serde_json::json!({"op": "rooms", "rooms": page.rooms, "next": page.next});
-    Ok(op_first(&answer))
-}
-
-/// Encodes an answer; every frame begins with its op.
-pub(crate) fn op_first(answer: &serde_json::Value) -> Vec<u8> {
-    let op = answer.get("op").map(ToString::to_string).unwrap_or_default();
-    let mut rest = answer.clone();
-    if let Some(fields) = rest.as_object_mut() {
-        fields.remove("op");
-    }
-    let mut bytes = format!(r#"{{"op":{op},"#).into_bytes();
-    bytes.extend_from_slice(rest.to_string().get(1..).unwrap_or_default().as_bytes());
-    bytes
+    Ok(page.to_frame())
 }
 
 #[cfg(test)]
@@ -224,10 +197,5 @@ mod tests {
         assert!(place(18, "z") < cursor && cursor < place(16, "a") && cursor < place(17, "a"));
         assert!(ListPosition::start().unwrap() < place(u64::MAX - 1, "a"));
         assert_eq!(ListPosition::decode("x").unwrap_err().field.as_deref(), Some("cursor"));
-    }
-
-    #[test]
-    fn an_answer_begins_with_its_op() {
-        assert_eq!(op_first(&serde_json::json!({"a": 1, "op": "rooms"})), br#"{"op":"rooms","a":1}"#);
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sendpi_model::RoomId;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved};
+use sendpi_model::server_frame::{OpFrame, RoomAdded, RoomRemoved};
 use tokio::time::Instant;
 
 use super::State;
@@ -146,8 +147,8 @@ impl State {
 
     /// The user is no member any more: the sessions are told, and the entry goes.
     pub(crate) fn room_removed(&mut self, user: Key, room: &RoomId, reason: &str, effects: &mut Effects) {
-        let frame = serde_json::json!({"op": "room_removed", "room": room, "reason": reason}).to_string();
-        self.tell(user, room, &ws_frame::text(frame.as_bytes()), effects);
+        let frame = RoomRemoved { room: room.clone(), reason: reason.to_owned() }.to_frame();
+        self.tell(user, room, &ws_frame::text(&frame), effects);
         if let Some(key) = self.rooms.find(room) {
             self.forget_member(key, user);
         }
@@ -155,10 +156,8 @@ impl State {
 
     /// The user is in a room that the sessions may not know.
     pub(crate) fn room_added(&mut self, user: Key, room: &RoomId, info: &[u8], effects: &mut Effects) {
-        let mut json = br#"{"op":"room_added","info":"#.to_vec();
-        json.extend_from_slice(if info.is_empty() { b"null" } else { info });
-        json.push(b'}');
-        self.tell(user, room, &ws_frame::text(&json), effects);
+        let frame = RoomAdded { info: serde_json::from_slice(info).ok() }.to_frame();
+        self.tell(user, room, &ws_frame::text(&frame), effects);
     }
 
     /// Gives all sessions of a user something that is no durable event.

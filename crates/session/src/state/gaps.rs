@@ -1,6 +1,7 @@
 //! Gaps: what a user's sessions are missing of a room is read from its owner.
 
 use bytes::Bytes;
+use sendpi_model::server_frame::{HeadsAnswer, OpFrame};
 use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ pub(crate) struct MissingRange {
 
 /// `{"op":"heads",…}`: the session missed something.
 pub(super) fn heads_frame(room: &RoomId, seq: u64) -> Bytes {
-    ws_frame::text(serde_json::json!({"op": "heads", "rooms": {room.as_str(): seq}}).to_string().as_bytes())
+    ws_frame::text(&HeadsAnswer { rooms: [(room.clone(), seq)].into() }.to_frame())
 }
 
 impl State {

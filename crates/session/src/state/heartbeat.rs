@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
+use sendpi_model::server_frame::{OpFrame, Ping};
 use sendpi_model::{CloseCode, Millis};
 use tokio::time::Instant;
 
@@ -25,7 +26,7 @@ impl State {
 
     /// RetriedVerb time asks of sessions: heartbeats, and the end of those that do not answer or whose token ends.
     pub(crate) fn beat(&mut self, now: Instant, wall: Millis, effects: &mut Effects) {
-        let ping = ws_frame::text(br#"{"op":"ping"}"#);
+        let ping = ws_frame::text(&Ping {}.to_frame());
         for (key, tick) in self.wheel.due(now) {
             // An entry that was replaced is not followed by another one.
             if self.peers.get_mut(key).is_some_and(|peer| peer.due.take_if(|due| *due == tick).is_some()) {

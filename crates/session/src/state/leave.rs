@@ -1,6 +1,7 @@
 //! A session's end, whichever way it came: bounces what no device of the user took, and with the last session the user goes.
 
 use sendpi_model::faults::{Mutant, mutant};
+use sendpi_model::server_frame::{Bye, MarkerFrame, OpFrame};
 use sendpi_model::{CloseCode, DeviceId, Millis, UserId};
 
 use super::State;
@@ -91,9 +92,9 @@ impl State {
     }
 
     /// The user has read on another device: the sessions here are told, except the one where that was.
-    pub(crate) fn marked(&mut self, user: &UserId, json: &[u8], except: Option<Key>, effects: &mut Effects) {
+    pub(crate) fn marked(&mut self, user: &UserId, marker: &MarkerFrame, except: Option<Key>, effects: &mut Effects) {
         let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
-        let frame = ws_frame::text(json);
+        let frame = ws_frame::text(&marker.to_frame());
         for session in user.sessions.iter().filter(|session| Some(**session) != except) {
             // Before the welcome there is nothing that a marker could change for the client.
             if let Some(peer) = self.peers.get(*session).filter(|peer| peer.hold.is_none()) {
@@ -107,10 +108,9 @@ impl State {
     pub(crate) fn drain(&mut self, mut delay: impl FnMut() -> u64, effects: &mut Effects) {
         self.draining = true;
         for (_, peer) in self.peers.iter() {
-            let delay = delay();
-            let bye = serde_json::json!({"op": "bye", "reason": "drain", "reconnect_in_ms": delay}).to_string();
+            let bye = Bye::drain(delay()).to_frame();
             if !mutant(Mutant::ByeOff) {
-                peer.line.push(ws_frame::text(bye.as_bytes()), false);
+                peer.line.push(ws_frame::text(&bye), false);
             }
             peer.line.close(CloseCode::Drain);
             effects.touch(&peer.line);

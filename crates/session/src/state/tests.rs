@@ -151,7 +151,7 @@ impl Test {
         };
         let said = asks.iter().map(say).collect();
         for ask in asks {
-            if let ReplyTo::RetriedRequest(key) = ask.tag {
+            if let ReplyTo::Retry(key) = ask.tag {
                 self.state.repeats.failed(key);
             }
         }
@@ -162,7 +162,7 @@ impl Test {
     fn confirm_all(&mut self) {
         self.state.ask_again(&mut self.effects);
         while let Some(ask) = self.effects.asks.pop() {
-            if let ReplyTo::RetriedRequest(key) = ask.tag {
+            if let ReplyTo::Retry(key) = ask.tag {
                 self.state.confirmed(key, 1, &mut self.effects);
             }
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
+use sendpi_model::server_frame::{Resumed, ResumedRoom};
 use sendpi_model::{RoomId, limits};
 
 /// What is known of a room that a client wants to resume.
@@ -120,29 +121,21 @@ impl ResumePlan {
         at.collect()
     }
 
-    /// `{"op":"resumed",…}`.
-    pub(crate) fn frame(&self) -> Vec<u8> {
-        let rooms: serde_json::Map<String, serde_json::Value> = self
-            .outcomes
-            .iter()
-            .map(|(room, outcome)| {
-                let told = match outcome {
-                    Outcome::At(seq) => serde_json::json!({"seq": seq}),
-                    Outcome::Truncated(seq) => serde_json::json!({"seq": seq, "truncated": true}),
-                    Outcome::Gone => serde_json::json!({"gone": true}),
-                };
-                (room.to_string(), told)
-            })
-            .collect();
-        let mut frame = br#"{"op":"resumed","rooms":"#.to_vec();
-        frame.extend_from_slice(serde_json::Value::Object(rooms).to_string().as_bytes());
-        frame.push(b'}');
-        frame
+    /// How each room stands.
+    pub(crate) fn resumed(&self) -> Resumed {
+        let state = |outcome: &Outcome| match outcome {
+            Outcome::At(seq) => ResumedRoom { seq: Some(*seq), ..ResumedRoom::default() },
+            Outcome::Truncated(seq) => ResumedRoom { seq: Some(*seq), truncated: true, gone: false },
+            Outcome::Gone => ResumedRoom { gone: true, ..ResumedRoom::default() },
+        };
+        Resumed { rooms: self.outcomes.iter().map(|(room, outcome)| (room.clone(), state(outcome))).collect() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sendpi_model::server_frame::OpFrame;
+
     use super::*;
 
     fn id(room: &str) -> RoomId {
@@ -160,7 +153,7 @@ mod tests {
     }
 
     fn told(replay: &ResumePlan) -> String {
-        String::from_utf8(replay.frame()).unwrap()
+        String::from_utf8(replay.resumed().to_frame()).unwrap()
     }
 
     #[test]

@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use sendpi_model::{FrameId, RoomId, UserId, Verb, limits, with_id};
+use sendpi_model::server_frame::{OpFrame, with_id};
+use sendpi_model::{FrameId, RoomId, UserId, Verb, limits};
 
 use crate::arena::Key;
 use crate::catch_up::resume::plan::{FoundRoom, ResumePlan};
 use crate::client::outbound::Outbound;
 use crate::client::ws_frame;
 use crate::context::NodeContext;
-use crate::owners::answer::EventPage;
+use crate::owners::answer::HistoryPage;
 use crate::sign_in::room_list::{PARALLEL, is_no_member, peek_one};
 
 /// Replays what was missed in these rooms, whose live flow is held back, and lets that go.
@@ -28,7 +29,7 @@ pub(crate) async fn replay(
     let mut replay = ResumePlan::plan(&rooms, &found);
     while let Some((room, after)) = replay.next() {
         let history = Verb::History { before: None, after: Some(after), limit: limits::PAGE_MESSAGES as u32 };
-        match node.ask(room, &user, history).await.and_then(|answer| EventPage::read(&answer)) {
+        match node.ask(room, &user, history).await.and_then(|answer| HistoryPage::read(&answer)) {
             Ok(page) => {
                 for frame in replay.page(page.events, page.more) {
                     if !line.has_room().await {
@@ -41,7 +42,7 @@ pub(crate) async fn replay(
             Err(refusal) => replay.refused(is_no_member(&refusal)),
         }
     }
-    let resumed = ws_frame::text(&with_id(&replay.frame(), id.as_ref()));
+    let resumed = ws_frame::text(&with_id(&replay.resumed().to_frame(), id.as_ref()));
     node.with(|state, effects| state.replayed(key, resumed, replay.covered(), effects));
 }
 

@@ -1,0 +1,178 @@
+//! Answers to what a client, or a node, asked.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::OpFrame;
+use crate::{Head, Mark, Millis, RoomId, RoomInfo, UserId, limits};
+
+/// `ok`: it was done. Which fields are there depends on what was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OkAnswer {
+    /// The seq of the event that was made, or of the read marker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The count at that seq.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// When the event happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Millis>,
+    /// The room, for `create`, and for the `attach` and `peek` of a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<RoomInfo>,
+    /// Whether the room's channel is active: if this answers an attach, the user is in L1 now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub live: bool,
+    /// Whether it had been done before: this is the result of the first time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeat: bool,
+    /// When the renewed token expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Millis>,
+}
+
+impl OpFrame for OkAnswer {
+    const OP: &'static str = "ok";
+}
+
+impl OkAnswer {
+    /// Nothing was left to do.
+    #[must_use]
+    pub fn repeated() -> Self {
+        Self { repeat: true, ..Self::default() }
+    }
+
+    /// The event with this head was made, or had been made before.
+    #[must_use]
+    pub fn event(head: Head, repeat: bool) -> Self {
+        Self { seq: Some(head.seq), count: Some(head.count), at: Some(head.at), repeat, ..Self::default() }
+    }
+
+    /// A room as one of its members sees it.
+    #[must_use]
+    pub fn room(info: RoomInfo, live: bool, repeat: bool) -> Self {
+        Self { info: Some(info), live, repeat, ..Self::default() }
+    }
+
+    /// The token was renewed.
+    #[must_use]
+    pub fn renewed(expires_at: Millis) -> Self {
+        Self { expires_at: Some(expires_at), ..Self::default() }
+    }
+
+    /// The place in the timeline that the answer names, if it names one.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        Some(Mark { seq: self.seq?, count: self.count? })
+    }
+}
+
+/// `heads`, as the owner of rooms answers a node, and as a node tells a session that it missed something.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadsAnswer {
+    /// Each room with the seq of its head.
+    pub rooms: BTreeMap<RoomId, u64>,
+}
+
+impl OpFrame for HeadsAnswer {
+    const OP: &'static str = "heads";
+}
+
+/// `pong`: the answer to a client's `ping`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {}
+
+impl OpFrame for Pong {
+    const OP: &'static str = "pong";
+}
+
+/// `welcome`: the answer to `hello`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Who is signed in.
+    pub user: UserId,
+    /// The session's name.
+    pub session: String,
+    /// The server's clock.
+    pub now: Millis,
+    /// When the token expires.
+    pub expires_at: Millis,
+    /// How often the server asks for a sign of life, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// The first page of rooms.
+    pub rooms: Vec<RoomInfo>,
+    /// Where the next page begins; `None` if this is the last one.
+    pub next: Option<String>,
+    /// The limits that concern a client.
+    #[serde(default)]
+    pub limits: WelcomeLimits,
+    /// Optional features that this server has.
+    #[serde(default)]
+    pub caps: Vec<String>,
+}
+
+impl OpFrame for Welcome {
+    const OP: &'static str = "welcome";
+}
+
+/// The limits of [`crate::limits`] that a client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is documented in `limits`, under a name of its own")]
+pub struct WelcomeLimits {
+    pub frame_bytes: usize,
+    pub body_bytes: usize,
+    pub requests: usize,
+    pub history: usize,
+    pub rooms: usize,
+    pub members: usize,
+    pub mentions: usize,
+    pub users: usize,
+    pub resume_rooms: usize,
+    pub resume_room_events: usize,
+    pub resume_events: usize,
+}
+
+impl Default for WelcomeLimits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: limits::FRAME_BYTES,
+            body_bytes: limits::BODY_BYTES,
+            requests: limits::SESSION_REQUESTS,
+            history: limits::PAGE_MESSAGES,
+            rooms: limits::PAGE_ROOMS,
+            members: limits::PAGE_MEMBERS,
+            mentions: limits::MENTIONS,
+            users: limits::USERS_PER_REQUEST,
+            resume_rooms: limits::RESUME_ROOMS,
+            resume_room_events: limits::RESUME_ROOM_EVENTS,
+            resume_events: limits::RESUME_EVENTS,
+        }
+    }
+}
+
+/// `resumed`: the end of a replay, and how each room stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    /// By room.
+    pub rooms: BTreeMap<RoomId, ResumedRoom>,
+}
+
+impl OpFrame for Resumed {
+    const OP: &'static str = "resumed";
+}
+
+/// How a resumed room stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumedRoom {
+    /// The seq up to which the client has everything now; if `truncated`, the room's head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// Nothing more was replayed: the client pages through `history`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// The user is not a member any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
+}
