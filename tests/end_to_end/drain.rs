@@ -18,7 +18,9 @@ async fn a_drain_tells_clients_when_to_come_back_and_they_miss_nothing() {
     server.signal("TERM");
     for client in [&ann, &bob] {
         let bye = |frame: &ServerFrame| match frame {
-            ServerFrame::Bye(sendpi_model::server_frame::Bye { reason, reconnect_in_ms }) => Some((reason.clone(), *reconnect_in_ms)),
+            ServerFrame::Bye(sendpi_model::server_frame::Bye { reason, reconnect_in_ms }) => {
+                Some((reason.clone(), *reconnect_in_ms))
+            }
             _ => None,
         };
         let (reason, wait) = client.until_frame("bye", bye).await;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
 use sendpi_model::flow::FlowRequest;
-use sendpi_model::link::{AudienceReason, Item, open};
+use sendpi_model::link::{AudienceReason, LinkItem, open};
 use sendpi_model::{Access, Fields, Verb};
 
 use super::*;
@@ -60,7 +60,7 @@ impl TestRoom {
     }
 
     /// Everything that the links carry since the last look, by node.
-    fn told(&mut self) -> Vec<(String, Item)> {
+    fn told(&mut self) -> Vec<(String, LinkItem)> {
         let mut told = Vec::new();
         for (node, messages) in self.links.take() {
             for message in messages {
@@ -92,7 +92,7 @@ fn a_created_room_has_its_members_and_tells_those_who_are_online() {
     assert_eq!(table.room.members[&user("ann")].role, Role::Owner);
     let told = table.told();
     let added = told.iter().find_map(|(node, item)| match item {
-        LinkItem::AudienceAdded(added) => Some((node.as_str(), added.user.as_str(), added.reason, added.seq)),
+        LinkItem::Added(added) => Some((node.as_str(), added.user.as_str(), added.reason, added.seq)),
         _ => None,
     });
     assert_eq!(added, Some(("n2", "bob", AudienceReason::Joined, 1)));
@@ -152,7 +152,7 @@ fn who_attaches_is_told_the_head_dispatched_so_far_and_gets_what_follows() {
         .iter()
         .filter_map(|(_, item)| match item {
             LinkItem::Event { seq, .. } => Some(("event", *seq)),
-            LinkItem::AudienceAdded(added) => Some(("added", added.seq)),
+            LinkItem::Added(added) => Some(("added", added.seq)),
             _ => None,
         })
         .collect();
@@ -190,9 +190,8 @@ fn a_leave_is_its_event_and_the_last_owner_hands_over() {
     assert_eq!(table.room.head.seq, 3);
     let told = table.told();
     assert!(
-        told.iter().any(
-            |(_, item)| matches!(item, LinkItem::AudienceRemoved(removed) if removed.reason == AudienceReason::Left)
-        )
+        told.iter()
+            .any(|(_, item)| matches!(item, LinkItem::Removed(removed) if removed.reason == AudienceReason::Left))
     );
     assert!(batch.after.iter().any(|row| matches!(row, Row::Member(row) if row.role.is_none())));
 }
@@ -281,12 +280,7 @@ fn a_leave_that_is_sent_again_was_done_the_first_time() {
 fn who_left_in_the_batch_of_its_attach_is_not_in_the_audience() {
     let mut table = TestRoom::new();
     table.run(vec![ask("bob", r#"{"op":"attach","signin":1}"#), ask("bob", r#"{"op":"leave"}"#)]);
-    assert!(
-        !table
-            .told()
-            .iter()
-            .any(|(_, item)| matches!(item, LinkItem::AudienceAdded(added) if added.user == user("bob")))
-    );
+    assert!(!table.told().iter().any(|(_, item)| matches!(item, LinkItem::Added(added) if added.user == user("bob"))));
 }
 
 #[test]

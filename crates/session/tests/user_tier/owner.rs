@@ -11,9 +11,10 @@ use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, flow, link};
 use sendpi_model::flow::{FlowMessage, FlowRequest};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved, LinkAck};
+use sendpi_model::server_frame::{EventPage, OkAnswer, OpFrame};
 use sendpi_model::{
     Access, Content, Event, Head, Mark, Millis, NodeId, Notify, Partition, Partitions, Refusal, Role, RoomId, RoomInfo,
-    RoomKind, RoomView, UserId, Verb,
+    RoomKind, UserId, Verb,
 };
 use tokio::time::{Instant, interval};
 
@@ -125,7 +126,7 @@ impl Owner {
         if id.as_str() == "closed" {
             return Some(Refusal::no_such_room().to_frame());
         }
-        let ok = Some(br#"{"op":"ok"}"#.to_vec());
+        let ok = Some(OkAnswer::default().to_frame());
         match &request.verb {
             Verb::Attach { signin } => {
                 if room.audience.insert(user.clone(), *signin).is_none() {
@@ -152,16 +153,17 @@ impl Owner {
                 if !room.audience.is_empty() {
                     link.event(partition, id, event.head.seq, event.head.at, &event.frame);
                 }
-                let Head { seq, count, at } = event.head;
+                let ok = OkAnswer::event(event.head, false).to_frame();
                 room.events.push(event);
-                Some(format!(r#"{{"op":"ok","seq":{seq},"count":{count},"at":{}}}"#, at.0).into_bytes())
+                Some(ok)
             }
-            Verb::Read { seq } => Some(format!(r#"{{"op":"ok","seq":{seq},"count":{seq}}}"#).into_bytes()),
+            Verb::Read { seq } => {
+                Some(OkAnswer { seq: Some(*seq), count: Some(*seq), ..OkAnswer::default() }.to_frame())
+            }
             Verb::History { after, .. } => {
                 let events = room.events.iter().filter(|event| event.head.seq > after.unwrap_or(0));
-                let events: Vec<_> = events.map(|e| String::from_utf8(e.frame.to_vec()).unwrap()).collect();
-                let page = format!(r#"{{"op":"page","room":"{id}","events":[{}],"more":false}}"#, events.join(","));
-                Some(page.into_bytes())
+                let frames: Vec<&[u8]> = events.map(|event| event.frame.as_ref()).collect();
+                Some(EventPage::join(id, &frames, false))
             }
             Verb::Bounce { seq } => {
                 self.bounced.lock().unwrap().insert((user.clone(), *seq));
@@ -210,6 +212,5 @@ fn view(id: &RoomId, room: &OwnerRoom) -> Vec<u8> {
         last: None,
         members: 2,
     };
-    let view = serde_json::to_string(&RoomView { info, live: true, repeat: false }).unwrap();
-    format!(r#"{{"op":"ok",{}"#, &view[1..]).into_bytes()
+    OkAnswer::room(info, true, false).to_frame()
 }

@@ -1,8 +1,8 @@
-use sendpi_model::flow::Message;
+use sendpi_model::flow::FlowMessage;
 use sendpi_model::{RoomId, UserId, Verb};
 
 use super::*;
-use crate::flow::Receiver;
+use crate::flow::FlowReceiver;
 
 const WALL: Millis = Millis(1_000);
 
@@ -22,7 +22,7 @@ fn push(flow: &mut FlowSender<u32>, tags: impl IntoIterator<Item = u32>, now: In
 }
 
 fn take(flow: &mut FlowSender<u32>, now: Instant) -> Option<Message> {
-    flow.take(now, WALL).map(|bytes| Message::parse(&bytes).unwrap())
+    flow.take(now, WALL).map(|bytes| FlowMessage::parse(&bytes).unwrap())
 }
 
 fn numbers(message: &Message) -> Vec<u64> {
@@ -94,7 +94,7 @@ fn an_owner_that_does_not_know_the_flow_is_not_held_up_by_what_another_answered(
     flow.answered(2, now);
     flow.refused(now, 0.5);
     let message = take(&mut flow, now + Duration::from_millis(20)).unwrap();
-    let taken = Receiver::default().take(message);
+    let taken = FlowReceiver::default().take(message);
     let served: Vec<u64> = taken.iter().filter(|(_, request)| request.is_ok()).map(|(n, _)| *n).collect();
     assert_eq!(served, [1, 3]);
 }
@@ -149,7 +149,7 @@ fn what_is_never_answered_is_sent_once_and_does_not_hold_up_the_rest() {
     let (mut flow, now) = flow();
     flow.push_unanswered(request(&Verb::Typing), now);
     push(&mut flow, [11], now);
-    let mut owner = Receiver::default();
+    let mut owner = FlowReceiver::default();
     assert_eq!(owner.take(take(&mut flow, now).unwrap()).len(), 2);
     assert_eq!((flow.unanswered(), flow.answered(2, now)), (1, Some(11)));
     assert!(flow.due(now).is_none());
