@@ -102,7 +102,7 @@ pub(crate) async fn claim(
     Ok(ClaimedPartition { tenure, lease, revision, settled, active_rooms })
 }
 
-/// Writes the store's fence and sees that it is ours: a fence at or above it that is not context that the claim is lost.
+/// Writes the store's fence and sees that it is ours: a fence at or above it that is not means that the claim is lost.
 async fn raise_fence(context: &JobContext, tenure: Tenure, claim: &str) -> Result<(), JobError> {
     let fence = Fence { epoch: tenure.epoch, claim: claim.to_owned() };
     context.write(&[tenure], vec![Row::Fence(tenure.partition, fence.clone())]).await?;

@@ -4,13 +4,13 @@
 //! flows to the owners of rooms, one that takes what links bring and writes it to sessions, one timer for all heartbeats, and short
 //! ones for sign-ins, replays and gaps. A gateway opens a [`Session`] for each socket and hands it the client's frames.
 
-mod arena;
 mod catch_up;
 mod client;
 mod config;
 mod context;
 mod drain;
 mod handle;
+mod keys;
 mod markers;
 mod owners;
 mod sign_in;

@@ -13,12 +13,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::room_list::{PARALLEL, is_no_member};
-use crate::arena::Key;
+
 use crate::catch_up::resume::task::replay;
 use crate::client::outbound::Outbound;
 use crate::client::transport::Identity;
 use crate::client::ws_frame;
 use crate::context::{NodeContext, answered, lock, waiting};
+use crate::keys::{SessionKey, UserKey};
 use crate::markers::notice::{Notice, VERSION, session_id};
 use crate::owners::answer::{self, RoomAnswer};
 use crate::state::OnlineUser;
@@ -30,7 +31,7 @@ use crate::state::session_state::Hold;
 /// The refusal for the client, whose session is to be closed.
 pub(crate) async fn sign_in(
     node: &Arc<NodeContext>,
-    session: (Key, Arc<Outbound>),
+    session: (SessionKey, Arc<Outbound>),
     id: Option<FrameId>,
     who: Identity,
     hello: Hello,
@@ -61,7 +62,7 @@ async fn admit(node: &NodeContext) -> Result<(), Refusal> {
 
 async fn welcome(
     node: &Arc<NodeContext>,
-    session: &(Key, Arc<Outbound>),
+    session: &(SessionKey, Arc<Outbound>),
     id: Option<&FrameId>,
     who: &Identity,
     hello: &Hello,
@@ -108,7 +109,7 @@ async fn welcome(
 
 /// The user's first session here: subscribes to the user's subject, then puts the presence key and waits for its answer. Not a part of
 /// the session's own task: other sessions of the user wait for it as well.
-async fn rise(node: Arc<NodeContext>, key: Key, user: UserId, number: u64, tell: watch::Sender<bool>) {
+async fn rise(node: Arc<NodeContext>, key: UserKey, user: UserId, number: u64, tell: watch::Sender<bool>) {
     let good = match node.subjects.subscribe(&user).await {
         Ok(subscription) => {
             let sign_in = |user: &UserId| node.keys.signed_in(user);

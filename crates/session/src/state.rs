@@ -24,8 +24,10 @@ use tokio::time::Instant;
 
 pub(crate) use self::attach::OnlineUser;
 pub(crate) use self::deliver::LinkOrigin;
-use crate::arena::{Arena, Key};
+use slotmap::SlotMap;
+
 use crate::config::SessionConfig;
+use crate::keys::{RetryKey, RoomKey, SessionKey, UserKey};
 use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::{Ask, Effects};
 use crate::state::retry_queue::{RetriedRequest, RetriedVerb, RetryQueue};
@@ -40,9 +42,9 @@ use crate::state::user::User;
 pub(crate) struct State {
     config: SessionConfig,
     partitions: Partitions,
-    peers: Arena<SessionState>,
-    users: Arena<User>,
-    user_index: HashMap<UserId, Key>,
+    peers: SlotMap<SessionKey, SessionState>,
+    users: SlotMap<UserKey, User>,
+    user_index: HashMap<UserId, UserKey>,
     rooms: Rooms,
     taken: Unconfirmed,
     pub(crate) repeats: RetryQueue,
@@ -60,8 +62,8 @@ impl State {
         Self {
             config,
             partitions,
-            peers: Arena::default(),
-            users: Arena::default(),
+            peers: SlotMap::default(),
+            users: SlotMap::default(),
             user_index: HashMap::new(),
             rooms: Rooms::default(),
             taken: Unconfirmed::new(now),
@@ -88,7 +90,7 @@ impl State {
         self.taken.settled(link, has)
     }
 
-    fn user_or_new(&mut self, id: &UserId) -> Key {
+    fn user_or_new(&mut self, id: &UserId) -> UserKey {
         if let Some(key) = self.user_index.get(id) {
             return *key;
         }
@@ -98,7 +100,7 @@ impl State {
     }
 
     /// Makes an entry of a user in a room, where there is none.
-    fn enter(&mut self, room: &RoomId, user: Key) -> Key {
+    fn enter(&mut self, room: &RoomId, user: UserKey) -> RoomKey {
         let (key, new) = self.rooms.enter(room, user);
         if new && let Some(user) = self.users.get_mut(user) {
             user.rooms.push(key);
@@ -107,7 +109,7 @@ impl State {
     }
 
     /// Takes the entry of a user in a room away.
-    fn forget_member(&mut self, room: Key, user: Key) {
+    fn forget_member(&mut self, room: RoomKey, user: UserKey) {
         let had_gap = self.rooms.get(room).and_then(|r| r.member(user)).is_some_and(|member| member.gap.is_some());
         self.rooms.leave(room, user);
         if let Some(user) = self.users.get_mut(user) {
@@ -118,7 +120,7 @@ impl State {
     }
 
     /// Forgets a user who has neither a session nor a place in an audience here.
-    fn forget_if_gone(&mut self, key: Key) {
+    fn forget_if_gone(&mut self, key: UserKey) {
         if self.users.get(key).is_some_and(|user| !user.is_here() && user.rooms.is_empty())
             && let Some(user) = self.users.remove(key)
         {
@@ -127,7 +129,7 @@ impl State {
     }
 
     /// The entry of a user who is gone lasts as long as its place in an audience.
-    fn forget_entry_if_gone(&mut self, room: Key, user: Key) {
+    fn forget_entry_if_gone(&mut self, room: RoomKey, user: UserKey) {
         let gone = self.users.get(user).is_none_or(|user| !user.is_here());
         if gone && self.rooms.get(room).is_some_and(|room| !room.is_in_audience(user)) {
             self.forget_member(room, user);
@@ -163,7 +165,7 @@ impl State {
     }
 
     /// The owner has answered a request that is repeated; `link` is the one that brought the answer.
-    pub(crate) fn confirmed(&mut self, key: Key, link: u32, effects: &mut Effects) {
+    pub(crate) fn confirmed(&mut self, key: RetryKey, link: u32, effects: &mut Effects) {
         let Some((partition, repeat)) = self.repeats.confirmed(key) else { return };
         match repeat.what {
             RetriedVerb::Bounce { link, number, .. } => self.taken.bounced(link, number),

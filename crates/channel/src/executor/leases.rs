@@ -91,7 +91,7 @@ impl Executor {
         self.stop_listening().await;
     }
 
-    /// Writes each lease again from its own revision: success context that nobody was between.
+    /// Writes each lease again from its own revision: success means that nobody was between.
     async fn resume(&mut self) {
         self.last_resume = Instant::now();
         if self.key.refresh().await.is_none() {
@@ -214,7 +214,7 @@ impl Executor {
         if !rows.is_empty() {
             let store = self.context.store.clone();
             tokio::spawn(async move {
-                // Not written, it only context that more is handed out again after a crash.
+                // Not written, it only means that more is handed out again after a crash.
                 if let Err(error) = store.write(rows).await {
                     tracing::warn!(%error, "cannot write down what is settled");
                 }

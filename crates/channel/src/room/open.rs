@@ -136,7 +136,7 @@ pub(crate) fn cut_at_hole(rows: Vec<(u64, Event)>, head_row: u64) -> Vec<(u64, E
     for (epoch, event) in rows {
         let seq = event.head.seq;
         match due {
-            // Below the head row a hole only context that older rows have expired: the tail begins after it.
+            // Below the head row a hole only means that older rows have expired: the tail begins after it.
             Some(due) if seq != due && seq <= head_row + 1 => kept.clear(),
             Some(due) if seq != due => break,
             None if seq > head_row + 1 => break,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sendpi_model::{Verb, limits};
 
-use crate::arena::Key;
 use crate::context::NodeContext;
+use crate::keys::RoomKey;
 use crate::owners::answer::HistoryPage;
 
 /// Before what could not be read is asked for again.
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const TRIES: u32 = 4;
 
 /// Reads until nobody in the room misses anything. What is too much to be read is skipped, and the sessions are told so.
-pub(crate) async fn fill(node: Arc<NodeContext>, room: Key) {
+pub(crate) async fn fill(node: Arc<NodeContext>, room: RoomKey) {
     let mut events = 0;
     let mut failures = 0;
     while let Some(missing) = node.with(|state, _| state.missing(room)) {

@@ -7,13 +7,13 @@ use sendpi_model::server_frame::{OkAnswer, OpFrame, Pong};
 use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Refusal, UserId};
 use tokio::time::Instant;
 
-use crate::arena::Key;
 use crate::catch_up::resume::task::replay;
 use crate::client::outbound::Outbound;
 use crate::client::request;
 use crate::client::transport::{Flush, Identity};
 use crate::client::ws_frame;
 use crate::context::NodeContext;
+use crate::keys::SessionKey;
 use crate::sign_in::room_list;
 use crate::sign_in::sign_in;
 use crate::state::session_state::Hold;
@@ -22,12 +22,12 @@ use crate::state::session_state::Hold;
 #[derive(Debug)]
 pub struct Session {
     pub(super) node: Arc<NodeContext>,
-    pub(super) key: Key,
+    pub(super) key: SessionKey,
     pub(super) line: Arc<Outbound>,
 }
 
 impl Session {
-    pub(crate) fn new(node: Arc<NodeContext>, key: Key, line: Arc<Outbound>) -> Self {
+    pub(crate) fn new(node: Arc<NodeContext>, key: SessionKey, line: Arc<Outbound>) -> Self {
         Self { node, key, line }
     }
 

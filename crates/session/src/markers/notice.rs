@@ -7,10 +7,11 @@ use sendpi_bus::UserMessage;
 use sendpi_model::server_frame::MarkerFrame;
 use sendpi_model::{DeviceId, Millis, NodeId, encode_json};
 use serde::{Deserialize, Serialize};
+use slotmap::{Key, KeyData};
 use tokio::sync::mpsc;
 
-use crate::arena::Key;
 use crate::context::NodeContext;
+use crate::keys::SessionKey;
 
 /// The version of this format.
 pub(crate) const VERSION: u8 = 1;
@@ -35,16 +36,15 @@ impl Notice {
     }
 }
 
-/// A session's name, the same nowhere else and never again.
-pub(crate) fn session_id(node: &NodeId, key: Key) -> String {
-    format!("{node}-{:x}-{:x}", key.index, key.generation)
+/// A session's name, which no other session ever has.
+pub(crate) fn session_id(node: &NodeId, key: SessionKey) -> String {
+    format!("{node}-{:x}", key.data().as_ffi())
 }
 
-/// The session of this node that has this name.
-pub(crate) fn session_key(node: &NodeId, id: &str) -> Option<Key> {
-    let (index, generation) = id.strip_prefix(node.as_str())?.strip_prefix('-')?.split_once('-')?;
-    let number = |text| u32::from_str_radix(text, 16).ok();
-    Some(Key { index: number(index)?, generation: number(generation)? })
+/// The session of this node that has this name. `None` if it is one of another node.
+pub(crate) fn session_key(node: &NodeId, id: &str) -> Option<SessionKey> {
+    let number = id.strip_prefix(node.as_str())?.strip_prefix('-')?;
+    Some(KeyData::from_ffi(u64::from_str_radix(number, 16).ok()?).into())
 }
 
 /// Takes what comes on the subjects of this node's users until the node's shutdown.
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_session_is_found_by_its_name_on_its_own_node_only() {
         let (node, other) = (NodeId::parse("n-1").unwrap(), NodeId::parse("n").unwrap());
-        let key = Key { index: 0x1f, generation: 2 };
+        let key = SessionKey::from(KeyData::from_ffi((2 << 32) | 0x1f));
         assert_eq!(session_key(&node, &session_id(&node, key)), Some(key));
         assert_eq!(session_key(&other, &session_id(&node, key)), None);
     }

@@ -97,7 +97,7 @@ impl NodeContext {
             }
         };
         let now = Instant::now();
-        // HeldEvent until the items are in: a link that is cut meanwhile must not leave an audience behind.
+        // Held until the items are in: a link that is cut meanwhile must not leave an audience behind.
         let mut links = lock(&self.links);
         let taken = links.take(worker.clone(), reply, (header, items, bytes), now);
         if let Some(life) = taken.cut {

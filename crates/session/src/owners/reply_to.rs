@@ -6,8 +6,8 @@ use bytes::Bytes;
 use sendpi_model::{FrameId, RoomId};
 use tokio::sync::oneshot;
 
-use crate::arena::Key;
 use crate::client::outbound::Outbound;
+use crate::keys::{RetryKey, SessionKey};
 
 /// What an answer is for.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) enum ReplyTo {
     /// Somebody on this node waits for it.
     Wait(oneshot::Sender<Bytes>),
     /// One of what is repeated until it is confirmed.
-    Retry(Key),
+    Retry(RetryKey),
 }
 
 /// An answer that moves a read marker.
@@ -30,5 +30,5 @@ pub(crate) enum ReplyTo {
 pub(crate) struct MarkerMove {
     pub(crate) room: RoomId,
     /// The session to whose other devices the marker is told; `None` where it is not told: the sender of a message has read it.
-    pub(crate) tell: Option<Key>,
+    pub(crate) tell: Option<SessionKey>,
 }

@@ -3,21 +3,22 @@
 use sendpi_model::{RoomId, UserId, Verb};
 
 use super::State;
-use crate::arena::Key;
+
+use crate::keys::UserKey;
 use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::{Ask, Effects};
 
 /// A user who is here, for those who work on its behalf.
 #[derive(Debug, Clone)]
 pub(crate) struct OnlineUser {
-    pub(crate) key: Key,
+    pub(crate) key: UserKey,
     pub(crate) id: UserId,
     pub(crate) signin: u64,
 }
 
 impl State {
     /// The user of this number, if here and counting as online.
-    pub(crate) fn present(&self, key: Key) -> Option<OnlineUser> {
+    pub(crate) fn present(&self, key: UserKey) -> Option<OnlineUser> {
         let user = self.users.get(key).filter(|user| user.is_here() && user.signed)?;
         Some(OnlineUser { key, id: user.id.clone(), signin: user.signin })
     }
@@ -28,7 +29,7 @@ impl State {
     }
 
     /// The rooms that the user is known to be in.
-    pub(crate) fn rooms_of(&self, user: Key) -> Vec<RoomId> {
+    pub(crate) fn rooms_of(&self, user: UserKey) -> Vec<RoomId> {
         let rooms = self.users.get(user).map(|user| user.rooms.as_slice()).unwrap_or_default();
         rooms.iter().filter_map(|key| self.rooms.get(*key).map(|room| room.id.clone())).collect()
     }

@@ -1,4 +1,4 @@
-//! RetriedVerb links tell: events, and who is in a room's audience.
+//! What links tell: events, and who is in a room's audience.
 
 use bytes::Bytes;
 use sendpi_model::RoomId;
@@ -8,8 +8,9 @@ use sendpi_model::server_frame::{OpFrame, RoomAdded, RoomRemoved};
 use tokio::time::Instant;
 
 use super::State;
-use crate::arena::Key;
+
 use crate::client::ws_frame;
+use crate::keys::UserKey;
 use crate::state::effects::Effects;
 use crate::state::retry_queue::{RetriedRequest, RetriedVerb};
 use crate::state::rooms::UnconfirmedEvent;
@@ -118,7 +119,7 @@ impl State {
             return;
         }
         if added.reason == AudienceReason::Joined {
-            // RetriedVerb was before the join is for `history`.
+            // What was before the join is for `history`.
             if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user)) {
                 member.known(added.seq);
             }
@@ -146,7 +147,7 @@ impl State {
     }
 
     /// The user is no member any more: the sessions are told, and the entry goes.
-    pub(crate) fn room_removed(&mut self, user: Key, room: &RoomId, reason: &str, effects: &mut Effects) {
+    pub(crate) fn room_removed(&mut self, user: UserKey, room: &RoomId, reason: &str, effects: &mut Effects) {
         let frame = RoomRemoved { room: room.clone(), reason: reason.to_owned() }.to_frame();
         self.tell(user, room, &ws_frame::text(&frame), effects);
         if let Some(key) = self.rooms.find(room) {
@@ -155,13 +156,13 @@ impl State {
     }
 
     /// The user is in a room that the sessions may not know.
-    pub(crate) fn room_added(&mut self, user: Key, room: &RoomId, info: &[u8], effects: &mut Effects) {
+    pub(crate) fn room_added(&mut self, user: UserKey, room: &RoomId, info: &[u8], effects: &mut Effects) {
         let frame = RoomAdded { info: serde_json::from_slice(info).ok() }.to_frame();
         self.tell(user, room, &ws_frame::text(&frame), effects);
     }
 
     /// Gives all sessions of a user something that is no durable event.
-    pub(crate) fn tell(&mut self, user: Key, room: &RoomId, frame: &Bytes, effects: &mut Effects) {
+    pub(crate) fn tell(&mut self, user: UserKey, room: &RoomId, frame: &Bytes, effects: &mut Effects) {
         let Some(user) = self.users.get(user) else { return };
         for session in &user.sessions {
             if let Some(peer) = self.peers.get_mut(*session) {

@@ -1,12 +1,12 @@
-//! RetriedVerb a change of the state asks for, carried out by the shell around it.
+//! What a change of the state asks for, carried out by the shell around it.
 
 use std::sync::Arc;
 
 use sendpi_bus::UserSubscription;
 use sendpi_model::{RoomId, UserId, Verb};
 
-use crate::arena::Key;
 use crate::client::outbound::Outbound;
+use crate::keys::RoomKey;
 use crate::owners::reply_to::ReplyTo;
 
 /// A request to a room's owner.
@@ -18,7 +18,7 @@ pub(crate) struct Ask {
     pub(crate) tag: ReplyTo,
 }
 
-/// RetriedVerb a change of the state asks for.
+/// What a change of the state asks for.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     /// Lines that have something to write, each once.
@@ -26,7 +26,7 @@ pub(crate) struct Effects {
     /// Requests, in order.
     pub(crate) asks: Vec<Ask>,
     /// Rooms of which something is missing that nobody reads yet.
-    pub(crate) fills: Vec<Key>,
+    pub(crate) fills: Vec<RoomKey>,
     /// Users who are offline here from now on.
     pub(crate) signed_out: Vec<UserId>,
     /// Subscriptions that end.

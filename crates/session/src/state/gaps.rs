@@ -6,8 +6,9 @@ use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use tokio::time::Instant;
 
 use super::State;
-use crate::arena::Key;
+
 use crate::client::ws_frame;
+use crate::keys::{RoomKey, UserKey};
 use crate::state::effects::Effects;
 use crate::state::session_state::Delivery;
 
@@ -15,7 +16,7 @@ use crate::state::session_state::Delivery;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MissingRange {
     pub(crate) room: RoomId,
-    pub(crate) user: Key,
+    pub(crate) user: UserKey,
     pub(crate) user_id: UserId,
     pub(crate) after: u64,
 }
@@ -27,7 +28,7 @@ pub(super) fn heads_frame(room: &RoomId, seq: u64) -> Bytes {
 
 impl State {
     /// The room's head is known to be at `seq`: a user who is behind gets what is missing.
-    pub(super) fn behind(&mut self, key: Key, user_key: Key, seq: u64, effects: &mut Effects) {
+    pub(super) fn behind(&mut self, key: RoomKey, user_key: UserKey, seq: u64, effects: &mut Effects) {
         let Some(room) = self.rooms.get_mut(key) else { return };
         let Some(member) = room.member_mut(user_key) else { return };
         if member.head(seq) {
@@ -69,8 +70,8 @@ impl State {
         recent
     }
 
-    /// RetriedVerb to read next of a room; `None` where nothing is missing any more.
-    pub(crate) fn missing(&mut self, key: Key) -> Option<MissingRange> {
+    /// What to read next of a room; `None` where nothing is missing any more.
+    pub(crate) fn missing(&mut self, key: RoomKey) -> Option<MissingRange> {
         let room = self.rooms.get_mut(key)?;
         let mut next: Option<MissingRange> = None;
         for member in &mut room.members {
@@ -89,7 +90,7 @@ impl State {
     }
 
     /// Events of a room were read, in order: everybody who misses them gets them.
-    pub(crate) fn filled(&mut self, key: Key, events: &[(u64, Bytes)], effects: &mut Effects) {
+    pub(crate) fn filled(&mut self, key: RoomKey, events: &[(u64, Bytes)], effects: &mut Effects) {
         let Self { rooms, users, peers, config, taken, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
         let id = &room.id;
@@ -111,9 +112,9 @@ impl State {
         }
     }
 
-    /// RetriedVerb a user is missing cannot be had: the sessions go on with what follows, and are told that they are behind. `None` means
+    /// What a user is missing cannot be had: the sessions go on with what follows, and are told that they are behind. `None` means
     /// everybody in the room.
-    pub(crate) fn unfillable(&mut self, key: Key, whose: Option<Key>, effects: &mut Effects) {
+    pub(crate) fn unfillable(&mut self, key: RoomKey, whose: Option<UserKey>, effects: &mut Effects) {
         let Self { rooms, users, peers, config, taken, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
         let id = &room.id;
@@ -138,7 +139,7 @@ impl State {
     }
 
     /// The first position that is held back for a user by a gap.
-    pub(super) fn held_by_gaps(&self, user_key: Key) -> Option<u64> {
+    pub(super) fn held_by_gaps(&self, user_key: UserKey) -> Option<u64> {
         let user = self.users.get(user_key).filter(|user| user.gaps > 0)?;
         let gaps = user.rooms.iter().filter_map(|key| self.rooms.get(*key)?.member(user_key)?.gap.as_ref()?.from);
         gaps.min()

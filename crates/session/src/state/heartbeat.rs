@@ -9,9 +9,10 @@ use sendpi_model::{CloseCode, Millis};
 use tokio::time::Instant;
 
 use super::State;
-use crate::arena::Key;
+
 use crate::client::ws_frame;
 use crate::config::SessionConfig;
+use crate::keys::SessionKey;
 use crate::state::effects::Effects;
 use crate::state::unconfirmed::CLOSE_ANSWERS_FOR;
 
@@ -24,7 +25,7 @@ impl State {
         (config.heartbeat.min(config.pong_timeout) / 8).clamp(Duration::from_millis(5), Duration::from_millis(250))
     }
 
-    /// RetriedVerb time asks of sessions: heartbeats, and the end of those that do not answer or whose token ends.
+    /// What time asks of sessions: heartbeats, and the end of those that do not answer or whose token ends.
     pub(crate) fn beat(&mut self, now: Instant, wall: Millis, effects: &mut Effects) {
         let ping = ws_frame::text(&Ping {}.to_frame());
         for (key, tick) in self.wheel.due(now) {
@@ -36,13 +37,13 @@ impl State {
     }
 
     /// The session is next looked at then, instead of at whatever time it was before.
-    pub(super) fn look_at(&mut self, key: Key, at: Instant) {
+    pub(super) fn look_at(&mut self, key: SessionKey, at: Instant) {
         if let Some(peer) = self.peers.get_mut(key) {
             peer.due = Some(self.wheel.schedule(key, at));
         }
     }
 
-    fn beat_one(&mut self, key: Key, ping: &Bytes, now: Instant, wall: Millis, effects: &mut Effects) {
+    fn beat_one(&mut self, key: SessionKey, ping: &Bytes, now: Instant, wall: Millis, effects: &mut Effects) {
         let Some(peer) = self.peers.get(key) else { return };
         if peer.line.is_closing() {
             return self.end_closing(key, now);
@@ -77,7 +78,7 @@ impl State {
     }
 
     /// A session that was closed from here ends, even if its socket does not take the close frame.
-    fn end_closing(&mut self, key: Key, now: Instant) {
+    fn end_closing(&mut self, key: SessionKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let since = *peer.closing_since.get_or_insert(now);
         if now - since >= CLOSE_TIMEOUT {
@@ -88,7 +89,7 @@ impl State {
     }
 
     /// A session answered its heartbeat: everything before it arrived.
-    pub(crate) fn pong(&mut self, key: Key) {
+    pub(crate) fn pong(&mut self, key: SessionKey) {
         if let Some(peer) = self.peers.get_mut(key)
             && peer.beat.waiting_since.take().is_some()
         {
@@ -98,7 +99,7 @@ impl State {
 
     /// The client's own close frame answers for what was written a while before: where what was queued by then may have been written
     /// later, or never, it answers for nothing.
-    pub(crate) fn client_closed(&mut self, key: Key, now: Instant) {
+    pub(crate) fn client_closed(&mut self, key: SessionKey, now: Instant) {
         let answered = self.taken.answered_by_close(now);
         let Some(peer) = self.peers.get(key).filter(|peer| peer.line.was_prompt(CLOSE_ANSWERS_FOR, now)) else {
             return;
@@ -110,7 +111,7 @@ impl State {
     }
 
     /// A session's token is renewed.
-    pub(crate) fn renewed(&mut self, key: Key, expires_at: Millis, now: Instant) {
+    pub(crate) fn renewed(&mut self, key: SessionKey, expires_at: Millis, now: Instant) {
         if let Some(peer) = self.peers.get_mut(key) {
             let earlier = expires_at < peer.expires_at;
             peer.expires_at = expires_at;

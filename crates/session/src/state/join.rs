@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::State;
-use crate::arena::Key;
+
 use crate::client::outbound::Outbound;
 use crate::client::transport::Identity;
+use crate::keys::{SessionKey, UserKey};
 use crate::state::effects::Effects;
 use crate::state::session_state::{Heartbeat, Hold, SessionState};
 use crate::state::user::UserPresence;
@@ -20,7 +21,7 @@ use crate::state::user::UserPresence;
 /// A session that has joined its user channel.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    pub(crate) user: Key,
+    pub(crate) user: UserKey,
     /// Comes true when the user counts as online; `None` where that is so already.
     pub(crate) up: Option<watch::Receiver<bool>>,
     /// This is the user's first session: its number, and where to tell that the user counts as online.
@@ -29,7 +30,7 @@ pub(crate) struct Joined {
 
 impl State {
     /// A client has connected.
-    pub(crate) fn open(&mut self, line: Arc<Outbound>, now: Instant) -> Result<Key, Refusal> {
+    pub(crate) fn open(&mut self, line: Arc<Outbound>, now: Instant) -> Result<SessionKey, Refusal> {
         if self.draining {
             return Err(Refusal::unavailable("this node is being drained", 1_000));
         }
@@ -39,7 +40,7 @@ impl State {
     /// It says who it is: its live flow begins here, and is held back.
     pub(crate) fn join(
         &mut self,
-        key: Key,
+        key: SessionKey,
         who: &Identity,
         device: &DeviceId,
         wall: Millis,
@@ -77,7 +78,7 @@ impl State {
         Ok(self.joined(key, user_key))
     }
 
-    fn joined(&mut self, key: Key, user_key: Key) -> Joined {
+    fn joined(&mut self, key: SessionKey, user_key: UserKey) -> Joined {
         let mut joined = Joined { user: user_key, up: None, rise: None };
         let Some(user) = self.users.get_mut(user_key) else { return joined };
         user.sessions.push(key);
@@ -96,8 +97,8 @@ impl State {
         joined
     }
 
-    /// RetriedVerb was known while nobody was here says nothing about what a client has.
-    fn forget_lasts(&mut self, user_key: Key) {
+    /// What was known while nobody was here says nothing about what a client has.
+    fn forget_lasts(&mut self, user_key: UserKey) {
         let rooms = self.users.get(user_key).map(|user| user.rooms.clone()).unwrap_or_default();
         for key in rooms {
             let Some(room) = self.rooms.get_mut(key) else { continue };
@@ -117,7 +118,7 @@ impl State {
     /// meanwhile.
     pub(crate) fn subscribed<W>(
         &mut self,
-        user: Key,
+        user: UserKey,
         rise: u64,
         subscription: Option<UserSubscription>,
         sign_in: impl FnOnce(&UserId) -> (u64, W),
@@ -135,7 +136,7 @@ impl State {
     }
 
     /// The presence key is written, or could not be.
-    pub(crate) fn risen(&mut self, user: Key, rise: u64, good: bool) {
+    pub(crate) fn risen(&mut self, user: UserKey, rise: u64, good: bool) {
         if let Some(user) = self.users.get_mut(user)
             && matches!(&user.presence, UserPresence::Announcing(number, _) if *number == rise)
         {
@@ -147,7 +148,7 @@ impl State {
     /// it, and the attaches before it, cover which rooms.
     pub(crate) fn welcome(
         &mut self,
-        key: Key,
+        key: SessionKey,
         frame: Bytes,
         heads: &[(RoomId, u64)],
         replay: Option<Hold>,
@@ -170,7 +171,7 @@ impl State {
     }
 
     /// A replay begins: these rooms are held back. False where another one is under way.
-    pub(crate) fn hold(&mut self, key: Key, hold: Hold) -> bool {
+    pub(crate) fn hold(&mut self, key: SessionKey, hold: Hold) -> bool {
         match self.peers.get_mut(key) {
             Some(peer) if peer.hold.is_none() => {
                 peer.hold = Some(Box::new(hold));
@@ -181,7 +182,7 @@ impl State {
     }
 
     /// A replay is over: everything up to these seqs was replayed.
-    pub(crate) fn replayed(&mut self, key: Key, frame: Bytes, rooms: Vec<(RoomId, u64)>, effects: &mut Effects) {
+    pub(crate) fn replayed(&mut self, key: SessionKey, frame: Bytes, rooms: Vec<(RoomId, u64)>, effects: &mut Effects) {
         if let Some(peer) = self.peers.get_mut(key) {
             peer.covered(rooms);
             peer.line.push(frame, false);
@@ -189,7 +190,7 @@ impl State {
         }
     }
 
-    fn release(&mut self, key: Key, next: Option<Hold>, effects: &mut Effects) {
+    fn release(&mut self, key: SessionKey, next: Option<Hold>, effects: &mut Effects) {
         let Self { peers, rooms, .. } = self;
         let Some(peer) = peers.get_mut(key) else { return };
         peer.release(next, effects);

@@ -5,15 +5,16 @@ use sendpi_model::server_frame::{Bye, MarkerFrame, OpFrame};
 use sendpi_model::{CloseCode, DeviceId, Millis, UserId};
 
 use super::State;
-use crate::arena::Key;
+
 use crate::client::ws_frame;
+use crate::keys::{SessionKey, UserKey};
 use crate::state::effects::Effects;
 use crate::state::retry_queue::{RetriedRequest, RetriedVerb};
 use crate::state::user::UserPresence;
 
 impl State {
     /// A session has ended.
-    pub(crate) fn leave(&mut self, key: Key, effects: &mut Effects) {
+    pub(crate) fn leave(&mut self, key: SessionKey, effects: &mut Effects) {
         let Some(peer) = self.peers.remove(key) else { return };
         peer.line.end();
         let Some(user_key) = peer.user else { return };
@@ -30,7 +31,7 @@ impl State {
         }
     }
 
-    fn detach(&mut self, user_key: Key, effects: &mut Effects) {
+    fn detach(&mut self, user_key: UserKey, effects: &mut Effects) {
         let Some(user) = self.users.get(user_key).filter(|user| user.signed) else { return };
         let what = RetriedVerb::Detach { signin: user.signin };
         let there: Vec<RetriedRequest> = user
@@ -46,7 +47,7 @@ impl State {
     }
 
     /// Bounces what came since the ended session's last confirmation, unless another session of the user was there for it.
-    fn bounce_untaken(&mut self, user_key: Key, confirmed: u64, effects: &mut Effects) {
+    fn bounce_untaken(&mut self, user_key: UserKey, confirmed: u64, effects: &mut Effects) {
         let Some(user) = self.users.get(user_key) else { return };
         let others = user.sessions.iter().filter_map(|session| self.peers.get(*session));
         let covered_from = others.map(|peer| peer.started).min();
@@ -65,7 +66,7 @@ impl State {
         }
     }
 
-    fn sign_out(&mut self, user_key: Key, effects: &mut Effects) {
+    fn sign_out(&mut self, user_key: UserKey, effects: &mut Effects) {
         let Some(user) = self.users.get_mut(user_key) else { return };
         user.presence = UserPresence::Offline;
         if std::mem::take(&mut user.signed) {
@@ -92,7 +93,13 @@ impl State {
     }
 
     /// The user has read on another device: the sessions here are told, except the one where that was.
-    pub(crate) fn marked(&mut self, user: &UserId, marker: &MarkerFrame, except: Option<Key>, effects: &mut Effects) {
+    pub(crate) fn marked(
+        &mut self,
+        user: &UserId,
+        marker: &MarkerFrame,
+        except: Option<SessionKey>,
+        effects: &mut Effects,
+    ) {
         let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
         let frame = ws_frame::text(&marker.to_frame());
         for session in user.sessions.iter().filter(|session| Some(**session) != except) {

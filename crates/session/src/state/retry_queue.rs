@@ -7,7 +7,9 @@ use std::collections::{HashMap, VecDeque};
 
 use sendpi_model::{Partition, RoomId, UserId, Verb};
 
-use crate::arena::{Arena, Key};
+use slotmap::SlotMap;
+
+use crate::keys::RetryKey;
 
 /// Requests that may wait to be confirmed at one time.
 const WAITING: usize = 1_000_000;
@@ -22,7 +24,7 @@ pub(crate) struct RetriedRequest {
     pub(crate) what: RetriedVerb,
 }
 
-/// RetriedVerb is asked.
+/// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetriedVerb {
     /// The user's last session with this sign-in number has ended.
@@ -32,7 +34,7 @@ pub(crate) enum RetriedVerb {
 }
 
 impl RetriedRequest {
-    /// RetriedVerb the owner is asked.
+    /// What the owner is asked.
     pub(crate) fn verb(&self) -> Verb {
         match self.what {
             RetriedVerb::Detach { signin } => Verb::Detach { signin },
@@ -52,16 +54,16 @@ struct QueueEntry {
 #[derive(Debug, Default)]
 struct Lane {
     under_way: usize,
-    queue: VecDeque<Key>,
+    queue: VecDeque<RetryKey>,
 }
 
 /// All that is repeated.
 #[derive(Debug, Default)]
 pub(crate) struct RetryQueue {
-    entries: Arena<QueueEntry>,
+    entries: SlotMap<RetryKey, QueueEntry>,
     lanes: HashMap<Partition, Lane>,
     /// Asked without a confirmation: to be asked again, in this order.
-    again: Vec<Key>,
+    again: Vec<RetryKey>,
 }
 
 impl RetryQueue {
@@ -76,11 +78,11 @@ impl RetryQueue {
     }
 
     /// The next request to a partition that may be asked now.
-    pub(crate) fn next(&mut self, partition: Partition) -> Option<(Key, RetriedRequest)> {
+    pub(crate) fn next(&mut self, partition: Partition) -> Option<(RetryKey, RetriedRequest)> {
         let lane = self.lanes.get_mut(&partition)?;
         while lane.under_way < UNDER_WAY {
             let key = lane.queue.pop_front()?;
-            // RetriedVerb was forgotten meanwhile is passed over.
+            // What was forgotten meanwhile is passed over.
             if let Some(entry) = self.entries.get_mut(key) {
                 entry.under_way = true;
                 lane.under_way += 1;
@@ -91,14 +93,14 @@ impl RetryQueue {
     }
 
     /// The owner has confirmed it.
-    pub(crate) fn confirmed(&mut self, key: Key) -> Option<(Partition, RetriedRequest)> {
+    pub(crate) fn confirmed(&mut self, key: RetryKey) -> Option<(Partition, RetriedRequest)> {
         let entry = self.entries.remove(key)?;
         self.arrived(entry.partition, entry.under_way);
         Some((entry.partition, entry.repeat))
     }
 
     /// It was not confirmed.
-    pub(crate) fn failed(&mut self, key: Key) {
+    pub(crate) fn failed(&mut self, key: RetryKey) {
         if let Some(entry) = self.entries.get_mut(key)
             && std::mem::take(&mut entry.under_way)
         {
@@ -114,7 +116,7 @@ impl RetryQueue {
         }
     }
 
-    /// RetriedVerb was not confirmed is due again, before what has not been asked yet; gives the partitions that have something.
+    /// What was not confirmed is due again, before what has not been asked yet; gives the partitions that have something.
     pub(crate) fn retry(&mut self) -> Vec<Partition> {
         for key in std::mem::take(&mut self.again).into_iter().rev() {
             if let Some(entry) = self.entries.get(key) {
@@ -128,7 +130,7 @@ impl RetryQueue {
     /// Forgets all bounces: others make them.
     pub(crate) fn drop_bounces(&mut self) {
         let bounces = self.entries.iter().filter(|(_, entry)| matches!(entry.repeat.what, RetriedVerb::Bounce { .. }));
-        let bounces: Vec<Key> = bounces.map(|(key, _)| key).collect();
+        let bounces: Vec<RetryKey> = bounces.map(|(key, _)| key).collect();
         for key in bounces {
             drop(self.confirmed(key));
         }
@@ -180,7 +182,7 @@ mod tests {
             repeats.add(P, repeat(n));
         }
         repeats.add(Partition(4), repeat(0));
-        let under_way: Vec<Key> = std::iter::from_fn(|| repeats.next(P)).map(|(key, _)| key).collect();
+        let under_way: Vec<RetryKey> = std::iter::from_fn(|| repeats.next(P)).map(|(key, _)| key).collect();
         assert_eq!((under_way.len(), repeats.next(Partition(4)).is_some()), (UNDER_WAY, true));
         repeats.confirmed(under_way[0]);
         assert_eq!(repeats.next(P).map(|(_, repeat)| number(&repeat)), Some(UNDER_WAY as u64));

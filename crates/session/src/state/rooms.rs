@@ -8,7 +8,9 @@ use sendpi_model::RoomId;
 use tokio::time::Instant;
 
 use self::member::UserInRoom;
-use crate::arena::{Arena, Key};
+use slotmap::SlotMap;
+
+use crate::keys::{RoomKey, UserKey};
 
 /// A room as this node knows it.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub(crate) struct UnconfirmedEvent {
 #[derive(Debug)]
 struct LinkAudience {
     link: u32,
-    users: Vec<Key>,
+    users: Vec<UserKey>,
 }
 
 impl LocalRoom {
@@ -47,31 +49,31 @@ impl LocalRoom {
     }
 
     /// The member entry of a user, if the user is here.
-    pub(crate) fn member(&self, user: Key) -> Option<&UserInRoom> {
+    pub(crate) fn member(&self, user: UserKey) -> Option<&UserInRoom> {
         self.members.binary_search_by_key(&user, |member| member.user).ok().and_then(|i| self.members.get(i))
     }
 
     /// The member entry of a user, if the user is here.
-    pub(crate) fn member_mut(&mut self, user: Key) -> Option<&mut UserInRoom> {
+    pub(crate) fn member_mut(&mut self, user: UserKey) -> Option<&mut UserInRoom> {
         let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
         self.members.get_mut(place)
     }
 
     /// Adds a user who is not here yet.
-    fn add_member(&mut self, user: Key) {
+    fn add_member(&mut self, user: UserKey) {
         if let Err(place) = self.members.binary_search_by_key(&user, |member| member.user) {
             self.members.insert(place, UserInRoom::new(user));
         }
     }
 
-    fn remove_member(&mut self, user: Key) {
+    fn remove_member(&mut self, user: UserKey) {
         if let Ok(place) = self.members.binary_search_by_key(&user, |member| member.user) {
             self.members.remove(place);
         }
     }
 
     /// Puts a user into a link's audience.
-    pub(crate) fn add_to_audience(&mut self, link: u32, user: Key) {
+    pub(crate) fn add_to_audience(&mut self, link: u32, user: UserKey) {
         let audience = match self.audiences.iter_mut().position(|audience| audience.link == link) {
             Some(place) => self.audiences.get_mut(place),
             None => {
@@ -87,7 +89,7 @@ impl LocalRoom {
     }
 
     /// Takes a user out of a link's audience; false where it was not in it.
-    pub(crate) fn remove_from_audience(&mut self, link: u32, user: Key) -> bool {
+    pub(crate) fn remove_from_audience(&mut self, link: u32, user: UserKey) -> bool {
         let Some(place) = self.audiences.iter().position(|audience| audience.link == link) else { return false };
         let Some(audience) = self.audiences.get_mut(place) else { return false };
         let Ok(index) = audience.users.binary_search(&user) else { return false };
@@ -99,7 +101,7 @@ impl LocalRoom {
     }
 
     /// Takes a user out of all audiences.
-    pub(crate) fn remove_from_audiences(&mut self, user: Key) {
+    pub(crate) fn remove_from_audiences(&mut self, user: UserKey) {
         for audience in &mut self.audiences {
             if let Ok(index) = audience.users.binary_search(&user) {
                 audience.users.remove(index);
@@ -109,18 +111,18 @@ impl LocalRoom {
     }
 
     /// Ends a link's audience; gives who was in it.
-    pub(crate) fn cut(&mut self, link: u32) -> Vec<Key> {
+    pub(crate) fn cut(&mut self, link: u32) -> Vec<UserKey> {
         let Some(place) = self.audiences.iter().position(|audience| audience.link == link) else { return Vec::new() };
         self.audiences.remove(place).users
     }
 
     /// Whether a user is in an audience.
-    pub(crate) fn is_in_audience(&self, user: Key) -> bool {
+    pub(crate) fn is_in_audience(&self, user: UserKey) -> bool {
         self.audiences.iter().any(|audience| audience.users.binary_search(&user).is_ok())
     }
 
     /// Who is in a link's audience.
-    pub(crate) fn audience(&self, link: u32) -> &[Key] {
+    pub(crate) fn audience(&self, link: u32) -> &[UserKey] {
         self.audiences.iter().find(|audience| audience.link == link).map_or(&[], |audience| &audience.users)
     }
 
@@ -140,28 +142,28 @@ impl LocalRoom {
 /// All rooms that matter on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
-    rooms: Arena<LocalRoom>,
-    index: HashMap<RoomId, Key>,
+    rooms: SlotMap<RoomKey, LocalRoom>,
+    index: HashMap<RoomId, RoomKey>,
 }
 
 impl Rooms {
     /// The number of a room.
-    pub(crate) fn find(&self, room: &RoomId) -> Option<Key> {
+    pub(crate) fn find(&self, room: &RoomId) -> Option<RoomKey> {
         self.index.get(room).copied()
     }
 
     /// The room of this number.
-    pub(crate) fn get(&self, key: Key) -> Option<&LocalRoom> {
+    pub(crate) fn get(&self, key: RoomKey) -> Option<&LocalRoom> {
         self.rooms.get(key)
     }
 
     /// The room of this number.
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut LocalRoom> {
+    pub(crate) fn get_mut(&mut self, key: RoomKey) -> Option<&mut LocalRoom> {
         self.rooms.get_mut(key)
     }
 
     /// The entry of a user in a room; made where there is none, and then `true` comes along.
-    pub(crate) fn enter(&mut self, room: &RoomId, user: Key) -> (Key, bool) {
+    pub(crate) fn enter(&mut self, room: &RoomId, user: UserKey) -> (RoomKey, bool) {
         let key = match self.index.get(room) {
             Some(key) => *key,
             None => {
@@ -179,7 +181,7 @@ impl Rooms {
     }
 
     /// Takes a user's entry, and its place in all audiences, away; a room without anybody is forgotten.
-    pub(crate) fn leave(&mut self, key: Key, user: Key) {
+    pub(crate) fn leave(&mut self, key: RoomKey, user: UserKey) {
         if let Some(room) = self.rooms.get_mut(key) {
             room.remove_from_audiences(user);
             room.remove_member(user);
@@ -192,25 +194,27 @@ impl Rooms {
     }
 
     /// All rooms.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut LocalRoom)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (RoomKey, &mut LocalRoom)> {
         self.rooms.iter_mut()
     }
 
     /// All rooms.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &LocalRoom)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RoomKey, &LocalRoom)> {
         self.rooms.iter()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use slotmap::KeyData;
+
     use super::*;
 
-    fn user(index: u32) -> Key {
-        Key { index, generation: 0 }
+    fn user(index: u32) -> UserKey {
+        KeyData::from_ffi((1 << 32) | u64::from(index)).into()
     }
 
-    fn room() -> (Rooms, Key) {
+    fn room() -> (Rooms, RoomKey) {
         let mut rooms = Rooms::default();
         let id = RoomId::parse("r").unwrap();
         let mut key = None;
@@ -227,8 +231,8 @@ mod tests {
         room.add_to_audience(7, user(3));
         room.add_to_audience(7, user(1));
         room.add_to_audience(8, user(2));
-        let of = |room: &mut LocalRoom, link| room.audience_mut(link).1.map(|m| m.user.index).collect::<Vec<_>>();
-        assert_eq!((of(room, 7), of(room, 8), of(room, 9)), (vec![1, 3], vec![2], vec![]));
+        let of = |room: &mut LocalRoom, link| room.audience_mut(link).1.map(|m| m.user).collect::<Vec<_>>();
+        assert_eq!((of(room, 7), of(room, 8), of(room, 9)), (vec![user(1), user(3)], vec![user(2)], vec![]));
         assert!(!room.remove_from_audience(8, user(1)));
         assert_eq!(room.cut(7), [user(1), user(3)]);
         assert!(!room.is_in_audience(user(1)) && room.is_in_audience(user(2)));

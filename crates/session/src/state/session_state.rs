@@ -8,11 +8,11 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{CloseCode, DeviceId, Millis, RoomId};
 use tokio::time::Instant;
 
-use crate::arena::Key;
 use crate::client::outbound::Outbound;
+use crate::keys::UserKey;
 use crate::state::effects::Effects;
 
-/// RetriedVerb a session is given.
+/// What a session is given.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delivery<'a> {
     pub(crate) room: &'a RoomId,
@@ -29,7 +29,7 @@ pub(crate) struct Delivery<'a> {
 pub(crate) struct SessionState {
     pub(crate) line: Arc<Outbound>,
     /// The user, once signed in.
-    pub(crate) user: Option<Key>,
+    pub(crate) user: Option<UserKey>,
     pub(crate) device: Option<DeviceId>,
     pub(crate) signed_in: Millis,
     pub(crate) expires_at: Millis,
@@ -42,7 +42,7 @@ pub(crate) struct SessionState {
     pub(crate) started: u64,
     /// Everything before this position is confirmed.
     pub(crate) confirmed: u64,
-    /// RetriedVerb an answer to the heartbeat under way will confirm.
+    /// What an answer to the heartbeat under way will confirm.
     pub(crate) pinged: u64,
     pub(crate) hold: Option<Box<Hold>>,
     /// Up to where the welcome or a replay went, where the live flow has not got there yet.
@@ -92,13 +92,13 @@ impl Hold {
 
     fn push(&mut self, held: HeldEvent, position: Option<u64>, limit: usize) {
         self.bytes += held.frame.len();
-        // RetriedVerb a gap held back may have come before what is here already.
+        // What a gap held back may have come before what is here already.
         self.from = self.from.into_iter().chain(position).min();
         self.queue.push_back(held);
         while self.bytes > limit {
             let Some(oldest) = self.queue.pop_front() else { break };
             self.bytes -= oldest.frame.len();
-            // RetriedVerb is no event is covered by nothing.
+            // What is no event is covered by nothing.
             let seq = if oldest.seq == 0 { u64::MAX } else { oldest.seq };
             let dropped = self.dropped.entry(oldest.room).or_default();
             *dropped = seq.max(*dropped);

@@ -29,13 +29,13 @@ impl Transport for Socket {
 
 /// One client.
 struct TestClient {
-    key: Key,
+    key: SessionKey,
     line: Arc<Outbound>,
     socket: Arc<Socket>,
 }
 
 impl TestClient {
-    /// RetriedVerb came since the last look, without what is not text.
+    /// What came since the last look, without what is not text.
     fn got(&self) -> String {
         drop(self.line.flush());
         let bytes = std::mem::take(&mut *self.socket.0.lock().unwrap());
@@ -74,7 +74,7 @@ impl Test {
         TestClient { key, line, socket }
     }
 
-    fn join(&mut self, client: &TestClient, name: &str, device: &str) -> Result<Key, Refusal> {
+    fn join(&mut self, client: &TestClient, name: &str, device: &str) -> Result<UserKey, Refusal> {
         let who = Identity { user: user(name), expires_at: self.wall.after(Duration::from_secs(3600)), service: false };
         let device = DeviceId::parse(device).unwrap();
         let joined = self.state.join(client.key, &who, &device, self.wall, &mut self.effects)?;
@@ -141,7 +141,7 @@ impl Test {
         self.state.settled(1, 99)
     }
 
-    /// RetriedVerb was asked of owners since the last look.
+    /// What was asked of owners since the last look.
     fn asked(&mut self) -> Vec<String> {
         let asks = std::mem::take(&mut self.effects.asks);
         let say = |ask: &Ask| match &ask.verb {

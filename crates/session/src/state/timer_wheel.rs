@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::arena::Key;
+use crate::keys::SessionKey;
 
 const SLOTS: u64 = 512;
 
@@ -15,7 +15,7 @@ pub(crate) struct TimerWheel {
     tick: Duration,
     /// The first tick that has not been looked at.
     next: u64,
-    slots: Vec<Vec<(Key, u64)>>,
+    slots: Vec<Vec<(SessionKey, u64)>>,
 }
 
 impl TimerWheel {
@@ -24,7 +24,7 @@ impl TimerWheel {
     }
 
     /// `key` is due at `at`. Gives the entry's tick, by which the caller knows it: an entry that another one replaces stays until its time.
-    pub(crate) fn schedule(&mut self, key: Key, at: Instant) -> u64 {
+    pub(crate) fn schedule(&mut self, key: SessionKey, at: Instant) -> u64 {
         let nanos = (at - self.start).as_nanos().div_ceil(self.tick.as_nanos().max(1));
         let tick = (nanos as u64).max(self.next);
         if let Some(slot) = self.slots.get_mut((tick % SLOTS) as usize) {
@@ -34,7 +34,7 @@ impl TimerWheel {
     }
 
     /// Everybody who is due by now, with the entry's tick.
-    pub(crate) fn due(&mut self, now: Instant) -> Vec<(Key, u64)> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<(SessionKey, u64)> {
         let present = ((now - self.start).as_nanos() / self.tick.as_nanos().max(1)) as u64;
         let mut due = Vec::new();
         // One turn looks at every slot.
@@ -61,12 +61,14 @@ impl TimerWheel {
 
 #[cfg(test)]
 mod tests {
+    use slotmap::KeyData;
+
     use super::*;
 
     const TICK: Duration = Duration::from_millis(100);
 
-    fn key(index: u32) -> Key {
-        Key { index, generation: 0 }
+    fn key(index: u32) -> SessionKey {
+        KeyData::from_ffi((1 << 32) | u64::from(index)).into()
     }
 
     #[test]

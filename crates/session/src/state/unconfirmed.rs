@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::arena::Key;
+use crate::keys::RoomKey;
 
 /// Events in the log at one time. A log that is full ends all links, whose workers then bounce what is not settled.
 const ENTRIES: usize = 4_000_000;
@@ -28,12 +28,12 @@ pub(crate) struct Unconfirmed {
 
 #[derive(Debug)]
 struct LoggedEvent {
-    room: Key,
+    room: RoomKey,
     /// Milliseconds since the start of the log.
     at: u64,
 }
 
-/// RetriedVerb is not settled of one link.
+/// What is not settled of one link.
 #[derive(Debug, Default)]
 struct LinkLog {
     /// For each message with events: its number and the position after its last one.
@@ -58,7 +58,7 @@ impl Unconfirmed {
     }
 
     /// An event of `room` came in message `number` of a link; gives its position.
-    pub(crate) fn push(&mut self, link: u32, number: u64, room: Key, now: Instant) -> u64 {
+    pub(crate) fn push(&mut self, link: u32, number: u64, room: RoomKey, now: Instant) -> u64 {
         let position = self.end();
         self.entries.push_back(LoggedEvent { room, at: (now - self.start).as_millis() as u64 });
         let messages = &mut self.links.entry(link).or_default().messages;
@@ -87,7 +87,7 @@ impl Unconfirmed {
     }
 
     /// Every session has confirmed all positions below `floor`: forgets them, and tells each one's room.
-    pub(crate) fn confirm(&mut self, floor: u64, mut tell: impl FnMut(Key)) {
+    pub(crate) fn confirm(&mut self, floor: u64, mut tell: impl FnMut(RoomKey)) {
         let count = floor.saturating_sub(self.first).min(self.entries.len() as u64);
         for entry in self.entries.drain(..count as usize) {
             tell(entry.room);
@@ -128,8 +128,6 @@ impl Unconfirmed {
 mod tests {
     use super::*;
 
-    const ROOM: Key = Key { index: 0, generation: 0 };
-
     fn log() -> (Unconfirmed, Instant) {
         let now = Instant::now();
         (Unconfirmed::new(now), now)
@@ -139,7 +137,7 @@ mod tests {
     fn a_link_is_settled_below_its_first_event_that_is_not_confirmed() {
         let (mut log, now) = log();
         for (link, number) in [(1, 5), (1, 5), (2, 1), (1, 7)] {
-            log.push(link, number, ROOM, now);
+            log.push(link, number, RoomKey::default(), now);
         }
         assert_eq!((log.settled(1, 9), log.settled(2, 9), log.settled(3, 9)), (4, 0, 9));
         log.confirm(1, |_| {});
@@ -154,7 +152,7 @@ mod tests {
     #[test]
     fn a_bounce_under_way_keeps_its_message_open() {
         let (mut log, now) = log();
-        log.push(1, 5, ROOM, now);
+        log.push(1, 5, RoomKey::default(), now);
         log.bounce(1, 5);
         log.bounce(1, 5);
         log.confirm(1, |_| {});
@@ -168,8 +166,8 @@ mod tests {
     #[test]
     fn a_close_frame_answers_for_what_is_five_seconds_old() {
         let (mut log, now) = log();
-        log.push(1, 1, ROOM, now);
-        log.push(1, 2, ROOM, now + Duration::from_secs(3));
+        log.push(1, 1, RoomKey::default(), now);
+        log.push(1, 2, RoomKey::default(), now + Duration::from_secs(3));
         assert_eq!(log.answered_by_close(now + Duration::from_secs(4)), 0);
         assert_eq!(log.answered_by_close(now + Duration::from_secs(6)), 1);
         assert_eq!(log.answered_by_close(now + Duration::from_secs(9)), 2);
@@ -178,7 +176,7 @@ mod tests {
     #[test]
     fn what_is_confirmed_tells_its_room_once() {
         let (mut log, now) = log();
-        log.push(1, 1, ROOM, now);
+        log.push(1, 1, RoomKey::default(), now);
         let mut told = 0;
         log.confirm(9, |_| told += 1);
         log.confirm(9, |_| told += 1);

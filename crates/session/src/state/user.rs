@@ -4,15 +4,15 @@ use sendpi_bus::UserSubscription;
 use sendpi_model::UserId;
 use tokio::sync::watch;
 
-use crate::arena::Key;
+use crate::keys::{RoomKey, SessionKey};
 
 /// A user who has sessions here, or who is still in an audience here after the last one ended.
 #[derive(Debug)]
 pub(crate) struct User {
     pub(crate) id: UserId,
-    pub(crate) sessions: Vec<Key>,
+    pub(crate) sessions: Vec<SessionKey>,
     /// The rooms in which the user has an entry.
-    pub(crate) rooms: Vec<Key>,
+    pub(crate) rooms: Vec<RoomKey>,
     pub(crate) presence: UserPresence,
     /// The number of the present, or else the last, sign-in; 0 before the first.
     pub(crate) signin: u64,

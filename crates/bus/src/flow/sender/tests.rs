@@ -21,11 +21,11 @@ fn push(flow: &mut FlowSender<u32>, tags: impl IntoIterator<Item = u32>, now: In
     }
 }
 
-fn take(flow: &mut FlowSender<u32>, now: Instant) -> Option<Message> {
+fn take(flow: &mut FlowSender<u32>, now: Instant) -> Option<FlowMessage> {
     flow.take(now, WALL).map(|bytes| FlowMessage::parse(&bytes).unwrap())
 }
 
-fn numbers(message: &Message) -> Vec<u64> {
+fn numbers(message: &FlowMessage) -> Vec<u64> {
     message.requests.iter().map(|(n, _)| *n).collect()
 }
 

@@ -8,18 +8,18 @@ use futures_util::StreamExt;
 use sendpi_model::server_frame::{OpFrame, with_id};
 use sendpi_model::{FrameId, RoomId, UserId, Verb, limits};
 
-use crate::arena::Key;
 use crate::catch_up::resume::plan::{FoundRoom, ResumePlan};
 use crate::client::outbound::Outbound;
 use crate::client::ws_frame;
 use crate::context::NodeContext;
+use crate::keys::SessionKey;
 use crate::owners::answer::HistoryPage;
 use crate::sign_in::room_list::{PARALLEL, is_no_member, peek_one};
 
 /// Replays what was missed in these rooms, whose live flow is held back, and lets that go.
 pub(crate) async fn replay(
     node: Arc<NodeContext>,
-    session: (Key, Arc<Outbound>),
+    session: (SessionKey, Arc<Outbound>),
     user: UserId,
     id: Option<FrameId>,
     rooms: BTreeMap<RoomId, u64>,

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::arena::Key;
+use crate::keys::UserKey;
 
-/// RetriedVerb follows a gap is held back up to so many bytes.
+/// What follows a gap is held back up to so many bytes.
 const HELD_BYTES: usize = 512 * 1024;
 /// And up to so many events.
 const HELD_EVENTS: usize = 4_096;
@@ -14,7 +14,7 @@ const HELD_EVENTS: usize = 4_096;
 /// A user in a room, on this node.
 #[derive(Debug)]
 pub(crate) struct UserInRoom {
-    pub(crate) user: Key,
+    pub(crate) user: UserKey,
     /// The last event that the user's sessions have; `None` where that is not known yet.
     pub(crate) last: Option<u64>,
     /// The node has asked the room's owner to let the user have the events.
@@ -22,7 +22,7 @@ pub(crate) struct UserInRoom {
     pub(crate) gap: Option<Box<Gap>>,
 }
 
-/// RetriedVerb is missing, and what waits for it.
+/// What is missing, and what waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Gap {
     /// The gap is filled when everything up to this seq is there.
@@ -33,7 +33,7 @@ pub(crate) struct Gap {
     pub(crate) from: Option<u64>,
 }
 
-/// RetriedVerb is to be done with an event.
+/// What is to be done with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
     /// Give it to the user's sessions.
@@ -50,7 +50,7 @@ pub(crate) enum Offer {
 }
 
 impl UserInRoom {
-    pub(crate) fn new(user: Key) -> Self {
+    pub(crate) fn new(user: UserKey) -> Self {
         Self { user, last: None, attached: false, gap: None }
     }
 
@@ -100,7 +100,7 @@ impl UserInRoom {
         new
     }
 
-    /// RetriedVerb the user has no need to be told: everything up to `seq`.
+    /// What the user has no need to be told: everything up to `seq`.
     pub(crate) fn known(&mut self, seq: u64) {
         self.last = Some(self.last.map_or(seq, |last| last.max(seq)));
     }
@@ -135,7 +135,7 @@ impl UserInRoom {
         }
     }
 
-    /// RetriedVerb is missing cannot be had: goes on with what was held back. Gives the seq up to which the user is behind.
+    /// What is missing cannot be had: goes on with what was held back. Gives the seq up to which the user is behind.
     pub(crate) fn skip(&mut self, mut give: impl FnMut(u64, &Bytes)) -> Option<u64> {
         let gap = self.gap.take()?;
         let next = gap.held.front().map_or(gap.target, |(seq, _)| seq - 1);
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn member(last: Option<u64>) -> UserInRoom {
-        UserInRoom { last, ..UserInRoom::new(Key { index: 0, generation: 0 }) }
+        UserInRoom { last, ..UserInRoom::new(UserKey::default()) }
     }
 
     fn frame() -> Bytes {
