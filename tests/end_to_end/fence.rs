@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use sendpi_bus::presence::{NodeKey, answer_alive, watch_nodes};
 use sendpi_bus::{Bus, BusConfig, setup, subject};
 use sendpi_model::flow::{NumberedRequest, encode_message, encode_request};
-use sendpi_model::link::{LinkAck, LinkItem, open};
+use sendpi_model::link::{LinkAck, LinkItem, read_message};
 use sendpi_model::{Fields, NodeId, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{Fence, Row, Store};
@@ -53,7 +53,7 @@ impl OtherNode {
                     return Said::NotOwner;
                 }
                 Some(message) = self.links.next() => {
-                    let (header, items) = open(message.payload().clone()).unwrap();
+                    let (header, items) = read_message(message.payload().clone()).unwrap();
                     let (v, has) = (1, header.number);
                     let ack = LinkAck { v, incarnation: header.incarnation, has, settled: has, gap: false };
                     self.bus.publish(message.reply().unwrap().to_owned(), ack.encode()).await.unwrap();

@@ -61,7 +61,7 @@ pub(crate) fn dispatch(
     let mut done = Dispatched::default();
     for step in steps {
         match step {
-            BatchStep::Event(event) => hand_out(room, partition, event, links, &mut done),
+            BatchStep::Event(event) => dispatch_event(room, partition, event, links, &mut done),
             BatchStep::Typing(frame) => typing(room, partition, &frame, links),
             BatchStep::Joined(_) if mutant(Mutant::NewcomersOff) => {}
             BatchStep::Joined(users) => {
@@ -120,7 +120,13 @@ pub(crate) fn dispatch(
     done
 }
 
-fn hand_out(room: &mut Room, partition: Partition, event: Event, links: &mut OutboundLinks, done: &mut Dispatched) {
+fn dispatch_event(
+    room: &mut Room,
+    partition: Partition,
+    event: Event,
+    links: &mut OutboundLinks,
+    done: &mut Dispatched,
+) {
     let head = event.head;
     let nodes = if mutant(Mutant::OneNodeOnly) { 1 } else { usize::MAX };
     for node in room.audience.nodes().take(nodes) {

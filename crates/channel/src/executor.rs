@@ -89,7 +89,7 @@ pub(crate) struct Executor {
     owed: PendingPushes,
     pushes: push_queue::PushQueue,
     /// Whether events were handed to links since these were sent.
-    handed_out: bool,
+    has_dispatched: bool,
     jobs: FuturesUnordered<JobFuture>,
     requests: SelectAll<Requests>,
     acks: Subscription,
@@ -126,7 +126,7 @@ impl Executor {
         let connects = context.bus.connection().borrow().connects;
         Self {
             pushes: push_queue::PushQueue::new(context.bus.clone()),
-            handed_out: false,
+            has_dispatched: false,
             context,
             config,
             leases,
@@ -160,35 +160,35 @@ impl Executor {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some((partition, message)) = self.requests.next() => self.request(partition, &message).await,
-                Some(done) = self.jobs.next() => self.finish(done).await,
-                Some(message) = self.acks.next() => self.link_answer(&message).await,
+                Some((partition, message)) = self.requests.next() => self.receive_flow(partition, &message).await,
+                Some(done) = self.jobs.next() => self.handle_result(done).await,
+                Some(message) = self.acks.next() => self.receive_link_answer(&message).await,
                 Some(pushed) = self.pushes.next() => self.pushed(pushed),
                 Some(change) = self.changes.recv() => self.node_change(change).await,
                 Ok(()) = connection.changed() => self.connection_changed().await,
                 _ = ticks.tick() => self.tick().await,
             }
-            self.take_what_waits().await;
-            self.start_rooms();
+            self.drain_waiting().await;
+            self.start_ready_rooms();
             self.send_links().await;
         }
         self.end().await;
     }
 
     /// Takes whatever else waits already, so that a round is as full as it can be.
-    async fn take_what_waits(&mut self) {
+    async fn drain_waiting(&mut self) {
         for _ in 0..ROUND_MAX {
             let mut idle = true;
             if let Some(Some(done)) = self.jobs.next().now_or_never() {
-                self.finish(done).await;
+                self.handle_result(done).await;
                 idle = false;
             }
             if let Some(Some((partition, message))) = self.requests.next().now_or_never() {
-                self.request(partition, &message).await;
+                self.receive_flow(partition, &message).await;
                 idle = false;
             }
             if let Some(Some(message)) = self.acks.next().now_or_never() {
-                self.link_answer(&message).await;
+                self.receive_link_answer(&message).await;
                 idle = false;
             }
             if let Some(Some(pushed)) = self.pushes.next().now_or_never() {
@@ -203,16 +203,16 @@ impl Executor {
 
     /// Finishes what was taken: no further requests, and the jobs and pushes under way for at most 5 s.
     async fn end(mut self) {
-        self.stop_listening().await;
+        self.unsubscribe_requests().await;
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
-            self.start_rooms();
+            self.start_ready_rooms();
             self.send_links().await;
             if self.jobs.is_empty() && self.ready.is_empty() && self.pushes.is_empty() {
                 break;
             }
             tokio::select! {
-                Some(done) = self.jobs.next() => self.finish(done).await,
+                Some(done) = self.jobs.next() => self.handle_result(done).await,
                 Some(pushed) = self.pushes.next() => self.pushed(pushed),
                 () = tokio::time::sleep_until(deadline) => {
                     tracing::warn!(jobs = self.jobs.len(), pushes = self.owed.count(), "stopped with work under way");
@@ -232,18 +232,18 @@ impl Executor {
 
     /// Notes that a room has something to do.
     fn make_ready(&mut self, room: &RoomId) {
-        if self.rooms.get(room).is_some_and(|slot| !slot.busy) && !self.ready.contains(room) {
+        if self.rooms.get(room).is_some_and(|entry| !entry.busy) && !self.ready.contains(room) {
             self.ready.push(room.clone());
         }
     }
 
     /// Sends everything that waits, one message on each link.
     async fn send_links(&mut self) {
-        let waiting = self.links.take();
+        let waiting = self.links.drain();
         for (node, messages) in waiting {
             self.send(&node, messages).await;
         }
-        if std::mem::take(&mut self.handed_out) {
+        if std::mem::take(&mut self.has_dispatched) {
             for point in [FailPoint::AfterDispatch, FailPoint::AfterAnswer] {
                 if fail_point_armed(point) {
                     // What was sent must have left the process before it ends.

@@ -64,9 +64,9 @@ impl OutboundLinks {
     }
 
     /// Everything that waits, by node.
-    pub(crate) fn take(&mut self) -> Vec<(NodeId, Vec<Bytes>)> {
+    pub(crate) fn drain(&mut self) -> Vec<(NodeId, Vec<Bytes>)> {
         let now = Instant::now();
-        let waiting = self.links.iter_mut().map(|(node, link)| (node.clone(), link.take(now)));
+        let waiting = self.links.iter_mut().map(|(node, link)| (node.clone(), link.drain(now)));
         waiting.filter(|(_, messages)| !messages.is_empty()).collect()
     }
 
@@ -86,9 +86,9 @@ impl OutboundLinks {
     }
 
     /// The connection was made again: silence counts from now on.
-    pub(crate) fn listen_anew(&mut self) {
+    pub(crate) fn reset_silence(&mut self) {
         let now = Instant::now();
-        self.links.values_mut().for_each(|link| link.listen_anew(now));
+        self.links.values_mut().for_each(|link| link.reset_silence(now));
     }
 
     /// Ends a link; gives what the node did not settle. `None` where there was no link.

@@ -65,7 +65,7 @@ pub(crate) struct Room {
     /// L1: the members who are online.
     pub(crate) audience: Audience,
     /// L2: the members who are not.
-    absent: BTreeSet<UserId>,
+    offline: BTreeSet<UserId>,
     /// Which rows of the timeline count.
     pub(crate) chain: EpochChain,
     /// Whether the channel is active: presence was read, and the audience is kept current.
@@ -94,47 +94,47 @@ impl Room {
         if !self.members.contains_key(user) {
             return false;
         }
-        self.absent.remove(user);
+        self.offline.remove(user);
         self.audience.add(user, node, signin)
     }
 
     /// Takes a user of a node out of L1; true where that was so.
     pub(crate) fn detach(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
         let removed = self.audience.remove(user, node, signin);
-        self.note_absent(user);
+        self.update_l2(user);
         removed
     }
 
     /// Takes a user who is no member any more out of L1; gives the nodes where it was.
     pub(crate) fn detach_everywhere(&mut self, user: &UserId) -> Vec<NodeId> {
         let nodes = self.audience.remove_user(user);
-        self.note_absent(user);
+        self.update_l2(user);
         nodes
     }
 
     /// Takes all users of a node out of L1.
     pub(crate) fn detach_node(&mut self, node: &NodeId) {
         self.audience.remove_node(node);
-        self.note_all_absent();
+        self.rebuild_l2();
     }
 
     /// Makes the channel active: from now on L1 and L2 are kept current.
     pub(crate) fn activate(&mut self, rows_at: Option<Millis>) {
         self.active = true;
         self.rows_at = rows_at.or(self.rows_at);
-        self.note_all_absent();
+        self.rebuild_l2();
     }
 
-    fn note_absent(&mut self, user: &UserId) {
+    fn update_l2(&mut self, user: &UserId) {
         if self.members.contains_key(user) && !self.audience.contains(user) {
-            self.absent.insert(user.clone());
+            self.offline.insert(user.clone());
         } else {
-            self.absent.remove(user);
+            self.offline.remove(user);
         }
     }
 
-    fn note_all_absent(&mut self) {
-        self.absent = self.members.keys().filter(|user| !self.audience.contains(user)).cloned().collect();
+    fn rebuild_l2(&mut self) {
+        self.offline = self.members.keys().filter(|user| !self.audience.contains(user)).cloned().collect();
     }
 
     /// Whether a durable event may be dispatched now: under order rows that are confirmed and young enough.
@@ -144,11 +144,11 @@ impl Room {
 
     /// The members in L2 who want a push for `event`.
     pub(crate) fn wants_push(&self, event: &Event) -> Vec<UserId> {
-        if !event.kind.is_counted() || self.absent.is_empty() {
+        if !event.kind.is_counted() || self.offline.is_empty() {
             return Vec::new();
         }
         let mentions = OnceCell::new();
-        self.absent.iter().filter(|user| self.wants(user, event, &mentions)).cloned().collect()
+        self.offline.iter().filter(|user| self.wants(user, event, &mentions)).cloned().collect()
     }
 
     /// Whether a user wants a push for an event that no device of the user took, and is not in L1 again.

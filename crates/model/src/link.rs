@@ -15,7 +15,7 @@ pub use item::{AudienceAdded, AudienceReason, AudienceRemoved, LinkItem, encode_
 pub const VERSION: u8 = 1;
 const HEADER: usize = 18;
 const ITEMS: u8 = 1;
-const TELL: u8 = 2;
+const ANNOUNCEMENT: u8 = 2;
 
 /// Why a message of a link cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub struct LinkHeader {
     /// The message's number, from 1; in a tell the last number so far.
     pub number: u64,
     /// A tell has no items and no number of its own: it is sent every second, so that a lost last message is noticed.
-    pub tell: bool,
+    pub is_announcement: bool,
 }
 
 impl LinkHeader {
@@ -44,7 +44,7 @@ impl LinkHeader {
     #[must_use]
     pub fn encode(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256);
-        bytes.extend_from_slice(&[VERSION, if self.tell { TELL } else { ITEMS }]);
+        bytes.extend_from_slice(&[VERSION, if self.is_announcement { ANNOUNCEMENT } else { ITEMS }]);
         bytes.extend_from_slice(&self.incarnation.to_le_bytes());
         bytes.extend_from_slice(&self.number.to_le_bytes());
         bytes
@@ -55,7 +55,7 @@ impl LinkHeader {
 ///
 /// # Errors
 /// [`LinkError`] where the message is not of this format.
-pub fn open(mut message: Bytes) -> Result<(LinkHeader, LinkItems), LinkError> {
+pub fn read_message(mut message: Bytes) -> Result<(LinkHeader, LinkItems), LinkError> {
     let version = *message.first().ok_or(LinkError::Malformed)?;
     if version != VERSION {
         return Err(LinkError::Version(version));
@@ -64,12 +64,12 @@ pub fn open(mut message: Bytes) -> Result<(LinkHeader, LinkItems), LinkError> {
         return Err(LinkError::Malformed);
     }
     message.advance(1);
-    let tell = match message.get_u8() {
-        TELL => true,
+    let is_announcement = match message.get_u8() {
+        ANNOUNCEMENT => true,
         ITEMS => false,
         _ => return Err(LinkError::Malformed),
     };
-    let header = LinkHeader { tell, incarnation: message.get_u64_le(), number: message.get_u64_le() };
+    let header = LinkHeader { is_announcement, incarnation: message.get_u64_le(), number: message.get_u64_le() };
     Ok((header, LinkItems(message)))
 }
 
@@ -116,7 +116,8 @@ pub struct LinkAck {
     /// The incarnation that is answered.
     pub incarnation: u64,
     /// The highest number that the node has without a hole before it.
-    pub has: u64,
+    #[serde(rename = "has")]
+    pub received: u64,
     /// The highest number of which every event was confirmed by a device or by a bounce.
     pub settled: u64,
     /// The node holds a later number and misses what lies between: send it again at once.

@@ -56,7 +56,7 @@ impl NodeContext {
     pub(crate) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = self.change(&mut effects, change);
-        effects.touched.drain(..).for_each(|line| line.flush_now());
+        effects.touched.drain(..).for_each(|outbound| outbound.flush_now());
         self.carry_out(effects);
         result
     }
@@ -74,7 +74,7 @@ impl NodeContext {
                 let request = flow::encode_request(&room, &user, &verb);
                 match flows.push(self.partitions.of(&room), request, tag, now) {
                     Ok(()) => {}
-                    Err(ReplyTo::Retry(key)) => state.repeats.failed(key),
+                    Err(ReplyTo::Retry(key)) => state.retries.failed(key),
                     // Whoever waits is told by the tag's end that there will be no answer.
                     Err(other) => drop(other),
                 }
@@ -111,9 +111,9 @@ impl NodeContext {
     /// Takes all links for cut.
     pub(crate) fn cut_all(self: &Arc<Self>) {
         let mut links = lock(&self.links);
-        let lives = links.cut_all(Instant::now());
+        let incarnations = links.cut_all(Instant::now());
         self.with(|state, _| {
-            lives.iter().for_each(|life| state.cut(*life));
+            incarnations.iter().for_each(|link| state.cut(*link));
             state.all_cut();
         });
         drop(links);

@@ -19,20 +19,20 @@ pub(crate) async fn drain(node: &Arc<NodeContext>) {
         sleep(LOOK).await;
     }
     node.write_markers().await;
-    let (sessions, repeats) = {
+    let (sessions, retries) = {
         let state = lock(&node.state);
-        (state.sessions(), state.repeats.len())
+        (state.sessions(), state.retries.len())
     };
     let keys = node.keys.unwritten();
-    if sessions + repeats + keys > 0 {
-        tracing::warn!(sessions, repeats, keys, "the drain did not wait for these any longer");
+    if sessions + retries + keys > 0 {
+        tracing::warn!(sessions, retries, keys, "the drain did not wait for these any longer");
     }
 }
 
 fn is_done(node: &NodeContext) -> bool {
     let state = lock(&node.state);
     state.sessions() == 0
-        && state.repeats.len() == 0
+        && state.retries.len() == 0
         && node.keys.unwritten() == 0
         && lock(&node.flows).unanswered() == 0
 }

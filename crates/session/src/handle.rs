@@ -107,9 +107,9 @@ impl UserTier {
     /// # Errors
     /// `unavailable` while the node is being drained.
     pub fn open(&self, wire: Arc<dyn Transport>) -> Result<Session, Refusal> {
-        let line = Arc::new(Outbound::new(wire, self.0.config.outbox_bytes));
-        let key = self.0.with(|state, _| state.open(Arc::clone(&line), Instant::now()))?;
-        Ok(Session::new(Arc::clone(&self.0), key, line))
+        let outbound = Arc::new(Outbound::new(wire, self.0.config.outbox_bytes));
+        let key = self.0.with(|state, _| state.open(Arc::clone(&outbound), Instant::now()))?;
+        Ok(Session::new(Arc::clone(&self.0), key, outbound))
     }
 
     /// Asks something of a room on behalf of a user, and gives the client's frame of the answer.

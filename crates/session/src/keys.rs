@@ -11,3 +11,6 @@ slotmap::new_key_type! {
     /// A request that is retried until it is confirmed.
     pub(crate) struct RetryKey;
 }
+
+/// One incarnation of one worker's link, numbered among all incarnations of all links of this node.
+pub(crate) type LinkId = u32;

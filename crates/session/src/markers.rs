@@ -58,13 +58,13 @@ impl Markers {
     }
 
     /// Tells the nodes of a user something, if there is room for it now.
-    pub(crate) fn tell(&self, user: &UserId, notice: &Notice) {
+    pub(crate) fn publish_notice(&self, user: &UserId, notice: &Notice) {
         if let Err(error) = self.notices.try_send((user.clone(), notice.encode())) {
             tracing::debug!(%error, "a notice is lost");
         }
     }
 
-    fn take(&self) -> Vec<((UserId, RoomId), Mark)> {
+    fn drain(&self) -> Vec<((UserId, RoomId), Mark)> {
         let mut dirty = lock(&self.dirty);
         std::mem::take(&mut *dirty).into_iter().collect()
     }
@@ -72,25 +72,25 @@ impl Markers {
 
 impl NodeContext {
     /// An answer moves the user's marker.
-    pub(crate) fn mark(&self, line: &Outbound, marks: &MarkerMove, frame: &[u8]) {
+    pub(crate) fn move_marker(&self, outbound: &Outbound, marks: &MarkerMove, frame: &[u8]) {
         if mutant(Mutant::MarkersOff) {
             return;
         }
         // A refusal moves nothing.
         let Ok(answer) = answer::read::<OkAnswer>(frame) else { return };
-        let (Some(mark), Some(user)) = (answer.mark(), line.user()) else { return };
+        let (Some(mark), Some(user)) = (answer.mark(), outbound.user()) else { return };
         self.markers.set(user, &marks.room, mark);
         if let Some(key) = marks.tell {
             let marker = MarkerFrame { room: marks.room.clone(), seq: mark.seq, count: mark.count };
             let session = session_id(self.bus.node(), key);
             let notice = Notice { v: VERSION, session, marker: Some(marker), replaced: None, at: Millis::now() };
-            self.markers.tell(user, &notice);
+            self.markers.publish_notice(user, &notice);
         }
     }
 
     /// Writes the markers that wait.
     pub(crate) async fn write_markers(&self) {
-        let markers = self.markers.take();
+        let markers = self.markers.drain();
         if markers.is_empty() {
             return;
         }

@@ -70,8 +70,8 @@ async fn welcome(
     let (key, wall) = (session.0, Millis::now());
     let name = session_id(node.bus.node(), key);
     let joined = node.with(|state, effects| state.join(key, who, &hello.device, wall, effects))?;
-    if let Some((number, tell)) = joined.rise {
-        node.spawn(rise(Arc::clone(node), joined.user, who.user.clone(), number, tell));
+    if let Some((number, tell)) = joined.announce {
+        node.spawn(announce(Arc::clone(node), joined.user, who.user.clone(), number, tell));
     }
     if let Some(mut up) = joined.up
         && !up.wait_for(|up| *up).await.is_ok_and(|up| *up)
@@ -80,8 +80,8 @@ async fn welcome(
     }
     let replaced =
         Notice { v: VERSION, session: name.clone(), marker: None, replaced: Some(hello.device.clone()), at: wall };
-    node.markers.tell(&who.user, &replaced);
-    let user = lock(&node.state).present(joined.user).ok_or_else(answer::unavailable)?;
+    node.markers.publish_notice(&who.user, &replaced);
+    let user = lock(&node.state).online_user(joined.user).ok_or_else(answer::unavailable)?;
     let (mut recent, known) = attach_recent(node, &user, wall).await?;
     // The live flow of a room begins where its attach found the head.
     let attached: Vec<(RoomId, u64)> = known.iter().map(|(room, known)| (room.clone(), known.info.seq)).collect();
@@ -109,7 +109,7 @@ async fn welcome(
 
 /// The user's first session here: subscribes to the user's subject, then puts the presence key and waits for its answer. Not a part of
 /// the session's own task: other sessions of the user wait for it as well.
-async fn rise(node: Arc<NodeContext>, key: UserKey, user: UserId, number: u64, tell: watch::Sender<bool>) {
+async fn announce(node: Arc<NodeContext>, key: UserKey, user: UserId, number: u64, tell: watch::Sender<bool>) {
     let good = match node.subjects.subscribe(&user).await {
         Ok(subscription) => {
             let sign_in = |user: &UserId| node.keys.signed_in(user);
@@ -124,7 +124,7 @@ async fn rise(node: Arc<NodeContext>, key: UserKey, user: UserId, number: u64, t
             false
         }
     };
-    node.with(|state, _| state.risen(key, number, good));
+    node.with(|state, _| state.announced(key, number, good));
     if good {
         tell.send_replace(true);
     }

@@ -27,7 +27,7 @@ pub(crate) use self::deliver::LinkOrigin;
 use slotmap::SlotMap;
 
 use crate::config::SessionConfig;
-use crate::keys::{RetryKey, RoomKey, SessionKey, UserKey};
+use crate::keys::{LinkId, RetryKey, RoomKey, SessionKey, UserKey};
 use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::{Ask, Effects};
 use crate::state::retry_queue::{RetriedRequest, RetriedVerb, RetryQueue};
@@ -42,17 +42,17 @@ use crate::state::user::User;
 pub(crate) struct State {
     config: SessionConfig,
     partitions: Partitions,
-    peers: SlotMap<SessionKey, SessionState>,
+    sessions: SlotMap<SessionKey, SessionState>,
     users: SlotMap<UserKey, User>,
     user_index: HashMap<UserId, UserKey>,
     rooms: Rooms,
-    taken: Unconfirmed,
-    pub(crate) repeats: RetryQueue,
-    wheel: TimerWheel,
+    unconfirmed: Unconfirmed,
+    pub(crate) retries: RetryQueue,
+    timers: TimerWheel,
     /// The highest sign-in number so far.
     last_signin: u64,
     /// How often a user's first session began.
-    rises: u64,
+    announcements: u64,
     draining: bool,
 }
 
@@ -62,32 +62,32 @@ impl State {
         Self {
             config,
             partitions,
-            peers: SlotMap::default(),
+            sessions: SlotMap::default(),
             users: SlotMap::default(),
             user_index: HashMap::new(),
             rooms: Rooms::default(),
-            taken: Unconfirmed::new(now),
-            repeats: RetryQueue::default(),
-            wheel: TimerWheel::new(now, tick),
+            unconfirmed: Unconfirmed::new(now),
+            retries: RetryQueue::default(),
+            timers: TimerWheel::new(now, tick),
             last_signin: 0,
-            rises: 0,
+            announcements: 0,
             draining: false,
         }
     }
 
     /// How many sessions there are, signed in or not.
     pub(crate) fn sessions(&self) -> usize {
-        self.peers.len()
+        self.sessions.len()
     }
 
     /// How many users have a session here.
-    pub(crate) fn users_here(&self) -> usize {
-        self.users.iter().filter(|(_, user)| user.is_here()).count()
+    pub(crate) fn users_with_sessions(&self) -> usize {
+        self.users.iter().filter(|(_, user)| user.has_sessions()).count()
     }
 
     /// Up to which number everything of a link is settled.
-    pub(crate) fn settled(&self, link: u32, has: u64) -> u64 {
-        self.taken.settled(link, has)
+    pub(crate) fn settled(&self, link: LinkId, has: u64) -> u64 {
+        self.unconfirmed.settled(link, has)
     }
 
     fn user_or_new(&mut self, id: &UserId) -> UserKey {
@@ -121,7 +121,7 @@ impl State {
 
     /// Forgets a user who has neither a session nor a place in an audience here.
     fn forget_if_gone(&mut self, key: UserKey) {
-        if self.users.get(key).is_some_and(|user| !user.is_here() && user.rooms.is_empty())
+        if self.users.get(key).is_some_and(|user| !user.has_sessions() && user.rooms.is_empty())
             && let Some(user) = self.users.remove(key)
         {
             self.user_index.remove(&user.id);
@@ -130,16 +130,16 @@ impl State {
 
     /// The entry of a user who is gone lasts as long as its place in an audience.
     fn forget_entry_if_gone(&mut self, room: RoomKey, user: UserKey) {
-        let gone = self.users.get(user).is_none_or(|user| !user.is_here());
+        let gone = self.users.get(user).is_none_or(|user| !user.has_sessions());
         if gone && self.rooms.get(room).is_some_and(|room| !room.is_in_audience(user)) {
             self.forget_member(room, user);
         }
     }
 
     /// Asks a room's owner until it is confirmed; false where too much waits for that already.
-    fn repeat(&mut self, repeat: RetriedRequest, effects: &mut Effects) -> bool {
+    fn retry(&mut self, repeat: RetriedRequest, effects: &mut Effects) -> bool {
         let partition = self.partitions.of(&repeat.room);
-        let added = self.repeats.add(partition, repeat);
+        let added = self.retries.add(partition, repeat);
         effects.overrun |= !added;
         self.ask_next(partition, effects);
         added
@@ -147,38 +147,38 @@ impl State {
 
     /// Asks a partition's owner what may be asked now.
     fn ask_next(&mut self, partition: Partition, effects: &mut Effects) {
-        while let Some((key, repeat)) = self.repeats.next(partition) {
+        while let Some((key, repeat)) = self.retries.next(partition) {
             let verb = repeat.verb();
             effects.asks.push(Ask { room: repeat.room, user: repeat.user, verb, tag: ReplyTo::Retry(key) });
         }
     }
 
     /// No device of the user here took an event, which came in message `number` of a link.
-    fn bounce(&mut self, room: RoomId, user: UserId, seq: u64, from: (u32, u64), effects: &mut Effects) {
+    fn bounce(&mut self, room: RoomId, user: UserId, seq: u64, from: (LinkId, u64), effects: &mut Effects) {
         if mutant(Mutant::BounceOff) {
             return;
         }
         let (link, number) = from;
-        if self.repeat(RetriedRequest { room, user, what: RetriedVerb::Bounce { seq, link, number } }, effects) {
-            self.taken.bounce(link, number);
+        if self.retry(RetriedRequest { room, user, what: RetriedVerb::Bounce { seq, link, number } }, effects) {
+            self.unconfirmed.bounce_began(link, number);
         }
     }
 
     /// The owner has answered a request that is repeated; `link` is the one that brought the answer.
-    pub(crate) fn confirmed(&mut self, key: RetryKey, link: u32, effects: &mut Effects) {
-        let Some((partition, repeat)) = self.repeats.confirmed(key) else { return };
+    pub(crate) fn confirmed(&mut self, key: RetryKey, link: LinkId, effects: &mut Effects) {
+        let Some((partition, repeat)) = self.retries.confirmed(key) else { return };
         match repeat.what {
-            RetriedVerb::Bounce { link, number, .. } => self.taken.bounced(link, number),
+            RetriedVerb::Bounce { link, number, .. } => self.unconfirmed.bounce_ended(link, number),
             RetriedVerb::Detach { signin } => self.detached(&repeat, signin, link),
         }
         self.ask_next(partition, effects);
     }
 
     /// The owner has taken the user out of the audience; no event of this link is for the user any more.
-    fn detached(&mut self, repeat: &RetriedRequest, signin: u64, link: u32) {
+    fn detached(&mut self, repeat: &RetriedRequest, signin: u64, link: LinkId) {
         let Some(user) = self.user_index.get(&repeat.user).copied() else { return };
         let Some(room) = self.rooms.find(&repeat.room) else { return };
-        if self.users.get(user).is_some_and(|user| !user.is_here() && user.signin <= signin) {
+        if self.users.get(user).is_some_and(|user| !user.has_sessions() && user.signin <= signin) {
             if let Some(room) = self.rooms.get_mut(room) {
                 room.remove_from_audience(link, user);
             }
@@ -188,7 +188,7 @@ impl State {
 
     /// Asks again what was not confirmed.
     pub(crate) fn ask_again(&mut self, effects: &mut Effects) {
-        for partition in self.repeats.retry() {
+        for partition in self.retries.retry() {
             self.ask_next(partition, effects);
         }
     }

@@ -28,7 +28,7 @@ pub type DueRequests = Vec<(u64, Result<FlowRequest, Refusal>)>;
 impl FlowReceiver {
     /// Takes one message of a flow, and gives the requests that are due now. What was taken before is dropped: its answer is on its way
     /// already.
-    pub fn take(&mut self, message: FlowMessage) -> DueRequests {
+    pub fn receive(&mut self, message: FlowMessage) -> DueRequests {
         let flow = self.flows.entry(message.node).or_insert_with(|| Flow { next: message.low, held: BTreeMap::new() });
         // The node gave up on what it no longer asks for, so nothing before `low` will come any more.
         if flow.next < message.low {
@@ -40,12 +40,12 @@ impl FlowReceiver {
                 flow.held.insert(n, request);
             }
         }
-        let mut taken = Vec::new();
+        let mut due = Vec::new();
         while let Some(request) = flow.held.remove(&flow.next) {
-            taken.push((flow.next, request));
+            due.push((flow.next, request));
             flow.next += 1;
         }
-        taken
+        due
     }
 
     /// Forgets a node's flow: its link was given up and its answers with it, so what it sends again is taken again.
@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn take(receiver: &mut FlowReceiver, low: u64, numbers: &[u64]) -> Vec<u64> {
-        receiver.take(message(low, numbers)).into_iter().map(|(n, _)| n).collect()
+        receiver.receive(message(low, numbers)).into_iter().map(|(n, _)| n).collect()
     }
 
     #[test]

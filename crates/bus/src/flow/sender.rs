@@ -47,7 +47,7 @@ pub struct FlowSender<T> {
     /// When the lowest was last sent, or became the lowest.
     asked: Instant,
     pause: Duration,
-    again_at: Option<Instant>,
+    resend_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl<T> FlowSender<T> {
             bytes: 0,
             asked: now,
             pause: Duration::ZERO,
-            again_at: None,
+            resend_at: None,
         }
     }
 
@@ -106,12 +106,12 @@ impl<T> FlowSender<T> {
     }
 
     /// The next message of what waits to be sent; call it until there is none.
-    pub fn take(&mut self, now: Instant, wall: Millis) -> Option<Bytes> {
-        if let Some(at) = self.again_at {
+    pub fn drain_message(&mut self, now: Instant, wall: Millis) -> Option<Bytes> {
+        if let Some(at) = self.resend_at {
             if now < at {
                 return None;
             }
-            self.again_at = None;
+            self.resend_at = None;
             self.sent = if mutant(Mutant::FlowResendOff) { self.sent } else { 0 };
         }
         let end = self.message_end();
@@ -192,12 +192,12 @@ impl<T> FlowSender<T> {
     }
 
     /// Nobody answers for the partition: everything unanswered is sent again after a pause. `random` is from 0 to 1.
-    pub fn refused(&mut self, now: Instant, random: f64) {
-        if self.again_at.is_some() || self.slots.is_empty() || self.sent == 0 {
+    pub fn schedule_resend(&mut self, now: Instant, random: f64) {
+        if self.resend_at.is_some() || self.slots.is_empty() || self.sent == 0 {
             return;
         }
         self.pause = if self.pause.is_zero() { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
-        self.again_at = Some(now + self.pause.mul_f64(0.75 + 0.5 * random.clamp(0.0, 1.0)));
+        self.resend_at = Some(now + self.pause.mul_f64(0.75 + 0.5 * random.clamp(0.0, 1.0)));
     }
 
     /// What time asks for: begins to send again after silence, and gives the tags of the requests that end unanswered now. Their numbers
@@ -214,7 +214,7 @@ impl<T> FlowSender<T> {
             self.move_low(now);
         }
         if self.sent > 0 && now - self.asked >= SILENCE {
-            self.refused(now, random);
+            self.schedule_resend(now, random);
         }
         ended
     }
@@ -223,7 +223,7 @@ impl<T> FlowSender<T> {
     #[must_use]
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let front = self.slots.front()?.as_ref()?;
-        let send = match self.again_at {
+        let send = match self.resend_at {
             Some(at) => at,
             // Not by the number of slots: what was answered at their end is not sent, and would make this "now" for ever.
             None if self.message_end() > self.sent => now,

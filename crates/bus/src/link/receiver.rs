@@ -32,18 +32,18 @@ pub struct LinkReceived {
 /// The node's half of the link of one worker.
 #[derive(Debug)]
 pub struct LinkReceiver {
-    life: Option<Life>,
+    current: Option<Incarnation>,
     former: VecDeque<u64>,
 }
 
 /// One incarnation.
 #[derive(Debug)]
-struct Life {
+struct Incarnation {
     incarnation: u64,
     /// The highest number without a hole before it.
-    has: u64,
+    received: u64,
     /// The highest number known of.
-    told: u64,
+    announced: u64,
     held: BTreeMap<u64, (usize, LinkItems)>,
     held_bytes: usize,
     heard: Instant,
@@ -58,28 +58,31 @@ impl LinkReceiver {
     /// A worker from which nothing came yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { life: None, former: VecDeque::new() }
+        Self { current: None, former: VecDeque::new() }
     }
 
     /// Takes a message of `bytes` bytes.
-    pub fn take(&mut self, header: LinkHeader, items: LinkItems, bytes: usize, now: Instant) -> LinkReceived {
+    pub fn receive(&mut self, header: LinkHeader, items: LinkItems, bytes: usize, now: Instant) -> LinkReceived {
         if self.former.contains(&header.incarnation) {
             // We are silent on a life that we took for cut, so that its worker notices and begins the next one.
             return LinkReceived::default();
         }
-        let known = self.life.as_ref().is_some_and(|life| life.incarnation == header.incarnation);
+        let known = self.current.as_ref().is_some_and(|current| current.incarnation == header.incarnation);
         let cut = !known && self.cut();
-        let life = self.life.get_or_insert_with(|| Life::new(header.incarnation, now));
-        life.heard = now;
-        let ready =
-            if header.tell { life.tell(header.number, now) } else { life.message(header.number, items, bytes, now) };
+        let current = self.current.get_or_insert_with(|| Incarnation::new(header.incarnation, now));
+        current.heard = now;
+        let ready = if header.is_announcement {
+            current.announcement(header.number, now)
+        } else {
+            current.message(header.number, items, bytes, now)
+        };
         LinkReceived { cut, ready }
     }
 
     /// Takes the link for cut; true where it was up until now. Nothing of this life is taken or answered any more.
     pub fn cut(&mut self) -> bool {
-        let Some(life) = self.life.take() else { return false };
-        self.former.push_back(life.incarnation);
+        let Some(current) = self.current.take() else { return false };
+        self.former.push_back(current.incarnation);
         if self.former.len() > FORMER {
             self.former.pop_front();
         }
@@ -88,8 +91,8 @@ impl LinkReceiver {
 
     /// What time asks for: true where the link is cut now, by silence or by a hole that stays.
     pub fn tick(&mut self, now: Instant) -> bool {
-        let over = self.life.as_ref().is_some_and(|life| {
-            now - life.heard >= SILENCE || life.hole_since.is_some_and(|since| now - since >= SILENCE)
+        let over = self.current.as_ref().is_some_and(|current| {
+            now - current.heard >= SILENCE || current.hole_since.is_some_and(|since| now - since >= SILENCE)
         });
         over && self.cut()
     }
@@ -99,20 +102,20 @@ impl LinkReceiver {
         if mutant(Mutant::LinkAnswersOff) {
             return None;
         }
-        self.life.as_mut()?.answer(settled, now)
+        self.current.as_mut()?.answer(settled, now)
     }
 
     /// When an answer will be due, if one will.
     #[must_use]
     pub fn answer_due(&self) -> Option<Instant> {
-        let life = self.life.as_ref()?;
-        life.answer_due.then_some(life.answered + ANSWER_EVERY)
+        let current = self.current.as_ref()?;
+        current.answer_due.then_some(current.answered + ANSWER_EVERY)
     }
 
     /// Whether the link is up.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.life.is_some()
+        self.current.is_some()
     }
 }
 
@@ -122,12 +125,12 @@ impl Default for LinkReceiver {
     }
 }
 
-impl Life {
+impl Incarnation {
     fn new(incarnation: u64, now: Instant) -> Self {
         Self {
             incarnation,
-            has: 0,
-            told: 0,
+            received: 0,
+            announced: 0,
             held: BTreeMap::new(),
             held_bytes: 0,
             heard: now,
@@ -140,9 +143,9 @@ impl Life {
     }
 
     /// A tell is always answered, so that the worker knows that the node lives and what is settled.
-    fn tell(&mut self, last: u64, now: Instant) -> Vec<(u64, LinkItems)> {
+    fn announcement(&mut self, last: u64, now: Instant) -> Vec<(u64, LinkItems)> {
         self.answer_due = true;
-        self.told = self.told.max(last);
+        self.announced = self.announced.max(last);
         self.look_for_hole(now);
         Vec::new()
     }
@@ -150,20 +153,20 @@ impl Life {
     fn message(&mut self, number: u64, items: LinkItems, bytes: usize, now: Instant) -> Vec<(u64, LinkItems)> {
         self.answer_due = true;
         self.unanswered_bytes += bytes;
-        self.told = self.told.max(number);
+        self.announced = self.announced.max(number);
         let mut ready = Vec::new();
-        if number == self.has + 1 {
-            self.has = number;
+        if number == self.received + 1 {
+            self.received = number;
             ready.push((number, items));
-            while let Some((bytes, items)) = self.held.remove(&(self.has + 1)) {
+            while let Some((bytes, items)) = self.held.remove(&(self.received + 1)) {
                 self.held_bytes -= bytes;
-                self.has += 1;
-                ready.push((self.has, items));
+                self.received += 1;
+                ready.push((self.received, items));
             }
             // Another hole counts from now.
             self.hole_since = None;
             self.hole_asked = None;
-        } else if number > self.has && self.held_bytes + bytes <= HELD_BYTES && !self.held.contains_key(&number) {
+        } else if number > self.received && self.held_bytes + bytes <= HELD_BYTES && !self.held.contains_key(&number) {
             self.held_bytes += bytes;
             self.held.insert(number, (bytes, items));
         }
@@ -172,7 +175,7 @@ impl Life {
     }
 
     fn look_for_hole(&mut self, now: Instant) {
-        if self.told > self.has {
+        if self.announced > self.received {
             self.hole_since.get_or_insert(now);
         } else {
             self.hole_since = None;
@@ -193,8 +196,8 @@ impl Life {
         self.answered = now;
         self.answer_due = false;
         self.unanswered_bytes = 0;
-        let settled = settled(self.has).min(self.has);
-        Some(LinkAck { v: VERSION, incarnation: self.incarnation, has: self.has, settled, gap })
+        let settled = settled(self.received).min(self.received);
+        Some(LinkAck { v: VERSION, incarnation: self.incarnation, received: self.received, settled, gap })
     }
 }
 

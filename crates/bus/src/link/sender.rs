@@ -66,9 +66,9 @@ pub struct LinkSender {
     unsettled: Unsettled,
     heard: Instant,
     asked_since: Option<Instant>,
-    told: Instant,
+    announced: Instant,
     last_again: Option<Instant>,
-    has: u64,
+    received: u64,
 }
 
 impl LinkSender {
@@ -85,9 +85,9 @@ impl LinkSender {
             unsettled: Unsettled::default(),
             heard: now,
             asked_since: None,
-            told: now,
+            announced: now,
             last_again: None,
-            has: 0,
+            received: 0,
         }
     }
 
@@ -120,7 +120,8 @@ impl LinkSender {
 
     fn item(&mut self, item: &LinkItem) {
         if self.open.is_empty() {
-            self.open = LinkHeader { incarnation: self.incarnation, number: self.number, tell: false }.encode();
+            self.open =
+                LinkHeader { incarnation: self.incarnation, number: self.number, is_announcement: false }.encode();
         }
         encode_item(&mut self.open, item);
         if self.open.len() >= MESSAGE_BYTES {
@@ -138,7 +139,7 @@ impl LinkSender {
     }
 
     /// Everything that waits, as messages to be sent now.
-    pub fn take(&mut self, now: Instant) -> Vec<Bytes> {
+    pub fn drain(&mut self, now: Instant) -> Vec<Bytes> {
         self.close();
         let messages: Vec<Bytes> = self.full.iter().map(|(_, bytes)| bytes.clone()).collect();
         self.sent.extend(self.full.drain(..).map(|(number, bytes)| SentMessage { number, bytes, at: now }));
@@ -155,8 +156,8 @@ impl LinkSender {
         }
         self.heard = now;
         self.asked_since = None;
-        self.has = self.has.max(ack.has);
-        while self.sent.front().is_some_and(|sent| sent.number <= ack.has) {
+        self.received = self.received.max(ack.received);
+        while self.sent.front().is_some_and(|sent| sent.number <= ack.received) {
             if let Some(sent) = self.sent.pop_front() {
                 self.bytes -= sent.bytes.len();
             }
@@ -166,7 +167,7 @@ impl LinkSender {
         }
         self.unsettled.settled(ack.settled);
         let again_is_due = self.last_again.is_none_or(|last| now - last >= Duration::from_millis(50));
-        if ack.gap && again_is_due { self.again(now, Duration::ZERO) } else { Vec::new() }
+        if ack.gap && again_is_due { self.resend(now, Duration::ZERO) } else { Vec::new() }
     }
 
     /// What time asks for: a tell every second, what the node does not have after one second, and the end after three of silence.
@@ -174,38 +175,40 @@ impl LinkSender {
         if self.asked_since.is_some_and(|since| now - since.max(self.heard) >= SILENCE) {
             return LinkTick { silent: true, ..LinkTick::default() };
         }
-        let mut send = self.again(now, SEND_AGAIN_AFTER);
-        if now - self.told >= TELL_EVERY {
-            self.told = now;
+        let mut send = self.resend(now, SEND_AGAIN_AFTER);
+        if now - self.announced >= TELL_EVERY {
+            self.announced = now;
             self.asked_since.get_or_insert(now);
             let last = self.sent.back().map_or(self.number - 1, |sent| sent.number);
-            send.push(LinkHeader { incarnation: self.incarnation, number: last, tell: true }.encode().into());
+            send.push(
+                LinkHeader { incarnation: self.incarnation, number: last, is_announcement: true }.encode().into(),
+            );
         }
         LinkTick { send, silent: false }
     }
 
-    fn again(&mut self, now: Instant, age: Duration) -> Vec<Bytes> {
+    fn resend(&mut self, now: Instant, age: Duration) -> Vec<Bytes> {
         if mutant(Mutant::LinkAnswersOff) {
             return Vec::new();
         }
         let mut bytes = 0;
-        let mut again = Vec::new();
+        let mut resend = Vec::new();
         for sent in &mut self.sent {
             if now - sent.at < age || bytes >= AGAIN_BYTES {
                 break;
             }
             bytes += sent.bytes.len();
             sent.at = now;
-            again.push(sent.bytes.clone());
+            resend.push(sent.bytes.clone());
         }
-        if !again.is_empty() {
+        if !resend.is_empty() {
             self.last_again = Some(now);
         }
-        again
+        resend
     }
 
     /// The worker could not hear for a while: the node's silence counts from now on.
-    pub fn listen_anew(&mut self, now: Instant) {
+    pub fn reset_silence(&mut self, now: Instant) {
         self.heard = now;
     }
 
@@ -221,8 +224,8 @@ impl LinkSender {
 
     /// Whether the node has told that it has everything up to `number`.
     #[must_use]
-    pub fn has(&self, number: u64) -> bool {
-        self.has >= number
+    pub fn received(&self, number: u64) -> bool {
+        self.received >= number
     }
 
     /// Tells, for each partition, the time of the oldest event on this link that is not settled.

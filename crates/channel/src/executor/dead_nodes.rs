@@ -31,7 +31,7 @@ impl Executor {
         }
     }
 
-    pub(super) async fn link_answer(&mut self, message: &NatsMessage) {
+    pub(super) async fn receive_link_answer(&mut self, message: &NatsMessage) {
         let Some(node) = subject::link_reply_node(message.subject()) else { return };
         if message.is_no_responders() {
             if self.connected.elapsed() > GRACE {
@@ -72,8 +72,8 @@ impl Executor {
     /// Ends the link to a node: its users leave L1, and what it did not settle is bounced later, for whoever does not come back.
     pub(super) fn give_up(&mut self, node: &NodeId) {
         let Some(undelivered) = self.links.give_up(node) else { return };
-        for slot in self.rooms.values_mut() {
-            if let Some(room) = &mut slot.room {
+        for entry in self.rooms.values_mut() {
+            if let Some(room) = &mut entry.room {
                 room.detach_node(node);
             }
         }

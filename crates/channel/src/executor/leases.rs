@@ -29,7 +29,7 @@ impl Executor {
             self.rooms.entry(room.clone()).or_insert_with(|| super::LiveEntry::new(partition));
             self.make_ready(&room);
         }
-        self.listen(partition).await
+        self.subscribe_requests(partition).await
     }
 
     pub(super) async fn tick(&mut self) {
@@ -81,14 +81,14 @@ impl Executor {
         }
         self.connects = connection.connects;
         self.connected = Instant::now();
-        self.links.listen_anew();
+        self.links.reset_silence();
         self.suspend().await;
         self.resume().await;
     }
 
     async fn suspend(&mut self) {
         self.partitions.values_mut().for_each(|owned| owned.suspended = true);
-        self.stop_listening().await;
+        self.unsubscribe_requests().await;
     }
 
     /// Writes each lease again from its own revision: success means that nobody was between.
@@ -109,7 +109,7 @@ impl Executor {
         for ((partition, ..), claim) in suspended.into_iter().zip(renewed) {
             match claim {
                 Ok(ClaimOutcome::Won(revision)) => self.serve_again(partition, revision).await,
-                Ok(ClaimOutcome::Lost) => self.lose(partition, Vec::new()).await,
+                Ok(ClaimOutcome::Lost) => self.lose_partition(partition, Vec::new()).await,
                 Err(error) => tracing::warn!(%error, %partition, "the lease could not be written; it is tried again"),
             }
         }
@@ -120,21 +120,21 @@ impl Executor {
             owned.revision = revision;
             owned.suspended = false;
         }
-        if let Err(error) = self.listen(partition).await {
+        if let Err(error) = self.subscribe_requests(partition).await {
             tracing::error!(%error, %partition, "cannot subscribe");
         }
     }
 
     /// Another worker owns the partition now: its rooms are forgotten, and the flows of `nodes` and of whoever waits are told.
-    pub(super) async fn lose(&mut self, partition: Partition, mut nodes: Vec<NodeId>) {
+    pub(super) async fn lose_partition(&mut self, partition: Partition, mut nodes: Vec<NodeId>) {
         if self.partitions.remove(&partition).is_some() {
             tracing::warn!(%partition, "the partition was lost to another worker");
             self.reclaim(partition);
         }
         let gone: Vec<RoomId> =
-            self.rooms.iter().filter(|(_, slot)| slot.partition == partition).map(|(id, _)| id.clone()).collect();
+            self.rooms.iter().filter(|(_, entry)| entry.partition == partition).map(|(id, _)| id.clone()).collect();
         for id in gone {
-            let waiting = self.rooms.remove(&id).map(|slot| slot.queue).unwrap_or_default();
+            let waiting = self.rooms.remove(&id).map(|entry| entry.queue).unwrap_or_default();
             nodes.extend(waiting.into_iter().filter_map(|waiting| waiting.to).map(|to| to.node));
         }
         nodes.sort();
@@ -197,10 +197,10 @@ impl Executor {
             }
         }
         // Events of a batch under way have times from now on, but may have got them before this moment.
-        for slot in self.rooms.values().filter(|slot| slot.busy) {
-            if let Some(room) = &slot.room {
+        for entry in self.rooms.values().filter(|entry| entry.busy) {
+            if let Some(room) = &entry.room {
                 for event in room.tail.from(room.dispatched + 1) {
-                    note(slot.partition, event.head.at);
+                    note(entry.partition, event.head.at);
                 }
             }
         }
@@ -226,14 +226,14 @@ impl Executor {
     fn evict_idle(&mut self) {
         let now = Millis::now();
         let mut idle = Vec::new();
-        for (id, slot) in &self.rooms {
-            let (Some(room), Some(clock)) = (&slot.room, &slot.idle) else { continue };
+        for (id, entry) in &self.rooms {
+            let (Some(room), Some(clock)) = (&entry.room, &entry.idle) else { continue };
             let settled = self
                 .partitions
-                .get(&slot.partition)
+                .get(&entry.partition)
                 .and_then(|owned| owned.settled)
                 .is_some_and(|row| room.head.at <= row.at);
-            if !slot.busy && slot.queue.is_empty() && room.active && settled && clock.is_idle(now) {
+            if !entry.busy && entry.queue.is_empty() && room.active && settled && clock.is_idle(now) {
                 idle.push(id.clone());
             }
         }
@@ -243,9 +243,9 @@ impl Executor {
     }
 
     pub(super) fn evict(&mut self, id: &RoomId) {
-        let Some(slot) = self.rooms.get_mut(id) else { return };
-        let (Some(room), Some(owned)) = (&slot.room, self.partitions.get(&slot.partition)) else { return };
-        slot.busy = true;
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
+        entry.busy = true;
         let (tenure, context, rows, room) = (owned.tenure, self.context.clone(), room.head_rows(), id.clone());
         self.job(async move {
             let result = async {
@@ -259,13 +259,13 @@ impl Executor {
 
     /// The head is written: the channel ends, unless something came meanwhile.
     pub(super) fn evicted(&mut self, id: &RoomId) {
-        let Some(slot) = self.rooms.get_mut(id) else { return };
-        slot.busy = false;
-        if !slot.queue.is_empty() {
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        entry.busy = false;
+        if !entry.queue.is_empty() {
             return self.make_ready(id);
         }
         tracing::debug!(room = %id, "a channel is evicted");
-        let Some(room) = self.rooms.remove(id).and_then(|slot| slot.room) else { return };
+        let Some(room) = self.rooms.remove(id).and_then(|entry| entry.room) else { return };
         end_audience(&room, &mut self.links);
     }
 
@@ -279,8 +279,8 @@ impl Executor {
             }
         }
         // The head of a room with a batch under way counts events that may never be stored.
-        let idle = self.rooms.values().filter(|slot| !slot.busy && self.partitions.contains_key(&slot.partition));
-        let rows: Vec<Row> = idle.filter_map(|slot| slot.room.as_ref()).flat_map(|room| room.head_rows()).collect();
+        let idle = self.rooms.values().filter(|entry| !entry.busy && self.partitions.contains_key(&entry.partition));
+        let rows: Vec<Row> = idle.filter_map(|entry| entry.room.as_ref()).flat_map(|room| room.head_rows()).collect();
         if !rows.is_empty()
             && let Err(error) = self.context.store.write(rows).await
         {

@@ -15,7 +15,7 @@ use crate::room::{AnswerAddress, QueuedRequest};
 
 impl Executor {
     /// Listens for the requests of a partition.
-    pub(super) async fn listen(&mut self, partition: Partition) -> Result<(), SendError> {
+    pub(super) async fn subscribe_requests(&mut self, partition: Partition) -> Result<(), SendError> {
         let (subject, queue) = (subject::room(partition), subject::room_queue(partition));
         let requests = self.context.bus.queue_subscribe(subject, queue).await?;
         self.requests.push(Box::pin(requests.map(move |message| (partition, message))));
@@ -23,7 +23,7 @@ impl Executor {
     }
 
     /// Listens no more, for any partition.
-    pub(super) async fn stop_listening(&mut self) {
+    pub(super) async fn unsubscribe_requests(&mut self) {
         // Dropping a subscription ends it at the server; what had arrived is answered by "no responders" and sent again.
         self.requests.clear();
         if let Err(error) = self.context.bus.flush().await {
@@ -31,7 +31,7 @@ impl Executor {
         }
     }
 
-    pub(super) async fn request(&mut self, partition: Partition, message: &NatsMessage) {
+    pub(super) async fn receive_flow(&mut self, partition: Partition, message: &NatsMessage) {
         let flow = match FlowMessage::parse(message.payload()) {
             Ok(flow) => flow,
             Err(error) => {
@@ -41,13 +41,13 @@ impl Executor {
         };
         let node = flow.node.clone();
         let taken = match self.partitions.get_mut(&partition) {
-            Some(owned) if !owned.suspended => owned.flows.take(flow),
+            Some(owned) if !owned.suspended => owned.flows.receive(flow),
             _ => return self.refuse_flow(&node, partition).await,
         };
         for (n, request) in taken {
             let to = AnswerAddress { node: node.clone(), partition, n };
             match request {
-                Ok(request) => self.take_request(partition, to, request),
+                Ok(request) => self.route_request(partition, to, request),
                 Err(refusal) => self.links.answer(&to, &refusal),
             }
         }
@@ -61,7 +61,7 @@ impl Executor {
         }
     }
 
-    fn take_request(&mut self, partition: Partition, to: AnswerAddress, request: FlowRequest) {
+    fn route_request(&mut self, partition: Partition, to: AnswerAddress, request: FlowRequest) {
         match &request.verb {
             Verb::Heads { rooms } => {
                 let rooms = rooms.clone();
@@ -78,11 +78,11 @@ impl Executor {
 
     /// Typing in an active channel goes out at once: it is neither stored nor fenced, and goes on while the store is down.
     fn typing_now(&mut self, request: &FlowRequest) -> bool {
-        let Some(slot) = self.rooms.get_mut(&request.room) else { return false };
-        let Some(room) = slot.room.as_mut().filter(|room| room.active) else { return false };
+        let Some(entry) = self.rooms.get_mut(&request.room) else { return false };
+        let Some(room) = entry.room.as_mut().filter(|room| room.active) else { return false };
         if room.member(&request.user).is_ok() {
             let frame = Event::typing(&room.id, &request.user, Millis::now());
-            typing(room, slot.partition, &frame, &mut self.links);
+            typing(room, entry.partition, &frame, &mut self.links);
             room.head.seq += u64::from(mutant(Mutant::TypingCounted));
         }
         true
@@ -91,15 +91,15 @@ impl Executor {
     /// Puts a request into the queue of its room; the room is put into the live table if it is not there.
     pub(super) fn enqueue(&mut self, partition: Partition, waiting: QueuedRequest) {
         let id = waiting.request.room.clone();
-        let slot = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));
-        if slot.queue.len() >= ROOM_QUEUE && waiting.owed.is_none() {
+        let entry = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));
+        if entry.queue.len() >= ROOM_QUEUE && waiting.owed.is_none() {
             if let Some(to) = waiting.to {
                 let refusal = Refusal::unavailable(format!("too much is waiting at {id}"), 200);
                 self.links.answer(&to, &refusal);
             }
             return;
         }
-        slot.queue.push_back(waiting);
+        entry.queue.push_back(waiting);
         self.make_ready(&id);
     }
 
@@ -108,7 +108,7 @@ impl Executor {
         let (tenure, context) = (owned.tenure, self.context.clone());
         let (mut live, mut idle) = (Vec::new(), Vec::new());
         for room in rooms {
-            match self.rooms.get(&room).and_then(|slot| slot.room.as_ref()) {
+            match self.rooms.get(&room).and_then(|entry| entry.room.as_ref()) {
                 Some(open) => live.push((room, open.dispatched)),
                 None => idle.push(room),
             }

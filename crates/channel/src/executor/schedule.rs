@@ -17,7 +17,7 @@ const BATCH_BYTES: usize = 768 * 1024;
 
 impl Executor {
     /// Starts what can be started.
-    pub(super) fn start_rooms(&mut self) {
+    pub(super) fn start_ready_rooms(&mut self) {
         let mut plain = Vec::new();
         for id in std::mem::take(&mut self.ready) {
             if let Some(commit) = self.start_room(&id) {
@@ -37,14 +37,14 @@ impl Executor {
 
     /// Gives a room its next job; a batch is given back, to be committed with those of other rooms.
     fn start_room(&mut self, id: &RoomId) -> Option<Commit> {
-        let slot = self.rooms.get_mut(id)?;
-        let owned = self.partitions.get_mut(&slot.partition)?;
-        if slot.busy {
+        let entry = self.rooms.get_mut(id)?;
+        let owned = self.partitions.get_mut(&entry.partition)?;
+        if entry.busy {
             return None;
         }
         let (tenure, context) = (owned.tenure, self.context.clone());
-        let Some(room) = &mut slot.room else {
-            slot.busy = true;
+        let Some(room) = &mut entry.room else {
+            entry.busy = true;
             let (room, settled) = (id.clone(), owned.settled);
             self.job(async move {
                 let result = context.open(tenure, &room, settled).await.map(Box::new);
@@ -52,26 +52,26 @@ impl Executor {
             });
             return None;
         };
-        if slot.queue.is_empty() && slot.unsettled.is_empty() {
+        if entry.queue.is_empty() && entry.unsettled.is_empty() {
             return None;
         }
         if self.owed.count() > OWED_MAX || self.links.any_heavy(room.audience.nodes()) {
             // Only what lessens the load goes on: bounces that this worker owes. Were they to wait as well, nothing would ever end.
             let (owed, rest): (Vec<QueuedRequest>, Vec<QueuedRequest>) =
-                slot.queue.drain(..).partition(|waiting| waiting.owed.is_some());
-            slot.queue = rest.into();
-            if !slot.queue.is_empty() || !slot.unsettled.is_empty() {
+                entry.queue.drain(..).partition(|waiting| waiting.owed.is_some());
+            entry.queue = rest.into();
+            if !entry.queue.is_empty() || !entry.unsettled.is_empty() {
                 self.slowed.insert(id.clone());
             }
             if owed.is_empty() {
                 return None;
             }
-            slot.busy = true;
-            let batch = room.admit(owed, owned.now(Millis::now()), &slot.lookups);
+            entry.busy = true;
+            let batch = room.decide(owed, owned.now(Millis::now()), &entry.lookups);
             return Some(Commit { room: id.clone(), tenure, chain: room.chain.clone(), batch });
         }
-        if let Some(lookup) = room.lookup(&slot.queue, &slot.lookups) {
-            slot.busy = true;
+        if let Some(lookup) = room.lookup(&entry.queue, &entry.lookups) {
+            entry.busy = true;
             let (room, chain) = (id.clone(), room.chain.clone());
             self.job(async move {
                 let result = context.look_up(tenure, &room, &chain, lookup).await;
@@ -80,26 +80,26 @@ impl Executor {
             return None;
         }
         let now = owned.now(Millis::now());
-        if let Some(durable) = activation(slot, now, self.config.order_rows_age) {
+        if let Some(durable) = activation(entry, now, self.config.order_rows_age) {
             self.activate(id, now, durable);
             return None;
         }
-        let slot = self.rooms.get_mut(id)?;
-        let room = slot.room.as_mut()?;
-        slot.busy = true;
-        let waiting = take_batch(slot.queue.make_contiguous()).min(slot.queue.len());
-        let waiting: Vec<QueuedRequest> = slot.queue.drain(..waiting).collect();
-        let lookups = std::mem::take(&mut slot.lookups);
-        let mut batch = room.admit(waiting, now, &lookups);
-        note_active(&mut slot.active_minute, room, &mut batch, now, slot.partition);
+        let entry = self.rooms.get_mut(id)?;
+        let room = entry.room.as_mut()?;
+        entry.busy = true;
+        let waiting = batch_length(entry.queue.make_contiguous()).min(entry.queue.len());
+        let waiting: Vec<QueuedRequest> = entry.queue.drain(..waiting).collect();
+        let lookups = std::mem::take(&mut entry.lookups);
+        let mut batch = room.decide(waiting, now, &lookups);
+        note_active(&mut entry.active_minute, room, &mut batch, now, entry.partition);
         Some(Commit { room: id.clone(), tenure, chain: room.chain.clone(), batch })
     }
 
     /// Activates a channel: order rows for a durable event, then presence behind the barrier.
     fn activate(&mut self, id: &RoomId, now: Millis, durable: bool) {
-        let Some(slot) = self.rooms.get_mut(id) else { return };
-        let (Some(room), Some(owned)) = (&slot.room, self.partitions.get(&slot.partition)) else { return };
-        slot.busy = true;
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
+        entry.busy = true;
         let (tenure, context) = (owned.tenure, self.context.clone());
         let rows = if durable && !mutant(Mutant::OrderRowsOff) { room.order_rows(now) } else { Vec::new() };
         let users = if mutant(Mutant::PresenceReadOff) { Vec::new() } else { room.members.keys().cloned().collect() };
@@ -112,16 +112,16 @@ impl Executor {
 }
 
 /// Whether the room must be activated before it takes what waits: for a durable event with order rows, for typing without.
-fn activation(slot: &LiveEntry, now: Millis, age: Duration) -> Option<bool> {
-    let room = slot.room.as_ref()?;
+fn activation(entry: &LiveEntry, now: Millis, age: Duration) -> Option<bool> {
+    let room = entry.room.as_ref()?;
     if room.members.is_empty() {
         return None;
     }
-    let durable = !slot.unsettled.is_empty() || slot.queue.iter().any(|waiting| makes_event(room, waiting));
+    let durable = !entry.unsettled.is_empty() || entry.queue.iter().any(|waiting| makes_event(room, waiting));
     if durable && !room.has_fresh_rows(now, age) {
         return Some(true);
     }
-    let typing = slot.queue.iter().any(|QueuedRequest { request, .. }| {
+    let typing = entry.queue.iter().any(|QueuedRequest { request, .. }| {
         matches!(request.verb, Verb::Typing) && room.members.contains_key(&request.user)
     });
     (typing && !room.active).then_some(false)
@@ -136,7 +136,7 @@ fn makes_event(room: &Room, QueuedRequest { request, .. }: &QueuedRequest) -> bo
     }
 }
 
-fn take_batch(queue: &[QueuedRequest]) -> usize {
+fn batch_length(queue: &[QueuedRequest]) -> usize {
     let mut bytes = 0;
     let fits = queue.iter().take(BATCH_REQUESTS).take_while(|waiting| {
         if let Verb::Send { body, .. } = &waiting.request.verb {

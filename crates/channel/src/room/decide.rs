@@ -104,19 +104,19 @@ impl Batch {
 
 impl Room {
     /// Admits what waits, in order. `now` never falls within a partition.
-    pub(crate) fn admit(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
+    pub(crate) fn decide(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
         let mut batch = Batch::default();
         for QueuedRequest { to, owed, request } in waiting {
             if let Verb::Bounce { seq } = request.verb {
                 self.bounce(&mut batch, to, owed, request.user, seq);
-            } else if let Err(refusal) = self.admit_one(&mut batch, to.clone(), request, now, lookups) {
+            } else if let Err(refusal) = self.decide_one(&mut batch, to.clone(), request, now, lookups) {
                 batch.answer(to, &refusal);
             }
         }
         batch
     }
 
-    fn admit_one(
+    fn decide_one(
         &mut self,
         batch: &mut Batch,
         to: Option<AnswerAddress>,

@@ -149,7 +149,7 @@ impl Room {
             batch.before.push(self.room_of_user(user, &member));
             batch.after.push(self.member_row(user, &member));
             self.members.insert(user.clone(), member);
-            self.note_absent(user);
+            self.update_l2(user);
         }
         let joined = users.iter().filter_map(|user| Some((user.clone(), self.info(user)?))).collect();
         batch.newcomers.extend(users);
@@ -163,7 +163,7 @@ impl Room {
         self.members.remove(user);
         batch.after.push(self.gone_member(user, head));
         batch.steps.push(BatchStep::Left(vec![user.clone()], AudienceReason::Left));
-        self.hand_over(batch, user, now);
+        self.promote_next_owner(batch, user, now);
         if self.members.is_empty()
             && let Some(row) = &mut self.row
         {
@@ -178,7 +178,7 @@ impl Room {
     }
 
     /// The last owner who leaves hands over to the oldest admin, else to the oldest member.
-    fn hand_over(&mut self, batch: &mut Batch, from: &UserId, now: Millis) {
+    fn promote_next_owner(&mut self, batch: &mut Batch, from: &UserId, now: Millis) {
         if self.members.values().any(|member| member.role == Role::Owner) {
             return;
         }

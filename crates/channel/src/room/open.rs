@@ -40,7 +40,7 @@ impl Room {
             tail: Tail::default(),
             last,
             audience: Audience::default(),
-            absent: BTreeSet::new(),
+            offline: BTreeSet::new(),
             chain,
             active: false,
             rows_at: None,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
 use sendpi_model::flow::FlowRequest;
-use sendpi_model::link::{AudienceReason, LinkItem, open};
+use sendpi_model::link::{AudienceReason, LinkItem, read_message};
 use sendpi_model::{Access, Fields, Verb};
 
 use super::*;
@@ -49,7 +49,7 @@ impl TestRoom {
     fn online(&mut self, online: &[(&str, &str, u64)], waiting: Vec<QueuedRequest>) -> (Batch, Dispatched) {
         self.clock += 1;
         let online: Online = online.iter().map(|(u, n, s)| (user(u), vec![(node(n), *s)])).collect();
-        let mut batch = self.room.admit(waiting, Millis(self.clock), &Lookups::new());
+        let mut batch = self.room.decide(waiting, Millis(self.clock), &Lookups::new());
         let steps = std::mem::take(&mut batch.steps);
         let done = dispatch(&mut self.room, Partition(0), steps, &[], &online, &mut self.links);
         (batch, done)
@@ -62,9 +62,9 @@ impl TestRoom {
     /// Everything that the links carry since the last look, by node.
     fn told(&mut self) -> Vec<(String, LinkItem)> {
         let mut told = Vec::new();
-        for (node, messages) in self.links.take() {
+        for (node, messages) in self.links.drain() {
             for message in messages {
-                let (_, items) = open(message).unwrap();
+                let (_, items) = read_message(message).unwrap();
                 told.extend(items.map(|item| (node.to_string(), item.unwrap())));
             }
         }

@@ -193,7 +193,7 @@ fn get_user(bytes: &mut Bytes) -> Result<UserId, LinkError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{LinkHeader, open};
+    use super::super::{LinkHeader, read_message};
     use super::*;
 
     fn items() -> impl Strategy<Value = Vec<LinkItem>> {
@@ -227,19 +227,19 @@ mod tests {
     proptest! {
         #[test]
         fn items_come_back_in_order(items in items(), incarnation: u64, number: u64) {
-            let header = LinkHeader { incarnation, number, tell: false };
+            let header = LinkHeader { incarnation, number, is_announcement: false };
             let mut message = header.encode();
             items.iter().for_each(|item| encode_item(&mut message, item));
-            let (read, rest) = open(message.into()).unwrap();
+            let (read, rest) = read_message(message.into()).unwrap();
             prop_assert_eq!(read, header);
             prop_assert_eq!(rest.collect::<Result<Vec<_>, _>>().unwrap(), items);
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            let mut message = LinkHeader { incarnation: 1, number: 1, tell: false }.encode();
+            let mut message = LinkHeader { incarnation: 1, number: 1, is_announcement: false }.encode();
             message.extend(bytes);
-            if let Ok((_, items)) = open(message.into()) {
+            if let Ok((_, items)) = read_message(message.into()) {
                 let _ = items.count();
             }
         }
@@ -247,11 +247,11 @@ mod tests {
 
     #[test]
     fn an_item_of_an_unknown_kind_is_skipped() {
-        let mut message = LinkHeader { incarnation: 1, number: 1, tell: false }.encode();
+        let mut message = LinkHeader { incarnation: 1, number: 1, is_announcement: false }.encode();
         message.extend([2, 0, 0, 0, 99, 1]);
         let answer = LinkItem::Answer { partition: Partition(1), n: 2, frame: Bytes::from_static(b"{}") };
         encode_item(&mut message, &answer);
-        let (_, items) = open(message.into()).unwrap();
+        let (_, items) = read_message(message.into()).unwrap();
         assert_eq!(items.collect::<Result<Vec<_>, _>>().unwrap(), [answer]);
     }
 }

@@ -18,9 +18,9 @@ const TRIES: u32 = 4;
 pub(crate) async fn fill(node: Arc<NodeContext>, room: RoomKey) {
     let mut events = 0;
     let mut failures = 0;
-    while let Some(missing) = node.with(|state, _| state.missing(room)) {
+    while let Some(missing) = node.with(|state, _| state.next_missing(room)) {
         if events >= limits::RESUME_ROOM_EVENTS || failures >= TRIES {
-            node.with(|state, effects| state.unfillable(room, None, effects));
+            node.with(|state, effects| state.skip_missing(room, None, effects));
             continue;
         }
         let history = Verb::History { before: None, after: Some(missing.after), limit: limits::PAGE_MESSAGES as u32 };
@@ -31,9 +31,9 @@ pub(crate) async fn fill(node: Arc<NodeContext>, room: RoomKey) {
                 events += page.events.len();
                 let whole = page.events.is_empty() && !page.more;
                 node.with(|state, effects| {
-                    state.filled(room, &page.events, effects);
+                    state.deliver_missing(room, &page.events, effects);
                     if whole {
-                        state.unfillable(room, Some(missing.user), effects);
+                        state.skip_missing(room, Some(missing.user), effects);
                     }
                 });
             }
@@ -42,7 +42,7 @@ pub(crate) async fn fill(node: Arc<NodeContext>, room: RoomKey) {
                 tokio::time::sleep(PAUSE).await;
             }
             // No member any more: the link will tell.
-            Err(_) => node.with(|state, effects| state.unfillable(room, Some(missing.user), effects)),
+            Err(_) => node.with(|state, effects| state.skip_missing(room, Some(missing.user), effects)),
         }
     }
 }

@@ -31,13 +31,13 @@ pub(crate) async fn run(node: Arc<NodeContext>) {
 async fn serve(node: &Arc<NodeContext>) {
     loop {
         node.resync.notified().await;
-        let users = lock(&node.state).users_here();
+        let users = lock(&node.state).users_with_sessions();
         tracing::info!(users, "presence is put anew, and users are attached again");
         while node.node_key.put_anew().await.is_none() {
             sleep(PAUSE).await;
         }
         node.keys.put_all().await;
-        let present = lock(&node.state).all_present();
+        let present = lock(&node.state).online_users();
         let all = present.into_iter().map(|user| async move { attach_again(node, &user).await });
         futures_util::stream::iter(all).buffer_unordered(USERS).for_each(|()| async {}).await;
     }
@@ -60,7 +60,7 @@ async fn watch_own_key(node: &Arc<NodeContext>) {
 
 async fn attach_again(node: &Arc<NodeContext>, user: &OnlineUser) {
     while let Err(refusal) = attach_once(node, user).await {
-        if lock(&node.state).present(user.key).is_none_or(|present| present.signin != user.signin) {
+        if lock(&node.state).online_user(user.key).is_none_or(|present| present.signin != user.signin) {
             return;
         }
         tracing::debug!(%refusal, user = %user.id, "a user is attached again later");
@@ -76,7 +76,7 @@ async fn attach_once(node: &Arc<NodeContext>, user: &OnlineUser) -> Result<(), R
     for (room, view) in attach(node, user, rooms.into_iter().collect()).await? {
         match view {
             Some(view) if !known.contains(&room) => {
-                let info = room_list::mark(node, &user.id, vec![view.info]).await?;
+                let info = room_list::add_markers(node, &user.id, vec![view.info]).await?;
                 let info = info.first().map(encode_json).unwrap_or_default();
                 node.with(|state, effects| state.room_added(user.key, &room, &info, effects));
             }

@@ -41,14 +41,14 @@ impl Session {
 
     fn send(&self, id: Option<FrameId>, room: &RoomId, verb: &Verb, marks: Option<MarkerMove>) {
         let Some(user) = self.begin(id.as_ref()) else { return };
-        let tag = ReplyTo::Client { line: Arc::clone(&self.line), id, marks };
+        let tag = ReplyTo::Client { outbound: Arc::clone(&self.outbound), id, marks };
         // Encoded before the lock is taken: all sessions share it.
         let request = flow::encode_request(room, &user, verb);
         let pushed = lock(&self.node.flows).push(self.node.partitions.of(room), request, tag, Instant::now());
         match pushed {
             Ok(()) => self.node.uplink.notify_one(),
             Err(tag) => {
-                self.line.end_request();
+                self.outbound.end_request();
                 if let ReplyTo::Client { id, .. } = tag {
                     self.refuse(id, &answer::unavailable());
                 }
@@ -58,9 +58,9 @@ impl Session {
 
     /// Never answered; what is too much is not passed on.
     fn typing(&self, room: &RoomId) {
-        let Some(user) = self.line.user() else { return };
+        let Some(user) = self.outbound.user() else { return };
         let now = Instant::now();
-        if lock(&self.line.typing).get_or_insert_default().admit(room, now) {
+        if lock(&self.outbound.typing).get_or_insert_default().admit(room, now) {
             let request = flow::encode_request(room, user, &Verb::Typing);
             lock(&self.node.flows).push_unanswered(self.node.partitions.of(room), request, now);
             self.node.uplink.notify_one();

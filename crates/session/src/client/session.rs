@@ -23,12 +23,12 @@ use crate::state::session_state::Hold;
 pub struct Session {
     pub(super) node: Arc<NodeContext>,
     pub(super) key: SessionKey,
-    pub(super) line: Arc<Outbound>,
+    pub(super) outbound: Arc<Outbound>,
 }
 
 impl Session {
-    pub(crate) fn new(node: Arc<NodeContext>, key: SessionKey, line: Arc<Outbound>) -> Self {
-        Self { node, key, line }
+    pub(crate) fn new(node: Arc<NodeContext>, key: SessionKey, outbound: Arc<Outbound>) -> Self {
+        Self { node, key, outbound }
     }
 
     /// Signs in: queues the welcome, and begins the replay that `hello` asks for.
@@ -36,7 +36,7 @@ impl Session {
     /// # Errors
     /// The refusal for the client; the session is then to be closed.
     pub async fn hello(&self, id: Option<FrameId>, who: Identity, hello: Hello) -> Result<(), Refusal> {
-        let session = (self.key, Arc::clone(&self.line));
+        let session = (self.key, Arc::clone(&self.outbound));
         // Boxed, so that the many sessions that are signed in do not keep room for it.
         Box::pin(sign_in(&self.node, session, id, who, hello)).await
     }
@@ -44,7 +44,7 @@ impl Session {
     /// The user, once signed in.
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
-        self.line.user().cloned()
+        self.outbound.user().cloned()
     }
 
     /// Takes any frame of a signed-in client but `hello` and `token`.
@@ -56,7 +56,9 @@ impl Session {
             ClientOp::Room(room, verb) => self.request(id, room, verb),
             ClientOp::Rooms { cursor, limit } => self.list(id, cursor, limit),
             ClientOp::Resume(rooms) => self.resume(id, rooms),
-            ClientOp::Hello(_) => self.refuse(id, &Refusal::new(Code::Conflict, "this session is signed in already")),
+            ClientOp::Hello(_) => {
+                self.refuse(id, &Refusal::new(Code::Conflict, "this session is key_requested in already"))
+            }
             ClientOp::Token(_) => self.refuse(id, &Refusal::new(Code::Internal, "a token is for the gateway")),
         }
     }
@@ -69,20 +71,20 @@ impl Session {
 
     /// Refuses a frame.
     pub fn refuse(&self, id: Option<FrameId>, refusal: &Refusal) {
-        self.line.refuse(refusal, id.as_ref());
-        self.line.flush_now();
+        self.outbound.refuse(refusal, id.as_ref());
+        self.outbound.flush_now();
     }
 
     /// Queues a control frame, such as a pong.
     pub fn send_control(&self, opcode: u8, payload: &[u8]) {
-        self.line.push(ws_frame::control(opcode, payload), false);
-        self.line.flush_now();
+        self.outbound.push(ws_frame::control(opcode, payload), false);
+        self.outbound.flush_now();
     }
 
     /// Queues the close frame; nothing follows it.
     pub fn close(&self, code: CloseCode) {
-        self.line.close(code);
-        self.line.flush_now();
+        self.outbound.close(code);
+        self.outbound.flush_now();
     }
 
     /// The client has sent its own close frame: it answers for what was written a while before.
@@ -92,7 +94,7 @@ impl Session {
 
     /// Waits until [`Session::flush`] is due.
     pub async fn wake(&self) {
-        self.line.wake().await;
+        self.outbound.wake().await;
     }
 
     /// Writes what waits.
@@ -100,52 +102,52 @@ impl Session {
     /// # Errors
     /// What the socket says; the session is over then.
     pub fn flush(&self) -> io::Result<Flush> {
-        self.line.flush()
+        self.outbound.flush()
     }
 
     fn reply(&self, answer: &impl OpFrame, id: Option<&FrameId>) {
-        self.line.answer(&answer.to_frame(), id);
-        self.line.flush_now();
+        self.outbound.answer(&answer.to_frame(), id);
+        self.outbound.flush_now();
     }
 
     fn list(&self, id: Option<FrameId>, cursor: Option<String>, limit: usize) {
         let Some(user) = self.begin(id.as_ref()) else { return };
-        let (node, line) = (Arc::clone(&self.node), Arc::clone(&self.line));
+        let (node, outbound) = (Arc::clone(&self.node), Arc::clone(&self.outbound));
         self.node.spawn(async move {
             let answer = room_list::answer(&node, &user, cursor.as_deref(), limit).await;
-            line.end_request();
+            outbound.end_request();
             match answer {
-                Ok(answer) => line.answer(&answer, id.as_ref()),
-                Err(refusal) => line.refuse(&refusal, id.as_ref()),
+                Ok(answer) => outbound.answer(&answer, id.as_ref()),
+                Err(refusal) => outbound.refuse(&refusal, id.as_ref()),
             }
-            line.flush_now();
+            outbound.flush_now();
         });
     }
 
     fn resume(&self, id: Option<FrameId>, rooms: std::collections::BTreeMap<sendpi_model::RoomId, u64>) {
         let Some(user) = self.begin(id.as_ref()) else { return };
         if !self.node.with(|state, _| state.hold(self.key, Hold::of(rooms.keys().cloned()))) {
-            self.line.end_request();
+            self.outbound.end_request();
             let refusal = Refusal::new(Code::Conflict, "another resume is under way");
             return self.refuse(id, &refusal);
         }
-        let (node, session) = (Arc::clone(&self.node), (self.key, Arc::clone(&self.line)));
-        let line = Arc::clone(&self.line);
+        let (node, session) = (Arc::clone(&self.node), (self.key, Arc::clone(&self.outbound)));
+        let outbound = Arc::clone(&self.outbound);
         self.node.spawn(async move {
             replay(node, session, user, id, rooms).await;
-            line.end_request();
+            outbound.end_request();
         });
     }
 
     /// Counts a request; `None`, and a refusal to the client, where too many are unanswered.
     pub(super) fn begin(&self, id: Option<&FrameId>) -> Option<UserId> {
-        let refusal = match self.line.user() {
-            Some(user) if self.line.begin_request() => return Some(user.clone()),
+        let refusal = match self.outbound.user() {
+            Some(user) if self.outbound.begin_request() => return Some(user.clone()),
             Some(_) => request::too_many(),
             None => Refusal::new(Code::Unauthorized, "the first frame must be hello"),
         };
-        self.line.refuse(&refusal, id);
-        self.line.flush_now();
+        self.outbound.refuse(&refusal, id);
+        self.outbound.flush_now();
         None
     }
 }

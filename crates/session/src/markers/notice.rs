@@ -51,17 +51,17 @@ pub(crate) fn session_key(node: &NodeId, id: &str) -> Option<SessionKey> {
 pub(crate) async fn run(node: Arc<NodeContext>, mut messages: mpsc::Receiver<UserMessage>) {
     while let Some(Some(message)) = node.shutdown.run_until_cancelled(messages.recv()).await {
         match serde_json::from_slice::<Notice>(&message.payload) {
-            Ok(notice) if notice.v == VERSION => take(&node, &message, notice),
+            Ok(notice) if notice.v == VERSION => receive(&node, &message, notice),
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "a notice about a user cannot be read"),
         }
     }
 }
 
-fn take(node: &Arc<NodeContext>, message: &UserMessage, notice: Notice) {
+fn receive(node: &Arc<NodeContext>, message: &UserMessage, notice: Notice) {
     let session = session_key(node.bus.node(), &notice.session);
     if let Some(marker) = notice.marker {
-        node.with(|state, effects| state.marked(&message.user, &marker, session, effects));
+        node.with(|state, effects| state.send_marker(&message.user, &marker, session, effects));
     }
     // The sessions of the node where the device signed in were ended there.
     if let (Some(device), None) = (notice.replaced, session) {

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use sendpi_bus::{NatsMessage, Subscription, subject};
 use sendpi_model::faults::{BusFault, Mutant, bus_fault, mutant};
-use sendpi_model::link::{LinkItem, LinkItems, open};
+use sendpi_model::link::{LinkItem, LinkItems, read_message};
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{NodeId, Partition};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::context::{NodeContext, lock};
+use crate::keys::LinkId;
 use crate::owners::answer;
 use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::Effects;
@@ -45,16 +46,16 @@ async fn serve(node: &Arc<NodeContext>, mut messages: Subscription) {
         tokio::select! {
             message = messages.next() => {
                 let Some(message) = message else { return };
-                node.take(&message, &mut effects);
+                node.receive(&message, &mut effects);
                 for _ in 1..ROUND {
                     let Some(Some(message)) = messages.next().now_or_never() else { break };
-                    node.take(&message, &mut effects);
+                    node.receive(&message, &mut effects);
                 }
             }
-            _ = ticks.tick() => node.look_at_links(),
+            _ = ticks.tick() => node.check_links(),
         }
-        for (written, line) in effects.touched.drain(..).enumerate() {
-            line.flush_now();
+        for (written, outbound) in effects.touched.drain(..).enumerate() {
+            outbound.flush_now();
             if written % WRITES == WRITES - 1 {
                 tokio::task::yield_now().await;
             }
@@ -68,7 +69,7 @@ async fn answer_links(node: &NodeContext) {
     let answers = {
         let mut links = lock(&node.links);
         let state = lock(&node.state);
-        links.answers(|life, has| state.settled(life, has), Instant::now())
+        links.answers(|link, has| state.settled(link, has), Instant::now())
     };
     for (reply, ack) in answers {
         if bus_fault(BusFault::MuteNodes) {
@@ -82,14 +83,14 @@ async fn answer_links(node: &NodeContext) {
 
 impl NodeContext {
     /// Takes one message of a link.
-    fn take(&self, message: &NatsMessage, effects: &mut Effects) {
+    fn receive(&self, message: &NatsMessage, effects: &mut Effects) {
         let Some(reply) = message.reply() else { return };
         let Some(worker) = subject::link_reply_worker(reply) else {
             tracing::warn!(reply, "a link message from nobody known");
             return;
         };
         let bytes = message.payload().len();
-        let (header, items) = match open(message.payload().clone()) {
+        let (header, items) = match read_message(message.payload().clone()) {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(%error, %worker, "a link message cannot be read");
@@ -99,15 +100,15 @@ impl NodeContext {
         let now = Instant::now();
         // Held until the items are in: a link that is cut meanwhile must not leave an audience behind.
         let mut links = lock(&self.links);
-        let taken = links.take(worker.clone(), reply, (header, items, bytes), now);
-        if let Some(life) = taken.cut {
+        let unconfirmed = links.receive(worker.clone(), reply, (header, items, bytes), now);
+        if let Some(link) = unconfirmed.cut {
             tracing::warn!(%worker, "the link of a worker began anew");
-            self.change(effects, |state, _| state.cut(life));
+            self.change(effects, |state, _| state.cut(link));
             self.resync.notify_one();
         }
-        for (number, items) in taken.ready {
+        for (number, items) in unconfirmed.ready {
             self.change(effects, |state, effects| {
-                self.items(state, LinkOrigin { link: taken.life, number }, items, now, effects);
+                self.items(state, LinkOrigin { link: unconfirmed.link, number }, items, now, effects);
             });
         }
     }
@@ -128,22 +129,22 @@ impl NodeContext {
     }
 
     /// An answer: straight into the queue of the session that asked, or to whoever waits.
-    fn answer(&self, state: &mut State, link: u32, to: (Partition, u64), frame: Bytes, effects: &mut Effects) {
+    fn answer(&self, state: &mut State, link: LinkId, to: (Partition, u64), frame: Bytes, effects: &mut Effects) {
         match lock(&self.flows).answered(to.0, to.1, Instant::now()) {
-            Some(ReplyTo::Client { line, id, marks }) => {
-                line.end_request();
+            Some(ReplyTo::Client { outbound, id, marks }) => {
+                outbound.end_request();
                 if let Some(marks) = marks {
-                    self.mark(&line, &marks, &frame);
+                    self.move_marker(&outbound, &marks, &frame);
                 }
-                line.answer(&frame, id.as_ref());
-                effects.touch(&line);
+                outbound.answer(&frame, id.as_ref());
+                effects.touch(&outbound);
             }
             // Who does not wait any more has no use for it.
             Some(ReplyTo::Wait(tell)) => drop(tell.send(frame)),
             Some(ReplyTo::Retry(key)) => {
                 let retry = answer::read::<OkAnswer>(&frame).is_err_and(|refusal| refusal.retry_in_ms.is_some());
                 if retry {
-                    state.repeats.failed(key);
+                    state.retries.failed(key);
                 } else {
                     state.confirmed(key, link, effects);
                 }
@@ -152,11 +153,11 @@ impl NodeContext {
         }
     }
 
-    fn look_at_links(self: &Arc<Self>) {
+    fn check_links(self: &Arc<Self>) {
         let mut links = lock(&self.links);
-        for (worker, life) in links.tick(Instant::now()) {
+        for (worker, link) in links.tick(Instant::now()) {
             tracing::warn!(%worker, "the link of a worker is cut");
-            self.with(|state, _| state.cut(life));
+            self.with(|state, _| state.cut(link));
             self.resync.notify_one();
         }
     }
@@ -164,9 +165,9 @@ impl NodeContext {
     /// A worker's node key is gone.
     pub(crate) fn worker_gone(self: &Arc<Self>, worker: &NodeId) {
         let mut links = lock(&self.links);
-        if let Some(life) = links.cut(worker, Instant::now()) {
+        if let Some(link) = links.cut(worker, Instant::now()) {
             tracing::warn!(%worker, "a worker is gone");
-            self.with(|state, _| state.cut(life));
+            self.with(|state, _| state.cut(link));
             self.resync.notify_one();
         }
     }

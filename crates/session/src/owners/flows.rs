@@ -64,23 +64,23 @@ impl Flows {
     }
 
     /// Nobody answers for a partition now.
-    pub(crate) fn refused(&mut self, partition: Partition, now: Instant, random: f64) {
+    pub(crate) fn schedule_resend(&mut self, partition: Partition, now: Instant, random: f64) {
         if let Some(sender) = self.sender(partition) {
-            sender.refused(now, random);
+            sender.schedule_resend(now, random);
         }
     }
 
     /// The connection was lost and made again: what was under way may be lost.
-    pub(crate) fn all_refused(&mut self, now: Instant, random: f64) {
-        self.senders.iter_mut().for_each(|sender| sender.refused(now, random));
+    pub(crate) fn schedule_all_resends(&mut self, now: Instant, random: f64) {
+        self.senders.iter_mut().for_each(|sender| sender.schedule_resend(now, random));
     }
 
     /// Takes what waits; nothing is sent while the connection is down.
-    pub(crate) fn step(&mut self, now: Instant, wall: Millis, connected: bool, random: f64) -> FlowsStep {
+    pub(crate) fn drain(&mut self, now: Instant, wall: Millis, connected: bool, random: f64) -> FlowsStep {
         let mut step = FlowsStep::default();
         for (partition, sender) in self.partitions.all().zip(&mut self.senders) {
             step.ended.extend(sender.tick(now, random));
-            while let Some(message) = connected.then(|| sender.take(now, wall)).flatten() {
+            while let Some(message) = connected.then(|| sender.drain_message(now, wall)).flatten() {
                 step.messages.push((partition, message));
             }
             step.due = step.due.into_iter().chain(sender.due(now)).min();

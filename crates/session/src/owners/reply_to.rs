@@ -14,7 +14,7 @@ use crate::keys::{RetryKey, SessionKey};
 pub(crate) enum ReplyTo {
     /// A client's request: the answer goes straight into its session's queue.
     Client {
-        line: Arc<Outbound>,
+        outbound: Arc<Outbound>,
         id: Option<FrameId>,
         /// The room whose read marker the answer moves.
         marks: Option<MarkerMove>,

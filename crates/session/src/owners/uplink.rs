@@ -53,7 +53,7 @@ impl Uplink {
                         return;
                     }
                     if connection.borrow_and_update().up {
-                        lock(&self.node.flows).all_refused(Instant::now(), rand::random());
+                        lock(&self.node.flows).schedule_all_resends(Instant::now(), rand::random());
                     }
                     None
                 }
@@ -76,7 +76,7 @@ impl Uplink {
     /// Sends what waits; gives when to look again.
     async fn step(&self, up: bool) -> Instant {
         let now = Instant::now();
-        let step = lock(&self.node.flows).step(now, Millis::now(), up, rand::random());
+        let step = lock(&self.node.flows).drain(now, Millis::now(), up, rand::random());
         self.node.ended(step.ended);
         for (partition, message) in step.messages {
             let reply = subject::flow_reply(self.node.bus.node(), partition);
@@ -100,7 +100,7 @@ impl Uplink {
             return;
         }
         let now = Instant::now();
-        lock(&self.node.flows).refused(partition, now, rand::random());
+        lock(&self.node.flows).schedule_resend(partition, now, rand::random());
         let said = self.said_orphan.get(&partition);
         if orphan && said.is_none_or(|said| now - *said >= ORPHAN_EVERY) {
             self.said_orphan.insert(partition, now);
@@ -117,14 +117,14 @@ impl NodeContext {
     pub(crate) fn ended(self: &Arc<Self>, tags: Vec<ReplyTo>) {
         for tag in tags {
             match tag {
-                ReplyTo::Client { line, id, .. } => {
-                    line.end_request();
-                    line.refuse(&answer::unavailable(), id.as_ref());
-                    line.flush_now();
+                ReplyTo::Client { outbound, id, .. } => {
+                    outbound.end_request();
+                    outbound.refuse(&answer::unavailable(), id.as_ref());
+                    outbound.flush_now();
                 }
                 // The end of its tag tells whoever waits.
                 ReplyTo::Wait(_) => {}
-                ReplyTo::Retry(key) => self.with(|state, _| state.repeats.failed(key)),
+                ReplyTo::Retry(key) => self.with(|state, _| state.retries.failed(key)),
             }
         }
     }

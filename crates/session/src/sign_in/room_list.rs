@@ -110,7 +110,7 @@ pub(crate) async fn page(
     let stale = places.iter().map(|place| &place.1).filter(|room| known.get(*room).is_none_or(|k| !k.live));
     peek(node, user, stale.cloned().collect(), &mut known).await?;
     let rooms = places.iter().filter_map(|place| known.remove(&place.1).map(|known| known.info)).collect();
-    let mut rooms = mark(node, user, rooms).await?;
+    let mut rooms = add_markers(node, user, rooms).await?;
     rooms.sort_by(|a, b| b.last_at.cmp(&a.last_at).then_with(|| a.room.cmp(&b.room)));
     Ok(RoomsPage { rooms, next })
 }
@@ -152,7 +152,11 @@ pub(crate) async fn peek_one(node: &Arc<NodeContext>, user: &UserId, room: &Room
 ///
 /// # Errors
 /// `unavailable` where the store does not answer.
-pub(crate) async fn mark(node: &NodeContext, user: &UserId, rooms: Vec<RoomInfo>) -> Result<Vec<RoomInfo>, Refusal> {
+pub(crate) async fn add_markers(
+    node: &NodeContext,
+    user: &UserId,
+    rooms: Vec<RoomInfo>,
+) -> Result<Vec<RoomInfo>, Refusal> {
     if rooms.is_empty() {
         return Ok(rooms);
     }

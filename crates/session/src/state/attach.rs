@@ -18,14 +18,14 @@ pub(crate) struct OnlineUser {
 
 impl State {
     /// The user of this number, if here and counting as online.
-    pub(crate) fn present(&self, key: UserKey) -> Option<OnlineUser> {
-        let user = self.users.get(key).filter(|user| user.is_here() && user.signed)?;
+    pub(crate) fn online_user(&self, key: UserKey) -> Option<OnlineUser> {
+        let user = self.users.get(key).filter(|user| user.has_sessions() && user.key_requested)?;
         Some(OnlineUser { key, id: user.id.clone(), signin: user.signin })
     }
 
     /// All users who are here and count as online.
-    pub(crate) fn all_present(&self) -> Vec<OnlineUser> {
-        self.users.iter().filter_map(|(key, _)| self.present(key)).collect()
+    pub(crate) fn online_users(&self) -> Vec<OnlineUser> {
+        self.users.iter().filter_map(|(key, _)| self.online_user(key)).collect()
     }
 
     /// The rooms that the user is known to be in.
@@ -37,7 +37,7 @@ impl State {
     /// Asks to attach the user. The entry is made now, so that the end of the last session finds what is to be detached. False where
     /// that end has come.
     pub(crate) fn attach(&mut self, user: &OnlineUser, room: &RoomId, tag: ReplyTo, effects: &mut Effects) -> bool {
-        if self.present(user.key).is_none_or(|present| present.signin != user.signin) {
+        if self.online_user(user.key).is_none_or(|present| present.signin != user.signin) {
             return false;
         }
         let key = self.enter(room, user.key);
@@ -52,7 +52,7 @@ impl State {
     /// The owner has answered an attach: the room's head is at `seq`. Tells whether the user was known to be in the room.
     pub(crate) fn attached(&mut self, user: &OnlineUser, room: &RoomId, seq: u64, effects: &mut Effects) {
         let Some(key) = self.rooms.find(room) else { return };
-        self.behind(key, user.key, seq, effects);
+        self.note_head(key, user.key, seq, effects);
     }
 
     /// The owner says that there is no such room for the user. True where there was one before.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::State;
 
 use crate::client::ws_frame;
-use crate::keys::UserKey;
+use crate::keys::{LinkId, UserKey};
 use crate::state::effects::Effects;
 use crate::state::retry_queue::{RetriedRequest, RetriedVerb};
 use crate::state::rooms::UnconfirmedEvent;
@@ -20,7 +20,7 @@ use crate::state::session_state::Delivery;
 /// Which message of which link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkOrigin {
-    pub(crate) link: u32,
+    pub(crate) link: LinkId,
     pub(crate) number: u64,
 }
 
@@ -36,16 +36,16 @@ impl State {
         effects: &mut Effects,
     ) {
         let Some(key) = self.rooms.find(room) else { return };
-        let Self { rooms, users, peers, taken, config, .. } = self;
+        let Self { rooms, users, sessions, unconfirmed, config, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
         if room.audience(from.link).is_empty() {
             return;
         }
         let durable = seq > 0;
-        if durable && taken.is_full() {
+        if durable && unconfirmed.is_full() {
             effects.overrun = true;
         }
-        let position = if durable { taken.push(from.link, from.number, key, now) } else { 0 };
+        let position = if durable { unconfirmed.push(from.link, from.number, key, now) } else { 0 };
         if durable {
             room.active = Some(now);
             room.recent.push_back(UnconfirmedEvent { position, link: from.link, number: from.number, seq });
@@ -60,10 +60,10 @@ impl State {
             let held_from = member.gap.as_ref().and_then(|gap| gap.from);
             let offer = if !durable {
                 Offer::Deliver
-            } else if user.is_here() {
-                member.offer(seq, &frame, position)
+            } else if user.has_sessions() {
+                member.receive(seq, &frame, position)
             } else {
-                member.known(seq);
+                member.skip_to(seq);
                 gone.push(user.id.clone());
                 Offer::Repeat
             };
@@ -87,8 +87,8 @@ impl State {
             };
             let devices = if mutant(Mutant::OneDeviceOnly) { 1 } else { usize::MAX };
             for session in user.sessions.iter().take(devices) {
-                if let Some(peer) = peers.get_mut(*session) {
-                    peer.give(parcel, config.outbox_bytes, effects);
+                if let Some(session) = sessions.get_mut(*session) {
+                    session.deliver(parcel, config.outbox_bytes, effects);
                 }
             }
         }
@@ -102,35 +102,35 @@ impl State {
     }
 
     /// `+user`.
-    pub(crate) fn added(&mut self, link: u32, added: &AudienceAdded, now: Instant, effects: &mut Effects) {
+    pub(crate) fn added(&mut self, link: LinkId, added: &AudienceAdded, now: Instant, effects: &mut Effects) {
         let user = self.user_or_new(&added.user);
         let key = self.enter(&added.room, user);
         if let Some(room) = self.rooms.get_mut(key) {
             room.active = Some(now);
             room.add_to_audience(link, user);
         }
-        if self.users.get(user).is_none_or(|user| !user.is_here()) {
+        if self.users.get(user).is_none_or(|user| !user.has_sessions()) {
             // The owner found the user online just before the last session ended.
             if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user)) {
-                member.known(added.seq);
+                member.skip_to(added.seq);
             }
             let what = RetriedVerb::Detach { signin: self.last_signin };
-            self.repeat(RetriedRequest { room: added.room.clone(), user: added.user.clone(), what }, effects);
+            self.retry(RetriedRequest { room: added.room.clone(), user: added.user.clone(), what }, effects);
             return;
         }
         if added.reason == AudienceReason::Joined {
             // What was before the join is for `history`.
             if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user)) {
-                member.known(added.seq);
+                member.skip_to(added.seq);
             }
             self.room_added(user, &added.room, &added.info, effects);
         } else {
-            self.behind(key, user, added.seq, effects);
+            self.note_head(key, user, added.seq, effects);
         }
     }
 
     /// `−user`.
-    pub(crate) fn removed(&mut self, link: u32, removed: &AudienceRemoved, effects: &mut Effects) {
+    pub(crate) fn removed(&mut self, link: LinkId, removed: &AudienceRemoved, effects: &mut Effects) {
         let Some(user) = self.user_index.get(&removed.user).copied() else { return };
         let Some(key) = self.rooms.find(&removed.room) else { return };
         let Some(room) = self.rooms.get_mut(key) else { return };
@@ -149,7 +149,7 @@ impl State {
     /// The user is no member any more: the sessions are told, and the entry goes.
     pub(crate) fn room_removed(&mut self, user: UserKey, room: &RoomId, reason: &str, effects: &mut Effects) {
         let frame = RoomRemoved { room: room.clone(), reason: reason.to_owned() }.to_frame();
-        self.tell(user, room, &ws_frame::text(&frame), effects);
+        self.send_to_sessions(user, room, &ws_frame::text(&frame), effects);
         if let Some(key) = self.rooms.find(room) {
             self.forget_member(key, user);
         }
@@ -158,22 +158,22 @@ impl State {
     /// The user is in a room that the sessions may not know.
     pub(crate) fn room_added(&mut self, user: UserKey, room: &RoomId, info: &[u8], effects: &mut Effects) {
         let frame = RoomAdded { info: serde_json::from_slice(info).ok() }.to_frame();
-        self.tell(user, room, &ws_frame::text(&frame), effects);
+        self.send_to_sessions(user, room, &ws_frame::text(&frame), effects);
     }
 
     /// Gives all sessions of a user something that is no durable event.
-    pub(crate) fn tell(&mut self, user: UserKey, room: &RoomId, frame: &Bytes, effects: &mut Effects) {
+    pub(crate) fn send_to_sessions(&mut self, user: UserKey, room: &RoomId, frame: &Bytes, effects: &mut Effects) {
         let Some(user) = self.users.get(user) else { return };
         for session in &user.sessions {
-            if let Some(peer) = self.peers.get_mut(*session) {
+            if let Some(session) = self.sessions.get_mut(*session) {
                 let parcel = Delivery { room, seq: 0, position: None, frame, ephemeral: false };
-                peer.give(parcel, self.config.outbox_bytes, effects);
+                session.deliver(parcel, self.config.outbox_bytes, effects);
             }
         }
     }
 
     /// A link is cut: its audience is void, and its worker answers for what is not settled.
-    pub(crate) fn cut(&mut self, link: u32) {
+    pub(crate) fn cut(&mut self, link: LinkId) {
         let mut gone = Vec::new();
         for (key, room) in self.rooms.iter_mut() {
             gone.extend(room.cut(link).into_iter().map(|user| (key, user)));
@@ -181,16 +181,16 @@ impl State {
         for (room, user) in gone {
             self.forget_entry_if_gone(room, user);
         }
-        self.taken.cut(link);
+        self.unconfirmed.cut(link);
     }
 
     /// All links are cut: their workers answer for all that is not settled, so nothing of it is waited for here any more.
     pub(crate) fn all_cut(&mut self) {
-        let end = self.taken.end();
-        for (_, peer) in self.peers.iter_mut() {
-            (peer.confirmed, peer.pinged) = (end, end);
+        let end = self.unconfirmed.end();
+        for (_, session) in self.sessions.iter_mut() {
+            (session.confirmed, session.pinged) = (end, end);
         }
         self.settle();
-        self.repeats.drop_bounces();
+        self.retries.drop_bounces();
     }
 }

@@ -37,9 +37,9 @@ pub(crate) struct Effects {
 
 impl Effects {
     /// A line has something to write.
-    pub(crate) fn touch(&mut self, line: &Arc<Outbound>) {
-        if line.touch() {
-            self.touched.push(Arc::clone(line));
+    pub(crate) fn touch(&mut self, outbound: &Arc<Outbound>) {
+        if outbound.touch() {
+            self.touched.push(Arc::clone(outbound));
         }
     }
 }

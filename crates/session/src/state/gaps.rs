@@ -28,10 +28,10 @@ pub(super) fn heads_frame(room: &RoomId, seq: u64) -> Bytes {
 
 impl State {
     /// The room's head is known to be at `seq`: a user who is behind gets what is missing.
-    pub(super) fn behind(&mut self, key: RoomKey, user_key: UserKey, seq: u64, effects: &mut Effects) {
+    pub(super) fn note_head(&mut self, key: RoomKey, user_key: UserKey, seq: u64, effects: &mut Effects) {
         let Some(room) = self.rooms.get_mut(key) else { return };
         let Some(member) = room.member_mut(user_key) else { return };
-        if member.head(seq) {
+        if member.note_head(seq) {
             if let Some(user) = self.users.get_mut(user_key) {
                 user.gaps += 1;
             }
@@ -47,8 +47,8 @@ impl State {
             let Some(key) = self.rooms.find(&room) else { continue };
             let users = self.rooms.get(key).map(|room| room.members.iter().map(|m| m.user).collect::<Vec<_>>());
             for user in users.unwrap_or_default() {
-                if self.users.get(user).is_some_and(|user| user.is_here()) {
-                    self.behind(key, user, seq, effects);
+                if self.users.get(user).is_some_and(|user| user.has_sessions()) {
+                    self.note_head(key, user, seq, effects);
                 }
             }
         }
@@ -62,7 +62,7 @@ impl State {
             .filter(|(_, room)| room.active >= Some(since))
             .filter_map(|(_, room)| {
                 let here = room.members.iter().filter_map(|member| self.users.get(member.user));
-                let user = here.into_iter().find(|user| user.is_here())?;
+                let user = here.into_iter().find(|user| user.has_sessions())?;
                 Some((partitions.of(&room.id), room.id.clone(), user.id.clone()))
             })
             .collect();
@@ -71,12 +71,12 @@ impl State {
     }
 
     /// What to read next of a room; `None` where nothing is missing any more.
-    pub(crate) fn missing(&mut self, key: RoomKey) -> Option<MissingRange> {
+    pub(crate) fn next_missing(&mut self, key: RoomKey) -> Option<MissingRange> {
         let room = self.rooms.get_mut(key)?;
         let mut next: Option<MissingRange> = None;
         for member in &mut room.members {
             let Some(user) = self.users.get_mut(member.user) else { continue };
-            if member.gap.is_some() && !user.is_here() {
+            if member.gap.is_some() && !user.has_sessions() {
                 member.gap = None;
                 user.gaps -= 1;
             }
@@ -90,21 +90,21 @@ impl State {
     }
 
     /// Events of a room were read, in order: everybody who misses them gets them.
-    pub(crate) fn filled(&mut self, key: RoomKey, events: &[(u64, Bytes)], effects: &mut Effects) {
-        let Self { rooms, users, peers, config, taken, .. } = self;
+    pub(crate) fn deliver_missing(&mut self, key: RoomKey, events: &[(u64, Bytes)], effects: &mut Effects) {
+        let Self { rooms, users, sessions, config, unconfirmed, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
         let id = &room.id;
         for member in room.members.iter_mut() {
             let Some(gap) = &member.gap else { continue };
             let Some(user) = users.get_mut(member.user) else { continue };
             // Where nothing came by a link yet, what was read may come by it later: at the log's end or after.
-            let position = gap.from.or(Some(taken.end()));
+            let position = gap.from.or(Some(unconfirmed.end()));
             member.fill(events, |seq, frame| {
                 for session in &user.sessions {
-                    if let Some(peer) = peers.get_mut(*session) {
+                    if let Some(session) = sessions.get_mut(*session) {
                         let parcel = Delivery { room: id, seq, position, frame, ephemeral: false };
-                        peer.give(parcel, config.outbox_bytes, effects);
-                        peer.line.late();
+                        session.deliver(parcel, config.outbox_bytes, effects);
+                        session.outbound.late();
                     }
                 }
             });
@@ -114,24 +114,24 @@ impl State {
 
     /// What a user is missing cannot be had: the sessions go on with what follows, and are told that they are behind. `None` means
     /// everybody in the room.
-    pub(crate) fn unfillable(&mut self, key: RoomKey, whose: Option<UserKey>, effects: &mut Effects) {
-        let Self { rooms, users, peers, config, taken, .. } = self;
+    pub(crate) fn skip_missing(&mut self, key: RoomKey, whose: Option<UserKey>, effects: &mut Effects) {
+        let Self { rooms, users, sessions, config, unconfirmed, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
         let id = &room.id;
         for member in room.members.iter_mut().filter(|member| whose.is_none_or(|whose| whose == member.user)) {
             let Some(user) = users.get_mut(member.user) else { continue };
             let Some(gap) = &member.gap else { continue };
-            let position = gap.from.or(Some(taken.end()));
+            let position = gap.from.or(Some(unconfirmed.end()));
             let mut held: Vec<(u64, Bytes)> = Vec::new();
             let Some(behind) = member.skip(|seq, frame| held.push((seq, frame.clone()))) else { continue };
             user.gaps -= 1;
             let told = std::iter::once((0, heads_frame(id, behind))).chain(held);
             for (seq, frame) in told {
                 for session in &user.sessions {
-                    if let Some(peer) = peers.get_mut(*session) {
+                    if let Some(session) = sessions.get_mut(*session) {
                         let parcel = Delivery { room: id, seq, position, frame: &frame, ephemeral: false };
-                        peer.give(parcel, config.outbox_bytes, effects);
-                        peer.line.late();
+                        session.deliver(parcel, config.outbox_bytes, effects);
+                        session.outbound.late();
                     }
                 }
             }

@@ -25,16 +25,16 @@ pub(crate) struct Joined {
     /// Comes true when the user counts as online; `None` where that is so already.
     pub(crate) up: Option<watch::Receiver<bool>>,
     /// This is the user's first session: its number, and where to tell that the user counts as online.
-    pub(crate) rise: Option<(u64, watch::Sender<bool>)>,
+    pub(crate) announce: Option<(u64, watch::Sender<bool>)>,
 }
 
 impl State {
     /// A client has connected.
-    pub(crate) fn open(&mut self, line: Arc<Outbound>, now: Instant) -> Result<SessionKey, Refusal> {
+    pub(crate) fn open(&mut self, outbound: Arc<Outbound>, now: Instant) -> Result<SessionKey, Refusal> {
         if self.draining {
             return Err(Refusal::unavailable("this node is being drained", 1_000));
         }
-        Ok(self.peers.insert(SessionState::new(line, now)))
+        Ok(self.sessions.insert(SessionState::new(outbound, now)))
     }
 
     /// It says who it is: its live flow begins here, and is held back.
@@ -53,33 +53,33 @@ impl State {
         let others = self.users.get(user_key).map(|user| user.sessions.clone()).unwrap_or_default();
         let mut open = 0;
         for other in others {
-            let Some(other) = self.peers.get(other) else { continue };
+            let Some(other) = self.sessions.get(other) else { continue };
             if other.device.as_ref() == Some(device) && !mutant(Mutant::SameDeviceStays) {
-                other.line.close(CloseCode::Replaced);
-                effects.touch(&other.line);
+                other.outbound.close(CloseCode::Replaced);
+                effects.touch(&other.outbound);
             }
-            open += usize::from(!other.line.is_closing());
+            open += usize::from(!other.outbound.is_closing());
         }
         if open >= limits::USER_SESSIONS {
             let message = format!("a user may have {} sessions", limits::USER_SESSIONS);
             return Err(Refusal::new(Code::Conflict, message));
         }
-        let end = self.taken.end();
-        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.user.is_none()) else {
+        let end = self.unconfirmed.end();
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.user.is_none()) else {
             self.forget_if_gone(user_key);
-            return Err(Refusal::new(Code::Conflict, "this session is signed in already"));
+            return Err(Refusal::new(Code::Conflict, "this session is key_requested in already"));
         };
-        peer.user = Some(user_key);
-        peer.device = Some(device.clone());
-        (peer.signed_in, peer.expires_at) = (wall, who.expires_at);
-        (peer.started, peer.confirmed, peer.pinged) = (end, end, end);
-        peer.hold = Some(Box::new(Hold::all()));
-        peer.line.set_user(who.user.clone());
+        session.user = Some(user_key);
+        session.device = Some(device.clone());
+        (session.signed_in, session.expires_at) = (wall, who.expires_at);
+        (session.started, session.confirmed, session.pinged) = (end, end, end);
+        session.hold = Some(Box::new(Hold::all()));
+        session.outbound.set_user(who.user.clone());
         Ok(self.joined(key, user_key))
     }
 
     fn joined(&mut self, key: SessionKey, user_key: UserKey) -> Joined {
-        let mut joined = Joined { user: user_key, up: None, rise: None };
+        let mut joined = Joined { user: user_key, up: None, announce: None };
         let Some(user) = self.users.get_mut(user_key) else { return joined };
         user.sessions.push(key);
         match &user.presence {
@@ -87,10 +87,10 @@ impl State {
             UserPresence::Announcing(_, up) => joined.up = Some(up.clone()),
             UserPresence::Offline => {
                 let (tell, up) = watch::channel(false);
-                self.rises += 1;
-                user.presence = UserPresence::Announcing(self.rises, up.clone());
+                self.announcements += 1;
+                user.presence = UserPresence::Announcing(self.announcements, up.clone());
                 joined.up = Some(up);
-                joined.rise = Some((self.rises, tell));
+                joined.announce = Some((self.announcements, tell));
                 self.forget_lasts(user_key);
             }
         }
@@ -119,26 +119,26 @@ impl State {
     pub(crate) fn subscribed<W>(
         &mut self,
         user: UserKey,
-        rise: u64,
+        announce: u64,
         subscription: Option<UserSubscription>,
         sign_in: impl FnOnce(&UserId) -> (u64, W),
     ) -> Option<W> {
         let user = self.users.get_mut(user)?;
-        if !matches!(&user.presence, UserPresence::Announcing(number, _) if *number == rise) {
+        if !matches!(&user.presence, UserPresence::Announcing(number, _) if *number == announce) {
             return None;
         }
         let (signin, written) = sign_in(&user.id);
         user.signin = signin;
-        user.signed = true;
+        user.key_requested = true;
         self.last_signin = self.last_signin.max(signin);
         user.subscription = subscription;
         Some(written)
     }
 
     /// The presence key is written, or could not be.
-    pub(crate) fn risen(&mut self, user: UserKey, rise: u64, good: bool) {
+    pub(crate) fn announced(&mut self, user: UserKey, announce: u64, good: bool) {
         if let Some(user) = self.users.get_mut(user)
-            && matches!(&user.presence, UserPresence::Announcing(number, _) if *number == rise)
+            && matches!(&user.presence, UserPresence::Announcing(number, _) if *number == announce)
         {
             user.presence = if good { UserPresence::Online } else { UserPresence::Offline };
         }
@@ -155,26 +155,26 @@ impl State {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let Some(user) = self.peers.get(key).and_then(|peer| peer.user) else { return };
+        let Some(user) = self.sessions.get(key).and_then(|session| session.user) else { return };
         for (room, seq) in heads {
             let room = self.enter(room, user);
             if let Some(member) = self.rooms.get_mut(room).and_then(|room| room.member_mut(user)) {
                 member.last.get_or_insert(*seq);
             }
         }
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.line.push(frame, false);
-        peer.covered(heads.iter().cloned());
-        peer.beat = Heartbeat { waiting_since: None, next: now + self.config.heartbeat };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.outbound.push(frame, false);
+        session.raise_floors(heads.iter().cloned());
+        session.beat = Heartbeat { waiting_since: None, next: now + self.config.heartbeat };
         self.release(key, replay, effects);
-        self.look_at(key, now + self.config.heartbeat);
+        self.schedule_beat(key, now + self.config.heartbeat);
     }
 
     /// A replay begins: these rooms are held back. False where another one is under way.
     pub(crate) fn hold(&mut self, key: SessionKey, hold: Hold) -> bool {
-        match self.peers.get_mut(key) {
-            Some(peer) if peer.hold.is_none() => {
-                peer.hold = Some(Box::new(hold));
+        match self.sessions.get_mut(key) {
+            Some(session) if session.hold.is_none() => {
+                session.hold = Some(Box::new(hold));
                 true
             }
             _ => false,
@@ -183,18 +183,18 @@ impl State {
 
     /// A replay is over: everything up to these seqs was replayed.
     pub(crate) fn replayed(&mut self, key: SessionKey, frame: Bytes, rooms: Vec<(RoomId, u64)>, effects: &mut Effects) {
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.covered(rooms);
-            peer.line.push(frame, false);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.raise_floors(rooms);
+            session.outbound.push(frame, false);
             self.release(key, None, effects);
         }
     }
 
     fn release(&mut self, key: SessionKey, next: Option<Hold>, effects: &mut Effects) {
-        let Self { peers, rooms, .. } = self;
-        let Some(peer) = peers.get_mut(key) else { return };
-        peer.release(next, effects);
-        let Some(user) = peer.user else { return };
-        peer.prune_floors(|id| rooms.get(rooms.find(id)?)?.member(user)?.last);
+        let Self { sessions, rooms, .. } = self;
+        let Some(session) = sessions.get_mut(key) else { return };
+        session.release(next, effects);
+        let Some(user) = session.user else { return };
+        session.prune_floors(|id| rooms.get(rooms.find(id)?)?.member(user)?.last);
     }
 }

@@ -15,9 +15,9 @@ use crate::state::user::UserPresence;
 impl State {
     /// A session has ended.
     pub(crate) fn leave(&mut self, key: SessionKey, effects: &mut Effects) {
-        let Some(peer) = self.peers.remove(key) else { return };
-        peer.line.end();
-        let Some(user_key) = peer.user else { return };
+        let Some(session) = self.sessions.remove(key) else { return };
+        session.outbound.end();
+        let Some(user_key) = session.user else { return };
         let Some(user) = self.users.get_mut(user_key) else { return };
         user.sessions.retain(|session| *session != key);
         let last = user.sessions.is_empty();
@@ -25,14 +25,14 @@ impl State {
             // In the flow before the bounces: those are for a user whom no device attaches any more.
             self.detach(user_key, effects);
         }
-        self.bounce_untaken(user_key, peer.confirmed, effects);
+        self.bounce_untaken(user_key, session.confirmed, effects);
         if last {
             self.sign_out(user_key, effects);
         }
     }
 
     fn detach(&mut self, user_key: UserKey, effects: &mut Effects) {
-        let Some(user) = self.users.get(user_key).filter(|user| user.signed) else { return };
+        let Some(user) = self.users.get(user_key).filter(|user| user.key_requested) else { return };
         let what = RetriedVerb::Detach { signin: user.signin };
         let there: Vec<RetriedRequest> = user
             .rooms
@@ -42,15 +42,15 @@ impl State {
             .map(|room| RetriedRequest { room: room.id.clone(), user: user.id.clone(), what })
             .collect();
         for repeat in there {
-            self.repeat(repeat, effects);
+            self.retry(repeat, effects);
         }
     }
 
     /// Bounces what came since the ended session's last confirmation, unless another session of the user was there for it.
     fn bounce_untaken(&mut self, user_key: UserKey, confirmed: u64, effects: &mut Effects) {
         let Some(user) = self.users.get(user_key) else { return };
-        let others = user.sessions.iter().filter_map(|session| self.peers.get(*session));
-        let covered_from = others.map(|peer| peer.started).min();
+        let others = user.sessions.iter().filter_map(|session| self.sessions.get(*session));
+        let covered_from = others.map(|session| session.started).min();
         let until = covered_from.unwrap_or(u64::MAX);
         let mut untaken = Vec::new();
         for key in &user.rooms {
@@ -69,7 +69,7 @@ impl State {
     fn sign_out(&mut self, user_key: UserKey, effects: &mut Effects) {
         let Some(user) = self.users.get_mut(user_key) else { return };
         user.presence = UserPresence::Offline;
-        if std::mem::take(&mut user.signed) {
+        if std::mem::take(&mut user.key_requested) {
             effects.signed_out.push(user.id.clone());
         }
         effects.unsubscribed.extend(user.subscription.take());
@@ -84,16 +84,16 @@ impl State {
     pub(crate) fn replaced(&mut self, user: &UserId, device: &DeviceId, at: Millis, effects: &mut Effects) {
         let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
         for session in &user.sessions {
-            let Some(peer) = self.peers.get(*session) else { continue };
-            if peer.device.as_ref() == Some(device) && peer.signed_in < at {
-                peer.line.close(CloseCode::Replaced);
-                effects.touch(&peer.line);
+            let Some(session) = self.sessions.get(*session) else { continue };
+            if session.device.as_ref() == Some(device) && session.signed_in < at {
+                session.outbound.close(CloseCode::Replaced);
+                effects.touch(&session.outbound);
             }
         }
     }
 
     /// The user has read on another device: the sessions here are told, except the one where that was.
-    pub(crate) fn marked(
+    pub(crate) fn send_marker(
         &mut self,
         user: &UserId,
         marker: &MarkerFrame,
@@ -104,9 +104,9 @@ impl State {
         let frame = ws_frame::text(&marker.to_frame());
         for session in user.sessions.iter().filter(|session| Some(**session) != except) {
             // Before the welcome there is nothing that a marker could change for the client.
-            if let Some(peer) = self.peers.get(*session).filter(|peer| peer.hold.is_none()) {
-                peer.line.push(frame.clone(), false);
-                effects.touch(&peer.line);
+            if let Some(session) = self.sessions.get(*session).filter(|session| session.hold.is_none()) {
+                session.outbound.push(frame.clone(), false);
+                effects.touch(&session.outbound);
             }
         }
     }
@@ -114,13 +114,13 @@ impl State {
     /// No session begins here any more, and those that are there are told to go.
     pub(crate) fn drain(&mut self, mut delay: impl FnMut() -> u64, effects: &mut Effects) {
         self.draining = true;
-        for (_, peer) in self.peers.iter() {
+        for (_, session) in self.sessions.iter() {
             let bye = Bye::drain(delay()).to_frame();
             if !mutant(Mutant::ByeOff) {
-                peer.line.push(ws_frame::text(&bye), false);
+                session.outbound.push(ws_frame::text(&bye), false);
             }
-            peer.line.close(CloseCode::Drain);
-            effects.touch(&peer.line);
+            session.outbound.close(CloseCode::Drain);
+            effects.touch(&session.outbound);
         }
     }
 }

@@ -9,7 +9,7 @@ use sendpi_model::{Partition, RoomId, UserId, Verb};
 
 use slotmap::SlotMap;
 
-use crate::keys::RetryKey;
+use crate::keys::{LinkId, RetryKey};
 
 /// Requests that may wait to be confirmed at one time.
 const WAITING: usize = 1_000_000;
@@ -30,7 +30,7 @@ pub(crate) enum RetriedVerb {
     /// The user's last session with this sign-in number has ended.
     Detach { signin: u64 },
     /// No device of the user here took this event, which came in message `number` of a link.
-    Bounce { seq: u64, link: u32, number: u64 },
+    Bounce { seq: u64, link: LinkId, number: u64 },
 }
 
 impl RetriedRequest {
@@ -148,7 +148,7 @@ mod tests {
 
     const P: Partition = Partition(3);
 
-    fn repeat(n: u64) -> RetriedRequest {
+    fn retry(n: u64) -> RetriedRequest {
         let (room, user) = (RoomId::parse("r").unwrap(), UserId::parse("u").unwrap());
         RetriedRequest { room, user, what: RetriedVerb::Detach { signin: n } }
     }
@@ -162,41 +162,41 @@ mod tests {
 
     #[test]
     fn what_is_not_confirmed_is_asked_again_until_it_is() {
-        let mut repeats = RetryQueue::default();
-        assert!(repeats.add(P, repeat(1)) && repeats.add(P, repeat(2)));
-        let (first, second) = (repeats.next(P).unwrap().0, repeats.next(P).unwrap().0);
-        repeats.add(P, repeat(3));
-        repeats.failed(first);
-        repeats.failed(second);
-        assert_eq!(repeats.retry(), [P]);
-        let again: Vec<u64> = std::iter::from_fn(|| repeats.next(P)).map(|(_, repeat)| number(&repeat)).collect();
+        let mut retries = RetryQueue::default();
+        assert!(retries.add(P, repeat(1)) && retries.add(P, repeat(2)));
+        let (first, second) = (retries.next(P).unwrap().0, retries.next(P).unwrap().0);
+        retries.add(P, repeat(3));
+        retries.failed(first);
+        retries.failed(second);
+        assert_eq!(retries.retry(), [P]);
+        let again: Vec<u64> = std::iter::from_fn(|| retries.next(P)).map(|(_, repeat)| number(&repeat)).collect();
         assert_eq!(again, [1, 2, 3]);
-        assert!(repeats.confirmed(first).is_some() && repeats.confirmed(first).is_none());
-        assert_eq!(repeats.len(), 2);
+        assert!(retries.confirmed(first).is_some() && retries.confirmed(first).is_none());
+        assert_eq!(retries.len(), 2);
     }
 
     #[test]
     fn only_so_many_are_under_way_to_one_partition() {
-        let mut repeats = RetryQueue::default();
+        let mut retries = RetryQueue::default();
         for n in 0..UNDER_WAY as u64 + 10 {
-            repeats.add(P, repeat(n));
+            retries.add(P, repeat(n));
         }
-        repeats.add(Partition(4), repeat(0));
-        let under_way: Vec<RetryKey> = std::iter::from_fn(|| repeats.next(P)).map(|(key, _)| key).collect();
-        assert_eq!((under_way.len(), repeats.next(Partition(4)).is_some()), (UNDER_WAY, true));
-        repeats.confirmed(under_way[0]);
-        assert_eq!(repeats.next(P).map(|(_, repeat)| number(&repeat)), Some(UNDER_WAY as u64));
-        assert!(repeats.next(P).is_none());
+        retries.add(Partition(4), repeat(0));
+        let under_way: Vec<RetryKey> = std::iter::from_fn(|| retries.next(P)).map(|(key, _)| key).collect();
+        assert_eq!((under_way.len(), retries.next(Partition(4)).is_some()), (UNDER_WAY, true));
+        retries.confirmed(under_way[0]);
+        assert_eq!(retries.next(P).map(|(_, repeat)| number(&repeat)), Some(UNDER_WAY as u64));
+        assert!(retries.next(P).is_none());
     }
 
     #[test]
     fn forgotten_bounces_make_room() {
-        let mut repeats = RetryQueue::default();
+        let mut retries = RetryQueue::default();
         let what = RetriedVerb::Bounce { seq: 1, link: 1, number: 1 };
-        repeats.add(P, RetriedRequest { what, ..repeat(1) });
-        let key = repeats.next(P).unwrap().0;
-        repeats.drop_bounces();
-        repeats.failed(key);
-        assert!(repeats.retry().is_empty() && repeats.len() == 0);
+        retries.add(P, RetriedRequest { what, ..repeat(1) });
+        let key = retries.next(P).unwrap().0;
+        retries.drop_bounces();
+        retries.failed(key);
+        assert!(retries.retry().is_empty() && retries.len() == 0);
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use self::member::UserInRoom;
 use slotmap::SlotMap;
 
-use crate::keys::{RoomKey, UserKey};
+use crate::keys::{LinkId, RoomKey, UserKey};
 
 /// A room as this node knows it.
 #[derive(Debug)]
@@ -32,14 +32,14 @@ pub(crate) struct LocalRoom {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UnconfirmedEvent {
     pub(crate) position: u64,
-    pub(crate) link: u32,
+    pub(crate) link: LinkId,
     pub(crate) number: u64,
     pub(crate) seq: u64,
 }
 
 #[derive(Debug)]
 struct LinkAudience {
-    link: u32,
+    link: LinkId,
     users: Vec<UserKey>,
 }
 
@@ -73,7 +73,7 @@ impl LocalRoom {
     }
 
     /// Puts a user into a link's audience.
-    pub(crate) fn add_to_audience(&mut self, link: u32, user: UserKey) {
+    pub(crate) fn add_to_audience(&mut self, link: LinkId, user: UserKey) {
         let audience = match self.audiences.iter_mut().position(|audience| audience.link == link) {
             Some(place) => self.audiences.get_mut(place),
             None => {
@@ -89,7 +89,7 @@ impl LocalRoom {
     }
 
     /// Takes a user out of a link's audience; false where it was not in it.
-    pub(crate) fn remove_from_audience(&mut self, link: u32, user: UserKey) -> bool {
+    pub(crate) fn remove_from_audience(&mut self, link: LinkId, user: UserKey) -> bool {
         let Some(place) = self.audiences.iter().position(|audience| audience.link == link) else { return false };
         let Some(audience) = self.audiences.get_mut(place) else { return false };
         let Ok(index) = audience.users.binary_search(&user) else { return false };
@@ -111,7 +111,7 @@ impl LocalRoom {
     }
 
     /// Ends a link's audience; gives who was in it.
-    pub(crate) fn cut(&mut self, link: u32) -> Vec<UserKey> {
+    pub(crate) fn cut(&mut self, link: LinkId) -> Vec<UserKey> {
         let Some(place) = self.audiences.iter().position(|audience| audience.link == link) else { return Vec::new() };
         self.audiences.remove(place).users
     }
@@ -122,12 +122,12 @@ impl LocalRoom {
     }
 
     /// Who is in a link's audience.
-    pub(crate) fn audience(&self, link: u32) -> &[UserKey] {
+    pub(crate) fn audience(&self, link: LinkId) -> &[UserKey] {
         self.audiences.iter().find(|audience| audience.link == link).map_or(&[], |audience| &audience.users)
     }
 
     /// A link's audience with the entries of its members; both are in the order of their users.
-    pub(crate) fn audience_mut(&mut self, link: u32) -> (&RoomId, impl Iterator<Item = &mut UserInRoom>) {
+    pub(crate) fn audience_mut(&mut self, link: LinkId) -> (&RoomId, impl Iterator<Item = &mut UserInRoom>) {
         let users = self.audiences.iter().find(|audience| audience.link == link).map_or(&[][..], |a| &a.users);
         let mut members = self.members.iter_mut();
         let found = users.iter().filter_map(move |user| members.by_ref().find(|member| member.user >= *user));

@@ -27,7 +27,7 @@ pub(crate) struct Delivery<'a> {
 /// One session.
 #[derive(Debug)]
 pub(crate) struct SessionState {
-    pub(crate) line: Arc<Outbound>,
+    pub(crate) outbound: Arc<Outbound>,
     /// The user, once signed in.
     pub(crate) user: Option<UserKey>,
     pub(crate) device: Option<DeviceId>,
@@ -111,9 +111,9 @@ impl Hold {
 }
 
 impl SessionState {
-    pub(crate) fn new(line: Arc<Outbound>, now: Instant) -> Self {
+    pub(crate) fn new(outbound: Arc<Outbound>, now: Instant) -> Self {
         Self {
-            line,
+            outbound,
             user: None,
             device: None,
             signed_in: Millis(0),
@@ -130,7 +130,7 @@ impl SessionState {
     }
 
     /// Gives the session an event, or whatever else concerns a room. `limit` bounds what is held back.
-    pub(crate) fn give(&mut self, parcel: Delivery<'_>, limit: usize, effects: &mut Effects) {
+    pub(crate) fn deliver(&mut self, parcel: Delivery<'_>, limit: usize, effects: &mut Effects) {
         if let Some(hold) = self.hold.as_mut().filter(|hold| hold.covers(parcel.room)) {
             if parcel.ephemeral {
                 return;
@@ -142,8 +142,8 @@ impl SessionState {
         if parcel.seq > 0 && !self.passes(parcel.room, parcel.seq) {
             return;
         }
-        self.line.push(parcel.frame.clone(), parcel.ephemeral);
-        effects.touch(&self.line);
+        self.outbound.push(parcel.frame.clone(), parcel.ephemeral);
+        effects.touch(&self.outbound);
     }
 
     /// Whether an event lies above what the welcome or a replay covered.
@@ -160,7 +160,7 @@ impl SessionState {
     }
 
     /// The session has everything of these rooms up to these seqs.
-    pub(crate) fn covered(&mut self, rooms: impl IntoIterator<Item = (RoomId, u64)>) {
+    pub(crate) fn raise_floors(&mut self, rooms: impl IntoIterator<Item = (RoomId, u64)>) {
         let floors = self.floors.get_or_insert_default();
         for (room, seq) in rooms {
             let floor = floors.entry(room).or_default();
@@ -180,21 +180,21 @@ impl SessionState {
                 next.dropped.insert(room, seq);
             } else if self.floors.as_ref().and_then(|floors| floors.get(&room)).is_none_or(|floor| *floor < seq) {
                 // The client comes back and resumes.
-                self.line.close(CloseCode::TooSlow);
+                self.outbound.close(CloseCode::TooSlow);
             }
         }
         for held in hold.queue {
             if let Some(next) = next.as_mut().filter(|next| next.covers(&held.room)) {
                 next.push(held, hold.from, usize::MAX);
             } else if held.seq == 0 || self.passes(&held.room, held.seq) {
-                self.line.push(held.frame, false);
+                self.outbound.push(held.frame, false);
             }
         }
         if hold.from.is_some() {
-            self.line.late();
+            self.outbound.late();
         }
         self.hold = next.map(Box::new);
-        effects.touch(&self.line);
+        effects.touch(&self.outbound);
     }
 
     /// Keeps only the floors that the live flow has yet to reach: `last` tells up to where it is in a room.

@@ -30,14 +30,14 @@ impl Transport for Socket {
 /// One client.
 struct TestClient {
     key: SessionKey,
-    line: Arc<Outbound>,
+    outbound: Arc<Outbound>,
     socket: Arc<Socket>,
 }
 
 impl TestClient {
     /// What came since the last look, without what is not text.
     fn got(&self) -> String {
-        drop(self.line.flush());
+        drop(self.outbound.flush());
         let bytes = std::mem::take(&mut *self.socket.0.lock().unwrap());
         bytes.iter().filter(|b| b.is_ascii_graphic() || **b == b' ').map(|b| char::from(*b)).collect()
     }
@@ -69,20 +69,20 @@ impl Test {
 
     fn connect(&mut self) -> TestClient {
         let socket = Arc::new(Socket::default());
-        let line = Arc::new(Outbound::new(Arc::clone(&socket) as Arc<dyn Transport>, 1 << 20));
-        let key = self.state.open(Arc::clone(&line), self.now).unwrap();
-        TestClient { key, line, socket }
+        let outbound = Arc::new(Outbound::new(Arc::clone(&socket) as Arc<dyn Transport>, 1 << 20));
+        let key = self.state.open(Arc::clone(&outbound), self.now).unwrap();
+        TestClient { key, outbound, socket }
     }
 
     fn join(&mut self, client: &TestClient, name: &str, device: &str) -> Result<UserKey, Refusal> {
         let who = Identity { user: user(name), expires_at: self.wall.after(Duration::from_secs(3600)), service: false };
         let device = DeviceId::parse(device).unwrap();
         let joined = self.state.join(client.key, &who, &device, self.wall, &mut self.effects)?;
-        if let Some((rise, _)) = joined.rise {
+        if let Some((announce, _)) = joined.announce {
             self.signins += 1;
             let signin = self.signins;
-            self.state.subscribed(joined.user, rise, None, |_| (signin, ())).unwrap();
-            self.state.risen(joined.user, rise, true);
+            self.state.subscribed(joined.user, announce, None, |_| (signin, ())).unwrap();
+            self.state.announced(joined.user, announce, true);
         }
         Ok(joined.user)
     }
@@ -152,7 +152,7 @@ impl Test {
         let said = asks.iter().map(say).collect();
         for ask in asks {
             if let ReplyTo::Retry(key) = ask.tag {
-                self.state.repeats.failed(key);
+                self.state.retries.failed(key);
             }
         }
         said

@@ -74,22 +74,22 @@ mod tests {
     #[test]
     fn everybody_is_due_once_and_never_early() {
         let start = Instant::now();
-        let mut wheel = TimerWheel::new(start, TICK);
-        wheel.schedule(key(1), start + Duration::from_millis(150));
-        wheel.schedule(key(2), start + Duration::from_secs(90));
-        assert_eq!(wheel.due(start + Duration::from_millis(149)), []);
-        assert_eq!(wheel.due(start + Duration::from_millis(200)), [(key(1), 2)]);
-        assert_eq!(wheel.due(start + Duration::from_secs(89)), []);
-        assert_eq!(wheel.due(start + Duration::from_secs(90)), [(key(2), 900)]);
-        assert_eq!(wheel.due(start + Duration::from_secs(300)), []);
+        let mut timers = TimerWheel::new(start, TICK);
+        timers.schedule(key(1), start + Duration::from_millis(150));
+        timers.schedule(key(2), start + Duration::from_secs(90));
+        assert_eq!(timers.due(start + Duration::from_millis(149)), []);
+        assert_eq!(timers.due(start + Duration::from_millis(200)), [(key(1), 2)]);
+        assert_eq!(timers.due(start + Duration::from_secs(89)), []);
+        assert_eq!(timers.due(start + Duration::from_secs(90)), [(key(2), 900)]);
+        assert_eq!(timers.due(start + Duration::from_secs(300)), []);
     }
 
     #[test]
     fn what_is_scheduled_for_the_past_is_due_at_the_next_tick() {
         let start = Instant::now();
-        let mut wheel = TimerWheel::new(start, TICK);
-        wheel.due(start + Duration::from_secs(5));
-        let tick = wheel.schedule(key(1), start + Duration::from_secs(1));
-        assert_eq!(wheel.due(start + Duration::from_secs(6)), [(key(1), tick)]);
+        let mut timers = TimerWheel::new(start, TICK);
+        timers.due(start + Duration::from_secs(5));
+        let tick = timers.schedule(key(1), start + Duration::from_secs(1));
+        assert_eq!(timers.due(start + Duration::from_secs(6)), [(key(1), tick)]);
     }
 }

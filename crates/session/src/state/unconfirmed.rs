@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::keys::RoomKey;
+use crate::keys::{LinkId, RoomKey};
 
 /// Events in the log at one time. A log that is full ends all links, whose workers then bounce what is not settled.
 const ENTRIES: usize = 4_000_000;
@@ -23,7 +23,7 @@ pub(crate) struct Unconfirmed {
     /// The position of the first entry.
     first: u64,
     entries: VecDeque<LoggedEvent>,
-    links: HashMap<u32, LinkLog>,
+    links: HashMap<LinkId, LinkLog>,
 }
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Unconfirmed {
     }
 
     /// An event of `room` came in message `number` of a link; gives its position.
-    pub(crate) fn push(&mut self, link: u32, number: u64, room: RoomKey, now: Instant) -> u64 {
+    pub(crate) fn push(&mut self, link: LinkId, number: u64, room: RoomKey, now: Instant) -> u64 {
         let position = self.end();
         self.entries.push_back(LoggedEvent { room, at: (now - self.start).as_millis() as u64 });
         let messages = &mut self.links.entry(link).or_default().messages;
@@ -70,12 +70,12 @@ impl Unconfirmed {
     }
 
     /// A bounce of an event of message `number` is under way.
-    pub(crate) fn bounce(&mut self, link: u32, number: u64) {
+    pub(crate) fn bounce_began(&mut self, link: LinkId, number: u64) {
         *self.links.entry(link).or_default().bounces.entry(number).or_default() += 1;
     }
 
     /// It is confirmed.
-    pub(crate) fn bounced(&mut self, link: u32, number: u64) {
+    pub(crate) fn bounce_ended(&mut self, link: LinkId, number: u64) {
         if let Some(link) = self.links.get_mut(&link)
             && let Some(count) = link.bounces.get_mut(&number)
         {
@@ -104,11 +104,11 @@ impl Unconfirmed {
     }
 
     /// Up to which number everything of a link is settled, where the node has everything up to `has`.
-    pub(crate) fn settled(&self, link: u32, has: u64) -> u64 {
+    pub(crate) fn settled(&self, link: LinkId, has: u64) -> u64 {
         let Some(link) = self.links.get(&link) else { return has };
-        let taken = link.messages.front().map(|(number, _)| *number);
+        let unconfirmed = link.messages.front().map(|(number, _)| *number);
         let bounce = link.bounces.first_key_value().map(|(number, _)| *number);
-        let open = taken.into_iter().chain(bounce).min();
+        let open = unconfirmed.into_iter().chain(bounce).min();
         open.map_or(has, |number| number.saturating_sub(1)).min(has)
     }
 
@@ -119,7 +119,7 @@ impl Unconfirmed {
     }
 
     /// The link is cut: its worker answers for what is not settled.
-    pub(crate) fn cut(&mut self, link: u32) {
+    pub(crate) fn cut(&mut self, link: LinkId) {
         self.links.remove(&link);
     }
 }
@@ -153,13 +153,13 @@ mod tests {
     fn a_bounce_under_way_keeps_its_message_open() {
         let (mut log, now) = log();
         log.push(1, 5, RoomKey::default(), now);
-        log.bounce(1, 5);
-        log.bounce(1, 5);
+        log.bounce_began(1, 5);
+        log.bounce_began(1, 5);
         log.confirm(1, |_| {});
         assert_eq!(log.settled(1, 9), 4);
-        log.bounced(1, 5);
+        log.bounce_ended(1, 5);
         assert_eq!(log.settled(1, 9), 4);
-        log.bounced(1, 5);
+        log.bounce_ended(1, 5);
         assert_eq!(log.settled(1, 9), 9);
     }
 

@@ -17,7 +17,7 @@ pub(crate) struct User {
     /// The number of the present, or else the last, sign-in; 0 before the first.
     pub(crate) signin: u64,
     /// Whether the presence key was asked for with this number.
-    pub(crate) signed: bool,
+    pub(crate) key_requested: bool,
     /// In how many rooms something is missing.
     pub(crate) gaps: u32,
     pub(crate) subscription: Option<UserSubscription>,
@@ -43,14 +43,14 @@ impl User {
             rooms: Vec::new(),
             presence: UserPresence::Offline,
             signin: 0,
-            signed: false,
+            key_requested: false,
             gaps: 0,
             subscription: None,
         }
     }
 
     /// Whether the user has a session here, even if it is only about to be signed in.
-    pub(crate) fn is_here(&self) -> bool {
+    pub(crate) fn has_sessions(&self) -> bool {
         !self.sessions.is_empty()
     }
 }

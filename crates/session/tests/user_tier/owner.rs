@@ -64,7 +64,7 @@ impl Owner {
                     Some(message) = acks.next() => {
                         let Some(node) = subject::link_reply_node(message.subject()) else { continue };
                         let (Ok(ack), Some(link)) = (LinkAck::parse(message.payload()), links.get_mut(&node)) else { continue };
-                        *own.settled.lock().unwrap() = (ack.has, ack.settled);
+                        *own.settled.lock().unwrap() = (ack.received, ack.settled);
                         for again in link.ack(&ack, Instant::now()) {
                             own.publish(&bus, &node, again).await;
                         }

@@ -22,7 +22,7 @@ fn push(flow: &mut FlowSender<u32>, tags: impl IntoIterator<Item = u32>, now: In
 }
 
 fn take(flow: &mut FlowSender<u32>, now: Instant) -> Option<FlowMessage> {
-    flow.take(now, WALL).map(|bytes| FlowMessage::parse(&bytes).unwrap())
+    flow.drain_message(now, WALL).map(|bytes| FlowMessage::parse(&bytes).unwrap())
 }
 
 fn numbers(message: &FlowMessage) -> Vec<u64> {
@@ -61,7 +61,7 @@ fn after_a_refusal_all_unanswered_is_sent_again_in_order_and_says_when_it_was_fi
     push(&mut flow, [10, 11, 12], now);
     take(&mut flow, now);
     flow.answered(2, now);
-    flow.refused(now, 0.5);
+    flow.schedule_resend(now, 0.5);
     push(&mut flow, [13], now);
     assert!(take(&mut flow, now).is_none(), "nothing overtakes what is sent again");
     let message = take(&mut flow, now + Duration::from_millis(20)).unwrap();
@@ -77,7 +77,7 @@ fn answered_slots_behind_what_was_sent_again_leave_nothing_to_do_now() {
     take(&mut flow, now);
     flow.answered(2, now);
     flow.answered(3, now);
-    flow.refused(now, 0.5);
+    flow.schedule_resend(now, 0.5);
     let later = now + FIRST_PAUSE;
     assert_eq!(numbers(&take(&mut flow, later).unwrap()), [1]);
     assert!(take(&mut flow, later).is_none());
@@ -92,7 +92,7 @@ fn an_owner_that_does_not_know_the_flow_is_not_held_up_by_what_another_answered(
     push(&mut flow, [10, 11, 12], now);
     take(&mut flow, now);
     flow.answered(2, now);
-    flow.refused(now, 0.5);
+    flow.schedule_resend(now, 0.5);
     let message = take(&mut flow, now + Duration::from_millis(20)).unwrap();
     let taken = FlowReceiver::default().take(message);
     let served: Vec<u64> = taken.iter().filter(|(_, request)| request.is_ok()).map(|(n, _)| *n).collect();
@@ -106,7 +106,7 @@ fn the_pause_doubles_up_to_its_limit_and_begins_anew_after_an_answer() {
     let mut pauses = Vec::new();
     for _ in 0..7 {
         while take(&mut flow, now).is_some() {}
-        flow.refused(now, 0.5);
+        flow.schedule_resend(now, 0.5);
         let due = flow.due(now).unwrap();
         pauses.push((due - now).as_millis());
         now = due;
@@ -114,7 +114,7 @@ fn the_pause_doubles_up_to_its_limit_and_begins_anew_after_an_answer() {
     assert_eq!(pauses, [20, 40, 80, 160, 320, 500, 500]);
     while take(&mut flow, now).is_some() {}
     flow.answered(1, now);
-    flow.refused(now, 0.5);
+    flow.schedule_resend(now, 0.5);
     assert_eq!((flow.due(now).unwrap() - now).as_millis(), 20);
 }
 
@@ -139,7 +139,7 @@ fn after_ten_seconds_a_request_ends_and_its_number_is_skipped() {
     take(&mut flow, later);
     assert_eq!(flow.tick(now + GIVE_UP, 0.5), [10]);
     assert_eq!(flow.answered(1, later), None);
-    flow.refused(now + GIVE_UP, 0.5);
+    flow.schedule_resend(now + GIVE_UP, 0.5);
     let message = take(&mut flow, now + GIVE_UP + LONGEST_PAUSE).unwrap();
     assert_eq!((message.low, numbers(&message)), (2, vec![2]));
 }

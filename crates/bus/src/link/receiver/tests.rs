@@ -4,11 +4,11 @@ use sendpi_model::link::open;
 use super::*;
 
 fn message(incarnation: u64, number: u64) -> (LinkHeader, LinkItems, usize) {
-    encoded(LinkHeader { incarnation, number, tell: false })
+    encoded(LinkHeader { incarnation, number, is_announcement: false })
 }
 
-fn tell(incarnation: u64, number: u64) -> (LinkHeader, LinkItems, usize) {
-    encoded(LinkHeader { incarnation, number, tell: true })
+fn announcement(incarnation: u64, number: u64) -> (LinkHeader, LinkItems, usize) {
+    encoded(LinkHeader { incarnation, number, is_announcement: true })
 }
 
 fn encoded(header: LinkHeader) -> (LinkHeader, LinkItems, usize) {
@@ -19,12 +19,12 @@ fn encoded(header: LinkHeader) -> (LinkHeader, LinkItems, usize) {
 }
 
 fn take(receiver: &mut LinkReceiver, message: (LinkHeader, LinkItems, usize), now: Instant) -> (bool, Vec<u64>) {
-    let taken = receiver.take(message.0, message.1, message.2, now);
+    let taken = receiver.receive(message.0, message.1, message.2, now);
     (taken.cut, taken.ready.into_iter().map(|(number, _)| number).collect())
 }
 
 fn has_and_gap(receiver: &mut LinkReceiver, now: Instant) -> Option<(u64, bool)> {
-    receiver.answer(|has| has, now).map(|ack| (ack.has, ack.gap))
+    receiver.answer(|received| received, now).map(|ack| (ack.received, ack.gap))
 }
 
 #[test]
@@ -65,15 +65,15 @@ fn a_tell_shows_that_the_last_message_was_lost_and_is_always_answered() {
 fn answers_wait_for_time_or_bytes() {
     let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 1), now);
-    assert!(receiver.answer(|has| has, now).is_some());
+    assert!(receiver.answer(|received| received, now).is_some());
     assert_eq!(receiver.answer_due(), None);
     let (header, items, _) = message(7, 2);
-    receiver.take(header, items, 100, now);
-    assert!(receiver.answer(|has| has, now).is_none());
+    receiver.receive(header, items, 100, now);
+    assert!(receiver.answer(|received| received, now).is_none());
     assert_eq!(receiver.answer_due(), Some(now + ANSWER_EVERY));
     let (header, items, _) = message(7, 3);
-    receiver.take(header, items, ANSWER_BYTES, now);
-    assert_eq!(receiver.answer(|_| 1, now).map(|ack| (ack.has, ack.settled)), Some((3, 1)));
+    receiver.receive(header, items, ANSWER_BYTES, now);
+    assert_eq!(receiver.answer(|_| 1, now).map(|ack| (ack.received, ack.settled)), Some((3, 1)));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn another_incarnation_cuts_the_link_and_begins_the_next_life() {
     let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 1), now);
     assert_eq!(take(&mut receiver, message(8, 1), now), (true, vec![1]));
-    assert_eq!(take(&mut receiver, message(7, 2), now), (false, vec![]), "a late message of the former life");
+    assert_eq!(take(&mut receiver, message(7, 2), now), (false, vec![]), "a late message of the former current");
     assert_eq!(take(&mut receiver, message(8, 2), now), (false, vec![2]));
 }
 
@@ -93,7 +93,7 @@ fn five_seconds_of_silence_cut_the_link_and_its_life_gets_no_answer_any_more() {
     assert!(receiver.tick(now + SILENCE));
     assert!(!receiver.tick(now + SILENCE));
     assert_eq!(take(&mut receiver, message(7, 2), now + SILENCE), (false, vec![]));
-    assert!(receiver.answer(|has| has, now + 2 * SILENCE).is_none());
+    assert!(receiver.answer(|received| received, now + 2 * SILENCE).is_none());
     assert_eq!(take(&mut receiver, message(9, 1), now + SILENCE), (false, vec![1]));
 }
 
@@ -109,7 +109,7 @@ fn a_hole_that_stays_cuts_the_link() {
 fn what_is_held_back_is_bounded_and_comes_again() {
     let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     let (header, items, _) = message(7, 2);
-    receiver.take(header, items, HELD_BYTES, now);
+    receiver.receive(header, items, HELD_BYTES, now);
     take(&mut receiver, message(7, 3), now);
     assert_eq!(take(&mut receiver, message(7, 1), now), (false, vec![1, 2]));
     assert_eq!(take(&mut receiver, message(7, 3), now), (false, vec![3]));

@@ -1,5 +1,5 @@
 use sendpi_model::UserId;
-use sendpi_model::link::{AudienceReason, open};
+use sendpi_model::link::{AudienceReason, read_message};
 
 use super::*;
 
@@ -23,12 +23,12 @@ fn event(link: &mut LinkSender, seq: u64) {
     link.event(Partition(3), &room(), seq, Millis(seq * 10), &Bytes::from_static(b"{}"));
 }
 
-fn ack(has: u64, settled: u64) -> LinkAck {
-    LinkAck { v: 1, incarnation: 7, has, settled, gap: false }
+fn ack(received: u64, settled: u64) -> LinkAck {
+    LinkAck { v: 1, incarnation: 7, received, settled, gap: false }
 }
 
 fn numbers(messages: &[Bytes]) -> Vec<(u64, bool)> {
-    messages.iter().map(|m| open(m.clone()).map(|(h, _)| (h.number, h.tell)).unwrap()).collect()
+    messages.iter().map(|m| read_message(m.clone()).map(|(h, _)| (h.number, h.tell)).unwrap()).collect()
 }
 
 #[test]
@@ -37,13 +37,13 @@ fn what_waits_goes_out_as_one_message_and_is_cut_at_256_kib() {
     let mut link = LinkSender::new(7, now);
     event(&mut link, 1);
     event(&mut link, 2);
-    assert_eq!(numbers(&link.take(now)), [(1, false)]);
+    assert_eq!(numbers(&link.drain(now)), [(1, false)]);
     let large = Bytes::from(vec![b' '; 200 * 1024]);
     for seq in 3..6 {
         link.event(Partition(0), &room(), seq, Millis(0), &large);
     }
-    assert_eq!(numbers(&link.take(now)), [(2, false), (3, false)]);
-    assert!(link.take(now).is_empty());
+    assert_eq!(numbers(&link.drain(now)), [(2, false), (3, false)]);
+    assert!(link.drain(now).is_empty());
 }
 
 #[test]
@@ -51,15 +51,15 @@ fn what_the_node_lacks_is_sent_again_after_a_second_or_at_once_when_it_asks() {
     let start = Instant::now();
     let mut link = LinkSender::new(7, start);
     event(&mut link, 1);
-    link.take(start);
+    link.drain(start);
     event(&mut link, 2);
-    link.take(start);
+    link.drain(start);
     assert!(link.tick(start + Duration::from_millis(900)).send.is_empty());
     let tick = link.tick(start + Duration::from_secs(1));
     assert_eq!(numbers(&tick.send), [(1, false), (2, false), (2, true)]);
     let gap = LinkAck { gap: true, ..ack(1, 0) };
     assert_eq!(numbers(&link.ack(&gap, start + Duration::from_millis(1100))), [(2, false)]);
-    assert!(link.ack(&gap, start + Duration::from_millis(1101)).is_empty(), "asked again at once");
+    assert!(link.ack(&gap, start + Duration::from_millis(1101)).is_empty(), "asked resend at once");
 }
 
 #[test]
@@ -79,9 +79,9 @@ fn an_answer_to_another_incarnation_counts_for_nothing() {
     let start = Instant::now();
     let mut link = LinkSender::new(7, start);
     event(&mut link, 1);
-    link.take(start);
+    link.drain(start);
     link.ack(&LinkAck { incarnation: 6, ..ack(1, 1) }, start);
-    assert!(!link.has(1));
+    assert!(!link.received(1));
     assert_eq!(link.give_up().len(), 1);
 }
 
@@ -91,12 +91,12 @@ fn the_audience_of_an_undelivered_event_is_the_one_of_its_time() {
     let mut link = LinkSender::new(7, now);
     link.added(added("ann"));
     event(&mut link, 1);
-    link.take(now);
+    link.drain(now);
     link.added(added("bob"));
     event(&mut link, 2);
     link.removed(removed("ann"));
     event(&mut link, 3);
-    link.take(now);
+    link.drain(now);
     link.ack(&ack(2, 1), now);
     let undelivered: Vec<(u64, Vec<UserId>)> = link.give_up().into_iter().map(|u| (u.seq, u.users)).collect();
     assert_eq!(undelivered, [(2, vec![user("ann"), user("bob")]), (3, vec![user("bob")])]);
@@ -111,7 +111,7 @@ fn half_a_window_makes_it_heavy_until_the_node_has_it() {
         link.event(Partition(0), &room(), seq, Millis(0), &large);
     }
     assert_eq!(link.load(), LinkLoad::Heavy);
-    link.take(now);
+    link.drain(now);
     link.ack(&ack(32, 0), now);
     assert_eq!(link.load(), LinkLoad::Free);
 }
@@ -122,7 +122,7 @@ fn the_oldest_unsettled_event_is_told_for_each_partition() {
     let mut link = LinkSender::new(7, now);
     for seq in 1..4 {
         event(&mut link, seq);
-        link.take(now);
+        link.drain(now);
     }
     link.ack(&ack(3, 2), now);
     let mut oldest = Vec::new();

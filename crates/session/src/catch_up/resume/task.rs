@@ -24,7 +24,7 @@ pub(crate) async fn replay(
     id: Option<FrameId>,
     rooms: BTreeMap<RoomId, u64>,
 ) {
-    let (key, line) = session;
+    let (key, outbound) = session;
     let found = find(&node, &user, rooms.keys().cloned().collect()).await;
     let mut replay = ResumePlan::plan(&rooms, &found);
     while let Some((room, after)) = replay.next() {
@@ -32,18 +32,18 @@ pub(crate) async fn replay(
         match node.ask(room, &user, history).await.and_then(|answer| HistoryPage::read(&answer)) {
             Ok(page) => {
                 for frame in replay.page(page.events, page.more) {
-                    if !line.has_room().await {
+                    if !outbound.has_room().await {
                         return;
                     }
-                    line.push(frame, false);
-                    line.flush_now();
+                    outbound.push(frame, false);
+                    outbound.flush_now();
                 }
             }
             Err(refusal) => replay.refused(is_no_member(&refusal)),
         }
     }
     let resumed = ws_frame::text(&with_id(&replay.resumed().to_frame(), id.as_ref()));
-    node.with(|state, effects| state.replayed(key, resumed, replay.covered(), effects));
+    node.with(|state, effects| state.replayed(key, resumed, replay.raise_floors(), effects));
 }
 
 async fn find(node: &Arc<NodeContext>, user: &UserId, rooms: Vec<RoomId>) -> HashMap<RoomId, FoundRoom> {

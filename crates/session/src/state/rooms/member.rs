@@ -55,7 +55,7 @@ impl UserInRoom {
     }
 
     /// An event comes by the link.
-    pub(crate) fn offer(&mut self, seq: u64, frame: &Bytes, position: u64) -> Offer {
+    pub(crate) fn receive(&mut self, seq: u64, frame: &Bytes, position: u64) -> Offer {
         let Some(last) = self.last else {
             self.last = Some(seq);
             return Offer::Deliver;
@@ -86,7 +86,7 @@ impl UserInRoom {
     }
 
     /// The room's head is known to be at `seq`; true where a gap begins with that.
-    pub(crate) fn head(&mut self, seq: u64) -> bool {
+    pub(crate) fn note_head(&mut self, seq: u64) -> bool {
         let Some(last) = self.last else {
             self.last = Some(seq);
             return false;
@@ -101,14 +101,14 @@ impl UserInRoom {
     }
 
     /// What the user has no need to be told: everything up to `seq`.
-    pub(crate) fn known(&mut self, seq: u64) {
+    pub(crate) fn skip_to(&mut self, seq: u64) {
         self.last = Some(self.last.map_or(seq, |last| last.max(seq)));
     }
 
     /// Events that were read to fill the gap, in order; `give` gets each that is due, and those that waited for them.
-    pub(crate) fn fill(&mut self, events: &[(u64, Bytes)], mut give: impl FnMut(u64, &Bytes)) {
+    pub(crate) fn fill(&mut self, events: &[(u64, Bytes)], mut deliver: impl FnMut(u64, &Bytes)) {
         let (Some(last), Some(gap)) = (self.last.as_mut(), self.gap.as_mut()) else { return };
-        let release = |gap: &mut Gap, last: &mut u64, give: &mut dyn FnMut(u64, &Bytes)| {
+        let release = |gap: &mut Gap, last: &mut u64, deliver: &mut dyn FnMut(u64, &Bytes)| {
             while let Some((seq, _)) = gap.held.front() {
                 if *seq > *last + 1 {
                     break;
@@ -117,17 +117,17 @@ impl UserInRoom {
                     gap.bytes -= frame.len();
                     if seq == *last + 1 {
                         *last = seq;
-                        give(seq, &frame);
+                        deliver(seq, &frame);
                     }
                 }
             }
         };
-        release(gap, last, &mut give);
+        release(gap, last, &mut deliver);
         for (seq, frame) in events {
             if *seq == *last + 1 {
                 *last = *seq;
-                give(*seq, frame);
-                release(gap, last, &mut give);
+                deliver(*seq, frame);
+                release(gap, last, &mut deliver);
             }
         }
         if gap.held.is_empty() && *last >= gap.target {
@@ -136,13 +136,13 @@ impl UserInRoom {
     }
 
     /// What is missing cannot be had: goes on with what was held back. Gives the seq up to which the user is behind.
-    pub(crate) fn skip(&mut self, mut give: impl FnMut(u64, &Bytes)) -> Option<u64> {
+    pub(crate) fn skip(&mut self, mut deliver: impl FnMut(u64, &Bytes)) -> Option<u64> {
         let gap = self.gap.take()?;
         let next = gap.held.front().map_or(gap.target, |(seq, _)| seq - 1);
         self.last = self.last.max(Some(next));
         let mut last = next;
         for (seq, frame) in &gap.held {
-            give(*seq, frame);
+            deliver(*seq, frame);
             last = *seq;
         }
         self.last = self.last.max(Some(last));
@@ -177,39 +177,39 @@ mod tests {
     #[test]
     fn repeats_are_dropped_and_the_first_event_begins_anywhere() {
         let mut member = member(None);
-        assert_eq!(member.offer(7, &frame(), 0), Offer::Deliver);
-        assert_eq!(member.offer(7, &frame(), 0), Offer::Repeat);
-        assert_eq!(member.offer(8, &frame(), 0), Offer::Deliver);
+        assert_eq!(member.receive(7, &frame(), 0), Offer::Deliver);
+        assert_eq!(member.receive(7, &frame(), 0), Offer::Repeat);
+        assert_eq!(member.receive(8, &frame(), 0), Offer::Deliver);
     }
 
     #[test]
     fn what_follows_a_gap_waits_until_the_gap_is_filled() {
         let mut member = member(Some(3));
-        assert_eq!(member.offer(6, &frame(), 40), Offer::HeldEvent { new: true });
-        assert_eq!(member.offer(7, &frame(), 41), Offer::HeldEvent { new: false });
+        assert_eq!(member.receive(6, &frame(), 40), Offer::HeldEvent { new: true });
+        assert_eq!(member.receive(7, &frame(), 41), Offer::HeldEvent { new: false });
         assert_eq!((member.missing_after(), member.gap.as_ref().and_then(|g| g.from)), (Some(3), Some(40)));
-        assert_eq!(member.offer(4, &frame(), 42), Offer::HeldEvent { new: false });
+        assert_eq!(member.receive(4, &frame(), 42), Offer::HeldEvent { new: false });
         assert_eq!(fill(&mut member, 4..=5), [4, 5, 6, 7]);
         assert!(member.gap.is_none());
-        assert_eq!(member.offer(8, &frame(), 43), Offer::Deliver);
+        assert_eq!(member.receive(8, &frame(), 43), Offer::Deliver);
     }
 
     #[test]
     fn a_page_that_overlaps_gives_nothing_twice() {
         let mut member = member(Some(3));
-        member.offer(6, &frame(), 0);
+        member.receive(6, &frame(), 0);
         assert_eq!(fill(&mut member, 2..=4), [4]);
         assert_eq!(fill(&mut member, 4..=9), [5, 6, 7, 8, 9]);
         assert!(member.gap.is_none());
-        assert_eq!(member.offer(9, &frame(), 0), Offer::Repeat);
+        assert_eq!(member.receive(9, &frame(), 0), Offer::Repeat);
     }
 
     #[test]
     fn a_head_ahead_is_a_gap_without_anything_held_back() {
         let mut member = member(Some(3));
-        assert!(!member.head(3));
-        assert!(member.head(5));
-        assert!(!member.head(6));
+        assert!(!member.note_head(3));
+        assert!(member.note_head(5));
+        assert!(!member.note_head(6));
         assert_eq!(fill(&mut member, 4..=5), [4, 5]);
         assert!(member.gap.is_some());
         assert_eq!(fill(&mut member, 6..=6), [6]);
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_skipped() {
         let mut member = member(Some(3));
-        member.offer(6, &frame(), 0);
+        member.receive(6, &frame(), 0);
         let mut given = Vec::new();
         assert_eq!(member.skip(|seq, _| given.push(seq)), Some(5));
         assert_eq!((given, member.last), (vec![6], Some(6)));
@@ -229,9 +229,9 @@ mod tests {
     fn what_is_held_back_is_bounded() {
         let mut member = member(Some(3));
         let long = Bytes::from(vec![b'x'; HELD_BYTES / 2]);
-        assert_eq!(member.offer(5, &long, 0), Offer::HeldEvent { new: true });
-        assert_eq!(member.offer(6, &long, 0), Offer::HeldEvent { new: false });
-        assert_eq!(member.offer(7, &long, 0), Offer::Skipped);
+        assert_eq!(member.receive(5, &long, 0), Offer::HeldEvent { new: true });
+        assert_eq!(member.receive(6, &long, 0), Offer::HeldEvent { new: false });
+        assert_eq!(member.receive(7, &long, 0), Offer::Skipped);
         assert_eq!((member.last, member.gap.is_none()), (Some(7), true));
     }
 }

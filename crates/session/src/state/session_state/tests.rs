@@ -18,31 +18,31 @@ impl Transport for Socket {
 
 struct Test {
     socket: Arc<Socket>,
-    peer: SessionState,
+    session: SessionState,
 }
 
 impl Test {
     fn new(hold: Option<Hold>) -> Self {
         let socket = Arc::new(Socket::default());
-        let line = Arc::new(Outbound::new(Arc::clone(&socket) as Arc<dyn Transport>, 1000));
-        let mut peer = SessionState::new(line, Instant::now());
-        peer.hold = hold.map(Box::new);
-        Self { socket, peer }
+        let outbound = Arc::new(Outbound::new(Arc::clone(&socket) as Arc<dyn Transport>, 1000));
+        let mut session = SessionState::new(outbound, Instant::now());
+        session.hold = hold.map(Box::new);
+        Self { socket, session }
     }
 
-    fn give(&mut self, room: &str, seq: u64) {
+    fn deliver(&mut self, room: &str, seq: u64) {
         let frame = Bytes::from(format!("{room}{seq} "));
         let room = id(room);
         let parcel = Delivery { room: &room, seq, position: Some(seq + 100), frame: &frame, ephemeral: false };
-        self.peer.give(parcel, 50, &mut Effects::default());
+        self.session.deliver(parcel, 50, &mut Effects::default());
     }
 
     fn release(&mut self, next: Option<Hold>) {
-        self.peer.release(next, &mut Effects::default());
+        self.session.release(next, &mut Effects::default());
     }
 
     fn got(&self) -> String {
-        self.peer.line.flush().unwrap();
+        self.session.outbound.flush().unwrap();
         String::from_utf8_lossy(&std::mem::take(&mut *self.socket.0.lock().unwrap())).into_owned()
     }
 }
@@ -55,47 +55,47 @@ fn id(room: &str) -> RoomId {
 fn what_comes_before_the_welcome_follows_it_without_repeats() {
     let mut test = Test::new(Some(Hold::all()));
     for (room, seq) in [("a", 4), ("a", 5), ("b", 1)] {
-        test.give(room, seq);
+        test.deliver(room, seq);
     }
-    assert_eq!((test.got().as_str(), test.peer.held_from()), ("", Some(101)));
-    test.peer.covered([(id("a"), 4)]);
+    assert_eq!((test.got().as_str(), test.session.held_from()), ("", Some(101)));
+    test.session.raise_floors([(id("a"), 4)]);
     test.release(None);
     assert_eq!(test.got(), "a5 b1 ");
-    test.give("a", 6);
+    test.deliver("a", 6);
     assert_eq!(test.got(), "a6 ");
 }
 
 #[test]
 fn what_was_held_back_was_not_prompt() {
     let mut test = Test::new(Some(Hold::all()));
-    test.give("a", 4);
+    test.deliver("a", 4);
     test.release(None);
     assert_eq!(test.got(), "a4 ");
-    assert!(!test.peer.line.was_prompt(std::time::Duration::from_secs(5), Instant::now()));
+    assert!(!test.session.outbound.was_prompt(std::time::Duration::from_secs(5), Instant::now()));
 }
 
 #[test]
 fn a_live_flow_behind_the_welcome_is_quiet_until_it_has_caught_up() {
     let mut test = Test::new(Some(Hold::all()));
-    test.peer.covered([(id("a"), 5)]);
+    test.session.raise_floors([(id("a"), 5)]);
     test.release(None);
     for seq in 4..=6 {
-        test.give("a", seq);
+        test.deliver("a", seq);
     }
     assert_eq!(test.got(), "a6 ");
-    assert!(test.peer.floors.is_none());
+    assert!(test.session.floors.is_none());
 }
 
 #[test]
 fn rooms_that_are_not_replayed_go_on_while_others_are() {
     let mut test = Test::new(Some(Hold::all()));
-    test.give("a", 1);
-    test.give("b", 1);
+    test.deliver("a", 1);
+    test.deliver("b", 1);
     test.release(Some(Hold::of([id("b")])));
-    test.give("a", 2);
-    test.give("b", 2);
+    test.deliver("a", 2);
+    test.deliver("b", 2);
     assert_eq!(test.got(), "a1 a2 ");
-    test.peer.covered([(id("b"), 1)]);
+    test.session.raise_floors([(id("b"), 1)]);
     test.release(None);
     assert_eq!(test.got(), "b2 ");
 }
@@ -104,7 +104,7 @@ fn rooms_that_are_not_replayed_go_on_while_others_are() {
 fn what_is_held_back_is_bounded_and_then_the_client_comes_back() {
     let mut test = Test::new(Some(Hold::all()));
     for seq in 1..=30 {
-        test.give("a", seq);
+        test.deliver("a", seq);
     }
     test.release(None);
     assert!(test.got().contains("reads too slowly"));
@@ -114,9 +114,9 @@ fn what_is_held_back_is_bounded_and_then_the_client_comes_back() {
 fn what_the_welcome_covers_may_be_dropped_before() {
     let mut test = Test::new(Some(Hold::all()));
     for seq in 1..=30 {
-        test.give("a", seq);
+        test.deliver("a", seq);
     }
-    test.peer.covered([(id("a"), 29)]);
+    test.session.raise_floors([(id("a"), 29)]);
     test.release(None);
     assert_eq!(test.got(), "a30 ");
 }
@@ -124,9 +124,9 @@ fn what_the_welcome_covers_may_be_dropped_before() {
 #[test]
 fn floors_below_the_live_flow_are_forgotten() {
     let mut test = Test::new(None);
-    test.peer.covered([(id("a"), 5), (id("b"), 7)]);
-    test.peer.prune_floors(|room| (room.as_str() == "a").then_some(3));
-    assert_eq!(test.peer.floors.as_ref().map(|floors| floors.len()), Some(1));
-    test.peer.prune_floors(|_| Some(9));
-    assert!(test.peer.floors.is_none());
+    test.session.raise_floors([(id("a"), 5), (id("b"), 7)]);
+    test.session.prune_floors(|room| (room.as_str() == "a").then_some(3));
+    assert_eq!(test.session.floors.as_ref().map(|floors| floors.len()), Some(1));
+    test.session.prune_floors(|_| Some(9));
+    assert!(test.session.floors.is_none());
 }

@@ -26,12 +26,12 @@ fn what_a_link_does_not_bring_is_read_and_comes_in_order() {
     test.event(2, 7);
     assert_eq!((ann.got().as_str(), test.effects.fills.len()), ("", 1));
     let key = test.effects.fills.remove(0);
-    let missing = test.state.missing(key).unwrap();
+    let missing = test.state.next_missing(key).unwrap();
     assert_eq!((missing.after, missing.user_id), (3, user("ann")));
     let events: Vec<_> = (4..=6).map(|seq| (seq, ws_frame::text(format!("r{seq} ").as_bytes()))).collect();
-    test.state.filled(key, &events, &mut test.effects);
+    test.state.deliver_missing(key, &events, &mut test.effects);
     assert_eq!(ann.got(), "r4 r5 e6 e7 ");
-    assert_eq!(test.state.missing(key), None);
+    assert_eq!(test.state.next_missing(key), None);
     test.event(3, 8);
     assert_eq!(ann.got(), "e8 ");
 }
@@ -43,9 +43,9 @@ fn what_cannot_be_read_is_told_as_a_head() {
     test.added(1, "ann", 3);
     test.event(1, 6);
     let key = test.effects.fills.remove(0);
-    test.state.unfillable(key, None, &mut test.effects);
+    test.state.skip_missing(key, None, &mut test.effects);
     assert!(ann.got().ends_with(r#"{"op":"heads","rooms":{"r":5}}e6 "#));
-    assert_eq!(test.state.missing(key), None);
+    assert_eq!(test.state.next_missing(key), None);
 }
 
 #[test]

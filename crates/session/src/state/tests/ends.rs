@@ -80,7 +80,7 @@ fn an_attach_under_way_is_detached_with_the_last_session() {
     let mut test = Test::new();
     let ann = test.client("ann", "1");
     let key = test.state.user_index[&user("ann")];
-    let present = test.state.present(key).unwrap();
+    let present = test.state.online_user(key).unwrap();
     let (tag, _wait) = crate::context::waiting();
     assert!(test.state.attach(&present, &room("r"), tag, &mut test.effects));
     test.leave(&ann);
@@ -141,7 +141,7 @@ fn a_heartbeat_does_not_confirm_what_is_held_back() {
     test.state.pong(ann.key);
     assert_eq!(test.settled(), 4);
     let key = test.effects.fills.remove(0);
-    test.state.unfillable(key, None, &mut test.effects);
+    test.state.skip_missing(key, None, &mut test.effects);
     test.pass(26);
     test.state.pong(ann.key);
     assert_eq!(test.settled(), 99);
@@ -157,9 +157,9 @@ fn a_heartbeat_does_not_confirm_what_a_filled_gap_gave_to_a_session_that_waits_f
         test.event(5, 5);
         let key = test.effects.fills.remove(0);
         if readable {
-            test.state.filled(key, &[(4, ws_frame::text(b"r4 "))], &mut test.effects);
+            test.state.deliver_missing(key, &[(4, ws_frame::text(b"r4 "))], &mut test.effects);
         } else {
-            test.state.unfillable(key, None, &mut test.effects);
+            test.state.skip_missing(key, None, &mut test.effects);
         }
         test.pass(26);
         test.state.pong(ann.key);
@@ -177,7 +177,7 @@ fn a_heartbeat_does_not_confirm_what_was_read_for_a_session_that_waits_before_th
     assert!(test.state.hold(ann.key, Hold::of([room("r")])));
     test.state.heads([(room("r"), 4)], &mut test.effects);
     let key = test.effects.fills.remove(0);
-    test.state.filled(key, &[(4, ws_frame::text(b"r4 "))], &mut test.effects);
+    test.state.deliver_missing(key, &[(4, ws_frame::text(b"r4 "))], &mut test.effects);
     test.event(5, 4);
     test.pass(26);
     test.state.pong(ann.key);
@@ -196,9 +196,9 @@ fn tokens_that_end_now_later_now_earlier_leave_one_expiry_per_session() {
         test.state.pong(ann.key);
     }
     // The entries that do not count any more last until their time, which is a heartbeat at most.
-    assert!(test.state.wheel.len() < 30, "{}", test.state.wheel.len());
+    assert!(test.state.timers.len() < 30, "{}", test.state.timers.len());
     test.pass(26);
-    assert_eq!(test.state.wheel.len(), 1);
+    assert_eq!(test.state.timers.len(), 1);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn silence_after_a_heartbeat_ends_the_session_and_no_second_one_is_sent_before()
     test.pass(9);
     assert_eq!(ann.got(), "");
     test.pass(2);
-    assert!(ann.got().ends_with("no sign of life"));
+    assert!(ann.got().ends_with("no sign of link"));
 }
 
 #[test]
@@ -246,6 +246,6 @@ fn a_drained_node_says_goodbye_and_lets_nobody_in() {
     test.state.drain(|| 17, &mut test.effects);
     let got = ann.got();
     assert!(got.contains(r#""reconnect_in_ms":17"#) && got.ends_with("drain"));
-    let line = Arc::new(Outbound::new(Arc::new(Socket::default()), 1));
-    assert_eq!(test.state.open(line, test.now).unwrap_err().code, Code::Unavailable);
+    let outbound = Arc::new(Outbound::new(Arc::new(Socket::default()), 1));
+    assert_eq!(test.state.open(outbound, test.now).unwrap_err().code, Code::Unavailable);
 }
