@@ -55,7 +55,7 @@ impl OtherNode {
                 Some(message) = self.links.next() => {
                     let (header, items) = read_message(message.payload().clone()).unwrap();
                     let (v, has) = (1, header.number);
-                    let ack = LinkAck { v, incarnation: header.incarnation, has, settled: has, gap: false };
+                    let ack = LinkAck { v, incarnation: header.incarnation, received: has, settled: has, gap: false };
                     self.bus.publish(message.reply().unwrap().to_owned(), ack.encode()).await.unwrap();
                     for item in items {
                         if let LinkItem::Answer { n, frame, .. } = item.unwrap() && n == wanted {

@@ -74,8 +74,8 @@ impl Browser {
         let target = self.devtools.command("Target.createTarget", target).await;
         let id = target["targetId"].as_str().unwrap_or_default();
         let mut page = BrowserPage { devtools: DevTools::connect(&format!("{}/devtools/page/{id}", self.base)).await };
-        page.devtools.command("BrowserPage.enable", json!({})).await;
-        page.load("BrowserPage.navigate", json!({"url": url})).await;
+        page.devtools.command("Page.enable", json!({})).await;
+        page.load("Page.navigate", json!({"url": url})).await;
         page
     }
 }
@@ -86,14 +86,14 @@ impl BrowserPage {
     /// # Panics
     /// Where that fails.
     pub async fn reload(&mut self) {
-        self.load("BrowserPage.reload", json!({})).await;
+        self.load("Page.reload", json!({})).await;
     }
 
     async fn load(&mut self, method: &str, params: Value) {
         self.devtools.events.clear();
         let answer = self.devtools.command(method, params).await;
         assert!(answer["errorText"].is_null(), "the page cannot be opened: {answer}");
-        self.devtools.event("BrowserPage.loadEventFired").await;
+        self.devtools.event("Page.loadEventFired").await;
     }
 
     /// Evaluates JavaScript in the page, waits for its promise if it is one, and gives its value.

@@ -90,7 +90,7 @@ fn handshake_key(request: &Request) -> Result<&str, Box<Response>> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     // 16 bytes in base64.
     key.filter(|key| key.len() == 24)
-        .ok_or_else(|| HttpError(Refusal::new(Code::BadFrame, "Sec-WebSocket-TokenKey must be 16 bytes")))
+        .ok_or_else(|| HttpError(Refusal::new(Code::BadFrame, "Sec-WebSocket-Key must be 16 bytes")))
         .map_err(|refused| Box::new(refused.into_response()))
 }
 

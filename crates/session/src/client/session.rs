@@ -57,7 +57,7 @@ impl Session {
             ClientOp::Rooms { cursor, limit } => self.list(id, cursor, limit),
             ClientOp::Resume(rooms) => self.resume(id, rooms),
             ClientOp::Hello(_) => {
-                self.refuse(id, &Refusal::new(Code::Conflict, "this session is key_requested in already"))
+                self.refuse(id, &Refusal::new(Code::Conflict, "this session is signed in already"))
             }
             ClientOp::Token(_) => self.refuse(id, &Refusal::new(Code::Internal, "a token is for the gateway")),
         }

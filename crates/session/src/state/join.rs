@@ -67,7 +67,7 @@ impl State {
         let end = self.unconfirmed.end();
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.user.is_none()) else {
             self.forget_if_gone(user_key);
-            return Err(Refusal::new(Code::Conflict, "this session is key_requested in already"));
+            return Err(Refusal::new(Code::Conflict, "this session is signed in already"));
         };
         session.user = Some(user_key);
         session.device = Some(device.clone());

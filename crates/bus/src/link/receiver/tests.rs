@@ -81,7 +81,7 @@ fn another_incarnation_cuts_the_link_and_begins_the_next_life() {
     let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 1), now);
     assert_eq!(take(&mut receiver, message(8, 1), now), (true, vec![1]));
-    assert_eq!(take(&mut receiver, message(7, 2), now), (false, vec![]), "a late message of the former current");
+    assert_eq!(take(&mut receiver, message(7, 2), now), (false, vec![]), "a late message of the former incarnation");
     assert_eq!(take(&mut receiver, message(8, 2), now), (false, vec![2]));
 }
 

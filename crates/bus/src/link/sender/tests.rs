@@ -59,7 +59,7 @@ fn what_the_node_lacks_is_sent_again_after_a_second_or_at_once_when_it_asks() {
     assert_eq!(numbers(&tick.send), [(1, false), (2, false), (2, true)]);
     let gap = LinkAck { gap: true, ..ack(1, 0) };
     assert_eq!(numbers(&link.ack(&gap, start + Duration::from_millis(1100))), [(2, false)]);
-    assert!(link.ack(&gap, start + Duration::from_millis(1101)).is_empty(), "asked resend at once");
+    assert!(link.ack(&gap, start + Duration::from_millis(1101)).is_empty(), "asked again at once");
 }
 
 #[test]

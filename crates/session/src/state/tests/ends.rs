@@ -210,7 +210,7 @@ fn silence_after_a_heartbeat_ends_the_session_and_no_second_one_is_sent_before()
     test.pass(9);
     assert_eq!(ann.got(), "");
     test.pass(2);
-    assert!(ann.got().ends_with("no sign of link"));
+    assert!(ann.got().ends_with("no sign of life"));
 }
 
 #[test]
