@@ -9,6 +9,7 @@ use async_nats::{Client, HeaderMap, StatusCode};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sendpi_model::NodeId;
+use sendpi_model::timing::{NATS_PING, NATS_REQUEST};
 use tokio::sync::watch;
 
 use crate::subject;
@@ -24,7 +25,7 @@ pub struct BusConfig {
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self { servers: "nats://127.0.0.1:4222".to_owned(), request_timeout: Duration::from_secs(2) }
+        Self { servers: "nats://127.0.0.1:4222".to_owned(), request_timeout: NATS_REQUEST }
     }
 }
 
@@ -87,7 +88,7 @@ impl Bus {
             .name(node.as_str())
             .custom_inbox_prefix(subject::inbox(&node))
             // Twice unanswered, and the peer is given up.
-            .ping_interval(Duration::from_secs(5))
+            .ping_interval(NATS_PING)
             .request_timeout(Some(config.request_timeout))
             .reconnect_delay_callback(|attempt| Duration::from_millis((attempt as u64 * 20).min(500)))
             .event_callback(move |event| {

@@ -94,7 +94,7 @@ pub(crate) async fn claim(
     let settled = settled.into_iter().max_by_key(|row| row.epoch);
     // Further back than what is not settled: a channel that was live and settled has not written its head yet. A minute more, since a row
     // is written before the first answer of its minute, by the clock of the owner of then.
-    let live = config.idle.max + config.order_rows_age;
+    let live = config.idle.max + config.window.order_rows_age();
     let since = settled.map_or(0, |row| minute(row.at.before(live)).saturating_sub(1));
     let until = minute(Millis::now()) + 60;
     let active_rooms =

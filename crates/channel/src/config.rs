@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sendpi_model::timing::{ActivityWindow, BOUNCE_AFTER, OWNER_SILENCE, SETTLE_EVERY};
+
 use crate::room::IdleConfig;
 
 /// The configuration of a worker.
@@ -9,8 +11,8 @@ use crate::room::IdleConfig;
 pub struct ChannelConfig {
     /// When channels are evicted.
     pub idle: IdleConfig,
-    /// A durable event is dispatched only under order rows that are younger. A sign-in looks a minute further back, for clocks.
-    pub order_rows_age: Duration,
+    /// How old order rows may be at a dispatch.
+    pub window: ActivityWindow,
     /// How often it is written down what is settled.
     pub settle_every: Duration,
     /// How long after a node died or became unreachable what it did not settle is pushed.
@@ -23,10 +25,10 @@ impl Default for ChannelConfig {
     fn default() -> Self {
         Self {
             idle: IdleConfig::default(),
-            order_rows_age: Duration::from_secs(10 * 60),
-            settle_every: Duration::from_secs(3),
-            bounce_after: Duration::from_secs(10),
-            owner_silence: Duration::from_millis(500),
+            window: ActivityWindow::default(),
+            settle_every: SETTLE_EVERY,
+            bounce_after: BOUNCE_AFTER,
+            owner_silence: OWNER_SILENCE,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::TokenKey;
+use sendpi_model::timing::DRAIN_TIMEOUT;
 
 /// The configuration of one gateway.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ impl GatewayConfig {
             allowed_origins: Vec::new(),
             dev: false,
             sign_in_timeout: Duration::from_secs(10),
-            grace: Duration::from_secs(10),
+            grace: DRAIN_TIMEOUT,
         }
     }
 }

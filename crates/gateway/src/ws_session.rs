@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendpi_model::timing::CLOSE_TIMEOUT;
 use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Millis, Nonce, Refusal, UserId};
 use sendpi_session::{Identity, Session};
 use tokio::io::AsyncWriteExt;
@@ -14,8 +15,6 @@ use crate::handshake::sign_in;
 use crate::server::Shared;
 use crate::socket::WsSocket;
 
-/// How long a closing session may take to write its close frame.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to close its side after that.
 const LINGER: Duration = Duration::from_secs(2);
 

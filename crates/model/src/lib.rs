@@ -20,6 +20,7 @@ mod room_info;
 pub mod server_frame;
 pub mod subject_token;
 mod time;
+pub mod timing;
 mod verb;
 
 pub use client_frame::{ClientFrame, ClientOp, FrameId, Hello};

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use sendpi_gateway::{BindError, Gateway, TokenKey};
 use sendpi_model::Partitions;
+use sendpi_model::timing::{ActivityWindow, ActivityWindowError, CLOCK_SKEW, PONG_TIMEOUT};
+use sendpi_session::SessionConfigError;
 use sendpi_store::Store;
 use sendpi_store::embedded::{Embedded, OpenError};
 use tokio::runtime::{Builder, Runtime};
@@ -57,8 +59,14 @@ pub(crate) struct DevArgs {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DevError {
     /// A setting contradicts another.
-    #[error("{0}")]
-    Setting(String),
+    #[error("--idle-min must not be longer than --idle-max")]
+    IdleBounds,
+    /// A setting of the user tier contradicts another.
+    #[error(transparent)]
+    Sessions(#[from] SessionConfigError),
+    /// The horizon contradicts another setting.
+    #[error(transparent)]
+    Window(#[from] ActivityWindowError),
     /// A port is taken.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -93,7 +101,7 @@ pub(crate) enum DevError {
 /// Runs until it is told to end.
 pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     if args.idle_min > args.idle_max {
-        return Err(DevError::Setting("--idle-min must not be longer than --idle-max".to_owned()));
+        return Err(DevError::IdleBounds);
     }
     let data = |source| DevError::Data { path: args.data.clone(), source };
     std::fs::create_dir_all(&args.data).map_err(data)?;
@@ -219,20 +227,20 @@ fn plan(
     gateway: Gateway,
     worker: bool,
 ) -> Result<NodeOptions, DevError> {
+    // A short horizon, as tests have, comes with a short allowance for clocks: in `dev` all nodes read the same one.
+    let skew = CLOCK_SKEW.min(args.horizon / 11);
+    let window = ActivityWindow::new(args.horizon, skew, args.idle_max)?;
     let sessions = sendpi_session::SessionConfig {
         heartbeat: args.heartbeat,
-        horizon: args.horizon,
-        // A channel that lives this long after its last order row has not told `rooms_of_user` when it was last active.
-        unevicted: args.horizon * 12 / 11 + args.idle_max,
-        pong_timeout: Duration::from_secs(10).min(args.heartbeat),
+        window,
+        pong_timeout: PONG_TIMEOUT.min(args.heartbeat),
         ..sendpi_session::SessionConfig::default()
     };
-    sessions.check().map_err(|error| DevError::Setting(error.to_string()))?;
+    sessions.check()?;
     let channel = sendpi_channel::ChannelConfig {
         idle: sendpi_channel::IdleConfig { min: args.idle_min, max: args.idle_max },
         bounce_after: args.bounce_after,
-        // A minute of eleven is for clocks that differ.
-        order_rows_age: args.horizon * 10 / 11,
+        window,
         ..sendpi_channel::ChannelConfig::default()
     };
     Ok(NodeOptions {

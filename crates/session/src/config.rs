@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use sendpi_model::timing::{
+    ActivityWindow, DRAIN_TIMEOUT, HEAD_CHECK_EVERY, HEARTBEAT, PONG_TIMEOUT, SIGN_IN_TIMEOUT, SIGN_IN_WAIT,
+};
+
 /// The settings of the user tier of one node.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
@@ -14,10 +18,8 @@ pub struct SessionConfig {
     pub pong_timeout: Duration,
     /// How many bytes may wait for one session before it counts as reading too slowly.
     pub outbox_bytes: usize,
-    /// H: a channel dispatches only under an order row younger than this, so a sign-in attaches to the rooms with such a row.
-    pub horizon: Duration,
-    /// Rooms with an order row younger than this may have had an event that `rooms_of_user` does not tell yet: their owner is asked.
-    pub unevicted: Duration,
+    /// Which rooms may be active, by the age of their order rows.
+    pub window: ActivityWindow,
     /// Sign-ins that begin in one second; the others wait their turn.
     pub sign_ins_per_second: u32,
     /// How long a sign-in may wait for its turn before it is told to come back.
@@ -38,18 +40,17 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             servers: None,
-            heartbeat: Duration::from_secs(25),
-            pong_timeout: Duration::from_secs(10),
+            heartbeat: HEARTBEAT,
+            pong_timeout: PONG_TIMEOUT,
             outbox_bytes: 1024 * 1024,
-            horizon: Duration::from_secs(11 * 60),
-            unevicted: Duration::from_secs(27 * 60),
+            window: ActivityWindow::default(),
             sign_ins_per_second: 2_000,
-            sign_in_wait: Duration::from_secs(5),
-            sign_in_timeout: Duration::from_secs(20),
-            heads_every: Duration::from_secs(40),
+            sign_in_wait: SIGN_IN_WAIT,
+            sign_in_timeout: SIGN_IN_TIMEOUT,
+            heads_every: HEAD_CHECK_EVERY,
             markers_every: Duration::from_secs(2),
             drain_spread: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(10),
+            drain_timeout: DRAIN_TIMEOUT,
         }
     }
 }
@@ -70,9 +71,6 @@ impl SessionConfig {
         }
         if self.pong_timeout > self.heartbeat {
             return Err(SessionConfigError("pong_timeout must not be longer than heartbeat"));
-        }
-        if self.unevicted < self.horizon {
-            return Err(SessionConfigError("unevicted must not be shorter than horizon"));
         }
         if self.sign_ins_per_second == 0 {
             return Err(SessionConfigError("sign_ins_per_second must be at least 1"));

@@ -85,7 +85,7 @@ async fn welcome(
     let (mut recent, known) = attach_recent(node, &user, wall).await?;
     // The live flow of a room begins where its attach found the head.
     let attached: Vec<(RoomId, u64)> = known.iter().map(|(room, known)| (room.clone(), known.info.seq)).collect();
-    recent.retain(|(room, at)| known.contains_key(room) || *at < wall.before(node.config.horizon));
+    recent.retain(|(room, at)| known.contains_key(room) || *at < wall.before(node.config.window.horizon()));
     let recent: Vec<RoomId> = recent.into_iter().map(|(room, _)| room).collect();
     let page = room_list::page(node, &user.id, &recent, known, None, hello.rooms).await?;
     let page_heads = page.rooms.iter().map(|info| (info.room.clone(), info.seq));
@@ -139,8 +139,8 @@ async fn attach_recent(
     user: &OnlineUser,
     wall: Millis,
 ) -> Result<(Recent, HashMap<RoomId, RoomAnswer>), Refusal> {
-    let recent = room_list::recent(node, &user.id, wall.before(node.config.unevicted)).await?;
-    let horizon = wall.before(node.config.horizon);
+    let recent = room_list::recent(node, &user.id, wall.before(node.config.window.unevicted())).await?;
+    let horizon = wall.before(node.config.window.horizon());
     let rooms = recent.iter().filter(|(_, at)| *at >= horizon).map(|(room, _)| room.clone()).collect();
     let views = attach(node, user, rooms).await?;
     let known = views.into_iter().filter_map(|(room, view)| Some((room, view?)));

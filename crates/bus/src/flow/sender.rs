@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::{NumberedRequest, encode_message};
+use sendpi_model::timing::{FLOW_FIRST_PAUSE, FLOW_GIVE_UP, FLOW_LONGEST_PAUSE, FLOW_SILENCE};
 use sendpi_model::{Millis, NodeId};
 use tokio::time::Instant;
 
@@ -17,12 +18,6 @@ const UNANSWERED: usize = 4_096;
 const UNANSWERED_BYTES: usize = 8 * 1024 * 1024;
 /// How far the numbers may run ahead of the lowest unanswered one.
 const SPAN: usize = 65_536;
-/// The lowest request may be unanswered for so long before everything is sent again.
-const SILENCE: Duration = Duration::from_secs(2);
-/// After so long a request ends unanswered.
-const GIVE_UP: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// What takes the place of an answered request when others around it are sent again: an owner that does not know the flow would wait
 /// for its number, and this one only takes it up.
 const ANSWERED: &[u8] = br#"{"op":"answered"}"#;
@@ -196,7 +191,7 @@ impl<T> FlowSender<T> {
         if self.resend_at.is_some() || self.slots.is_empty() || self.sent == 0 {
             return;
         }
-        self.pause = if self.pause.is_zero() { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
+        self.pause = if self.pause.is_zero() { FLOW_FIRST_PAUSE } else { (self.pause * 2).min(FLOW_LONGEST_PAUSE) };
         self.resend_at = Some(now + self.pause.mul_f64(0.75 + 0.5 * random.clamp(0.0, 1.0)));
     }
 
@@ -204,7 +199,7 @@ impl<T> FlowSender<T> {
     /// are skipped.
     pub fn tick(&mut self, now: Instant, random: f64) -> Vec<T> {
         let mut ended = Vec::new();
-        while self.slots.front().is_some_and(|s| s.as_ref().is_some_and(|p| now - p.pushed >= GIVE_UP)) {
+        while self.slots.front().is_some_and(|s| s.as_ref().is_some_and(|p| now - p.pushed >= FLOW_GIVE_UP)) {
             if let Some(Some(pending)) = self.slots.pop_front() {
                 self.forget(Some(&pending));
                 ended.extend(pending.tag);
@@ -213,7 +208,7 @@ impl<T> FlowSender<T> {
             self.sent = self.sent.saturating_sub(1);
             self.move_low(now);
         }
-        if self.sent > 0 && now - self.asked >= SILENCE {
+        if self.sent > 0 && now - self.asked >= FLOW_SILENCE {
             self.schedule_resend(now, random);
         }
         ended
@@ -227,9 +222,9 @@ impl<T> FlowSender<T> {
             Some(at) => at,
             // Not by the number of slots: what was answered at their end is not sent, and would make this "now" for ever.
             None if self.message_end() > self.sent => now,
-            None => self.asked + SILENCE,
+            None => self.asked + FLOW_SILENCE,
         };
-        Some(send.min(front.pushed + GIVE_UP))
+        Some(send.min(front.pushed + FLOW_GIVE_UP))
     }
 
     /// How many requests are unanswered.

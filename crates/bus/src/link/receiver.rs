@@ -1,22 +1,16 @@
 //! The node's half of a link: hands messages over in their order, asks for what is missing, and notices when the link is cut.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{LinkAck, LinkHeader, LinkItems, VERSION};
+use sendpi_model::timing::{LINK_ANSWER_EVERY, LINK_ASK_AGAIN, LINK_WORKER_SILENCE};
 use tokio::time::Instant;
 
 /// What follows a hole is held back up to so many bytes; what comes beyond is dropped, and comes again.
 const HELD_BYTES: usize = 8 * 1024 * 1024;
 /// An answer is due after so many bytes,
 const ANSWER_BYTES: usize = 256 * 1024;
-/// or after so long.
-const ANSWER_EVERY: Duration = Duration::from_millis(200);
-/// A hole that is still there is asked for again.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// A link that tells nothing for so long, or whose hole stays for so long, is cut.
-const SILENCE: Duration = Duration::from_secs(5);
 /// Lives that are over and whose late messages are known as such.
 const FORMER: usize = 8;
 
@@ -92,7 +86,8 @@ impl LinkReceiver {
     /// What time asks for: true where the link is cut now, by silence or by a hole that stays.
     pub fn tick(&mut self, now: Instant) -> bool {
         let over = self.current.as_ref().is_some_and(|current| {
-            now - current.heard >= SILENCE || current.hole_since.is_some_and(|since| now - since >= SILENCE)
+            now - current.heard >= LINK_WORKER_SILENCE
+                || current.hole_since.is_some_and(|since| now - since >= LINK_WORKER_SILENCE)
         });
         over && self.cut()
     }
@@ -109,7 +104,7 @@ impl LinkReceiver {
     #[must_use]
     pub fn answer_due(&self) -> Option<Instant> {
         let current = self.current.as_ref()?;
-        current.answer_due.then_some(current.answered + ANSWER_EVERY)
+        current.answer_due.then_some(current.answered + LINK_ANSWER_EVERY)
     }
 
     /// Whether the link is up.
@@ -136,7 +131,7 @@ impl Incarnation {
             heard: now,
             hole_since: None,
             hole_asked: None,
-            answered: now - ANSWER_EVERY,
+            answered: now - LINK_ANSWER_EVERY,
             unanswered_bytes: 0,
             answer_due: false,
         }
@@ -184,9 +179,9 @@ impl Incarnation {
     }
 
     fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<LinkAck> {
-        let gap = self.hole_since.is_some() && self.hole_asked.is_none_or(|asked| now - asked >= ASK_AGAIN);
+        let gap = self.hole_since.is_some() && self.hole_asked.is_none_or(|asked| now - asked >= LINK_ASK_AGAIN);
         let full = self.unanswered_bytes >= ANSWER_BYTES;
-        let due = self.answer_due && now - self.answered >= ANSWER_EVERY;
+        let due = self.answer_due && now - self.answered >= LINK_ANSWER_EVERY;
         if !gap && !full && !due {
             return None;
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceRemoved, LinkAck, LinkHeader, LinkItem, encode_item};
+use sendpi_model::timing::{LINK_ANNOUNCE_EVERY, LINK_NODE_SILENCE, LINK_RESEND_AFTER};
 use sendpi_model::{Millis, Partition, RoomId};
 use tokio::time::Instant;
 
@@ -20,10 +21,6 @@ const MESSAGE_BYTES: usize = 256 * 1024;
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 /// Events under way to one node that are not settled; at half of it the rooms that feed the link slow down.
 const WINDOW_EVENTS: usize = 4_000_000;
-const SEND_AGAIN_AFTER: Duration = Duration::from_secs(1);
-const TELL_EVERY: Duration = Duration::from_secs(1);
-/// Silence for so long makes a node unreachable.
-const SILENCE: Duration = Duration::from_secs(3);
 /// What is sent again in one go, in bytes.
 const AGAIN_BYTES: usize = 1024 * 1024;
 
@@ -172,11 +169,11 @@ impl LinkSender {
 
     /// What time asks for: a tell every second, what the node does not have after one second, and the end after three of silence.
     pub fn tick(&mut self, now: Instant) -> LinkTick {
-        if self.asked_since.is_some_and(|since| now - since.max(self.heard) >= SILENCE) {
+        if self.asked_since.is_some_and(|since| now - since.max(self.heard) >= LINK_NODE_SILENCE) {
             return LinkTick { silent: true, ..LinkTick::default() };
         }
-        let mut send = self.resend(now, SEND_AGAIN_AFTER);
-        if now - self.announced >= TELL_EVERY {
+        let mut send = self.resend(now, LINK_RESEND_AFTER);
+        if now - self.announced >= LINK_ANNOUNCE_EVERY {
             self.announced = now;
             self.asked_since.get_or_insert(now);
             let last = self.sent.back().map_or(self.number - 1, |sent| sent.number);

@@ -1,18 +1,14 @@
 //! This node's own key in the presence bucket: as long as it is there, the node counts as live.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use sendpi_model::NodeId;
+use sendpi_model::timing::{NODE_KEY_REFRESH, NODE_KEY_TTL};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Bucket, Bus, PutError, Revision, subject};
 
-/// A key that was not refreshed for so long is gone.
-const TTL: Duration = Duration::from_secs(15);
-const REFRESH_EVERY: Duration = Duration::from_secs(2);
 /// Those who wait for a refresh at one time; more are refused, and ask again.
 const WAITING: usize = 1024;
 
@@ -100,7 +96,7 @@ struct Keeper {
 
 impl Keeper {
     async fn put(&self, expected: Option<Revision>) -> Result<Revision, PutError> {
-        self.bucket.put(&self.key, self.value.clone(), expected, Some(TTL)).await
+        self.bucket.put(&self.key, self.value.clone(), expected, Some(NODE_KEY_TTL)).await
     }
 
     async fn run(
@@ -109,7 +105,7 @@ impl Keeper {
         state: watch::Sender<NodeKeyState>,
         stop: CancellationToken,
     ) {
-        let mut ticks = interval(REFRESH_EVERY);
+        let mut ticks = interval(NODE_KEY_REFRESH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting = Vec::new();
         loop {

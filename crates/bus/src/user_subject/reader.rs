@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use sendpi_model::timing::NATS_PING;
 use sendpi_model::{NodeId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,7 +19,6 @@ use crate::subject;
 
 const CONNECT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(250);
-const PING_EVERY: Duration = Duration::from_secs(5);
 /// After so many of these pings without a byte from the server it is given up.
 const UNHEARD_PINGS: u32 = 2;
 
@@ -241,7 +241,7 @@ impl ReaderTask {
     }
 
     async fn write(&self, to: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
-        let mut pings = interval(PING_EVERY);
+        let mut pings = interval(NATS_PING);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.tick().await;
         loop {

@@ -7,14 +7,12 @@ use sendpi_bus::{NatsMessage, link::Undelivered};
 use sendpi_model::faults::{BusFault, Mutant, bus_fault, mutant};
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::link::LinkAck;
+use sendpi_model::timing::RECONNECT_GRACE;
 use sendpi_model::{NodeId, Verb};
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use super::{Executor, GivenUp};
 use crate::room::QueuedRequest;
-
-/// After a connect, a node that does not answer may only not be back yet.
-const GRACE: Duration = Duration::from_secs(3);
 
 impl Executor {
     /// Sends messages of a link.
@@ -34,7 +32,7 @@ impl Executor {
     pub(super) async fn receive_link_answer(&mut self, message: &NatsMessage) {
         let Some(node) = subject::link_reply_node(message.subject()) else { return };
         if message.is_no_responders() {
-            if self.connected.elapsed() > GRACE {
+            if self.connected.elapsed() > RECONNECT_GRACE {
                 tracing::info!(%node, "nobody listens there any more");
                 self.give_up(&node);
             }

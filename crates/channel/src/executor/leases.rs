@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use sendpi_bus::lease::ClaimOutcome;
+use sendpi_model::timing::NODE_KEY_MAX_AGE;
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
 use sendpi_store::Row;
 use tokio::time::{Duration, Instant};
@@ -12,8 +13,6 @@ use crate::claim::{ClaimError, ClaimedPartition, claim};
 use crate::job::{JobResult, Tenure};
 use crate::owned_partition::OwnedPartition;
 
-/// A worker stops serving when its key has not been refreshed for so long, from the *send* of the last good refresh.
-const KEY_AGE: Duration = Duration::from_secs(10);
 /// How often leases that could not be written again are tried.
 const RESUME_EVERY: Duration = Duration::from_millis(500);
 /// How long a partition that was lost is left alone before it is claimed again.
@@ -51,8 +50,8 @@ impl Executor {
             self.settle();
             self.evict_idle();
         }
-        if self.key.watch().borrow().refreshed.elapsed() > KEY_AGE && !self.all_suspended() {
-            tracing::warn!("this node's key has not been refreshed for {KEY_AGE:?}: it stops serving");
+        if self.key.watch().borrow().refreshed.elapsed() > NODE_KEY_MAX_AGE && !self.all_suspended() {
+            tracing::warn!("this node's key has not been refreshed for {NODE_KEY_MAX_AGE:?}: it stops serving");
             self.suspend().await;
         } else if self.partitions.values().any(|owned| owned.suspended)
             && self.context.bus.connection().borrow().up

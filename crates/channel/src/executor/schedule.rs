@@ -80,7 +80,7 @@ impl Executor {
             return None;
         }
         let now = owned.now(Millis::now());
-        if let Some(durable) = activation(entry, now, self.config.order_rows_age) {
+        if let Some(durable) = activation(entry, now, self.config.window.order_rows_age()) {
             self.activate(id, now, durable);
             return None;
         }

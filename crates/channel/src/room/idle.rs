@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sendpi_model::Millis;
+use sendpi_model::timing::{IDLE_MAX, IDLE_MIN};
 
 /// The bounds of N, the time without a subscriber after which a channel is evicted.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +17,7 @@ pub struct IdleConfig {
 
 impl Default for IdleConfig {
     fn default() -> Self {
-        Self { min: Duration::from_secs(30), max: Duration::from_secs(15 * 60) }
+        Self { min: IDLE_MIN, max: IDLE_MAX }
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn run(node: Arc<NodeContext>) {
 }
 
 async fn compare(node: &Arc<NodeContext>) {
-    let since = Instant::now().checked_sub(node.config.horizon).unwrap_or_else(Instant::now);
+    let since = Instant::now().checked_sub(node.config.window.horizon()).unwrap_or_else(Instant::now);
     let recent = lock(&node.state).recent_rooms(node.partitions, since);
     let requests = recent.chunk_by(|a, b| a.0 == b.0).flat_map(|rooms| rooms.chunks(ROOMS));
     let requests: Vec<(RoomId, UserId, Verb)> = requests

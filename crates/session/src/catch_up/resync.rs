@@ -69,7 +69,7 @@ async fn attach_again(node: &Arc<NodeContext>, user: &OnlineUser) {
 }
 
 async fn attach_once(node: &Arc<NodeContext>, user: &OnlineUser) -> Result<(), Refusal> {
-    let since = Millis::now().before(node.config.horizon);
+    let since = Millis::now().before(node.config.window.horizon());
     let known: HashSet<RoomId> = lock(&node.state).rooms_of(user.key).into_iter().collect();
     let recent = room_list::recent(node, &user.id, since).await?.into_iter().map(|(room, _)| room);
     let rooms: HashSet<RoomId> = recent.chain(known.iter().cloned()).collect();

@@ -56,9 +56,7 @@ impl Session {
             ClientOp::Room(room, verb) => self.request(id, room, verb),
             ClientOp::Rooms { cursor, limit } => self.list(id, cursor, limit),
             ClientOp::Resume(rooms) => self.resume(id, rooms),
-            ClientOp::Hello(_) => {
-                self.refuse(id, &Refusal::new(Code::Conflict, "this session is signed in already"))
-            }
+            ClientOp::Hello(_) => self.refuse(id, &Refusal::new(Code::Conflict, "this session is signed in already")),
             ClientOp::Token(_) => self.refuse(id, &Refusal::new(Code::Internal, "a token is for the gateway")),
         }
     }

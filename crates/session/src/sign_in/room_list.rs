@@ -180,7 +180,7 @@ pub(crate) async fn answer(
     limit: usize,
 ) -> Result<Vec<u8>, Refusal> {
     let after = cursor.map(ListPosition::decode).transpose()?;
-    let since = Millis::now().before(node.config.unevicted);
+    let since = Millis::now().before(node.config.window.unevicted());
     let recent: Vec<RoomId> = recent(node, user, since).await?.into_iter().map(|(room, _)| room).collect();
     let page = page(node, user, &recent, HashMap::new(), after.as_ref(), limit).await?;
     Ok(page.to_frame())

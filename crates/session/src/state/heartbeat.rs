@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::{OpFrame, Ping};
+use sendpi_model::timing::{CLOSE_CONFIRMS_AFTER, CLOSE_TIMEOUT};
 use sendpi_model::{CloseCode, Millis};
 use tokio::time::Instant;
 
@@ -14,10 +15,6 @@ use crate::client::ws_frame;
 use crate::config::SessionConfig;
 use crate::keys::SessionKey;
 use crate::state::effects::Effects;
-use crate::state::unconfirmed::CLOSE_ANSWERS_FOR;
-
-/// How long a socket may take to take its close frame.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl State {
     /// How exact heartbeats are.
@@ -102,7 +99,7 @@ impl State {
     pub(crate) fn client_closed(&mut self, key: SessionKey, now: Instant) {
         let answered = self.unconfirmed.answered_by_close(now);
         let Some(session) =
-            self.sessions.get(key).filter(|session| session.outbound.was_prompt(CLOSE_ANSWERS_FOR, now))
+            self.sessions.get(key).filter(|session| session.outbound.was_prompt(CLOSE_CONFIRMS_AFTER, now))
         else {
             return;
         };

@@ -148,7 +148,7 @@ mod tests {
 
     const P: Partition = Partition(3);
 
-    fn retry(n: u64) -> RetriedRequest {
+    fn repeat(n: u64) -> RetriedRequest {
         let (room, user) = (RoomId::parse("r").unwrap(), UserId::parse("u").unwrap());
         RetriedRequest { room, user, what: RetriedVerb::Detach { signin: n } }
     }

@@ -5,16 +5,14 @@
 //! has confirmed its position and no bounce for it is under way.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::keys::{LinkId, RoomKey};
+use sendpi_model::timing::CLOSE_CONFIRMS_AFTER;
 
 /// Events in the log at one time. A log that is full ends all links, whose workers then bounce what is not settled.
 const ENTRIES: usize = 4_000_000;
-/// A client's own close frame answers for what was written so long before.
-pub(crate) const CLOSE_ANSWERS_FOR: Duration = Duration::from_secs(5);
 
 /// The log.
 #[derive(Debug)]
@@ -114,7 +112,7 @@ impl Unconfirmed {
 
     /// The position after the last event that is old enough for a client's close frame to answer for it.
     pub(crate) fn answered_by_close(&self, now: Instant) -> u64 {
-        let before = (now - self.start).saturating_sub(CLOSE_ANSWERS_FOR).as_millis() as u64;
+        let before = (now - self.start).saturating_sub(CLOSE_CONFIRMS_AFTER).as_millis() as u64;
         self.first + self.entries.partition_point(|entry| entry.at < before) as u64
     }
 
@@ -126,6 +124,8 @@ impl Unconfirmed {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn log() -> (Unconfirmed, Instant) {

@@ -82,7 +82,7 @@ impl Owner {
                     }
                 }
                 for (node, link) in &mut links {
-                    for message in link.take(Instant::now()) {
+                    for message in link.drain(Instant::now()) {
                         own.publish(&bus, node, message).await;
                     }
                 }
@@ -111,7 +111,7 @@ impl Owner {
             .iter()
             .find_map(|(_, request)| request.as_ref().ok())
             .map_or(Partition(0), |request| Partitions::DEFAULT.of(&request.room));
-        for (n, request) in receivers.entry(partition).or_default().take(message) {
+        for (n, request) in receivers.entry(partition).or_default().receive(message) {
             let Ok(request) = request else { continue };
             if let Some(answer) = self.answer(partition, link, &request) {
                 link.answer(partition, n, answer.into());
