@@ -1,19 +1,20 @@
-//! Claiming a partition: the lease by compare-and-set, then the store's fence (design: ownership).
+//! Claiming a partition: the lease by compare-and-set, then the store's fence.
 
 use std::time::Duration;
 
 use sendpi_bus::lease::{ClaimOutcome, Lease, Leases};
-use sendpi_bus::{Revision, presence};
+use sendpi_bus::{RequestError, Revision, presence};
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
-use sendpi_store::{Fence, Row, SettledRow, minute};
+use sendpi_store::{Fence, ReadError, Row, SettledRow, minute};
 use tokio::time::Instant;
 
 use crate::config::ChannelConfig;
-use crate::job::{JobContext, JobError, Tenure};
+use crate::job::{JobContext, JobError};
+use crate::tenure::Tenure;
 
 /// Why a partition could not be claimed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ClaimError {
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClaimError {
     /// A live worker holds it.
     #[error("partition {partition} is held by {owner}, which lives")]
     Held {
@@ -25,13 +26,21 @@ pub enum ClaimError {
     /// Somebody else was faster.
     #[error("the claim of partition {0} was lost")]
     Lost(Partition),
-    /// NATS or the store did not answer; claim again.
-    #[error("partition {partition}: {why}")]
-    Unavailable {
+    /// NATS did not answer; claim again.
+    #[error("NATS did not answer for the lease of partition {partition}")]
+    Nats {
         /// Which partition.
         partition: Partition,
-        /// What did not answer.
-        why: String,
+        /// What NATS said.
+        source: RequestError,
+    },
+    /// The store did not answer, or refused the fence; claim again.
+    #[error("the store did not take the fence of partition {partition}")]
+    Store {
+        /// Which partition.
+        partition: Partition,
+        /// What the store said.
+        source: JobError,
     },
 }
 
@@ -68,37 +77,37 @@ pub(crate) async fn claim(
     partition: Partition,
     config: &ChannelConfig,
 ) -> Result<ClaimedPartition, ClaimError> {
-    let unavailable = |why: String| ClaimError::Unavailable { partition, why };
-    let (present, revision) = leases.read(partition).await.map_err(|e| unavailable(e.to_string()))?;
+    let nats = |source| ClaimError::Nats { partition, source };
+    let store = |source: ReadError| ClaimError::Store { partition, source: source.into() };
+    let (present, revision) = leases.read(partition).await.map_err(nats)?;
     let own = context.bus.node();
     if let Some(present) = present.as_ref().filter(|lease| lease.owner != *own)
         && !is_dead(context, &present.owner, config.owner_silence).await
     {
         return Err(ClaimError::Held { partition, owner: present.owner.clone() });
     }
-    let fence = context.store.fence(partition).await.map_err(|e| unavailable(e.to_string()))?;
+    let fence = context.store.fence(partition).await.map_err(store)?;
     // A KV revision can go back after a restore of NATS: the store's fence counts as well.
     let epoch = present.map_or(0, |lease| lease.epoch).max(fence.map_or(0, |fence| fence.epoch)) + 1;
     let lease = Lease { owner: own.clone(), claim: format!("{:016x}", rand::random::<u64>()), epoch };
     let revision = match leases.claim(partition, &lease, revision).await {
         Ok(ClaimOutcome::Won(revision)) => revision,
         Ok(ClaimOutcome::Lost) => return Err(ClaimError::Lost(partition)),
-        Err(e) => return Err(unavailable(e.to_string())),
+        Err(error) => return Err(nats(error)),
     };
     let tenure = Tenure { partition, epoch };
     raise_fence(context, tenure, &lease.claim).await.map_err(|error| match error {
         JobError::NotOwner(_) => ClaimError::Lost(partition),
-        JobError::Failed(why) => unavailable(why),
+        source => ClaimError::Store { partition, source },
     })?;
-    let settled = context.store.settled(partition).await.map_err(|e| unavailable(e.to_string()))?;
+    let settled = context.store.settled(partition).await.map_err(store)?;
     let settled = settled.into_iter().max_by_key(|row| row.epoch);
     // Further back than what is not settled: a channel that was live and settled has not written its head yet. A minute more, since a row
     // is written before the first answer of its minute, by the clock of the owner of then.
     let live = config.idle.max + config.window.order_rows_age();
     let since = settled.map_or(0, |row| minute(row.at.before(live)).saturating_sub(1));
     let until = minute(Millis::now()) + 60;
-    let active_rooms =
-        context.store.active_rooms(partition, since..=until).await.map_err(|e| unavailable(e.to_string()))?;
+    let active_rooms = context.store.active_rooms(partition, since..=until).await.map_err(store)?;
     Ok(ClaimedPartition { tenure, lease, revision, settled, active_rooms })
 }
 

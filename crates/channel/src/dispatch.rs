@@ -33,18 +33,18 @@ pub(crate) struct PendingPush {
     /// Answered when the push is kept: a bounce is confirmed by that.
     pub(crate) then: Option<AnswerAddress>,
     /// Whether it is among what is owed already.
-    pub(crate) counted: bool,
+    pub(crate) is_pending: bool,
 }
 
 /// What came of a batch beside what the links carry.
 #[derive(Debug, Default)]
-pub(crate) struct Dispatched {
+pub(crate) struct DispatchOutcome {
     /// Pushes that are owed.
     pub(crate) pushes: Vec<PendingPush>,
     /// The events, for the idle clock.
-    pub(crate) events: Vec<sendpi_model::Head>,
+    pub(crate) heads: Vec<sendpi_model::Head>,
     /// Bounces of the worker's own that need no push: the times of their events.
-    pub(crate) not_owed: Vec<sendpi_model::Millis>,
+    pub(crate) not_pending: Vec<sendpi_model::Millis>,
     /// Bounces of the worker's own whose event could not be read: to be tried again.
     pub(crate) again: Vec<Bounce>,
 }
@@ -57,12 +57,12 @@ pub(crate) fn dispatch(
     reads: &[ReadResult],
     online: &Online,
     links: &mut OutboundLinks,
-) -> Dispatched {
-    let mut done = Dispatched::default();
+) -> DispatchOutcome {
+    let mut done = DispatchOutcome::default();
     for step in steps {
         match step {
             BatchStep::Event(event) => dispatch_event(room, partition, event, links, &mut done),
-            BatchStep::Typing(frame) => typing(room, partition, &frame, links),
+            BatchStep::Typing(frame) => dispatch_typing(room, partition, &frame, links),
             BatchStep::Joined(_) if mutant(Mutant::NewcomersOff) => {}
             BatchStep::Joined(users) => {
                 for (user, info) in users {
@@ -114,7 +114,7 @@ pub(crate) fn dispatch(
                 links.answer(&to, &members);
             }
             BatchStep::Read { to, read } => answer_read(room, &to, reads.get(read), links),
-            BatchStep::Bounce(owed) => bounce(room, partition, owed, reads, links, &mut done),
+            BatchStep::Bounce(bounce) => dispatch_bounce(room, partition, bounce, reads, links, &mut done),
         }
     }
     done
@@ -125,7 +125,7 @@ fn dispatch_event(
     partition: Partition,
     event: Event,
     links: &mut OutboundLinks,
-    done: &mut Dispatched,
+    done: &mut DispatchOutcome,
 ) {
     let head = event.head;
     let nodes = if mutant(Mutant::OneNodeOnly) { 1 } else { usize::MAX };
@@ -133,15 +133,15 @@ fn dispatch_event(
         links.event(node, partition, &room.id, head.seq, head.at, &event.frame);
     }
     room.dispatched = room.dispatched.max(head.seq);
-    done.events.push(head);
+    done.heads.push(head);
     let users = room.wants_push(&event);
     if !users.is_empty() && !mutant(Mutant::PushOff) {
-        done.pushes.push(PendingPush { partition, room: room.id.clone(), event, users, then: None, counted: false });
+        done.pushes.push(PendingPush { partition, room: room.id.clone(), event, users, then: None, is_pending: false });
     }
 }
 
 /// Hands an ephemeral event to L1.
-pub(crate) fn typing(room: &Room, partition: Partition, frame: &Bytes, links: &mut OutboundLinks) {
+pub(crate) fn dispatch_typing(room: &Room, partition: Partition, frame: &Bytes, links: &mut OutboundLinks) {
     for node in room.audience.nodes().filter(|_| !mutant(Mutant::TypingOff)) {
         links.event(node, partition, &room.id, 0, sendpi_model::Millis(0), frame);
     }
@@ -165,13 +165,13 @@ fn answer_read(room: &Room, to: &AnswerAddress, read: Option<&ReadResult>, links
     }
 }
 
-fn bounce(
+fn dispatch_bounce(
     room: &Room,
     partition: Partition,
     bounce: Bounce,
     reads: &[ReadResult],
     links: &mut OutboundLinks,
-    done: &mut Dispatched,
+    done: &mut DispatchOutcome,
 ) {
     let event = match (&bounce.event, bounce.read.and_then(|read| reads.get(read))) {
         (Some(event), _) => Some(event.clone()),
@@ -184,21 +184,21 @@ fn bounce(
             return;
         }
     };
-    let Bounce { to, owed, user, .. } = bounce;
+    let Bounce { to, pending_at, user, .. } = bounce;
     match event.filter(|event| room.wants_bounced(&user, event)) {
         Some(event) => {
-            let counted = owed.is_some();
+            let is_pending = pending_at.is_some();
             done.pushes.push(PendingPush {
                 partition,
                 room: room.id.clone(),
                 event,
                 users: vec![user],
                 then: to,
-                counted,
+                is_pending,
             });
         }
         None => {
-            done.not_owed.extend(owed);
+            done.not_pending.extend(pending_at);
             if let Some(to) = to {
                 links.answer(&to, &OkAnswer::default());
             }

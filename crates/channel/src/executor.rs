@@ -1,94 +1,77 @@
 //! The executor: one task that runs all rooms of this worker's partitions, in rounds.
 //!
-//! A round takes everything that waits (requests, results of jobs, answers to links), starts one store job for all rooms that only have
-//! events to write, and sends one message on each link. A room with a job under way is busy, and its requests queue while other rooms go on.
+//! A round drains everything that waits (requests, results of jobs, answers to links), starts the next job of every room that has
+//! something to do, and sends one message on each link. What rooms of many partitions only want to write goes into one store job.
 
 mod dead_nodes;
+mod evict;
 mod leases;
+mod link_output;
+mod live_entry;
 mod push_queue;
 mod requests;
 mod results;
 mod schedule;
+mod settle;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, SelectAll};
 use futures_util::{FutureExt, Stream, StreamExt};
 use sendpi_bus::lease::Leases;
-use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::{NodeChange, NodeKey};
 use sendpi_bus::{NatsMessage, Subscription};
-use sendpi_model::faults::{FailPoint, fail_point, fail_point_armed};
-use sendpi_model::link::{AudienceReason, AudienceRemoved};
-use sendpi_model::{Event, Head, NodeId, Partition, RoomId};
+use sendpi_model::{NodeId, Partition, RoomId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use self::dead_nodes::GivenUpNode;
+use self::live_entry::LiveEntry;
+use self::push_queue::PushQueue;
+use self::results::JobResult;
 use crate::config::ChannelConfig;
-use crate::job::{JobContext, JobResult};
+use crate::job::JobContext;
 use crate::outbound_links::OutboundLinks;
 use crate::owned_partition::OwnedPartition;
 use crate::pending_pushes::PendingPushes;
-use crate::room::{IdleClock, Lookups, QueuedRequest, Room};
 
-/// Messages and results that one round takes of each kind.
+/// Messages and results that one round drains of each kind.
 const ROUND_MAX: usize = 512;
-/// Requests that wait at one room; what comes beyond is answered `unavailable`.
-const ROOM_QUEUE: usize = 4_096;
-/// PushQueue and bounces that are owed; while there are more, no room takes further requests.
-const OWED_MAX: usize = 100_000;
+/// Pushes and bounces that may be pending; while there are more, no room takes further requests.
+const PENDING_MAX: usize = 100_000;
+/// How often the executor looks at what only time brings.
 const TICK: Duration = Duration::from_millis(100);
+/// A round that takes longer holds up every room of the worker, and is logged.
+const SLOW_ROUND: Duration = Duration::from_millis(50);
+/// How long a worker that stops waits for what is under way.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 type JobFuture = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 type Requests = Pin<Box<dyn Stream<Item = (Partition, NatsMessage)> + Send>>;
 
-/// A room in the live table.
-#[derive(Debug)]
-struct LiveEntry {
-    partition: Partition,
-    /// `None` while it is being opened.
-    room: Option<Box<Room>>,
-    queue: VecDeque<QueuedRequest>,
-    /// A job of it is under way.
-    busy: bool,
-    /// What a look-up found for the requests that wait.
-    lookups: Lookups,
-    /// Events that an earlier owner may not have handed out to everybody.
-    unsettled: Vec<Event>,
-    idle: Option<IdleClock>,
-    /// The minute for which `active_rooms` has this room.
-    active_minute: u64,
-}
-
-/// A node that died or became unreachable, with what it did not settle.
-#[derive(Debug)]
-struct GivenUp {
-    due: Instant,
-    undelivered: Vec<Undelivered>,
-}
-
-/// Everything that one worker knows.
+/// All state of one worker.
 pub(crate) struct Executor {
     context: JobContext,
     config: ChannelConfig,
     leases: Leases,
     key: NodeKey,
     partitions: HashMap<Partition, OwnedPartition>,
+    /// The live table.
     rooms: HashMap<RoomId, LiveEntry>,
     /// Rooms that have something to do and no job under way.
     ready: Vec<RoomId>,
     /// Rooms that wait for a link that is heavy, or for pushes.
     slowed: HashSet<RoomId>,
     links: OutboundLinks,
-    /// Nodes whose key is there.
-    live: HashSet<NodeId>,
-    given_up: Vec<GivenUp>,
-    owed: PendingPushes,
-    pushes: push_queue::PushQueue,
-    /// Whether events were handed to links since these were sent.
+    /// Nodes whose node key is there.
+    live_nodes: HashSet<NodeId>,
+    given_up: Vec<GivenUpNode>,
+    pending: PendingPushes,
+    pushes: PushQueue,
+    /// Whether events were put on links that have not been sent since.
     has_dispatched: bool,
     jobs: FuturesUnordered<JobFuture>,
     requests: SelectAll<Requests>,
@@ -97,7 +80,7 @@ pub(crate) struct Executor {
     stop: CancellationToken,
     last_settle: Instant,
     last_resume: Instant,
-    /// When the connection was last made: for a moment after it, nodes may not be back.
+    /// When the connection was last made: for a moment after it, other nodes may not be back yet.
     connected: Instant,
     connects: u64,
 }
@@ -108,7 +91,7 @@ impl std::fmt::Debug for Executor {
     }
 }
 
-/// What the executor begins with.
+/// What an executor begins with.
 #[derive(Debug)]
 pub(crate) struct ExecutorSetup {
     pub(crate) context: JobContext,
@@ -125,7 +108,7 @@ impl Executor {
         let ExecutorSetup { context, config, leases, key, acks, changes, stop } = setup;
         let connects = context.bus.connection().borrow().connects;
         Self {
-            pushes: push_queue::PushQueue::new(context.bus.clone()),
+            pushes: PushQueue::new(context.bus.clone()),
             has_dispatched: false,
             context,
             config,
@@ -136,9 +119,9 @@ impl Executor {
             ready: Vec::new(),
             slowed: HashSet::new(),
             links: OutboundLinks::default(),
-            live: HashSet::new(),
+            live_nodes: HashSet::new(),
             given_up: Vec::new(),
-            owed: PendingPushes::default(),
+            pending: PendingPushes::default(),
             jobs: FuturesUnordered::new(),
             requests: SelectAll::new(),
             acks,
@@ -158,53 +141,79 @@ impl Executor {
         let mut connection = self.context.bus.connection();
         let stop = self.stop.clone();
         loop {
-            tokio::select! {
+            // Every arm waits for one stream or channel, and cancelling such a wait loses nothing. The order does not matter: a
+            // ready arm is chosen at random, and the rest of what is ready is drained right after it.
+            let input = tokio::select! {
                 () = stop.cancelled() => break,
-                Some((partition, message)) = self.requests.next() => self.receive_flow(partition, &message).await,
-                Some(done) = self.jobs.next() => self.handle_result(done).await,
-                Some(message) = self.acks.next() => self.receive_link_answer(&message).await,
-                Some(pushed) = self.pushes.next() => self.pushed(pushed),
-                Some(change) = self.changes.recv() => self.node_change(change).await,
-                Ok(()) = connection.changed() => self.connection_changed().await,
-                _ = ticks.tick() => self.tick().await,
-            }
+                Some((partition, message)) = self.requests.next() => Input::Requests(partition, message),
+                Some(result) = self.jobs.next() => Input::Result(result),
+                Some(message) = self.acks.next() => Input::LinkAnswer(message),
+                Some(pushed) = self.pushes.next() => Input::Pushed(pushed),
+                Some(change) = self.changes.recv() => Input::Node(change),
+                Ok(()) = connection.changed() => Input::Connection,
+                _ = ticks.tick() => Input::Tick,
+            };
+            let (began, arm) = (Instant::now(), input.name());
+            self.handle(input).await;
             self.drain_waiting().await;
             self.start_ready_rooms();
             self.send_links().await;
+            let took = began.elapsed();
+            if took > SLOW_ROUND {
+                tracing::warn!(?took, arm, rooms = self.rooms.len(), "a round was slow");
+            }
         }
         self.end().await;
     }
 
-    /// Takes whatever else waits already, so that a round is as full as it can be.
+    async fn handle(&mut self, input: Input) {
+        match input {
+            Input::Requests(partition, message) => self.receive_flow(partition, &message).await,
+            Input::Result(result) => self.handle_result(result).await,
+            Input::LinkAnswer(message) => self.receive_link_answer(&message).await,
+            Input::Pushed(pushed) => self.pushed(pushed),
+            Input::Node(change) => self.node_change(change),
+            Input::Connection => self.connection_changed().await,
+            Input::Tick => self.tick().await,
+        }
+    }
+
+    /// Handles whatever else is ready, so that a round is as full as it can be.
     async fn drain_waiting(&mut self) {
         for _ in 0..ROUND_MAX {
-            let mut idle = true;
-            if let Some(Some(done)) = self.jobs.next().now_or_never() {
-                self.handle_result(done).await;
-                idle = false;
-            }
-            if let Some(Some((partition, message))) = self.requests.next().now_or_never() {
-                self.receive_flow(partition, &message).await;
-                idle = false;
-            }
-            if let Some(Some(message)) = self.acks.next().now_or_never() {
-                self.receive_link_answer(&message).await;
-                idle = false;
-            }
-            if let Some(Some(pushed)) = self.pushes.next().now_or_never() {
-                self.pushed(pushed);
-                idle = false;
-            }
-            if idle {
+            let ready = [
+                self.jobs.next().now_or_never().flatten().map(Input::Result),
+                self.requests.next().now_or_never().flatten().map(|(p, message)| Input::Requests(p, message)),
+                self.acks.next().now_or_never().flatten().map(Input::LinkAnswer),
+                self.pushes.next().now_or_never().flatten().map(Input::Pushed),
+            ];
+            if ready.iter().all(Option::is_none) {
                 break;
+            }
+            for input in ready.into_iter().flatten() {
+                self.handle(input).await;
             }
         }
     }
 
-    /// Finishes what was taken: no further requests, and the jobs and pushes under way for at most 5 s.
+    async fn tick(&mut self) {
+        self.tick_links().await;
+        self.bounce_due();
+        for room in std::mem::take(&mut self.slowed) {
+            self.make_ready(&room);
+        }
+        if self.last_settle.elapsed() >= self.config.settle_every {
+            self.last_settle = Instant::now();
+            self.settle();
+            self.evict_idle();
+        }
+        self.check_leases().await;
+    }
+
+    /// Finishes what was taken: no further requests, and the jobs and pushes under way for a while.
     async fn end(mut self) {
         self.unsubscribe_requests().await;
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             self.start_ready_rooms();
             self.send_links().await;
@@ -212,10 +221,10 @@ impl Executor {
                 break;
             }
             tokio::select! {
-                Some(done) = self.jobs.next() => self.handle_result(done).await,
+                Some(result) = self.jobs.next() => self.handle_result(result).await,
                 Some(pushed) = self.pushes.next() => self.pushed(pushed),
                 () = tokio::time::sleep_until(deadline) => {
-                    tracing::warn!(jobs = self.jobs.len(), pushes = self.owed.count(), "stopped with work under way");
+                    tracing::warn!(jobs = self.jobs.len(), pushes = self.pending.count(), "stopped with work under way");
                     break;
                 }
             }
@@ -226,47 +235,40 @@ impl Executor {
         }
     }
 
-    fn job(&mut self, job: impl Future<Output = JobResult> + Send + 'static) {
+    fn start_job(&mut self, job: impl Future<Output = JobResult> + Send + 'static) {
         self.jobs.push(Box::pin(job));
     }
 
     /// Notes that a room has something to do.
     fn make_ready(&mut self, room: &RoomId) {
-        if self.rooms.get(room).is_some_and(|entry| !entry.busy) && !self.ready.contains(room) {
+        if self.rooms.get(room).is_some_and(|entry| !entry.is_busy()) && !self.ready.contains(room) {
             self.ready.push(room.clone());
         }
     }
-
-    /// Sends everything that waits, one message on each link.
-    async fn send_links(&mut self) {
-        let waiting = self.links.drain();
-        for (node, messages) in waiting {
-            self.send(&node, messages).await;
-        }
-        if std::mem::take(&mut self.has_dispatched) {
-            for point in [FailPoint::AfterDispatch, FailPoint::AfterAnswer] {
-                if fail_point_armed(point) {
-                    // What was sent must have left the process before it ends.
-                    self.context.bus.flush().await.ok();
-                    fail_point(point);
-                }
-            }
-        }
-        self.pushes.fill();
-    }
 }
 
-/// The head of an event that was dispatched, for the room's idle clock.
-fn note_events(idle: Option<&mut IdleClock>, heads: &[Head]) {
-    if let Some(idle) = idle {
-        heads.iter().for_each(|head| idle.event(head.at));
-    }
+/// What an executor waits for.
+#[derive(Debug)]
+enum Input {
+    Requests(Partition, NatsMessage),
+    Result(JobResult),
+    LinkAnswer(NatsMessage),
+    Pushed(crate::dispatch::PendingPush),
+    Node(NodeChange),
+    Connection,
+    Tick,
 }
 
-/// Tells the nodes that a channel has ended: its audience is empty, and nobody is told a reason.
-fn end_audience(room: &Room, links: &mut OutboundLinks) {
-    for (user, node) in room.audience.places() {
-        let (room, user) = (room.id.clone(), user.clone());
-        links.removed(node, AudienceRemoved { room, user, reason: AudienceReason::Presence });
+impl Input {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Requests(..) => "requests",
+            Self::Result(_) => "result of a job",
+            Self::LinkAnswer(_) => "answer to a link",
+            Self::Pushed(_) => "push job kept",
+            Self::Node(_) => "node came or went",
+            Self::Connection => "connection to NATS",
+            Self::Tick => "tick",
+        }
     }
 }

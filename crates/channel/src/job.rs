@@ -10,14 +10,12 @@ use std::time::Duration;
 use sendpi_bus::Bus;
 use sendpi_bus::presence::{Barrier, Online};
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{Millis, Partition, RoomId, UserId};
+use sendpi_model::{Partition, UserId};
 use sendpi_store::{ReadError, Row, Store, WriteError};
 
-use crate::claim::{ClaimError, ClaimedPartition};
-use crate::dispatch::ReadResult;
-use crate::room::{AnswerAddress, Batch, Lookups};
+use crate::tenure::Tenure;
 
-pub(crate) use commit::Commit;
+pub(crate) use commit::{BatchCommit, CommitOutcome, CommittedBatch};
 pub(crate) use open::OpenedRoom;
 
 /// Why a job did not do what it should.
@@ -26,42 +24,15 @@ pub(crate) enum JobError {
     /// A higher epoch took the partition: this worker is not its owner any more.
     #[error("a higher epoch took partition {0}")]
     NotOwner(Partition),
-    /// The store, or presence, said that it was not done, or did not answer a read.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<ReadError> for JobError {
-    fn from(error: ReadError) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-/// The result of a job.
-#[derive(Debug)]
-pub(crate) enum JobResult {
-    /// A room was opened.
-    Opened { room: RoomId, result: Result<Box<OpenedRoom>, JobError> },
-    /// Nonces were looked for.
-    LookedUp { room: RoomId, result: Result<Lookups, JobError> },
-    /// The order rows were written (where there is a time) and presence was read behind the barrier.
-    Activated { room: RoomId, rows_at: Option<Millis>, result: Result<Online, JobError> },
-    /// Batches are in the store, behind the fence.
-    Committed { rooms: Vec<Committed>, online: Online, result: Result<(), JobError> },
-    /// The head of a room that is to be evicted was written.
-    Evicted { room: RoomId, result: Result<(), JobError> },
-    /// A partition that was lost was claimed again, or not yet.
-    Claimed { partition: Partition, result: Result<Box<ClaimedPartition>, ClaimError> },
-    /// The heads of several rooms were read.
-    Heads { to: AnswerAddress, result: Result<Vec<(RoomId, u64)>, JobError> },
-}
-
-/// One room's part of a [`JobResult::Committed`].
-#[derive(Debug)]
-pub(crate) struct Committed {
-    pub(crate) room: RoomId,
-    pub(crate) batch: Batch,
-    pub(crate) reads: Vec<ReadResult>,
+    /// The store did not answer a read.
+    #[error("a read failed")]
+    Read(#[from] ReadError),
+    /// The store refused a write: nothing of it was done.
+    #[error("a write failed")]
+    Write(#[source] WriteError),
+    /// Presence could not be read behind the barrier.
+    #[error("presence could not be read")]
+    Presence,
 }
 
 /// What jobs work with.
@@ -70,13 +41,6 @@ pub(crate) struct JobContext {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) barrier: Barrier,
     pub(crate) bus: Bus,
-}
-
-/// Under which epoch a job works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Tenure {
-    pub(crate) partition: Partition,
-    pub(crate) epoch: u64,
 }
 
 impl JobContext {
@@ -97,9 +61,10 @@ impl JobContext {
         while !rows.is_empty() {
             match self.store.write(rows.clone()).await {
                 Ok(()) => break,
-                Err(WriteError::Failed(why)) => return Err(JobError::Failed(why)),
-                Err(WriteError::Unknown(why)) => {
-                    tracing::warn!(why, "a write has an unknown outcome; it is tried again")
+                Err(failed @ WriteError::Failed(_)) => return Err(JobError::Write(failed)),
+                Err(unknown @ WriteError::Unknown(_)) => {
+                    let partition = tenures.first().map(|tenure| tracing::field::display(tenure.partition));
+                    tracing::warn!(error = %unknown, partition, "a write has an unknown outcome; it is tried again")
                 }
             }
             for tenure in tenures {
@@ -118,7 +83,7 @@ impl JobContext {
         if users.is_empty() {
             return Ok(Online::new());
         }
-        self.barrier.read(users).await.ok_or_else(|| JobError::Failed("presence could not be read".to_owned()))
+        self.barrier.read(users).await.ok_or(JobError::Presence)
     }
 
     /// Steps (1) and (3) of an activation: the order rows, then the barrier and presence. The room is in the live table already, and what

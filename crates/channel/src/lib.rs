@@ -12,9 +12,9 @@ mod outbound_links;
 mod owned_partition;
 mod pending_pushes;
 mod room;
+mod tenure;
 mod worker;
 
-pub use claim::ClaimError;
 pub use config::ChannelConfig;
 pub use room::IdleConfig;
 pub use worker::{Worker, WorkerStartError, start};

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use sendpi_bus::link::{LinkLoad, LinkSender, Undelivered};
-use sendpi_model::link::{AudienceAdded, AudienceRemoved, LinkAck};
+use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved, LinkAck};
 use sendpi_model::server_frame::OpFrame;
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
 use tokio::time::Instant;
 
-use crate::room::AnswerAddress;
+use crate::room::{AnswerAddress, Room};
 
 /// All links of this worker.
 #[derive(Debug, Default)]
@@ -51,6 +51,14 @@ impl OutboundLinks {
     /// Answers a request with a frame that is encoded already.
     pub(crate) fn answer_frame(&mut self, to: &AnswerAddress, frame: Bytes) {
         self.to(&to.node).answer(to.partition, to.n, frame);
+    }
+
+    /// Tells the nodes that a channel has ended: its audience is empty, and no client is told a reason.
+    pub(crate) fn end_audience(&mut self, room: &Room) {
+        for (user, node) in room.audience.places() {
+            let (room, user) = (room.id.clone(), user.clone());
+            self.removed(node, AudienceRemoved { room, user, reason: AudienceReason::Presence });
+        }
     }
 
     /// Whether the link to one of these nodes has half of what may be under way.

@@ -8,7 +8,7 @@ use sendpi_model::{Millis, RoomId};
 use sendpi_store::SettledRow;
 
 use crate::claim::ClaimedPartition;
-use crate::job::Tenure;
+use crate::tenure::Tenure;
 
 /// A partition that this worker owns.
 #[derive(Debug)]

@@ -257,6 +257,6 @@ pub(crate) struct AnswerAddress {
 pub(crate) struct QueuedRequest {
     pub(crate) to: Option<AnswerAddress>,
     /// The time of the event of a bounce that the worker itself owes.
-    pub(crate) owed: Option<Millis>,
+    pub(crate) pending_at: Option<Millis>,
     pub(crate) request: FlowRequest,
 }

@@ -10,12 +10,9 @@ use sendpi_bus::Bus;
 use sendpi_bus::push_stream::{JOB_USERS, PushJob, publish_job};
 use sendpi_model::faults::{FailPoint, fail_point};
 use sendpi_model::server_frame::OkAnswer;
-use sendpi_model::{Partition, RoomId};
-use tokio::time::Instant;
 
-use super::{Executor, GivenUp};
+use super::Executor;
 use crate::dispatch::PendingPush;
-use crate::room::Bounce;
 
 /// Jobs under way at one time.
 const UNDER_WAY: usize = 256;
@@ -38,65 +35,57 @@ impl PushQueue {
         self.under_way.is_empty() && self.waiting.is_empty()
     }
 
-    fn push(&mut self, order: PendingPush) {
-        self.waiting.push_back(order);
+    fn add(&mut self, push: PendingPush) {
+        self.waiting.push_back(push);
     }
 
-    /// Begins what waits, as far as there is room: after the links were sent, so that nobody is pushed what is not live yet.
-    pub(super) fn fill(&mut self) {
+    /// Begins to publish what waits, as far as there is room. It is called after the links were sent, so that nobody is pushed what is not
+    /// live yet.
+    pub(super) fn start_waiting(&mut self) {
         while self.under_way.len() < UNDER_WAY {
-            let Some(order) = self.waiting.pop_front() else { return };
-            self.under_way.push(Box::pin(publish_until_kept(self.bus.clone(), order)));
+            let Some(push) = self.waiting.pop_front() else { return };
+            self.under_way.push(Box::pin(publish_until_kept(self.bus.clone(), push)));
         }
     }
 
-    /// The next order whose jobs are kept; `None` where none is under way.
+    /// Waits for the next push whose jobs are kept. `None` if none is under way.
     pub(super) async fn next(&mut self) -> Option<PendingPush> {
-        let order = self.under_way.next().await;
-        self.fill();
-        order
+        let push = self.under_way.next().await;
+        self.start_waiting();
+        push
     }
 }
 
-async fn publish_until_kept(bus: Bus, order: PendingPush) -> PendingPush {
-    for users in order.users.chunks(JOB_USERS) {
+async fn publish_until_kept(bus: Bus, push: PendingPush) -> PendingPush {
+    for users in push.users.chunks(JOB_USERS) {
         // The frame is JSON that this project encoded; anything else could never be published, and is not worth a stop.
-        let Ok(event) = serde_json::from_slice(&order.event.frame) else { continue };
-        let job = PushJob { v: 1, room: order.room.clone(), seq: order.event.head.seq, users: users.to_vec(), event };
+        let Ok(event) = serde_json::from_slice(&push.event.frame) else { continue };
+        let job = PushJob { v: 1, room: push.room.clone(), seq: push.event.head.seq, users: users.to_vec(), event };
         let mut pause = Duration::from_millis(50);
-        while let Err(error) = publish_job(&bus, order.partition, &job).await {
-            tracing::warn!(%error, room = %order.room, seq = job.seq, "a push job is not kept yet; it is published again");
+        while let Err(error) = publish_job(&bus, push.partition, &job).await {
+            tracing::warn!(%error, partition = %push.partition, room = %push.room, seq = job.seq, "a push job is not kept yet; it is published again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }
     }
     fail_point(FailPoint::AfterPush);
-    order
+    push
 }
 
 impl Executor {
-    /// Owes a push.
-    pub(super) fn push(&mut self, order: PendingPush) {
-        if !order.counted {
-            self.owed.add(order.partition, order.event.head.at);
+    /// Adds a push, which is pending until it is kept.
+    pub(super) fn push(&mut self, push: PendingPush) {
+        if !push.is_pending {
+            self.pending.add(push.partition, push.event.head.at);
         }
-        self.pushes.push(order);
+        self.pushes.add(push);
     }
 
     /// A push is kept.
-    pub(super) fn pushed(&mut self, order: PendingPush) {
-        self.owed.done(order.partition, order.event.head.at);
-        if let Some(to) = order.then {
+    pub(super) fn pushed(&mut self, push: PendingPush) {
+        self.pending.done(push.partition, push.event.head.at);
+        if let Some(to) = push.then {
             self.links.answer(&to, &OkAnswer::default());
         }
-    }
-
-    /// Puts a bounce of the worker's own back, to be tried in a second.
-    pub(super) fn bounce_again(&mut self, partition: Partition, room: RoomId, bounce: Bounce) {
-        let Bounce { owed, user, seq, .. } = bounce;
-        let at = owed.unwrap_or_default();
-        let undelivered = sendpi_bus::link::Undelivered { partition, room, seq, at, users: vec![user] };
-        let due = Instant::now() + Duration::from_secs(1);
-        self.given_up.push(GivenUp { due, undelivered: vec![undelivered] });
     }
 }

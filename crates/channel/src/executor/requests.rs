@@ -1,20 +1,22 @@
 //! Requests: from a flow's message to the rooms where they wait.
 
-use std::collections::VecDeque;
-
 use futures_util::StreamExt;
 use sendpi_bus::{NatsMessage, SendError, subject};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::{FlowMessage, FlowRefusal, FlowRequest};
 use sendpi_model::{Event, Millis, NodeId, Partition, Refusal, RoomId, Verb, encode_json};
 
-use super::{Executor, LiveEntry, ROOM_QUEUE};
-use crate::dispatch::typing;
-use crate::job::JobResult;
+use super::Executor;
+use super::live_entry::LiveEntry;
+use super::results::JobResult;
+use crate::dispatch::dispatch_typing;
 use crate::room::{AnswerAddress, QueuedRequest};
 
+/// Requests that may wait at one room; what comes beyond is answered `unavailable`.
+const ROOM_QUEUE: usize = 4_096;
+
 impl Executor {
-    /// Listens for the requests of a partition.
+    /// Subscribes to the requests of a partition.
     pub(super) async fn subscribe_requests(&mut self, partition: Partition) -> Result<(), SendError> {
         let (subject, queue) = (subject::room(partition), subject::room_queue(partition));
         let requests = self.context.bus.queue_subscribe(subject, queue).await?;
@@ -22,7 +24,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Listens no more, for any partition.
+    /// Ends the subscriptions to the requests of all partitions.
     pub(super) async fn unsubscribe_requests(&mut self) {
         // Dropping a subscription ends it at the server; what had arrived is answered by "no responders" and sent again.
         self.requests.clear();
@@ -35,16 +37,16 @@ impl Executor {
         let flow = match FlowMessage::parse(message.payload()) {
             Ok(flow) => flow,
             Err(error) => {
-                tracing::warn!(%error, %partition, "a flow message cannot be read");
+                tracing::warn!(error = &error as &dyn std::error::Error, %partition, "a flow message cannot be read");
                 return;
             }
         };
         let node = flow.node.clone();
-        let taken = match self.partitions.get_mut(&partition) {
+        let due = match self.partitions.get_mut(&partition) {
             Some(owned) if !owned.suspended => owned.flows.receive(flow),
             _ => return self.refuse_flow(&node, partition).await,
         };
-        for (n, request) in taken {
+        for (n, request) in due {
             let to = AnswerAddress { node: node.clone(), partition, n };
             match request {
                 Ok(request) => self.route_request(partition, to, request),
@@ -57,7 +59,7 @@ impl Executor {
     pub(super) async fn refuse_flow(&mut self, node: &NodeId, partition: Partition) {
         let payload = encode_json(&FlowRefusal::NotOwner);
         if let Err(error) = self.context.bus.publish(subject::flow_reply(node, partition), payload.into()).await {
-            tracing::debug!(%error, "cannot refuse a flow");
+            tracing::debug!(%error, %partition, %node, "cannot refuse a flow");
         }
     }
 
@@ -69,10 +71,10 @@ impl Executor {
             }
             Verb::Typing => {
                 if !self.typing_now(&request) {
-                    self.enqueue(partition, QueuedRequest { to: None, owed: None, request });
+                    self.enqueue(partition, QueuedRequest { to: None, pending_at: None, request });
                 }
             }
-            _ => self.enqueue(partition, QueuedRequest { to: Some(to), owed: None, request }),
+            _ => self.enqueue(partition, QueuedRequest { to: Some(to), pending_at: None, request }),
         }
     }
 
@@ -82,7 +84,7 @@ impl Executor {
         let Some(room) = entry.room.as_mut().filter(|room| room.active) else { return false };
         if room.member(&request.user).is_ok() {
             let frame = Event::typing(&room.id, &request.user, Millis::now());
-            typing(room, entry.partition, &frame, &mut self.links);
+            dispatch_typing(room, entry.partition, &frame, &mut self.links);
             room.head.seq += u64::from(mutant(Mutant::TypingCounted));
         }
         true
@@ -92,7 +94,7 @@ impl Executor {
     pub(super) fn enqueue(&mut self, partition: Partition, waiting: QueuedRequest) {
         let id = waiting.request.room.clone();
         let entry = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));
-        if entry.queue.len() >= ROOM_QUEUE && waiting.owed.is_none() {
+        if entry.queue.len() >= ROOM_QUEUE && waiting.pending_at.is_none() {
             if let Some(to) = waiting.to {
                 let refusal = Refusal::unavailable(format!("too much is waiting at {id}"), 200);
                 self.links.answer(&to, &refusal);
@@ -113,27 +115,12 @@ impl Executor {
                 None => idle.push(room),
             }
         }
-        self.job(async move {
+        self.start_job(async move {
             let result = context.heads(tenure, idle).await.map(|mut heads| {
                 heads.extend(live);
                 heads
             });
             JobResult::Heads { to, result }
         });
-    }
-}
-
-impl LiveEntry {
-    pub(super) fn new(partition: Partition) -> Self {
-        Self {
-            partition,
-            room: None,
-            queue: VecDeque::new(),
-            busy: false,
-            lookups: crate::room::Lookups::new(),
-            unsettled: Vec::new(),
-            idle: None,
-            active_minute: 0,
-        }
     }
 }

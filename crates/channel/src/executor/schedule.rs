@@ -1,4 +1,4 @@
-//! A round: every room that has something to do gets its next job.
+//! Scheduling: every room that has something to do gets its next job.
 
 use std::time::Duration;
 
@@ -6,9 +6,11 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, RoomId, Verb};
 use sendpi_store::{ActiveRoom, Row, minute};
 
-use super::{Executor, LiveEntry, OWED_MAX};
-use crate::job::{Commit, JobResult};
-use crate::room::{Batch, QueuedRequest, Room};
+use super::live_entry::{LiveEntry, Stage};
+use super::results::JobResult;
+use super::{Executor, PENDING_MAX};
+use crate::job::BatchCommit;
+use crate::room::{Batch, Lookup, QueuedRequest, Room};
 
 /// Requests of one batch.
 const BATCH_REQUESTS: usize = 1_000;
@@ -16,95 +18,112 @@ const BATCH_REQUESTS: usize = 1_000;
 const BATCH_BYTES: usize = 768 * 1024;
 
 impl Executor {
-    /// Starts what can be started.
+    /// Starts the next job of every room that has something to do.
     pub(super) fn start_ready_rooms(&mut self) {
         let mut plain = Vec::new();
         for id in std::mem::take(&mut self.ready) {
-            if let Some(commit) = self.start_room(&id) {
+            if let Some(commit) = self.start_next_job(&id) {
                 if commit.batch.is_plain() {
                     plain.push(commit);
                 } else {
                     let context = self.context.clone();
-                    self.job(context.commit(commit));
+                    self.start_job(async move { JobResult::Committed(context.commit(commit).await) });
                 }
             }
         }
         if !plain.is_empty() {
             let context = self.context.clone();
-            self.job(context.commit_plain(plain));
+            self.start_job(async move { JobResult::Committed(context.commit_plain(plain).await) });
         }
     }
 
-    /// Gives a room its next job; a batch is given back, to be committed with those of other rooms.
-    fn start_room(&mut self, id: &RoomId) -> Option<Commit> {
+    /// Starts a room's next job. A batch is returned instead, to be committed with those of other rooms.
+    fn start_next_job(&mut self, id: &RoomId) -> Option<BatchCommit> {
         let entry = self.rooms.get_mut(id)?;
         let owned = self.partitions.get_mut(&entry.partition)?;
-        if entry.busy {
-            return None;
-        }
-        let (tenure, context) = (owned.tenure, self.context.clone());
-        let Some(room) = &mut entry.room else {
-            entry.busy = true;
-            let (room, settled) = (id.clone(), owned.settled);
-            self.job(async move {
-                let result = context.open(tenure, &room, settled).await.map(Box::new);
-                JobResult::Opened { room, result }
-            });
-            return None;
-        };
-        if entry.queue.is_empty() && entry.unsettled.is_empty() {
-            return None;
-        }
-        if self.owed.count() > OWED_MAX || self.links.any_heavy(room.audience.nodes()) {
-            // Only what lessens the load goes on: bounces that this worker owes. Were they to wait as well, nothing would ever end.
-            let (owed, rest): (Vec<QueuedRequest>, Vec<QueuedRequest>) =
-                entry.queue.drain(..).partition(|waiting| waiting.owed.is_some());
-            entry.queue = rest.into();
-            if !entry.queue.is_empty() || !entry.unsettled.is_empty() {
-                self.slowed.insert(id.clone());
-            }
-            if owed.is_empty() {
+        match entry.stage() {
+            Stage::Closed => {
+                self.open(id);
                 return None;
             }
-            entry.busy = true;
-            let batch = room.decide(owed, owned.now(Millis::now()), &entry.lookups);
-            return Some(Commit { room: id.clone(), tenure, chain: room.chain.clone(), batch });
+            Stage::Ready if entry.has_work() => {}
+            _ => return None,
+        }
+        let room = entry.room.as_mut()?;
+        if self.pending.count() > PENDING_MAX || self.links.any_heavy(room.audience.nodes()) {
+            return self.start_own_bounces(id);
         }
         if let Some(lookup) = room.lookup(&entry.queue, &entry.lookups) {
-            entry.busy = true;
-            let (room, chain) = (id.clone(), room.chain.clone());
-            self.job(async move {
-                let result = context.look_up(tenure, &room, &chain, lookup).await;
-                JobResult::LookedUp { room, result }
-            });
+            self.look_up(id, lookup);
             return None;
         }
         let now = owned.now(Millis::now());
-        if let Some(durable) = activation(entry, now, self.config.window.order_rows_age()) {
+        if let Some(durable) = needs_activation(entry, now, self.config.window.order_rows_age()) {
             self.activate(id, now, durable);
             return None;
         }
-        let entry = self.rooms.get_mut(id)?;
-        let room = entry.room.as_mut()?;
-        entry.busy = true;
-        let waiting = batch_length(entry.queue.make_contiguous()).min(entry.queue.len());
-        let waiting: Vec<QueuedRequest> = entry.queue.drain(..waiting).collect();
+        let (entry, tenure) = (self.rooms.get_mut(id)?, owned.tenure);
+        let length = batch_length(entry.queue.make_contiguous()).min(entry.queue.len());
+        let waiting: Vec<QueuedRequest> = entry.queue.drain(..length).collect();
         let lookups = std::mem::take(&mut entry.lookups);
+        entry.begin(Stage::Committing);
+        let room = entry.room.as_mut()?;
         let mut batch = room.decide(waiting, now, &lookups);
         note_active(&mut entry.active_minute, room, &mut batch, now, entry.partition);
-        Some(Commit { room: id.clone(), tenure, chain: room.chain.clone(), batch })
+        Some(BatchCommit { room: id.clone(), tenure, chain: room.chain.clone(), batch })
+    }
+
+    /// Under a heavy load only what lessens it goes on: bounces of the worker's own. If they waited as well, nothing would ever end.
+    fn start_own_bounces(&mut self, id: &RoomId) -> Option<BatchCommit> {
+        let entry = self.rooms.get_mut(id)?;
+        let owned = self.partitions.get_mut(&entry.partition)?;
+        let (own, rest): (Vec<QueuedRequest>, Vec<QueuedRequest>) =
+            entry.queue.drain(..).partition(|waiting| waiting.pending_at.is_some());
+        entry.queue = rest.into();
+        if entry.has_work() {
+            self.slowed.insert(id.clone());
+        }
+        if own.is_empty() {
+            return None;
+        }
+        entry.begin(Stage::Committing);
+        let room = entry.room.as_mut()?;
+        let batch = room.decide(own, owned.now(Millis::now()), &entry.lookups);
+        Some(BatchCommit { room: id.clone(), tenure: owned.tenure, chain: room.chain.clone(), batch })
+    }
+
+    fn open(&mut self, id: &RoomId) {
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        let Some(owned) = self.partitions.get(&entry.partition) else { return };
+        entry.begin(Stage::Opening);
+        let (context, tenure, room, settled) = (self.context.clone(), owned.tenure, id.clone(), owned.settled);
+        self.start_job(async move {
+            let result = context.open(tenure, &room, settled).await.map(Box::new);
+            JobResult::Opened { room, result }
+        });
+    }
+
+    fn look_up(&mut self, id: &RoomId, lookup: Lookup) {
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
+        let (context, tenure, chain, room) = (self.context.clone(), owned.tenure, room.chain.clone(), id.clone());
+        entry.begin(Stage::LookingUp);
+        self.start_job(async move {
+            let result = context.look_up(tenure, &room, &chain, lookup).await;
+            JobResult::LookedUp { room, result }
+        });
     }
 
     /// Activates a channel: order rows for a durable event, then presence behind the barrier.
     fn activate(&mut self, id: &RoomId, now: Millis, durable: bool) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
-        entry.busy = true;
         let (tenure, context) = (owned.tenure, self.context.clone());
         let rows = if durable && !mutant(Mutant::OrderRowsOff) { room.order_rows(now) } else { Vec::new() };
         let users = if mutant(Mutant::PresenceReadOff) { Vec::new() } else { room.members.keys().cloned().collect() };
         let (room, rows_at) = (id.clone(), durable.then_some(now));
-        self.job(async move {
+        entry.begin(Stage::Activating);
+        self.start_job(async move {
             let result = context.activate(tenure, rows, users).await;
             JobResult::Activated { room, rows_at, result }
         });
@@ -112,7 +131,7 @@ impl Executor {
 }
 
 /// Whether the room must be activated before it takes what waits: for a durable event with order rows, for typing without.
-fn activation(entry: &LiveEntry, now: Millis, age: Duration) -> Option<bool> {
+fn needs_activation(entry: &LiveEntry, now: Millis, age: Duration) -> Option<bool> {
     let room = entry.room.as_ref()?;
     if room.members.is_empty() {
         return None;

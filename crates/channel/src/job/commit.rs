@@ -8,33 +8,53 @@ use sendpi_model::RoomId;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point, mutant};
 use sendpi_store::EpochChain;
 
-use super::{Committed, JobContext, JobError, JobResult, Tenure};
+use super::{JobContext, JobError};
+use crate::dispatch::ReadResult;
 use crate::room::Batch;
+use crate::tenure::Tenure;
 
 /// One room's batch on its way to the store.
 #[derive(Debug)]
-pub(crate) struct Commit {
+pub(crate) struct BatchCommit {
     pub(crate) room: RoomId,
     pub(crate) tenure: Tenure,
     pub(crate) chain: EpochChain,
     pub(crate) batch: Batch,
 }
 
+/// What became of batches that were committed together.
+#[derive(Debug)]
+pub(crate) struct CommitOutcome {
+    pub(crate) rooms: Vec<CommittedBatch>,
+    /// Where the new members are online.
+    pub(crate) online: Online,
+    pub(crate) result: Result<(), JobError>,
+}
+
+/// One room's part of a [`CommitOutcome`].
+#[derive(Debug)]
+pub(crate) struct CommittedBatch {
+    pub(crate) room: RoomId,
+    pub(crate) batch: Batch,
+    /// What the batch read from the store.
+    pub(crate) reads: Vec<ReadResult>,
+}
+
 impl JobContext {
     /// Commits batches that only write events: all of them in one store job, and one fence read for each partition.
-    pub(crate) async fn commit_plain(self, commits: Vec<Commit>) -> JobResult {
+    pub(crate) async fn commit_plain(self, commits: Vec<BatchCommit>) -> CommitOutcome {
         let mut rows = Vec::new();
         let mut tenures: Vec<Tenure> = Vec::new();
         let mut rooms = Vec::with_capacity(commits.len());
-        for Commit { room, tenure, mut batch, .. } in commits {
+        for BatchCommit { room, tenure, mut batch, .. } in commits {
             rows.append(&mut batch.events);
             if !tenures.contains(&tenure) {
                 tenures.push(tenure);
             }
-            rooms.push(Committed { room, batch, reads: Vec::new() });
+            rooms.push(CommittedBatch { room, batch, reads: Vec::new() });
         }
         let result = self.write_and_pass(&tenures, rows).await;
-        JobResult::Committed { rooms, online: Online::new(), result }
+        CommitOutcome { rooms, online: Online::new(), result }
     }
 
     async fn write_and_pass(&self, tenures: &[Tenure], rows: Vec<sendpi_store::Row>) -> Result<(), JobError> {
@@ -56,8 +76,8 @@ impl JobContext {
     }
 
     /// Commits one room's batch that has more to it.
-    pub(crate) async fn commit(self, commit: Commit) -> JobResult {
-        let Commit { room, tenure, chain, mut batch } = commit;
+    pub(crate) async fn commit(self, commit: BatchCommit) -> CommitOutcome {
+        let BatchCommit { room, tenure, chain, mut batch } = commit;
         let (mut online, mut reads) = (Online::new(), Vec::new());
         let result = async {
             let newcomers = std::mem::take(&mut batch.newcomers);
@@ -70,6 +90,6 @@ impl JobContext {
             Ok(())
         }
         .await;
-        JobResult::Committed { rooms: vec![Committed { room, batch, reads }], online, result }
+        CommitOutcome { rooms: vec![CommittedBatch { room, batch, reads }], online, result }
     }
 }

@@ -1,10 +1,11 @@
-//! Opening a room: its starts, then its tail, then its own start under this epoch, then the fence (design: ownership, step 2).
+//! Opening a room: its starts, then its tail, then its own start under this epoch, then the fence.
 
 use sendpi_model::{Event, RoomId};
 use sendpi_store::{EpochChain, EventRow, SettledRow, Start};
 
-use super::{JobContext, JobError, Tenure};
+use super::{JobContext, JobError};
 use crate::room::{StoredRoom, cut_at_hole, is_settled, tail_from};
+use crate::tenure::Tenure;
 
 /// Rows of one read.
 const PAGE: usize = 1_000;
@@ -14,7 +15,7 @@ const UNSETTLED_MAX: usize = 100_000;
 /// What opening a room found.
 #[derive(Debug)]
 pub(crate) struct OpenedRoom {
-    pub(crate) opened: StoredRoom,
+    pub(crate) stored: StoredRoom,
     /// The events of the tail that an earlier owner may not have handed out to everybody, oldest first.
     pub(crate) unsettled: Vec<Event>,
 }
@@ -30,7 +31,7 @@ impl JobContext {
         let mut starts = self.store.starts(room).await?;
         if row.is_none() && starts.is_empty() {
             self.pass_fence(tenure).await?;
-            return Ok(OpenedRoom { opened: StoredRoom::default(), unsettled: Vec::new() });
+            return Ok(OpenedRoom { stored: StoredRoom::default(), unsettled: Vec::new() });
         }
         let head_row = row.as_ref().map_or(0, |row| row.head.seq);
         let tail = self.read_tail(room, &EpochChain::of(&starts), head_row, settled.as_ref()).await?;
@@ -48,7 +49,7 @@ impl JobContext {
             .filter(|(epoch, event)| !is_settled(settled.as_ref(), *epoch, event.head.at))
             .map(|(_, event)| event.clone())
             .collect();
-        Ok(OpenedRoom { opened: StoredRoom { row, members, chain: EpochChain::of(&starts), tail }, unsettled })
+        Ok(OpenedRoom { stored: StoredRoom { row, members, chain: EpochChain::of(&starts), tail }, unsettled })
     }
 
     /// From the head row on, before it the newest 200 events, and all that are not settled.

@@ -3,9 +3,10 @@
 use sendpi_model::{Event, RoomId, UserId};
 use sendpi_store::{EpochChain, ReadError};
 
-use super::{JobContext, JobError, Tenure};
+use super::{JobContext, JobError};
 use crate::dispatch::ReadResult;
 use crate::room::{BatchRead, Lookup, Lookups, PageRequest, page_frame};
+use crate::tenure::Tenure;
 
 /// Rows of one read.
 const PAGE: usize = 1_000;

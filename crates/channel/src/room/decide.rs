@@ -43,7 +43,7 @@ pub(crate) struct Bounce {
     /// Where it is confirmed; none for what the worker itself owes.
     pub(crate) to: Option<AnswerAddress>,
     /// The time under which the worker owes it.
-    pub(crate) owed: Option<Millis>,
+    pub(crate) pending_at: Option<Millis>,
     /// Whose device did not take it.
     pub(crate) user: UserId,
     /// Which event.
@@ -106,9 +106,9 @@ impl Room {
     /// Admits what waits, in order. `now` never falls within a partition.
     pub(crate) fn decide(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
         let mut batch = Batch::default();
-        for QueuedRequest { to, owed, request } in waiting {
+        for QueuedRequest { to, pending_at, request } in waiting {
             if let Verb::Bounce { seq } = request.verb {
-                self.bounce(&mut batch, to, owed, request.user, seq);
+                self.bounce(&mut batch, to, pending_at, request.user, seq);
             } else if let Err(refusal) = self.decide_one(&mut batch, to.clone(), request, now, lookups) {
                 batch.answer(to, &refusal);
             }
@@ -258,12 +258,19 @@ impl Room {
     }
 
     /// Whoever is no member any more wants no push, which is for the end to tell: a bounce is always confirmed.
-    fn bounce(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, owed: Option<Millis>, user: UserId, seq: u64) {
+    fn bounce(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        pending_at: Option<Millis>,
+        user: UserId,
+        seq: u64,
+    ) {
         let event = self.tail.get(seq).cloned();
         let read = event.is_none().then_some(batch.reads.len());
         if read.is_some() {
             batch.reads.push(BatchRead::Event(seq));
         }
-        batch.steps.push(BatchStep::Bounce(Bounce { to, owed, user, seq, event, read }));
+        batch.steps.push(BatchStep::Bounce(Bounce { to, pending_at, user, seq, event, read }));
     }
 }

@@ -7,7 +7,7 @@ use sendpi_model::link::{AudienceReason, LinkItem, read_message};
 use sendpi_model::{Access, Fields, Verb};
 
 use super::*;
-use crate::dispatch::{Dispatched, dispatch};
+use crate::dispatch::{DispatchOutcome, dispatch};
 use crate::outbound_links::OutboundLinks;
 
 fn user(name: &str) -> UserId {
@@ -23,7 +23,11 @@ fn ask(who: &str, json: &str) -> QueuedRequest {
     let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
     let room = RoomId::parse("r").unwrap();
     let to = AnswerAddress { node: node("n1"), partition: Partition(0), n: 1 };
-    QueuedRequest { to: Some(to), owed: None, request: FlowRequest { n: 1, room, user: user(who), first: None, verb } }
+    QueuedRequest {
+        to: Some(to),
+        pending_at: None,
+        request: FlowRequest { n: 1, room, user: user(who), first: None, verb },
+    }
 }
 
 /// A room and the links that it is dispatched to.
@@ -46,7 +50,7 @@ impl TestRoom {
         table
     }
 
-    fn online(&mut self, online: &[(&str, &str, u64)], waiting: Vec<QueuedRequest>) -> (Batch, Dispatched) {
+    fn online(&mut self, online: &[(&str, &str, u64)], waiting: Vec<QueuedRequest>) -> (Batch, DispatchOutcome) {
         self.clock += 1;
         let online: Online = online.iter().map(|(u, n, s)| (user(u), vec![(node(n), *s)])).collect();
         let mut batch = self.room.decide(waiting, Millis(self.clock), &Lookups::new());
@@ -55,7 +59,7 @@ impl TestRoom {
         (batch, done)
     }
 
-    fn run(&mut self, waiting: Vec<QueuedRequest>) -> Dispatched {
+    fn run(&mut self, waiting: Vec<QueuedRequest>) -> DispatchOutcome {
         self.online(&[], waiting).1
     }
 

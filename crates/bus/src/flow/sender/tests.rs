@@ -78,10 +78,10 @@ fn answered_slots_behind_what_was_sent_again_leave_nothing_to_do_now() {
     flow.answered(2, now);
     flow.answered(3, now);
     flow.schedule_resend(now, 0.5);
-    let later = now + FIRST_PAUSE;
+    let later = now + FLOW_FIRST_PAUSE;
     assert_eq!(numbers(&take(&mut flow, later).unwrap()), [1]);
     assert!(take(&mut flow, later).is_none());
-    assert_eq!(flow.due(later), Some(later + SILENCE));
+    assert_eq!(flow.due(later), Some(later + FLOW_SILENCE));
     push(&mut flow, [13], later);
     assert_eq!(flow.due(later), Some(later));
 }
@@ -94,7 +94,7 @@ fn an_owner_that_does_not_know_the_flow_is_not_held_up_by_what_another_answered(
     flow.answered(2, now);
     flow.schedule_resend(now, 0.5);
     let message = take(&mut flow, now + Duration::from_millis(20)).unwrap();
-    let taken = FlowReceiver::default().take(message);
+    let taken = FlowReceiver::default().receive(message);
     let served: Vec<u64> = taken.iter().filter(|(_, request)| request.is_ok()).map(|(n, _)| *n).collect();
     assert_eq!(served, [1, 3]);
 }
@@ -124,10 +124,10 @@ fn two_seconds_without_an_answer_count_as_a_refusal() {
     push(&mut flow, [10], now);
     take(&mut flow, now);
     let later = flow.due(now).unwrap();
-    assert_eq!(later - now, SILENCE);
+    assert_eq!(later - now, FLOW_SILENCE);
     assert!(flow.tick(later, 0.5).is_empty());
     assert!(take(&mut flow, later).is_none());
-    assert_eq!(numbers(&take(&mut flow, later + FIRST_PAUSE).unwrap()), [1]);
+    assert_eq!(numbers(&take(&mut flow, later + FLOW_FIRST_PAUSE).unwrap()), [1]);
 }
 
 #[test]
@@ -137,10 +137,10 @@ fn after_ten_seconds_a_request_ends_and_its_number_is_skipped() {
     let later = now + Duration::from_secs(5);
     push(&mut flow, [11], later);
     take(&mut flow, later);
-    assert_eq!(flow.tick(now + GIVE_UP, 0.5), [10]);
+    assert_eq!(flow.tick(now + FLOW_GIVE_UP, 0.5), [10]);
     assert_eq!(flow.answered(1, later), None);
-    flow.schedule_resend(now + GIVE_UP, 0.5);
-    let message = take(&mut flow, now + GIVE_UP + LONGEST_PAUSE).unwrap();
+    flow.schedule_resend(now + FLOW_GIVE_UP, 0.5);
+    let message = take(&mut flow, now + FLOW_GIVE_UP + FLOW_LONGEST_PAUSE).unwrap();
     assert_eq!((message.low, numbers(&message)), (2, vec![2]));
 }
 
@@ -150,7 +150,7 @@ fn what_is_never_answered_is_sent_once_and_does_not_hold_up_the_rest() {
     flow.push_unanswered(request(&Verb::Typing), now);
     push(&mut flow, [11], now);
     let mut owner = FlowReceiver::default();
-    assert_eq!(owner.take(take(&mut flow, now).unwrap()).len(), 2);
+    assert_eq!(owner.receive(take(&mut flow, now).unwrap()).len(), 2);
     assert_eq!((flow.unanswered(), flow.answered(2, now)), (1, Some(11)));
     assert!(flow.due(now).is_none());
 }

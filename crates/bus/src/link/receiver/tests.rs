@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use bytes::Bytes;
-use sendpi_model::link::open;
+use sendpi_model::link::read_message;
 
 use super::*;
 
@@ -14,7 +16,7 @@ fn announcement(incarnation: u64, number: u64) -> (LinkHeader, LinkItems, usize)
 fn encoded(header: LinkHeader) -> (LinkHeader, LinkItems, usize) {
     let bytes = Bytes::from(header.encode());
     let length = bytes.len();
-    let (header, items) = open(bytes).unwrap();
+    let (header, items) = read_message(bytes).unwrap();
     (header, items, length)
 }
 
@@ -46,18 +48,18 @@ fn a_hole_is_asked_for_at_once_and_again_while_it_is_there() {
     assert_eq!(has_and_gap(&mut receiver, now), Some((1, true)));
     take(&mut receiver, message(7, 4), now);
     assert_eq!(has_and_gap(&mut receiver, now), None);
-    let later = now + ASK_AGAIN;
+    let later = now + LINK_ASK_AGAIN;
     assert_eq!(has_and_gap(&mut receiver, later), Some((1, true)));
     take(&mut receiver, message(7, 2), later);
-    assert_eq!(has_and_gap(&mut receiver, later + ANSWER_EVERY), Some((4, false)));
+    assert_eq!(has_and_gap(&mut receiver, later + LINK_ANSWER_EVERY), Some((4, false)));
 }
 
 #[test]
 fn a_tell_shows_that_the_last_message_was_lost_and_is_always_answered() {
     let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
-    take(&mut receiver, tell(7, 0), now);
+    take(&mut receiver, announcement(7, 0), now);
     assert_eq!(has_and_gap(&mut receiver, now), Some((0, false)));
-    take(&mut receiver, tell(7, 1), now);
+    take(&mut receiver, announcement(7, 1), now);
     assert_eq!(has_and_gap(&mut receiver, now), Some((0, true)));
 }
 
@@ -70,7 +72,7 @@ fn answers_wait_for_time_or_bytes() {
     let (header, items, _) = message(7, 2);
     receiver.receive(header, items, 100, now);
     assert!(receiver.answer(|received| received, now).is_none());
-    assert_eq!(receiver.answer_due(), Some(now + ANSWER_EVERY));
+    assert_eq!(receiver.answer_due(), Some(now + LINK_ANSWER_EVERY));
     let (header, items, _) = message(7, 3);
     receiver.receive(header, items, ANSWER_BYTES, now);
     assert_eq!(receiver.answer(|_| 1, now).map(|ack| (ack.received, ack.settled)), Some((3, 1)));
@@ -90,19 +92,19 @@ fn five_seconds_of_silence_cut_the_link_and_its_life_gets_no_answer_any_more() {
     let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 1), now);
     assert!(!receiver.tick(now + Duration::from_secs(4)));
-    assert!(receiver.tick(now + SILENCE));
-    assert!(!receiver.tick(now + SILENCE));
-    assert_eq!(take(&mut receiver, message(7, 2), now + SILENCE), (false, vec![]));
-    assert!(receiver.answer(|received| received, now + 2 * SILENCE).is_none());
-    assert_eq!(take(&mut receiver, message(9, 1), now + SILENCE), (false, vec![1]));
+    assert!(receiver.tick(now + LINK_WORKER_SILENCE));
+    assert!(!receiver.tick(now + LINK_WORKER_SILENCE));
+    assert_eq!(take(&mut receiver, message(7, 2), now + LINK_WORKER_SILENCE), (false, vec![]));
+    assert!(receiver.answer(|received| received, now + 2 * LINK_WORKER_SILENCE).is_none());
+    assert_eq!(take(&mut receiver, message(9, 1), now + LINK_WORKER_SILENCE), (false, vec![1]));
 }
 
 #[test]
 fn a_hole_that_stays_cuts_the_link() {
     let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 500), now);
-    take(&mut receiver, tell(7, 500), now + Duration::from_secs(4));
-    assert!(receiver.tick(now + SILENCE));
+    take(&mut receiver, announcement(7, 500), now + Duration::from_secs(4));
+    assert!(receiver.tick(now + LINK_WORKER_SILENCE));
 }
 
 #[test]

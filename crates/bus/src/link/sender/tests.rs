@@ -28,7 +28,7 @@ fn ack(received: u64, settled: u64) -> LinkAck {
 }
 
 fn numbers(messages: &[Bytes]) -> Vec<(u64, bool)> {
-    messages.iter().map(|m| read_message(m.clone()).map(|(h, _)| (h.number, h.tell)).unwrap()).collect()
+    messages.iter().map(|m| read_message(m.clone()).map(|(h, _)| (h.number, h.is_announcement)).unwrap()).collect()
 }
 
 #[test]

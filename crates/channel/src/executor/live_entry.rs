@@ -1,0 +1,149 @@
+//! A room in the live table, and the stage that it is in.
+//!
+//! A room has at most one job under way. While it has one, its requests wait in the entry and other rooms go on.
+//!
+//! | stage | job under way | its result, in `results` or `evict` | next stage |
+//! |---|---|---|---|
+//! | `Closed` | none | | `Opening`, at the first request |
+//! | `Opening` | `job/open`: row, starts, tail, members, fence | `opened` | `Ready`, or `Evicting` if only its head row was behind |
+//! | `Ready` | none | | any of the next four, or out of the table if it is not active and nothing waits |
+//! | `LookingUp` | `job/read`: nonces that the tail does not know | `looked_up` | `Ready` |
+//! | `Activating` | `job`: order rows, then presence behind the barrier | `activated` | `Ready` |
+//! | `Committing` | `job/commit`: a batch, then the fence | `committed` | `Ready` |
+//! | `Evicting` | `evict`: the fence, then the head rows | `evicted` | out of the table, or `Ready` if something came |
+//!
+//! A job that failed takes the room back to `Closed`, or out of the table (`room_failed`).
+
+use std::collections::VecDeque;
+
+use sendpi_model::{Event, Partition};
+
+use crate::room::{IdleClock, Lookups, QueuedRequest, Room};
+
+/// What happens to a room now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing of the room is in memory.
+    Closed,
+    /// It is being read from the store.
+    Opening,
+    /// It is in memory, and no job is under way.
+    Ready,
+    /// Nonces are looked for in its timeline.
+    LookingUp,
+    /// Its channel is being activated.
+    Activating,
+    /// A batch is on its way to the store.
+    Committing,
+    /// Its head is on its way to the store, after which the channel ends.
+    Evicting,
+}
+
+impl Stage {
+    /// Whether a job is under way.
+    pub(super) fn is_busy(self) -> bool {
+        !matches!(self, Self::Closed | Self::Ready)
+    }
+
+    /// Whether a job may begin that leads to `next`.
+    fn may_become(self, next: Self) -> bool {
+        match next {
+            Self::Opening => self == Self::Closed,
+            Self::LookingUp | Self::Activating | Self::Committing | Self::Evicting => self == Self::Ready,
+            Self::Closed | Self::Ready => false,
+        }
+    }
+}
+
+/// A room in the live table.
+#[derive(Debug)]
+pub(super) struct LiveEntry {
+    pub(super) partition: Partition,
+    stage: Stage,
+    /// There in every stage but `Closed` and `Opening`.
+    pub(super) room: Option<Box<Room>>,
+    /// Requests that wait, in order.
+    pub(super) queue: VecDeque<QueuedRequest>,
+    /// What a look-up found for the requests that wait.
+    pub(super) lookups: Lookups,
+    /// Events that an earlier owner may not have dispatched to everybody.
+    pub(super) unsettled: Vec<Event>,
+    pub(super) idle: Option<IdleClock>,
+    /// The minute for which `active_rooms` has this room.
+    pub(super) active_minute: u64,
+}
+
+impl LiveEntry {
+    pub(super) fn new(partition: Partition) -> Self {
+        Self {
+            partition,
+            stage: Stage::Closed,
+            room: None,
+            queue: VecDeque::new(),
+            lookups: Lookups::new(),
+            unsettled: Vec::new(),
+            idle: None,
+            active_minute: 0,
+        }
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.stage.is_busy()
+    }
+
+    /// A job begins.
+    pub(super) fn begin(&mut self, job: Stage) {
+        assert!(self.stage.may_become(job), "a room that is {:?} cannot be {job:?}", self.stage);
+        debug_assert_eq!(self.room.is_some(), self.stage == Stage::Ready);
+        self.stage = job;
+    }
+
+    /// The job of this stage has ended well. Returns `false`, and changes nothing, if the room has another stage by now: the result is
+    /// one of an earlier tenure, and means nothing any more.
+    #[must_use]
+    pub(super) fn end(&mut self, job: Stage) -> bool {
+        let ends = self.stage == job;
+        if ends {
+            self.stage = Stage::Ready;
+        }
+        ends
+    }
+
+    /// Forgets what is in memory; what waits stays.
+    pub(super) fn close(&mut self) -> Option<Box<Room>> {
+        self.stage = Stage::Closed;
+        self.lookups.clear();
+        self.room.take()
+    }
+
+    /// Whether something waits for the room.
+    pub(super) fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.unsettled.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_is_not_of_the_present_stage_changes_nothing() {
+        let mut entry = LiveEntry::new(Partition(1));
+        assert!(!entry.end(Stage::Committing) && entry.stage() == Stage::Closed);
+        entry.begin(Stage::Opening);
+        assert!(entry.is_busy() && !entry.end(Stage::Evicting) && entry.stage() == Stage::Opening);
+        assert!(entry.end(Stage::Opening) && !entry.is_busy());
+    }
+
+    #[test]
+    #[should_panic(expected = "a room that is Opening cannot be Committing")]
+    fn a_room_has_one_job_at_a_time() {
+        let mut entry = LiveEntry::new(Partition(1));
+        entry.begin(Stage::Opening);
+        entry.begin(Stage::Committing);
+    }
+}

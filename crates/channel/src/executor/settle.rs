@@ -1,0 +1,54 @@
+//! What is settled: up to which time everything in a partition reached everybody, or was pushed.
+
+use std::collections::HashMap;
+
+use sendpi_model::{Millis, Partition};
+use sendpi_store::Row;
+
+use super::Executor;
+
+impl Executor {
+    /// Writes down up to when everything is settled, for each partition in which that is further than before.
+    pub(super) fn settle(&mut self) {
+        let oldest = self.oldest_unsettled();
+        let rows: Vec<Row> = self
+            .partitions
+            .iter_mut()
+            .filter_map(|(partition, owned)| {
+                owned.settle(oldest.get(partition).copied()).map(|row| Row::Settled(*partition, row))
+            })
+            .collect();
+        if !rows.is_empty() {
+            let store = self.context.store.clone();
+            tokio::spawn(async move {
+                // A record that is not written only means that more is dispatched again after a crash.
+                if let Err(error) = store.write(rows).await {
+                    tracing::warn!(%error, "cannot write down what is settled");
+                }
+            });
+        }
+    }
+
+    /// The time of the oldest event of each partition that is on a link, pending as a push, or in a batch under way.
+    fn oldest_unsettled(&self) -> HashMap<Partition, Millis> {
+        let mut oldest: HashMap<Partition, Millis> = HashMap::new();
+        let mut note = |partition: Partition, at: Millis| {
+            oldest.entry(partition).and_modify(|known| *known = at.min(*known)).or_insert(at);
+        };
+        self.links.oldest_unsettled(&mut note);
+        for partition in self.partitions.keys() {
+            if let Some(at) = self.pending.oldest(*partition) {
+                note(*partition, at);
+            }
+        }
+        // Events of a batch under way got their times before this moment.
+        for entry in self.rooms.values().filter(|entry| entry.is_busy()) {
+            if let Some(room) = &entry.room {
+                for event in room.tail.from(room.dispatched + 1) {
+                    note(entry.partition, event.head.at);
+                }
+            }
+        }
+        oldest
+    }
+}
