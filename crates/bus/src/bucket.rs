@@ -9,7 +9,7 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::{Bus, RequestError};
+use crate::{Bus, RequestError, subject};
 
 /// The place of a write in the bucket's stream.
 pub type Revision = u64;
@@ -105,8 +105,8 @@ impl Bucket {
             err_code: u64,
             description: String,
         }
-        let subject = format!("{}{key}", self.prefix());
-        let answer = match self.bus.request_with(subject, value, Some(headers)).await {
+        let to = format!("{}{key}", self.prefix());
+        let answer = match self.bus.request_with(to, value, Some(headers)).await {
             Ok(answer) => answer,
             // The stream's leader may be changing hands: nobody listens for a moment, and nothing was written.
             Err(RequestError::NoResponders) => return Err(PutError::Unknown("no responders".to_owned())),
@@ -148,12 +148,12 @@ impl Bucket {
 
     /// The name of the bucket's stream.
     pub(crate) fn stream(&self) -> String {
-        format!("KV_{}", self.name)
+        subject::bucket_stream(self.name)
     }
 
     /// What stands before a key in the bucket's subjects.
     pub(crate) fn prefix(&self) -> String {
-        format!("$KV.{}.", self.name)
+        subject::bucket_prefix(self.name)
     }
 
     /// The bucket's name.

@@ -40,8 +40,8 @@ pub enum SetupError {
 /// [`SetupError`] where NATS refuses, or the cluster was made for something else.
 pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result<(), SetupError> {
     let bucket = |name: &'static str, storage: StorageType, markers: bool| Config {
-        name: format!("KV_{name}"),
-        subjects: vec![format!("$KV.{name}.>")],
+        name: subject::bucket_stream(name),
+        subjects: vec![subject::bucket_prefix(name) + ">"],
         max_messages_per_subject: 1,
         allow_rollup: true,
         deny_delete: true,
@@ -83,12 +83,13 @@ async fn check_config(bus: &Bus, partitions: Partitions) -> Result<(), SetupErro
     let what = subject::PARTITIONS_BUCKET;
     let bucket = Bucket::new(bus, what);
     let ours = serde_json::json!({"partitions": partitions.count(), "schema": SCHEMA_VERSION}).to_string();
-    match bucket.put("=config", ours.clone().into(), Some(0), None).await {
+    match bucket.put(subject::CLUSTER_CONFIG_KEY, ours.clone().into(), Some(0), None).await {
         Ok(_) => return Ok(()),
         Err(PutError::WrongRevision) => {}
         Err(e) => return Err(SetupError::Nats { what, why: e.to_string() }),
     }
-    let entry = bucket.read("=config").await.map_err(|e| SetupError::Nats { what, why: e.to_string() })?;
+    let entry =
+        bucket.read(subject::CLUSTER_CONFIG_KEY).await.map_err(|e| SetupError::Nats { what, why: e.to_string() })?;
     let found = entry.and_then(|e| e.value).unwrap_or_default();
     if found == ours.as_bytes() {
         return Ok(());

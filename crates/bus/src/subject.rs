@@ -1,8 +1,8 @@
-//! Every subject and key, in one place. No other file writes one.
+//! Every subject, stream name and key, in one place: no other file writes one.
 
 use sendpi_model::{NodeId, Partition, UserId, subject_token};
 
-/// The stream of the partitions bucket's keys.
+/// The bucket of the partitions' leases.
 pub const PARTITIONS_BUCKET: &str = "sendpi_partitions";
 /// The bucket of node keys and users' presence.
 pub const PRESENCE_BUCKET: &str = "sendpi_presence";
@@ -10,6 +10,36 @@ pub const PRESENCE_BUCKET: &str = "sendpi_presence";
 pub const PUSH_STREAM: &str = "sendpi_push";
 /// All subjects of the work queue of push jobs.
 pub const PUSH_SUBJECTS: &str = "sendpi.push.*";
+
+/// What every node's inbox begins with.
+const INBOX: &str = "_INBOX_sendpi.";
+
+/// The key in the partitions bucket that tells what the cluster was made for.
+pub const CLUSTER_CONFIG_KEY: &str = "=config";
+
+/// The stream that keeps a bucket.
+#[must_use]
+pub fn bucket_stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
+/// What stands before each key of a bucket in its stream's subjects.
+#[must_use]
+pub fn bucket_prefix(bucket: &str) -> String {
+    format!("$KV.{bucket}.")
+}
+
+/// Where a batched direct get of a stream is asked for.
+#[must_use]
+pub fn direct_get(stream: &str) -> String {
+    format!("$JS.API.DIRECT.GET.{stream}")
+}
+
+/// Whether a reply subject is in the inbox of a node: a worker answers nowhere else.
+#[must_use]
+pub fn is_inbox(reply: &str) -> bool {
+    reply.starts_with(INBOX)
+}
 
 /// Where a flow sends its requests to a partition.
 #[must_use]
@@ -64,7 +94,7 @@ pub fn push(partition: Partition) -> String {
 /// not check a requester's right to its reply subject.
 #[must_use]
 pub fn inbox(node: &NodeId) -> String {
-    format!("_INBOX_sendpi.{}", subject_token::encode(node.as_str()))
+    format!("{INBOX}{}", subject_token::encode(node.as_str()))
 }
 
 /// Where a node takes "no responders" and refusals for its flow to a partition.
@@ -106,7 +136,7 @@ pub fn link_reply_node(subject: &str) -> Option<NodeId> {
 /// The worker of a [`link_reply`]: who a link's messages come from.
 #[must_use]
 pub fn link_reply_worker(subject: &str) -> Option<NodeId> {
-    let token = subject.strip_prefix("_INBOX_sendpi.")?.split('.').next()?;
+    let token = subject.strip_prefix(INBOX)?.split('.').next()?;
     NodeId::parse(&subject_token::decode(token)?).ok()
 }
 

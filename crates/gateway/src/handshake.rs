@@ -6,8 +6,8 @@ use tungstenite::Utf8Bytes;
 
 use crate::TokenError;
 use crate::connection::{ConnectionEnd, WsConnection};
-use crate::server::Shared;
-use crate::ws_session::{close_code, frame, fresh_nonce};
+use crate::incoming::{close_code, fresh_nonce, receive_frame};
+use crate::shared::Shared;
 
 /// Signs in, and tells the user. `bearer` is whom the token on the upgrade names, where there was one.
 pub(crate) async fn sign_in(
@@ -44,7 +44,7 @@ pub(crate) async fn sign_in(
         return Err(ConnectionEnd::Closing);
     }
     for text in held.frames {
-        frame(shared, connection, session, &user, text.as_bytes());
+        receive_frame(shared, connection, session, &user, text.as_bytes());
     }
     Ok(user)
 }

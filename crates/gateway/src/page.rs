@@ -14,7 +14,7 @@ use sendpi_model::{Code, Millis, Refusal, UserId};
 use serde::Deserialize;
 
 use crate::http_error::HttpError;
-use crate::server::Shared;
+use crate::shared::Shared;
 
 const HTML: &str = include_str!("page/index.html");
 const SCRIPT: &str = include_str!("page/chat.js");

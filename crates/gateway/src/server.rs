@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use crate::shared::Shared;
 use crate::{GatewayConfig, Tokens, page, upgrade};
 
 /// How long the listener rests when the machine has no more sockets to give.
@@ -33,18 +34,6 @@ pub enum BindError {
     /// Something else is wrong with the address.
     #[error("cannot listen on {0}: {1}")]
     Other(SocketAddr, #[source] io::Error),
-}
-
-/// What all requests and sessions of a gateway share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) config: GatewayConfig,
-    pub(crate) tokens: Tokens,
-    pub(crate) sessions: UserTier,
-    /// Connections and sessions: what a stopping gateway waits for.
-    pub(crate) tasks: TaskTracker,
-    /// Ends what is still there after the grace period.
-    pub(crate) cut: CancellationToken,
 }
 
 /// A gateway that listens; [`Gateway::serve`] lets clients in.

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::http_error::HttpError;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::socket::WsSocket;
 use crate::ws_session;
 

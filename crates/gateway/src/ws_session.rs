@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendpi_model::UserId;
 use sendpi_model::timing::CLOSE_TIMEOUT;
-use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Millis, Nonce, Refusal, UserId};
 use sendpi_session::{Identity, Session};
 use tokio::io::AsyncWriteExt;
 use tracing::debug;
 
 use crate::connection::{ConnectionEnd, WsConnection};
 use crate::handshake::sign_in;
-use crate::server::Shared;
+use crate::incoming::receive_frame;
+use crate::shared::Shared;
 use crate::socket::WsSocket;
 
 /// How long a client may take to close its side after that.
@@ -59,48 +60,9 @@ async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Op
 async fn exchange(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId) -> ConnectionEnd {
     loop {
         match connection.text(session).await {
-            Ok(text) => frame(shared, connection, session, user, text.as_bytes()),
+            Ok(text) => receive_frame(shared, connection, session, user, text.as_bytes()),
             Err(end) => return end,
         }
-    }
-}
-
-/// Takes one text frame of a signed-in session.
-pub(crate) fn frame(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId, text: &[u8]) {
-    match ClientFrame::parse(text, Some(user), fresh_nonce) {
-        Ok(ClientFrame { id, op: ClientOp::Token(token) }) => renew(shared, session, user, id, &token),
-        Ok(frame) => {
-            connection.good();
-            session.frame(frame);
-        }
-        Err((id, refusal)) => {
-            session.refuse(id, &refusal);
-            if refusal.code == Code::BadFrame {
-                connection.garbage(session);
-            }
-        }
-    }
-}
-
-fn renew(shared: &Shared, session: &Session, user: &UserId, id: Option<FrameId>, token: &str) {
-    match shared.tokens.check(token, Millis::now()) {
-        Ok(identity) if identity.user == *user => session.renewed(id, identity.expires_at),
-        Ok(_) => session.refuse(id, &Refusal::new(Code::Forbidden, "this token is of another user")),
-        Err(error) => session.refuse(id, &error.into()),
-    }
-}
-
-/// Names a creation for which the client gave no nonce.
-pub(crate) fn fresh_nonce() -> Nonce {
-    let text = format!("{:032x}", rand::random::<u128>());
-    Nonce::parse(&text).unwrap_or_else(|_| unreachable!("32 hexadecimal digits are a nonce"))
-}
-
-/// Which close code goes with a refused sign-in: whether it is worth coming back.
-pub(crate) fn close_code(refusal: &Refusal) -> CloseCode {
-    match refusal.code {
-        Code::Unavailable | Code::RateLimited | Code::Internal => CloseCode::Drain,
-        _ => CloseCode::NotSignedIn,
     }
 }
 

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catch_up::gap_fill;
 use crate::config::SessionConfig;
-use crate::markers::Markers;
+use crate::keys::RoomKey;
+use crate::markers::pending::PendingMarkers;
 use crate::owners::answer;
 use crate::owners::flows::Flows;
 use crate::owners::inbound_links::InboundLinks;
@@ -34,13 +34,17 @@ pub(crate) struct NodeContext {
     pub(crate) node_key: NodeKey,
     pub(crate) keys: UserKeys,
     pub(crate) subjects: UserSubjects,
-    pub(crate) markers: Markers,
+    pub(crate) markers: PendingMarkers,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     /// Tells that a flow has something to send.
     pub(crate) uplink: Notify,
     /// Tells that a link was cut.
     pub(crate) resync: Notify,
+    /// Rooms of which something is missing that nobody reads yet; each is in it once at most.
+    pub(crate) fills: Mutex<Vec<RoomKey>>,
+    /// Tells that there is one.
+    pub(crate) fill_due: Notify,
     pub(crate) links: Mutex<InboundLinks>,
     pub(crate) state: Mutex<State>,
     pub(crate) flows: Mutex<Flows>,
@@ -86,8 +90,9 @@ impl NodeContext {
 
     /// Does what a change of the state asked for beside writing.
     pub(crate) fn carry_out(self: &Arc<Self>, effects: Effects) {
-        for room in effects.fills {
-            self.spawn(gap_fill::fill(Arc::clone(self), room));
+        if !effects.fills.is_empty() {
+            lock(&self.fills).extend(effects.fills);
+            self.fill_due.notify_one();
         }
         drop(effects.unsubscribed);
         if effects.overrun {

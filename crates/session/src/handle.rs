@@ -13,15 +13,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catch_up::{head_check, resync};
+use crate::catch_up::{gap_fill, head_check, resync};
 use crate::client::outbound::Outbound;
 use crate::client::session::Session;
 use crate::client::transport::Transport;
 use crate::config::{SessionConfig, SessionConfigError};
 use crate::context::{NodeContext, lock};
 use crate::markers;
-use crate::markers::Markers;
-use crate::markers::notice;
+use crate::markers::notice_receiver;
+use crate::markers::pending::PendingMarkers;
 use crate::owners::flows::Flows;
 use crate::owners::{downlink, uplink};
 use crate::sign_in::rate::SignInRate;
@@ -60,13 +60,15 @@ pub async fn start(
     let messages = bus.subscribe(subject::node(bus.node(), NodeSubject::Link)).await?;
     let replies = bus.subscribe(subject::flow_replies(bus.node())).await?;
     let (subjects, about_users) = UserSubjects::start(&bus, config.servers.as_deref());
-    let (markers, notices) = Markers::new();
+    let (markers, notices) = PendingMarkers::new();
     let node = Arc::new(NodeContext {
         keys: UserKeys::start(&bus, shutdown.clone()),
         flows: Mutex::new(Flows::new(bus.node(), partitions, now)),
         state: Mutex::new(State::new(config.clone(), partitions, now)),
         admission: Mutex::new(SignInRate::new(config.sign_ins_per_second, config.sign_in_wait, now)),
         links: Mutex::default(),
+        fills: Mutex::default(),
+        fill_due: Notify::new(),
         uplink: Notify::new(),
         resync: Notify::new(),
         tasks: TaskTracker::new(),
@@ -86,7 +88,8 @@ pub async fn start(
     tasks.spawn(head_check::upkeep(Arc::clone(&node)));
     tasks.spawn(markers::run(Arc::clone(&node)));
     tasks.spawn(markers::run_notices(Arc::clone(&node), notices));
-    tasks.spawn(notice::run(Arc::clone(&node), about_users));
+    tasks.spawn(notice_receiver::run(Arc::clone(&node), about_users));
+    tasks.spawn(gap_fill::run(Arc::clone(&node)));
     tasks.spawn(resync::run(Arc::clone(&node)));
     tasks.spawn(beat(Arc::clone(&node)));
     Ok(UserTier(node))

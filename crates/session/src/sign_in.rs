@@ -1,28 +1,25 @@
 //! Signing in: presence first, then the rooms that matter, then the welcome.
 
+pub(crate) mod attach;
 pub(crate) mod rate;
 pub(crate) mod room_list;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt};
 use sendpi_model::server_frame::{OpFrame, Welcome, WelcomeLimits, with_id};
 use sendpi_model::{FrameId, Hello, Millis, Refusal, RoomId, UserId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::room_list::{PARALLEL, is_no_member};
-
+use self::attach::attach_recent;
 use crate::catch_up::resume::task::replay;
 use crate::client::outbound::Outbound;
 use crate::client::transport::Identity;
 use crate::client::ws_frame;
-use crate::context::{NodeContext, answered, lock, waiting};
+use crate::context::{NodeContext, lock};
 use crate::keys::{SessionKey, UserKey};
 use crate::markers::notice::{Notice, VERSION, session_id};
-use crate::owners::answer::{self, RoomAnswer};
-use crate::state::OnlineUser;
+use crate::owners::answer;
 use crate::state::session_state::Hold;
 
 /// Signs a session in, and queues its welcome; a replay goes on by itself.
@@ -127,56 +124,5 @@ async fn announce(node: Arc<NodeContext>, key: UserKey, user: UserId, number: u6
     node.with(|state, _| state.announced(key, number, good));
     if good {
         tell.send_replace(true);
-    }
-}
-
-/// A room with the time of its newest order row.
-type Recent = Vec<(RoomId, Millis)>;
-
-/// Lists the rooms with recent order rows, and attaches to those that may have a live channel.
-async fn attach_recent(
-    node: &Arc<NodeContext>,
-    user: &OnlineUser,
-    wall: Millis,
-) -> Result<(Recent, HashMap<RoomId, RoomAnswer>), Refusal> {
-    let recent = room_list::recent(node, &user.id, wall.before(node.config.window.unevicted())).await?;
-    let horizon = wall.before(node.config.window.horizon());
-    let rooms = recent.iter().filter(|(_, at)| *at >= horizon).map(|(room, _)| room.clone()).collect();
-    let views = attach(node, user, rooms).await?;
-    let known = views.into_iter().filter_map(|(room, view)| Some((room, view?)));
-    Ok((recent, known.collect()))
-}
-
-/// Attaches a user to rooms; `None` for those that deny the user.
-///
-/// # Errors
-/// `unavailable` where an owner does not answer, or the user's last session has ended.
-pub(crate) async fn attach(
-    node: &Arc<NodeContext>,
-    user: &OnlineUser,
-    rooms: Vec<RoomId>,
-) -> Result<Vec<(RoomId, Option<RoomAnswer>)>, Refusal> {
-    let attaches = rooms.into_iter().map(|room| async move {
-        let view = attach_one(node, user, &room).await?;
-        Ok::<_, Refusal>((room, view))
-    });
-    futures_util::stream::iter(attaches).buffer_unordered(PARALLEL).try_collect().await
-}
-
-async fn attach_one(node: &Arc<NodeContext>, user: &OnlineUser, room: &RoomId) -> Result<Option<RoomAnswer>, Refusal> {
-    let (tag, answer) = waiting();
-    if !node.with(|state, effects| state.attach(user, room, tag, effects)) {
-        return Err(Refusal::unavailable("the user's last session has ended", 1_000));
-    }
-    match answered(answer).await.and_then(|answer| RoomAnswer::read(&answer)) {
-        Ok(view) => {
-            node.with(|state, effects| state.attached(user, room, view.info.seq, effects));
-            Ok(Some(view))
-        }
-        Err(refusal) if is_no_member(&refusal) => {
-            node.with(|state, _| state.not_attached(user, room));
-            Ok(None)
-        }
-        Err(refusal) => Err(refusal),
     }
 }

@@ -11,8 +11,8 @@
 //! it: only the store opened again, on a disk that was looked after, tells what is there.
 
 mod encode;
-mod engine;
 mod expiry;
+mod fences;
 mod key;
 mod merge;
 mod store;
@@ -26,9 +26,9 @@ use std::time::Duration;
 
 use sendpi_model::Millis;
 
-use engine::{Engine, Fences};
+use fences::Fences;
 use table::Tables;
-use writer::Writer;
+use writer::{TableDisk, Writer};
 
 /// How long order rows and active rooms are kept.
 const KEPT: Duration = Duration::from_hours(7 * 24);
@@ -106,8 +106,8 @@ impl Embedded {
         make_directory(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let tables = Tables::open(path).map_err(|error| open_error(path, error))?;
         let fences = Fences::load(&tables).map_err(|reason| OpenError::Damaged { path: path.to_owned(), reason })?;
-        let engine = Engine::new(tables.clone(), fences.clone(), clock.clone());
-        let writer = Writer::start(engine).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let disk = TableDisk::new(tables.clone(), fences.clone(), clock.clone());
+        let writer = Writer::start(disk).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         Ok(Self(Arc::new(Inner { writer, fences, tables, clock })))
     }
 }

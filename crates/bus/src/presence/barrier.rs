@@ -125,7 +125,7 @@ impl PresenceReader {
         let inbox = bus.new_inbox();
         let mut answers = bus.subscribe(inbox.clone()).await.map_err(|_| Miss::Again)?;
         let request = serde_json::json!({ "multi_last": subjects, "batch": 1024 }).to_string();
-        let api = format!("$JS.API.DIRECT.GET.{}", self.bucket.stream());
+        let api = subject::direct_get(&self.bucket.stream());
         bus.publish_with_reply(api, inbox, request.into()).await.map_err(|_| Miss::Again)?;
         let mut keys = Keys::new();
         let read = async {

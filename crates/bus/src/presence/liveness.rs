@@ -19,7 +19,7 @@ pub async fn answer_alive(bus: &Bus, stop: CancellationToken) -> Result<(), Send
     let bus = bus.clone();
     tokio::spawn(async move {
         while let Some(Some(ask)) = stop.run_until_cancelled(asks.next()).await {
-            let Some(reply) = ask.reply().filter(|reply| reply.starts_with("_INBOX_sendpi.")) else { continue };
+            let Some(reply) = ask.reply().filter(|reply| subject::is_inbox(reply)) else { continue };
             if let Err(error) = bus.publish(reply.to_owned(), Bytes::from_static(b"{\"v\":1}")).await {
                 tracing::debug!(%error, "cannot say that this node lives");
             }
@@ -48,7 +48,7 @@ pub async fn is_alive(bus: &Bus, node: &NodeId) -> Result<bool, RequestError> {
 pub async fn purge_node(bus: &Bus, node: &NodeId, before: Option<Revision>) -> Result<(), RequestError> {
     let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
     let stream = stream(bus).await?;
-    let filter = format!("$KV.{}.{}", subject::PRESENCE_BUCKET, subject::keys_of_node(node));
+    let filter = subject::bucket_prefix(subject::PRESENCE_BUCKET) + &subject::keys_of_node(node);
     let purge = stream.purge().filter(filter);
     let purged = match before {
         Some(revision) => purge.sequence(revision).await,
@@ -62,7 +62,7 @@ pub async fn purge_node(bus: &Bus, node: &NodeId, before: Option<Revision>) -> R
 /// # Errors
 /// [`RequestError`] where the keys could not be read.
 pub async fn dead_nodes(bus: &Bus) -> Result<HashSet<NodeId>, RequestError> {
-    let prefix = format!("$KV.{}.", subject::PRESENCE_BUCKET);
+    let prefix = subject::bucket_prefix(subject::PRESENCE_BUCKET);
     let stream = stream(bus).await?;
     let subjects = stream
         .info_with_subjects(format!("{prefix}>"))
@@ -85,6 +85,6 @@ pub async fn dead_nodes(bus: &Bus) -> Result<HashSet<NodeId>, RequestError> {
 }
 
 async fn stream(bus: &Bus) -> Result<async_nats::jetstream::stream::Stream<()>, RequestError> {
-    let name = format!("KV_{}", subject::PRESENCE_BUCKET);
+    let name = subject::bucket_stream(subject::PRESENCE_BUCKET);
     bus.jetstream().get_stream_no_info(name).await.map_err(|e| RequestError::Unknown(e.to_string()))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sendpi_model::{Verb, limits};
 
-use crate::context::NodeContext;
+use crate::context::{NodeContext, lock};
 use crate::keys::RoomKey;
 use crate::owners::answer::HistoryPage;
 
@@ -14,8 +14,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often that is done.
 const TRIES: u32 = 4;
 
+/// Starts to fill the gaps that come up, until the node's shutdown.
+pub(crate) async fn run(node: Arc<NodeContext>) {
+    while node.shutdown.run_until_cancelled(node.fill_due.notified()).await.is_some() {
+        for room in std::mem::take(&mut *lock(&node.fills)) {
+            node.spawn(fill(Arc::clone(&node), room));
+        }
+    }
+}
+
 /// Reads until nobody in the room misses anything. What is too much to be read is skipped, and the sessions are told so.
-pub(crate) async fn fill(node: Arc<NodeContext>, room: RoomKey) {
+async fn fill(node: Arc<NodeContext>, room: RoomKey) {
     let mut events = 0;
     let mut failures = 0;
     while let Some(missing) = node.with(|state, _| state.next_missing(room)) {

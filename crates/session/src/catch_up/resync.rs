@@ -9,7 +9,7 @@ use sendpi_model::{Millis, Refusal, RoomId, encode_json};
 use tokio::time::sleep;
 
 use crate::context::{NodeContext, lock};
-use crate::sign_in::attach;
+use crate::sign_in::attach::attach;
 use crate::sign_in::room_list;
 use crate::state::OnlineUser;
 

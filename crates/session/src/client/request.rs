@@ -2,20 +2,13 @@
 
 use std::sync::Arc;
 
-use sendpi_model::{Code, FrameId, Nonce, Refusal, RoomId, Verb, flow};
+use sendpi_model::{FrameId, Nonce, RoomId, Verb, flow};
 use tokio::time::Instant;
 
 use super::session::Session;
 use crate::context::lock;
 use crate::owners::answer;
 use crate::owners::reply_to::{MarkerMove, ReplyTo};
-
-/// When a client with too many unanswered requests may come back, in milliseconds.
-const RETRY_MS: u64 = 100;
-
-pub(super) fn too_many() -> Refusal {
-    Refusal { retry_in_ms: Some(RETRY_MS), ..Refusal::new(Code::RateLimited, "too many requests are unanswered") }
-}
 
 /// A message needs a name, so that the owner can tell when it is sent again.
 fn fresh_nonce() -> Option<Nonce> {

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use crate::catch_up::resume::task::replay;
 use crate::client::outbound::Outbound;
-use crate::client::request;
 use crate::client::transport::{Flush, Identity};
 use crate::client::ws_frame;
 use crate::context::NodeContext;
@@ -17,6 +16,13 @@ use crate::keys::SessionKey;
 use crate::sign_in::room_list;
 use crate::sign_in::sign_in;
 use crate::state::session_state::Hold;
+
+/// When a client with too many unanswered requests may come back, in milliseconds.
+const RETRY_MS: u64 = 100;
+
+fn too_many_requests() -> Refusal {
+    Refusal { retry_in_ms: Some(RETRY_MS), ..Refusal::new(Code::RateLimited, "too many requests are unanswered") }
+}
 
 /// One session. Its end is reported when it is dropped, whichever way it came.
 #[derive(Debug)]
@@ -141,7 +147,7 @@ impl Session {
     pub(super) fn begin(&self, id: Option<&FrameId>) -> Option<UserId> {
         let refusal = match self.outbound.user() {
             Some(user) if self.outbound.begin_request() => return Some(user.clone()),
-            Some(_) => request::too_many(),
+            Some(_) => too_many_requests(),
             None => Refusal::new(Code::Unauthorized, "the first frame must be hello"),
         };
         self.outbound.refuse(&refusal, id);

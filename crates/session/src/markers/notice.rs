@@ -1,16 +1,11 @@
 //! What nodes tell each other about one user's devices, on the user's subject. It may be lost.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use sendpi_bus::UserMessage;
 use sendpi_model::server_frame::MarkerFrame;
 use sendpi_model::{DeviceId, Millis, NodeId, encode_json};
 use serde::{Deserialize, Serialize};
 use slotmap::{Key, KeyData};
-use tokio::sync::mpsc;
 
-use crate::context::NodeContext;
 use crate::keys::SessionKey;
 
 /// The version of this format.
@@ -45,28 +40,6 @@ pub(crate) fn session_id(node: &NodeId, key: SessionKey) -> String {
 pub(crate) fn session_key(node: &NodeId, id: &str) -> Option<SessionKey> {
     let number = id.strip_prefix(node.as_str())?.strip_prefix('-')?;
     Some(KeyData::from_ffi(u64::from_str_radix(number, 16).ok()?).into())
-}
-
-/// Takes what comes on the subjects of this node's users until the node's shutdown.
-pub(crate) async fn run(node: Arc<NodeContext>, mut messages: mpsc::Receiver<UserMessage>) {
-    while let Some(Some(message)) = node.shutdown.run_until_cancelled(messages.recv()).await {
-        match serde_json::from_slice::<Notice>(&message.payload) {
-            Ok(notice) if notice.v == VERSION => receive(&node, &message, notice),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "a notice about a user cannot be read"),
-        }
-    }
-}
-
-fn receive(node: &Arc<NodeContext>, message: &UserMessage, notice: Notice) {
-    let session = session_key(node.bus.node(), &notice.session);
-    if let Some(marker) = notice.marker {
-        node.with(|state, effects| state.send_marker(&message.user, &marker, session, effects));
-    }
-    // The sessions of the node where the device signed in were ended there.
-    if let (Some(device), None) = (notice.replaced, session) {
-        node.with(|state, effects| state.replaced(&message.user, &device, notice.at, effects));
-    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,11 @@ fn malformed(error: &dyn std::fmt::Display) -> Refusal {
     Refusal::new(Code::Internal, "the answer could not be read")
 }
 
+/// Whether a refusal says that the user is not in the room.
+pub(crate) fn is_not_a_member(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::NoSuchRoom | Code::NotAMember | Code::Forbidden)
+}
+
 /// A room as its owner told it to a member.
 #[derive(Debug)]
 pub(crate) struct RoomAnswer {

@@ -10,17 +10,15 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::{OpFrame, RoomsPage};
-use sendpi_model::{Code, Millis, Refusal, RoomId, RoomInfo, UserId, Verb};
+use sendpi_model::{Millis, Refusal, RoomId, RoomInfo, UserId};
 use sendpi_store::ReadError;
 
 use crate::context::NodeContext;
-use crate::owners::answer::RoomAnswer;
+use crate::owners::answer::{RoomAnswer, is_not_a_member};
+use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
 
 /// Order rows of one read.
 const ROWS: usize = 1_000;
-/// Owners asked at one time for one user.
-pub(crate) const PARALLEL: usize = 32;
-
 /// A place in the order: newest first, and by room where times are equal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ListPosition(Reverse<Millis>, RoomId);
@@ -51,11 +49,6 @@ impl ListPosition {
 pub(crate) fn store_failed(error: ReadError) -> Refusal {
     tracing::warn!(%error, "a read for a user failed");
     Refusal::unavailable("the store did not answer", 1_000)
-}
-
-/// Whether a refusal says that the user is not in the room.
-pub(crate) fn is_no_member(refusal: &Refusal) -> bool {
-    matches!(refusal.code, Code::NoSuchRoom | Code::NotAMember | Code::Forbidden)
 }
 
 /// The rooms with an order row since then, newest first, each once.
@@ -90,7 +83,7 @@ pub(crate) async fn page(
     limit: usize,
 ) -> Result<RoomsPage, Refusal> {
     let unknown: Vec<RoomId> = recent.iter().filter(|room| !known.contains_key(*room)).cloned().collect();
-    peek(node, user, unknown, &mut known).await?;
+    peek_all(node, user, unknown, &mut known).await?;
     let of_recent = recent.iter().filter_map(|room| known.get(room).map(|k| (k.info.last_at, room)));
     let mut places: Vec<ListPosition> = of_recent.map(|(at, room)| ListPosition(Reverse(at), room.clone())).collect();
     places.retain(|place| after.is_none_or(|after| place > after || (mutant(Mutant::PageRepeats) && place == after)));
@@ -108,7 +101,7 @@ pub(crate) async fn page(
         if more { places.last().cloned().or_else(ListPosition::start).map(|place| place.encode()) } else { None };
     // Where the attach did not find the channel live, the head may have moved since.
     let stale = places.iter().map(|place| &place.1).filter(|room| known.get(*room).is_none_or(|k| !k.live));
-    peek(node, user, stale.cloned().collect(), &mut known).await?;
+    peek_all(node, user, stale.cloned().collect(), &mut known).await?;
     let rooms = places.iter().filter_map(|place| known.remove(&place.1).map(|known| known.info)).collect();
     let mut rooms = add_markers(node, user, rooms).await?;
     rooms.sort_by(|a, b| b.last_at.cmp(&a.last_at).then_with(|| a.room.cmp(&b.room)));
@@ -116,20 +109,20 @@ pub(crate) async fn page(
 }
 
 /// Asks the owners of rooms how the user sees them; those that deny the user are left out.
-async fn peek(
+async fn peek_all(
     node: &Arc<NodeContext>,
     user: &UserId,
     rooms: Vec<RoomId>,
     known: &mut HashMap<RoomId, RoomAnswer>,
 ) -> Result<(), Refusal> {
     let peeks = rooms.into_iter().map(|room| async move {
-        match peek_one(node, user, &room).await {
+        match peek(node, user, &room).await {
             Ok(view) => Ok((room, Some(view))),
-            Err(refusal) if is_no_member(&refusal) => Ok((room, None)),
+            Err(refusal) if is_not_a_member(&refusal) => Ok((room, None)),
             Err(refusal) => Err(refusal),
         }
     });
-    let mut peeks = futures_util::stream::iter(peeks).buffer_unordered(PARALLEL);
+    let mut peeks = futures_util::stream::iter(peeks).buffer_unordered(OWNERS_IN_PARALLEL);
     while let Some((room, view)) = peeks.try_next().await? {
         match view {
             // A second peek of the same page is not needed: this one is of now.
@@ -138,14 +131,6 @@ async fn peek(
         }
     }
     Ok(())
-}
-
-/// Asks a room's owner how the user sees it.
-///
-/// # Errors
-/// What the owner refuses, or `unavailable`.
-pub(crate) async fn peek_one(node: &Arc<NodeContext>, user: &UserId, room: &RoomId) -> Result<RoomAnswer, Refusal> {
-    RoomAnswer::read(&node.ask(room, user, Verb::Peek).await?)
 }
 
 /// Puts the user's read markers in.

@@ -3,7 +3,6 @@
 use sendpi_model::{RoomId, UserId, Verb};
 
 use super::State;
-
 use crate::keys::UserKey;
 use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::{Ask, Effects};

@@ -8,7 +8,6 @@ use sendpi_model::server_frame::{OpFrame, RoomAdded, RoomRemoved};
 use tokio::time::Instant;
 
 use super::State;
-
 use crate::client::ws_frame;
 use crate::keys::{LinkId, UserKey};
 use crate::state::effects::Effects;

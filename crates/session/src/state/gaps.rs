@@ -6,7 +6,6 @@ use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use tokio::time::Instant;
 
 use super::State;
-
 use crate::client::ws_frame;
 use crate::keys::{RoomKey, UserKey};
 use crate::state::effects::Effects;

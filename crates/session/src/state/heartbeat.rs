@@ -10,7 +10,6 @@ use sendpi_model::{CloseCode, Millis};
 use tokio::time::Instant;
 
 use super::State;
-
 use crate::client::ws_frame;
 use crate::config::SessionConfig;
 use crate::keys::SessionKey;

@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::State;
-
 use crate::client::outbound::Outbound;
 use crate::client::transport::Identity;
 use crate::keys::{SessionKey, UserKey};

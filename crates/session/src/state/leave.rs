@@ -5,7 +5,6 @@ use sendpi_model::server_frame::{Bye, MarkerFrame, OpFrame};
 use sendpi_model::{CloseCode, DeviceId, Millis, UserId};
 
 use super::State;
-
 use crate::client::ws_frame;
 use crate::keys::{SessionKey, UserKey};
 use crate::state::effects::Effects;

@@ -26,7 +26,7 @@ const TABLES: [Table; 2] = [Table::Order, Table::ActiveRooms];
 
 /// Where the sweep has got to.
 #[derive(Debug, Default)]
-pub(super) struct Sweep {
+pub(super) struct ExpirySweep {
     due: Millis,
     table: usize,
     cursor: Vec<u8>,
@@ -39,7 +39,7 @@ struct Expired {
     next: Vec<u8>,
 }
 
-impl Sweep {
+impl ExpirySweep {
     /// Removes what has expired at `now`, as far as one round goes; does nothing between rounds.
     pub(super) fn round(&mut self, now: Millis, tables: &Tables) -> fjall::Result<()> {
         if now < self.due {
@@ -138,7 +138,7 @@ mod tests {
     fn what_is_older_than_seven_days_goes_and_the_rest_stays() {
         let dir = tempfile::tempdir().unwrap();
         let tables = filled(dir.path(), 3, 10);
-        let mut sweep = Sweep::default();
+        let mut sweep = ExpirySweep::default();
         sweep.round(Millis(10 * DAY), &tables).unwrap();
         // Days 3 to 10 are not older than seven days.
         assert_eq!(rows(&tables), [24, 24]);
@@ -154,7 +154,7 @@ mod tests {
     fn a_round_is_bounded_and_the_next_one_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let tables = filled(dir.path(), 300, 20);
-        let mut sweep = Sweep::default();
+        let mut sweep = ExpirySweep::default();
         let mut now = Millis(100 * DAY);
         sweep.round(now, &tables).unwrap();
         assert_eq!(rows(&tables), [6000 - REMOVALS, 6000]);

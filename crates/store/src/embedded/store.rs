@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use serde::de::DeserializeOwned;
 
-use super::encode::EncodedRow;
 use super::key::{RowKey, split_falling, split_id, split_number};
 use super::table::Table;
 use super::value::{decode_event, decode_json};
@@ -83,10 +82,7 @@ impl Inner {
 #[async_trait]
 impl Store for Embedded {
     async fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
-        // Encoded here, so that the one thread that writes has as little to do as can be.
-        let puts: Result<Vec<_>, _> = rows.iter().map(EncodedRow::of).collect();
-        let puts = puts.map_err(|error| WriteError::Failed(error.to_string()))?;
-        if puts.is_empty() { Ok(()) } else { self.0.writer.write(puts).await }
+        self.0.writer.write(&rows).await
     }
 
     async fn partitions(&self) -> Result<Option<u16>, ReadError> {

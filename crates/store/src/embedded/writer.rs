@@ -1,4 +1,6 @@
-//! The one thread that writes: whatever came while the last batch went to disk becomes the next one.
+//! The write path, whole: rows are encoded by their callers, queued, and written by one thread. Whatever came while the last batch went
+//! to disk becomes the next one. Of each batch, rows that have to give way to others are left out ([`merge`]); the rest is written and
+//! synced once, and only then are the callers answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +8,13 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Clock;
 use super::encode::EncodedRow;
-use crate::WriteError;
+use super::expiry::ExpirySweep;
+use super::fences::Fences;
+use super::merge::merge;
+use super::table::Tables;
+use crate::{Row, WriteError};
 
 /// How many writes may wait; more wait with their callers. Also the most that one batch takes.
 const QUEUE: usize = 1024;
@@ -27,8 +34,8 @@ pub(super) enum CommitError {
 
 /// What the writer writes to.
 pub(super) trait Disk: Send + 'static {
-    /// Writes what `puts` comes to, and returns when it is durable.
-    fn commit(&mut self, puts: Vec<EncodedRow>) -> Result<(), CommitError>;
+    /// Writes what `rows` comes to, and returns when it is durable.
+    fn commit(&mut self, rows: Vec<EncodedRow>) -> Result<(), CommitError>;
 
     /// Does a little of what nobody waits for.
     fn tidy(&mut self);
@@ -36,7 +43,7 @@ pub(super) trait Disk: Send + 'static {
 
 #[derive(Debug)]
 struct WriteJob {
-    puts: Vec<EncodedRow>,
+    rows: Vec<EncodedRow>,
     answer: oneshot::Sender<WriteResult>,
 }
 
@@ -62,12 +69,19 @@ impl Writer {
         self.broken.load(Ordering::Acquire)
     }
 
-    /// Writes `puts`. A caller that gives up waiting leaves the write to be done.
-    pub(super) async fn write(&self, puts: Vec<EncodedRow>) -> WriteResult {
+    /// Writes rows, and returns when they are durable. A caller that gives up waiting leaves the write to be done.
+    pub(super) async fn write(&self, rows: &[Row]) -> WriteResult {
+        // Encoded here, so that the one thread that writes has as little to do as can be.
+        let encoded: Result<Vec<_>, _> = rows.iter().map(EncodedRow::of).collect();
+        let encoded = encoded.map_err(|error| WriteError::Failed(error.to_string()))?;
+        if encoded.is_empty() { Ok(()) } else { self.write_encoded(encoded).await }
+    }
+
+    async fn write_encoded(&self, rows: Vec<EncodedRow>) -> WriteResult {
         let closed = || WriteError::Failed("the store is closed".into());
         let (answer, outcome) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(closed)?;
-        queue.send(WriteJob { puts, answer }).await.map_err(|_| closed())?;
+        queue.send(WriteJob { rows, answer }).await.map_err(|_| closed())?;
         outcome.await.unwrap_or_else(|_| Err(WriteError::Unknown("the writer ended".into())))
     }
 }
@@ -85,12 +99,12 @@ fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<WriteJob>, broken: &AtomicB
     let mut batch = Vec::with_capacity(QUEUE);
     while jobs.blocking_recv_many(&mut batch, QUEUE) > 0 {
         let mut answers = Vec::with_capacity(batch.len());
-        let mut puts = Vec::new();
+        let mut rows = Vec::new();
         for job in batch.drain(..) {
-            puts.extend(job.puts);
+            rows.extend(job.rows);
             answers.push(job.answer);
         }
-        let outcome = commit(&mut disk, puts, broken);
+        let outcome = commit(&mut disk, rows, broken);
         for answer in answers {
             // A caller that is gone does not ask.
             let _ = answer.send(outcome.clone());
@@ -103,11 +117,11 @@ fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<WriteJob>, broken: &AtomicB
 
 /// After a failed flush nobody knows what the disk holds, and flushing again would claim success for pages that the kernel has
 /// dropped: so the batch is unknown, and nothing is accepted after it.
-fn commit(disk: &mut impl Disk, puts: Vec<EncodedRow>, broken: &AtomicBool) -> WriteResult {
+fn commit(disk: &mut impl Disk, rows: Vec<EncodedRow>, broken: &AtomicBool) -> WriteResult {
     if broken.load(Ordering::Relaxed) {
         return Err(WriteError::Failed("the disk failed; the store takes nothing until it is opened again".into()));
     }
-    let error = match disk.commit(puts) {
+    let error = match disk.commit(rows) {
         Ok(()) => return Ok(()),
         Err(CommitError::Failed(why)) => return Err(WriteError::Failed(why)),
         Err(CommitError::Closed(why)) => WriteError::Failed(why),
@@ -118,82 +132,40 @@ fn commit(disk: &mut impl Disk, puts: Vec<EncodedRow>, broken: &AtomicBool) -> W
     Err(error)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-    use std::sync::Mutex;
+/// The files, as the writer writes them.
+pub(super) struct TableDisk {
+    tables: Tables,
+    fences: Fences,
+    expiry: ExpirySweep,
+    clock: Clock,
+}
 
-    use super::super::encode::Keep;
-    use super::super::table::Table;
-    use super::*;
-
-    /// Answers as it is told to, and waits before each batch until it may go on.
-    struct Fake {
-        outcomes: VecDeque<Result<(), CommitError>>,
-        go: std::sync::mpsc::Receiver<()>,
-        sizes: Arc<Mutex<Vec<usize>>>,
-    }
-
-    impl Disk for Fake {
-        fn commit(&mut self, puts: Vec<EncodedRow>) -> Result<(), CommitError> {
-            self.go.recv().unwrap();
-            self.sizes.lock().unwrap().push(puts.len());
-            self.outcomes.pop_front().unwrap()
-        }
-
-        fn tidy(&mut self) {}
-    }
-
-    fn start(outcomes: Vec<Result<(), CommitError>>) -> (Writer, std::sync::mpsc::Sender<()>, Arc<Mutex<Vec<usize>>>) {
-        let (go, gate) = std::sync::mpsc::channel();
-        let sizes = Arc::new(Mutex::new(Vec::new()));
-        let fake = Fake { outcomes: outcomes.into(), go: gate, sizes: sizes.clone() };
-        (Writer::start(fake).unwrap(), go, sizes)
-    }
-
-    fn one() -> Vec<EncodedRow> {
-        vec![EncodedRow { table: Table::Order, key: vec![1], value: vec![], keep: Keep::Either }]
-    }
-
-    #[tokio::test]
-    async fn what_waited_while_a_batch_was_written_becomes_the_next_one() {
-        let (writer, go, sizes) = start(vec![Ok(()), Ok(())]);
-        let [a, b, c, d] = std::array::from_fn(|_| writer.write(one()));
-        // All are queued at their first poll, while the first batch waits at the gate.
-        let release = async {
-            go.send(()).unwrap();
-            go.send(()).unwrap();
-        };
-        let (a, b, c, d, ()) = tokio::join!(a, b, c, d, release);
-        assert_eq!([a, b, c, d], [const { Ok(()) }; 4]);
-        let sizes = sizes.lock().unwrap().clone();
-        // The thread may wake for the first alone or find some of the others beside it.
-        assert!(sizes.len() <= 2 && sizes.iter().sum::<usize>() == 4, "{sizes:?}");
-    }
-
-    #[tokio::test]
-    async fn after_a_failed_flush_nothing_is_accepted() {
-        let (writer, go, _) = start(vec![Err(CommitError::Unknown("I/O".into()))]);
-        go.send(()).unwrap();
-        assert!(matches!(writer.write(one()).await, Err(WriteError::Unknown(_))));
-        assert!(writer.is_broken());
-        assert!(matches!(writer.write(one()).await, Err(WriteError::Failed(_))));
-    }
-
-    #[tokio::test]
-    async fn a_write_that_did_not_begin_does_not_end_the_store() {
-        let (writer, go, _) = start(vec![Err(CommitError::Failed("read".into())), Ok(())]);
-        go.send(()).unwrap();
-        go.send(()).unwrap();
-        assert!(matches!(writer.write(one()).await, Err(WriteError::Failed(_))));
-        assert_eq!(writer.write(one()).await, Ok(()));
-    }
-
-    #[tokio::test]
-    async fn a_writer_that_panics_leaves_its_batch_unknown() {
-        let (writer, go, _) = start(vec![]);
-        go.send(()).unwrap();
-        assert!(matches!(writer.write(one()).await, Err(WriteError::Unknown(_))));
-        assert!(writer.write(one()).await.is_err());
+impl TableDisk {
+    pub(super) fn new(tables: Tables, fences: Fences, clock: Clock) -> Self {
+        Self { tables, fences, expiry: ExpirySweep::default(), clock }
     }
 }
+
+impl Disk for TableDisk {
+    fn commit(&mut self, rows: Vec<EncodedRow>) -> Result<(), CommitError> {
+        let rows = merge(rows, |table, key| self.tables.get(table, key))
+            .map_err(|error| CommitError::Failed(error.to_string()))?;
+        let raised = Fences::among(&rows);
+        self.tables.commit(rows).map_err(|error| match error {
+            // The engine looks for an earlier failure before it touches anything.
+            fjall::Error::Poisoned => CommitError::Closed(error.to_string()),
+            _ => CommitError::Unknown(error.to_string()),
+        })?;
+        self.fences.set(raised);
+        Ok(())
+    }
+
+    fn tidy(&mut self) {
+        if let Err(error) = self.expiry.round((self.clock)(), &self.tables) {
+            tracing::warn!(%error, "expired rows could not be removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

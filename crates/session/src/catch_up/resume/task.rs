@@ -13,8 +13,8 @@ use crate::client::outbound::Outbound;
 use crate::client::ws_frame;
 use crate::context::NodeContext;
 use crate::keys::SessionKey;
-use crate::owners::answer::HistoryPage;
-use crate::sign_in::room_list::{PARALLEL, is_no_member, peek_one};
+use crate::owners::answer::{HistoryPage, is_not_a_member};
+use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
 
 /// Replays what was missed in these rooms, whose live flow is held back, and lets that go.
 pub(crate) async fn replay(
@@ -39,7 +39,7 @@ pub(crate) async fn replay(
                     outbound.flush_now();
                 }
             }
-            Err(refusal) => replay.refused(is_no_member(&refusal)),
+            Err(refusal) => replay.refused(is_not_a_member(&refusal)),
         }
     }
     let resumed = ws_frame::text(&with_id(&replay.resumed().to_frame(), id.as_ref()));
@@ -48,12 +48,12 @@ pub(crate) async fn replay(
 
 async fn find(node: &Arc<NodeContext>, user: &UserId, rooms: Vec<RoomId>) -> HashMap<RoomId, FoundRoom> {
     let peeks = rooms.into_iter().map(|room| async move {
-        let found = match peek_one(node, user, &room).await {
+        let found = match peek(node, user, &room).await {
             Ok(view) => FoundRoom::Head(view.info.seq),
-            Err(refusal) if is_no_member(&refusal) => FoundRoom::Gone,
+            Err(refusal) if is_not_a_member(&refusal) => FoundRoom::Gone,
             Err(_) => FoundRoom::Unreachable,
         };
         (room, found)
     });
-    futures_util::stream::iter(peeks).buffer_unordered(PARALLEL).collect().await
+    futures_util::stream::iter(peeks).buffer_unordered(OWNERS_IN_PARALLEL).collect().await
 }

@@ -76,7 +76,7 @@ fn after_a_kick_nothing_of_the_room_comes() {
     test.added(1, "ann", 3);
     test.removed(1, "ann", AudienceReason::Kicked);
     test.event(1, 4);
-    assert!(ann.got().ends_with(r#"{"op":"room_removed","reason":"kicked","room":"r"}"#));
+    assert!(ann.got().ends_with(r#"{"op":"room_removed","room":"r","reason":"kicked"}"#));
     assert!(test.state.rooms.find(&room("r")).is_none());
 }
 
