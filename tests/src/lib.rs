@@ -20,4 +20,4 @@ pub use pushes::{Push, PushRecorder};
 pub use recording::Recording;
 pub use sendpi::{Sendpi, SendpiSetup};
 pub use timelines::{Timeline, Timelines};
-pub use within::within;
+pub use within::{step, within};

@@ -155,10 +155,4 @@ impl Bucket {
     pub(crate) fn prefix(&self) -> String {
         subject::bucket_prefix(self.name)
     }
-
-    /// The bucket's name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
 }

@@ -256,15 +256,6 @@ impl NatsMessage {
 #[derive(Debug)]
 pub struct Subscription(async_nats::Subscriber);
 
-impl Subscription {
-    /// Ends the subscription at the server; what has arrived is still given.
-    pub async fn unsubscribe(&mut self) {
-        if let Err(error) = self.0.unsubscribe().await {
-            tracing::debug!(%error, "the subscription had ended already");
-        }
-    }
-}
-
 impl Stream for Subscription {
     type Item = NatsMessage;
 

@@ -145,11 +145,6 @@ impl Frames {
     pub async fn next_text(&mut self) -> Option<Utf8Bytes> {
         self.0.recv().await
     }
-
-    /// A frame that waits already, as it came.
-    pub fn try_next_text(&mut self) -> Option<Utf8Bytes> {
-        self.0.try_recv().ok()
-    }
 }
 
 #[cfg(test)]

@@ -160,18 +160,6 @@ impl Verb {
             Self::Attach { .. } | Self::Detach { .. } | Self::Peek | Self::Heads { .. } | Self::Bounce { .. }
         )
     }
-
-    /// Whether it makes a durable event.
-    #[must_use]
-    pub fn is_durable(&self) -> bool {
-        matches!(self, Self::Create { .. } | Self::Invite { .. } | Self::Join | Self::Leave | Self::Send { .. })
-    }
-
-    /// Whether an answer is due.
-    #[must_use]
-    pub fn is_answered(&self) -> bool {
-        !matches!(self, Self::Typing)
-    }
 }
 
 /// The refusal for an op that this release does not know.

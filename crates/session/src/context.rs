@@ -1,4 +1,4 @@
-//! The user tier of one node: its state and what surrounds it. Locks are taken in this order: links, state, flows, lines.
+//! The user tier of one node: its state and what surrounds it.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::SessionConfig;
 use crate::keys::RoomKey;
 use crate::markers::pending::PendingMarkers;
+use crate::ordered_lock::OrderedMutex;
 use crate::owners::answer;
 use crate::owners::flows::Flows;
 use crate::owners::inbound_links::InboundLinks;
@@ -23,6 +24,12 @@ use crate::owners::reply_to::ReplyTo;
 use crate::sign_in::rate::SignInRate;
 use crate::state::State;
 use crate::state::effects::{Ask, Effects};
+
+/// The order in which the node's locks are taken: links first, then the state, then the flows. A session's outbound queue has a lock of
+/// its own, which is taken last and never held while another one is taken.
+const LINKS: u8 = 0;
+const STATE: u8 = 1;
+const FLOWS: u8 = 2;
 
 /// The user tier of one node.
 #[derive(Debug)]
@@ -45,9 +52,9 @@ pub(crate) struct NodeContext {
     pub(crate) fills: Mutex<Vec<RoomKey>>,
     /// Tells that there is one.
     pub(crate) fill_due: Notify,
-    pub(crate) links: Mutex<InboundLinks>,
-    pub(crate) state: Mutex<State>,
-    pub(crate) flows: Mutex<Flows>,
+    pub(crate) links: OrderedMutex<InboundLinks, LINKS>,
+    pub(crate) state: OrderedMutex<State, STATE>,
+    pub(crate) flows: OrderedMutex<Flows, FLOWS>,
     pub(crate) admission: Mutex<SignInRate>,
 }
 
@@ -68,12 +75,12 @@ impl NodeContext {
     /// Changes the state. Requests go into their flows, and users out of presence, under the same lock, so that their order is that of
     /// the changes.
     pub(crate) fn change<R>(&self, effects: &mut Effects, change: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let result = change(&mut state, effects);
         effects.signed_out.drain(..).for_each(|user| self.keys.signed_out(&user));
         if !effects.asks.is_empty() {
             let now = Instant::now();
-            let mut flows = lock(&self.flows);
+            let mut flows = self.flows.lock();
             for Ask { room, user, verb, tag } in effects.asks.drain(..) {
                 let request = flow::encode_request(&room, &user, &verb);
                 match flows.push(self.partitions.of(&room), request, tag, now) {
@@ -115,7 +122,7 @@ impl NodeContext {
 
     /// Takes all links for cut.
     pub(crate) fn cut_all(self: &Arc<Self>) {
-        let mut links = lock(&self.links);
+        let mut links = self.links.lock();
         let incarnations = links.cut_all(Instant::now());
         self.with(|state, _| {
             incarnations.iter().for_each(|link| state.cut(*link));

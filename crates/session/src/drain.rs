@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::context::{NodeContext, lock};
+use crate::context::NodeContext;
 
 /// How often to look whether it is done.
 const LOOK: Duration = Duration::from_millis(25);
@@ -20,7 +20,7 @@ pub(crate) async fn drain(node: &Arc<NodeContext>) {
     }
     node.write_markers().await;
     let (sessions, retries) = {
-        let state = lock(&node.state);
+        let state = node.state.lock();
         (state.sessions(), state.retries.len())
     };
     let keys = node.keys.unwritten();
@@ -30,9 +30,9 @@ pub(crate) async fn drain(node: &Arc<NodeContext>) {
 }
 
 fn is_done(node: &NodeContext) -> bool {
-    let state = lock(&node.state);
+    let state = node.state.lock();
     state.sessions() == 0
         && state.retries.len() == 0
         && node.keys.unwritten() == 0
-        && lock(&node.flows).unanswered() == 0
+        && node.flows.lock().unanswered() == 0
 }

@@ -2,11 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use sendpi_bus::presence::{NodeKey, UserKeys};
 use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, SendError, UserSubjects};
-use sendpi_model::{Millis, NodeId, Partitions, Refusal, RoomId, UserId, Verb};
+use sendpi_model::{Millis, NodeId, Partitions, Refusal};
 use sendpi_store::Store;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -18,14 +17,14 @@ use crate::client::outbound::Outbound;
 use crate::client::session::Session;
 use crate::client::transport::Transport;
 use crate::config::{SessionConfig, SessionConfigError};
-use crate::context::{NodeContext, lock};
+use crate::context::NodeContext;
 use crate::markers;
 use crate::markers::notice_receiver;
 use crate::markers::pending::PendingMarkers;
+use crate::ordered_lock::OrderedMutex;
 use crate::owners::flows::Flows;
 use crate::owners::{downlink, uplink};
 use crate::sign_in::rate::SignInRate;
-use crate::sign_in::room_list;
 use crate::state::State;
 
 /// Why the user tier could not be started.
@@ -63,10 +62,10 @@ pub async fn start(
     let (markers, notices) = PendingMarkers::new();
     let node = Arc::new(NodeContext {
         keys: UserKeys::start(&bus, shutdown.clone()),
-        flows: Mutex::new(Flows::new(bus.node(), partitions, now)),
-        state: Mutex::new(State::new(config.clone(), partitions, now)),
+        flows: OrderedMutex::new(Flows::new(bus.node(), partitions, now)),
+        state: OrderedMutex::new(State::new(config.clone(), partitions, now)),
         admission: Mutex::new(SignInRate::new(config.sign_ins_per_second, config.sign_in_wait, now)),
-        links: Mutex::default(),
+        links: OrderedMutex::default(),
         fills: Mutex::default(),
         fill_due: Notify::new(),
         uplink: Notify::new(),
@@ -115,22 +114,6 @@ impl UserTier {
         Ok(Session::new(Arc::clone(&self.0), key, outbound))
     }
 
-    /// Asks something of a room on behalf of a user, and gives the client's frame of the answer.
-    ///
-    /// # Errors
-    /// What the room's owner refuses, or `unavailable`.
-    pub async fn ask(&self, room: &RoomId, user: &UserId, verb: Verb) -> Result<Bytes, Refusal> {
-        self.0.ask(room, user, verb).await
-    }
-
-    /// A page of a user's rooms, as the client's frame `rooms`.
-    ///
-    /// # Errors
-    /// `bad_field` for the cursor, or `unavailable`.
-    pub async fn rooms(&self, user: &UserId, cursor: Option<&str>, limit: usize) -> Result<Vec<u8>, Refusal> {
-        Box::pin(room_list::answer(&self.0, user, cursor, limit)).await
-    }
-
     /// A worker's node key is gone: its link is taken for cut.
     pub fn worker_gone(&self, worker: &NodeId) {
         self.0.worker_gone(worker);
@@ -139,7 +122,7 @@ impl UserTier {
     /// How many sessions there are now.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        lock(&self.0.state).sessions()
+        self.0.state.lock().sessions()
     }
 
     /// Waits until everything that the node did has ended, after its shutdown.

@@ -12,6 +12,7 @@ mod drain;
 mod handle;
 mod keys;
 mod markers;
+mod ordered_lock;
 mod owners;
 mod sign_in;
 mod state;

@@ -78,7 +78,7 @@ async fn welcome(
     let replaced =
         Notice { v: VERSION, session: name.clone(), marker: None, replaced: Some(hello.device.clone()), at: wall };
     node.markers.publish_notice(&who.user, &replaced);
-    let user = lock(&node.state).online_user(joined.user).ok_or_else(answer::unavailable)?;
+    let user = node.state.lock().online_user(joined.user).ok_or_else(answer::unavailable)?;
     let (mut recent, known) = attach_recent(node, &user, wall).await?;
     // The live flow of a room begins where its attach found the head.
     let attached: Vec<(RoomId, u64)> = known.iter().map(|(room, known)| (room.clone(), known.info.seq)).collect();

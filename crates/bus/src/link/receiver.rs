@@ -100,13 +100,6 @@ impl LinkReceiver {
         self.current.as_mut()?.answer(settled, now)
     }
 
-    /// When an answer will be due, if one will.
-    #[must_use]
-    pub fn answer_due(&self) -> Option<Instant> {
-        let current = self.current.as_ref()?;
-        current.answer_due.then_some(current.answered + LINK_ANSWER_EVERY)
-    }
-
     /// Whether the link is up.
     #[must_use]
     pub fn is_up(&self) -> bool {

@@ -65,7 +65,6 @@ pub struct LinkSender {
     asked_since: Option<Instant>,
     announced: Instant,
     last_again: Option<Instant>,
-    received: u64,
 }
 
 impl LinkSender {
@@ -84,7 +83,6 @@ impl LinkSender {
             asked_since: None,
             announced: now,
             last_again: None,
-            received: 0,
         }
     }
 
@@ -151,9 +149,12 @@ impl LinkSender {
         if ack.incarnation != self.incarnation {
             return Vec::new();
         }
+        // A node cannot have received what was not sent, nor settled what it has not received: such an answer is not one to this link.
+        if ack.received >= self.number || ack.settled > ack.received {
+            return Vec::new();
+        }
         self.heard = now;
         self.asked_since = None;
-        self.received = self.received.max(ack.received);
         while self.sent.front().is_some_and(|sent| sent.number <= ack.received) {
             if let Some(sent) = self.sent.pop_front() {
                 self.bytes -= sent.bytes.len();
@@ -217,12 +218,6 @@ impl LinkSender {
         } else {
             LinkLoad::Free
         }
-    }
-
-    /// Whether the node has told that it has everything up to `number`.
-    #[must_use]
-    pub fn received(&self, number: u64) -> bool {
-        self.received >= number
     }
 
     /// Tells, for each partition, the time of the oldest event on this link that is not settled.

@@ -59,6 +59,7 @@ impl Audience {
 
     fn leave(&mut self, node: &NodeId, users: usize) {
         if let Some(count) = self.nodes.get_mut(node) {
+            debug_assert!(*count >= users, "more users left a node than it held");
             *count = count.saturating_sub(users);
             if *count == 0 {
                 self.nodes.remove(node);

@@ -8,7 +8,7 @@ use sendpi_model::server_frame::HeadsAnswer;
 use sendpi_model::{RoomId, UserId, Verb};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::context::{NodeContext, lock};
+use crate::context::NodeContext;
 use crate::owners::answer;
 
 /// Rooms of one request.
@@ -28,7 +28,7 @@ pub(crate) async fn run(node: Arc<NodeContext>) {
 
 async fn compare(node: &Arc<NodeContext>) {
     let since = Instant::now().checked_sub(node.config.window.horizon()).unwrap_or_else(Instant::now);
-    let recent = lock(&node.state).recent_rooms(node.partitions, since);
+    let recent = node.state.lock().recent_rooms(node.partitions, since);
     let requests = recent.chunk_by(|a, b| a.0 == b.0).flat_map(|rooms| rooms.chunks(ROOMS));
     let requests: Vec<(RoomId, UserId, Verb)> = requests
         .filter_map(|rooms| {

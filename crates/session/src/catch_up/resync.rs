@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use sendpi_model::{Millis, Refusal, RoomId, encode_json};
 use tokio::time::sleep;
 
-use crate::context::{NodeContext, lock};
+use crate::context::NodeContext;
 use crate::sign_in::attach::attach;
 use crate::sign_in::room_list;
 use crate::state::OnlineUser;
@@ -31,13 +31,13 @@ pub(crate) async fn run(node: Arc<NodeContext>) {
 async fn serve(node: &Arc<NodeContext>) {
     loop {
         node.resync.notified().await;
-        let users = lock(&node.state).users_with_sessions();
+        let users = node.state.lock().users_with_sessions();
         tracing::info!(users, "presence is put anew, and users are attached again");
         while node.node_key.put_anew().await.is_none() {
             sleep(PAUSE).await;
         }
         node.keys.put_all().await;
-        let present = lock(&node.state).online_users();
+        let present = node.state.lock().online_users();
         let all = present.into_iter().map(|user| async move { attach_again(node, &user).await });
         futures_util::stream::iter(all).buffer_unordered(USERS).for_each(|()| async {}).await;
     }
@@ -60,7 +60,7 @@ async fn watch_own_key(node: &Arc<NodeContext>) {
 
 async fn attach_again(node: &Arc<NodeContext>, user: &OnlineUser) {
     while let Err(refusal) = attach_once(node, user).await {
-        if lock(&node.state).online_user(user.key).is_none_or(|present| present.signin != user.signin) {
+        if node.state.lock().online_user(user.key).is_none_or(|present| present.signin != user.signin) {
             return;
         }
         tracing::debug!(%refusal, user = %user.id, "a user is attached again later");
@@ -70,7 +70,7 @@ async fn attach_again(node: &Arc<NodeContext>, user: &OnlineUser) {
 
 async fn attach_once(node: &Arc<NodeContext>, user: &OnlineUser) -> Result<(), Refusal> {
     let since = Millis::now().before(node.config.window.horizon());
-    let known: HashSet<RoomId> = lock(&node.state).rooms_of(user.key).into_iter().collect();
+    let known: HashSet<RoomId> = node.state.lock().rooms_of(user.key).into_iter().collect();
     let recent = room_list::recent(node, &user.id, since).await?.into_iter().map(|(room, _)| room);
     let rooms: HashSet<RoomId> = recent.chain(known.iter().cloned()).collect();
     for (room, view) in attach(node, user, rooms.into_iter().collect()).await? {

@@ -187,7 +187,8 @@ impl Outbound {
 
     /// A request was answered.
     pub(crate) fn end_request(&self) {
-        self.requests.fetch_sub(1, Ordering::Relaxed);
+        let before = self.requests.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "more requests ended than began");
     }
 
     /// Puts the line on a round's list; false where it is on one already.

@@ -116,6 +116,7 @@ impl Outbox {
 
     /// `written` more bytes are written.
     pub(crate) fn advance(&mut self, written: usize) {
+        debug_assert!(written <= self.bytes, "more was written than waited");
         self.bytes -= written.min(self.bytes);
         self.begun += written;
         while let Some(first) = self.frames.front() {

@@ -37,7 +37,7 @@ impl Session {
         let tag = ReplyTo::Client { outbound: Arc::clone(&self.outbound), id, marks };
         // Encoded before the lock is taken: all sessions share it.
         let request = flow::encode_request(room, &user, verb);
-        let pushed = lock(&self.node.flows).push(self.node.partitions.of(room), request, tag, Instant::now());
+        let pushed = self.node.flows.lock().push(self.node.partitions.of(room), request, tag, Instant::now());
         match pushed {
             Ok(()) => self.node.uplink.notify_one(),
             Err(tag) => {
@@ -55,7 +55,7 @@ impl Session {
         let now = Instant::now();
         if lock(&self.outbound.typing).get_or_insert_default().admit(room, now) {
             let request = flow::encode_request(room, user, &Verb::Typing);
-            lock(&self.node.flows).push_unanswered(self.node.partitions.of(room), request, now);
+            self.node.flows.lock().push_unanswered(self.node.partitions.of(room), request, now);
             self.node.uplink.notify_one();
         }
     }

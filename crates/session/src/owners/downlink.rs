@@ -13,7 +13,7 @@ use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{NodeId, Partition};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::context::{NodeContext, lock};
+use crate::context::NodeContext;
 use crate::keys::LinkId;
 use crate::owners::answer;
 use crate::owners::reply_to::ReplyTo;
@@ -67,8 +67,8 @@ async fn serve(node: &Arc<NodeContext>, mut messages: Subscription) {
 
 async fn answer_links(node: &NodeContext) {
     let answers = {
-        let mut links = lock(&node.links);
-        let state = lock(&node.state);
+        let mut links = node.links.lock();
+        let state = node.state.lock();
         links.answers(|link, has| state.settled(link, has), Instant::now())
     };
     for (reply, ack) in answers {
@@ -99,7 +99,7 @@ impl NodeContext {
         };
         let now = Instant::now();
         // Held until the items are in: a link that is cut meanwhile must not leave an audience behind.
-        let mut links = lock(&self.links);
+        let mut links = self.links.lock();
         let unconfirmed = links.receive(worker.clone(), reply, (header, items, bytes), now);
         if let Some(link) = unconfirmed.cut {
             tracing::warn!(%worker, "the link of a worker began anew");
@@ -130,7 +130,7 @@ impl NodeContext {
 
     /// An answer: straight into the queue of the session that asked, or to whoever waits.
     fn answer(&self, state: &mut State, link: LinkId, to: (Partition, u64), frame: Bytes, effects: &mut Effects) {
-        match lock(&self.flows).answered(to.0, to.1, Instant::now()) {
+        match self.flows.lock().answered(to.0, to.1, Instant::now()) {
             Some(ReplyTo::Client { outbound, id, marks }) => {
                 outbound.end_request();
                 if let Some(marks) = marks {
@@ -154,7 +154,7 @@ impl NodeContext {
     }
 
     fn check_links(self: &Arc<Self>) {
-        let mut links = lock(&self.links);
+        let mut links = self.links.lock();
         for (worker, link) in links.tick(Instant::now()) {
             tracing::warn!(%worker, "the link of a worker is cut");
             self.with(|state, _| state.cut(link));
@@ -164,7 +164,7 @@ impl NodeContext {
 
     /// A worker's node key is gone.
     pub(crate) fn worker_gone(self: &Arc<Self>, worker: &NodeId) {
-        let mut links = lock(&self.links);
+        let mut links = self.links.lock();
         if let Some(link) = links.cut(worker, Instant::now()) {
             tracing::warn!(%worker, "a worker is gone");
             self.with(|state, _| state.cut(link));

@@ -11,7 +11,7 @@ use sendpi_model::flow::FlowRefusal;
 use sendpi_model::{Millis, Partition};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::context::{NodeContext, lock};
+use crate::context::NodeContext;
 use crate::owners::answer;
 use crate::owners::reply_to::ReplyTo;
 
@@ -53,7 +53,7 @@ impl Uplink {
                         return;
                     }
                     if connection.borrow_and_update().up {
-                        lock(&self.node.flows).schedule_all_resends(Instant::now(), rand::random());
+                        self.node.flows.lock().schedule_all_resends(Instant::now(), rand::random());
                     }
                     None
                 }
@@ -76,7 +76,7 @@ impl Uplink {
     /// Sends what waits; gives when to look again.
     async fn step(&self, up: bool) -> Instant {
         let now = Instant::now();
-        let step = lock(&self.node.flows).drain(now, Millis::now(), up, rand::random());
+        let step = self.node.flows.lock().drain(now, Millis::now(), up, rand::random());
         self.node.ended(step.ended);
         for (partition, message) in step.messages {
             let reply = subject::flow_reply(self.node.bus.node(), partition);
@@ -100,7 +100,7 @@ impl Uplink {
             return;
         }
         let now = Instant::now();
-        lock(&self.node.flows).schedule_resend(partition, now, rand::random());
+        self.node.flows.lock().schedule_resend(partition, now, rand::random());
         let said = self.said_orphan.get(&partition);
         if orphan && said.is_none_or(|said| now - *said >= ORPHAN_EVERY) {
             self.said_orphan.insert(partition, now);

@@ -129,8 +129,13 @@ impl LocalRoom {
     /// A link's audience with the entries of its members; both are in the order of their users.
     pub(crate) fn audience_mut(&mut self, link: LinkId) -> (&RoomId, impl Iterator<Item = &mut UserInRoom>) {
         let users = self.audiences.iter().find(|audience| audience.link == link).map_or(&[][..], |a| &a.users);
-        let mut members = self.members.iter_mut();
-        let found = users.iter().filter_map(move |user| members.by_ref().find(|member| member.user >= *user));
+        let mut members = self.members.iter_mut().peekable();
+        let found = users.iter().filter_map(move |user| {
+            while members.next_if(|member| member.user < *user).is_some() {}
+            let found = members.next_if(|member| member.user == *user);
+            debug_assert!(found.is_some(), "a user is in an audience and has no entry in the room");
+            found
+        });
         (&self.id, found)
     }
 
