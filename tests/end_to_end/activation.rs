@@ -1,26 +1,27 @@
-//! Activation: a channel that wakes up finds everybody who is online, whenever they came.
+//! Activation: a channel that is activated finds everybody who is online, whenever they signed in.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use sendpi_client::Options;
-use sendpi_tests::{Recording, Sendpi, SendpiSetup};
+use sendpi_tests::{Recording, Sendpi, SendpiSetup, step};
 use tokio::time::Instant;
 
-/// H for these tests: a room without an event for so long is not looked at by a sign-in.
+/// H for these tests: a sign-in does not look at a room that has had no event for this long.
 const HORIZON: Duration = Duration::from_secs(2);
-/// Races that run at one time.
+/// How many races run at the same time.
 const AT_ONCE: usize = 8;
 
 fn with_horizon(setup: SendpiSetup) -> SendpiSetup {
     SendpiSetup { args: vec!["--horizon".into(), format!("{}ms", HORIZON.as_millis())], ..setup }
 }
 
-/// `races` users sign in, each while the channel of its room is being activated by a first message. Whoever is up must get the second one
-/// live. Kills the mutant `BarrierOff`.
+/// Lets `races` users sign in, each while a first message activates the channel of their room. Every user who has
+/// signed in must get the second message live. Kills the mutant `BarrierOff`.
 pub(crate) async fn sign_in_races(setup: SendpiSetup, races: usize) {
     let mut server = Sendpi::start_with(with_horizon(setup)).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
+    step("ann makes a room for each of the users");
     let mut rooms = Vec::new();
     for i in 0..races {
         let user = format!("u{i}");
@@ -28,12 +29,14 @@ pub(crate) async fn sign_in_races(setup: SendpiSetup, races: usize) {
     }
     ann.finish().await;
     let made = Instant::now();
-    // After a start no channel is active, and with H over no sign-in looks at these rooms of itself.
+    // No channel is active after a start, and once H has passed no sign-in looks at these rooms by itself.
+    step("the server restarts and the horizon passes");
     server.terminate().await;
     server.start_again().await;
     tokio::time::sleep_until(made + HORIZON).await;
 
     let ann = Recording::connect(&server, "ann", "phone").await;
+    step("each user signs in while ann's first message activates the room");
     let race = |(i, (room, user)): (usize, &(String, String))| {
         let (ann, server, room, user) = (&ann, &server, room.clone(), user.clone());
         async move {
@@ -71,13 +74,16 @@ async fn a_channel_that_was_evicted_is_activated_again() {
     let room = ann.client().create("lobby", &["bob", "eve"]).await.unwrap().room;
     let room = room.as_str();
     for round in 1..=3 {
+        step(format!("ann sends message {round} and the channel is evicted"));
         let sent = ann.client().send(room, &format!("{round}")).await.unwrap();
         bob.until_seq(room, sent.seq).await;
         server.until_logged("a channel is evicted", round).await;
     }
+    step("bob reads the history of the evicted room");
     let history = bob.whole_history(room).await.unwrap();
     assert_eq!(history.len(), 4);
-    // Who was away all the time is told what an evicted room has.
+    // Eve was never online, and her sign-in still reports what the evicted room has.
+    step("eve signs in");
     let eve = Recording::connect(&server, "eve", "phone").await;
     assert_eq!((eve.welcome().rooms[0].seq, eve.welcome().rooms[0].unread), (4, 3));
     for client in [ann, bob, eve] {
@@ -94,21 +100,25 @@ async fn typing_activates_a_channel_and_a_message_follows() {
     let room = room.as_str();
     ann.finish().await;
     let made = Instant::now();
+    step("the server restarts and the horizon passes");
     server.terminate().await;
     server.start_again().await;
     tokio::time::sleep_until(made + HORIZON).await;
 
     let ann = Recording::connect(&server, "ann", "phone").await;
     let bob = Recording::connect(&server, "bob", "laptop").await;
+    step("ann types, which activates the channel");
     ann.client().typing(room).await.unwrap();
     bob.until_frame("typing", |frame| match frame {
         sendpi_client::ServerFrame::Event(event) if event.kind == "typing" => Some(()),
         _ => None,
     })
     .await;
+    step("ann sends a message");
     let sent = ann.client().send(room, "hi").await.unwrap();
     bob.until_seq(room, sent.seq).await;
-    // The order row that the message needs is there: who signs in now finds the active channel.
+    // The message needed an order row for each member, so eve's sign-in finds the active channel.
+    step("eve signs in and ann sends another message");
     let (token, options) = (server.token("eve").await, Options { rooms: Some(0), ..Options::default() });
     let eve = Recording::connect_with(server.url(), &token, "eve", "phone", options).await;
     let sent = ann.client().send(room, "again").await.unwrap();

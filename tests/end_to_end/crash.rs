@@ -1,12 +1,13 @@
-//! A crash between any two steps: L1 and L2 have the event all the same, without a further one.
+//! A crash between any two steps: L1 and L2 still get the event, and no further event is needed for that.
 
 use sendpi_client::SendOptions;
 use sendpi_model::faults::FailPoint;
-use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup};
+use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup, step};
 use serde_json::json;
 
-/// Sends a message whose process ends at `point`, starts again, and looks at who has it: bob, who was online, and eve, who was not. Kills the
-/// mutant `RedispatchOff`; after the push job nothing is left to be handed out to eve, and it kills `NonceOff` instead.
+/// Sends a message during which the process ends at `point`, starts it again, and checks that two users get the
+/// message: bob, who was online, and eve, who was not. Kills the mutant `RedispatchOff`. With [`FailPoint::AfterPush`]
+/// nothing is left to dispatch to eve, and it kills `NonceOff` instead.
 pub(crate) async fn crash_at(setup: SendpiSetup, point: FailPoint) {
     let nats = NatsServer::start().await;
     let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..setup }).await;
@@ -15,24 +16,29 @@ pub(crate) async fn crash_at(setup: SendpiSetup, point: FailPoint) {
     let mut bob = Recording::connect(&server, "bob", "laptop").await;
     let info = ann.client().create("lobby", &["bob"]).await.unwrap();
     let room = info.room.as_str();
+    step("ann sends a first message and invites eve, who is offline");
     let known = ann.client().send(room, "before").await.unwrap().seq;
     bob.until_seq(room, known).await;
-    // Only now is anybody there to be pushed, so that no earlier job reaches the fail point.
+    // Eve is the first user who needs a push, so no earlier push job reaches the fail point.
     ann.client().invite(room, &["eve"]).await.unwrap();
     let known = known + 1;
     bob.until_seq(room, known).await;
 
+    step(format!("ann sends and the process ends at {point:?}"));
     server.fail_at(point);
     let sent = ann.client().send_with(room, json!({"text": "crash"}), SendOptions::nonce("crash")).await;
     assert!(sent.is_err() || !matches!(point, FailPoint::AfterStore | FailPoint::AfterFence), "{sent:?}");
     server.ended().await;
     server.start_again().await;
 
-    // Nobody sends anything: what was left is handed out again by the next owner alone.
+    // Nobody sends anything here. The next owner dispatches by itself what was left.
+    step("the process has started again and eve is pushed");
     pushes.until(room, known + 1, "eve").await;
+    step("bob comes back");
     bob.come_back(server.url()).await;
     bob.until_text(room, "crash").await;
-    // The sender learns that it was done, and it was done once.
+    // The sender learns that the message was stored, and it was stored only once.
+    step("ann comes back and retries");
     ann.come_back(server.url()).await;
     let retry = SendOptions { retry: Some(known), ..SendOptions::nonce("crash") };
     let again = ann.client().send_with(room, json!({"text": "crash"}), retry).await.unwrap();

@@ -1,8 +1,8 @@
-//! The server starts and ends, as its operator wants it to.
+//! The server starts and ends as its operator wants it to.
 
 use sendpi_client::ServerFrame;
 use sendpi_model::CloseCode;
-use sendpi_tests::{Recording, Sendpi};
+use sendpi_tests::{Recording, Sendpi, step};
 
 /// Kills the mutant `ByeOff`.
 #[tokio::test]
@@ -15,6 +15,7 @@ async fn a_drain_tells_clients_when_to_come_back_and_they_miss_nothing() {
     ann.client().send(room, "before").await.unwrap();
     bob.until_text(room, "before").await;
 
+    step("the server drains and says bye");
     server.signal("TERM");
     for client in [&ann, &bob] {
         let bye = |frame: &ServerFrame| match frame {
@@ -28,11 +29,14 @@ async fn a_drain_tells_clients_when_to_come_back_and_they_miss_nothing() {
         assert!(wait < 5_000, "{wait}");
         assert_eq!(client.client().closed().await.code, Some(CloseCode::Drain.code()));
     }
+    step("the server ends and starts again");
     server.ended().await;
     server.start_again().await;
 
+    step("ann comes back and sends while bob is away");
     ann.come_back(server.url()).await;
     let missed = ann.client().send(room, "while bob was away").await.unwrap();
+    step("bob comes back and ann sends");
     bob.come_back(server.url()).await;
     bob.until_seq(room, missed.seq).await;
     let last = ann.client().send(room, "after").await.unwrap();
@@ -46,6 +50,7 @@ async fn a_drain_tells_clients_when_to_come_back_and_they_miss_nothing() {
 async fn a_port_that_is_taken_is_named_with_the_way_to_choose_another() {
     let server = Sendpi::start().await;
     let port = server.url().rsplit(':').next().unwrap();
+    step("a second server starts on the port of the first");
     let folder = tempfile::tempdir().unwrap();
     let output = Sendpi::run(&["dev", "--port", port, "--data", folder.path().to_str().unwrap()]).await;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,13 +1,14 @@
-//! Processes that die: nothing acknowledged is lost, and nothing retried comes twice.
+//! Processes that die: nothing acknowledged is lost, and nothing that is retried comes twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sendpi_client::{Options, SendOptions, Sent};
-use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup};
+use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup, step};
 use serde_json::json;
 
-/// Sends until it is acknowledged, over as many connections as it takes; `known` is the seq of the room before the first try.
+/// Sends a message until it is acknowledged, over as many connections as that takes. `known` is the seq of the room
+/// before the first try.
 async fn send_surely(from: &mut Recording, url: &str, room: &str, text: &str, known: u64) -> Sent {
     let mut retry = None;
     loop {
@@ -33,9 +34,11 @@ async fn users_on_different_nodes_talk_to_each_other() {
         users.push(Recording::connect_with(server.node(index), &token, user, "phone", Default::default()).await);
     }
     let room = users[0].client().create("lobby", &["bob", "cleo"]).await.unwrap().room;
+    step("ann, bob and cleo send in turn");
     for i in 0..15 {
         users[i % 3].client().send(room.as_str(), &format!("{i}")).await.unwrap();
     }
+    step("everybody gets everything in order");
     for user in users {
         user.until_text(room.as_str(), "14").await;
         assert_eq!(user.room(room.as_str()).texts(), (0..15).map(|i| i.to_string()).collect::<Vec<_>>());
@@ -55,12 +58,16 @@ async fn who_was_on_a_node_that_died_resumes_on_another() {
     ann.client().send(room, "before").await.unwrap();
     bob.until_text(room, "before").await;
 
+    step("bob's node is killed");
     server.kill_node(1).await;
+    step("ann sends while bob is away");
     for i in 0..10 {
         ann.client().send(room, &format!("meanwhile {i}")).await.unwrap();
     }
+    step("bob comes back on the other node");
     bob.come_back(server.node(0)).await;
     bob.until_text(room, "meanwhile 9").await;
+    step("ann sends to bob on his new node");
     let last = ann.client().send(room, "after").await.unwrap();
     bob.until_seq(room, last.seq).await;
     assert_eq!(bob.room(room).texts().len(), 12);
@@ -77,15 +84,17 @@ async fn what_a_node_that_died_had_not_settled_is_pushed_to_who_does_not_come_ba
         Sendpi::start_with(SendpiSetup { nodes: 2, nats: Some(nats.url()), args, ..SendpiSetup::default() }).await;
     let mut pushes = PushRecorder::start(&nats).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
-    // Bob confirms nothing, so that what he got is not settled.
+    // Bob confirms nothing, so the events that he gets are not settled.
     let options = Options { pong: false, ..Options::default() };
     let bob = Recording::connect_with(server.node(1), &server.token("bob").await, "bob", "laptop", options).await;
     let room = ann.client().create("lobby", &["bob"]).await.unwrap().room;
     let room = room.as_str();
+    step("ann sends and bob confirms nothing");
     let sent = ann.client().send(room, "are you there?").await.unwrap();
     bob.until_seq(room, sent.seq).await;
     assert!(pushes.seen().is_empty(), "{:?}", pushes.seen());
 
+    step("bob's node is killed and the message is pushed");
     server.kill_node(1).await;
     pushes.until(room, sent.seq, "bob").await;
     assert!(pushes.seen().iter().all(|(_, _, user)| user == "bob"), "{:?}", pushes.seen());
@@ -104,11 +113,13 @@ async fn what_was_acknowledged_survives_a_kill_and_what_is_retried_comes_once() 
     let mut texts = Vec::new();
     let mut known = info.seq;
     for round in 0..3 {
+        step(format!("ann sends, round {round}"));
         for i in 0..20 {
             let text = format!("{round}.{i}");
             known = send_surely(&mut ann, server.url(), room, &text, known).await.seq;
             texts.push(text);
         }
+        step(format!("the server is killed and bob comes back, round {round}"));
         if round == 1 {
             server.kill9_all().await;
         } else {
@@ -117,6 +128,7 @@ async fn what_was_acknowledged_survives_a_kill_and_what_is_retried_comes_once() 
         server.start_again().await;
         bob.come_back(server.url()).await;
     }
+    step("ann comes back and bob reads the history");
     ann.come_back(server.url()).await;
 
     let history = bob.whole_history(room).await.unwrap();
@@ -126,7 +138,7 @@ async fn what_was_acknowledged_survives_a_kill_and_what_is_retried_comes_once() 
     bob.finish().await;
 }
 
-/// What was sent meanwhile is done without a further try of the client. Kills the mutant `FlowResendOff`.
+/// What was sent meanwhile is stored without another try of the client. Kills the mutant `FlowResendOff`.
 #[tokio::test]
 async fn sessions_stay_open_while_nats_restarts() {
     let mut nats = NatsServer::start().await;
@@ -137,21 +149,24 @@ async fn sessions_stay_open_while_nats_restarts() {
     let room = info.room.as_str();
     ann.client().send(room, "before").await.unwrap();
 
+    step("nats is killed");
     nats.kill9().await;
+    step("ann sends while nats restarts");
     let restart = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         nats.start_again().await;
     };
     let (sent, ()) = tokio::join!(ann.client().send(room, "meanwhile"), restart);
     let sent = sent.unwrap();
+    step("bob gets what was sent meanwhile");
     bob.until_seq(room, sent.seq).await;
     assert_eq!(bob.room(room).texts(), ["before", "meanwhile"]);
     ann.finish().await;
     bob.finish().await;
 }
 
-/// Kills Sendpi and its NATS while several clients send as fast as they are answered, and looks whether anything acknowledged is missing or
-/// came twice. Kills the mutant `AnswerBeforeStore`.
+/// Kills Sendpi and its NATS while several clients send as fast as they are answered, and checks that nothing that was
+/// acknowledged is missing or came twice. Kills the mutant `AnswerBeforeStore`.
 #[tokio::test]
 async fn a_kill_in_mid_load_loses_nothing_acknowledged() {
     let mut server = Sendpi::start().await;
@@ -160,21 +175,25 @@ async fn a_kill_in_mid_load_loses_nothing_acknowledged() {
     let mut bob = Recording::connect(&server, "bob", "laptop").await;
     let info = senders[0].client().create("lobby", &["bob", SENDERS[1], SENDERS[2]]).await.unwrap();
     let room = info.room.as_str();
+    step("the senders send");
     let watching = Watching::new();
     let killing = async {
         watching.until(60).await;
+        step("sendpi and nats are killed and start again");
         server.kill9_all().await;
         server.start_again().await;
+        step("bob and the senders come back");
         bob.come_back(&url).await;
     };
     let ((), acknowledged) = tokio::join!(killing, talk(senders, &url, room, info.seq, &watching));
 
+    step("bob gets everything that was acknowledged");
     bob.until_seq(room, acknowledged.len() as u64 + info.seq).await;
     check_history(&bob, room, acknowledged).await;
     bob.finish().await;
 }
 
-/// The same while only NATS is killed, and started again: sessions stay open. Kills the mutant `FlowResendOff`.
+/// The same while only NATS is killed and started again. Sessions stay open. Kills the mutant `FlowResendOff`.
 #[tokio::test]
 async fn nats_killed_in_mid_load_loses_nothing() {
     let mut nats = NatsServer::start().await;
@@ -183,21 +202,25 @@ async fn nats_killed_in_mid_load_loses_nothing() {
     let bob = Recording::connect(&server, "bob", "laptop").await;
     let info = senders[0].client().create("lobby", &["bob", SENDERS[1], SENDERS[2]]).await.unwrap();
     let room = info.room.as_str();
+    step("the senders send");
     let watching = Watching::new();
     let killing = async {
         watching.until(60).await;
+        step("nats is killed and starts again");
         nats.kill9().await;
         nats.start_again().await;
+        step("the senders go on");
     };
     let ((), acknowledged) = tokio::join!(killing, talk(senders, server.url(), room, info.seq, &watching));
 
+    step("bob gets everything that was acknowledged");
     bob.until_seq(room, acknowledged.len() as u64 + info.seq).await;
     check_history(&bob, room, acknowledged).await;
     bob.finish().await;
 }
 
 const SENDERS: [&str; 3] = ["ann", "cleo", "dan"];
-/// Messages of each sender.
+/// The number of messages of each sender.
 const MESSAGES: usize = 60;
 
 async fn senders(server: &Sendpi) -> Vec<Recording> {
@@ -205,7 +228,7 @@ async fn senders(server: &Sendpi) -> Vec<Recording> {
     futures_util::future::join_all(connecting).await
 }
 
-/// How many messages were acknowledged so far.
+/// The number of messages that were acknowledged so far.
 struct Watching(tokio::sync::watch::Sender<usize>);
 
 impl Watching {
@@ -218,7 +241,7 @@ impl Watching {
     }
 }
 
-/// All senders send, each as fast as it is answered; gives what was acknowledged: seq and text.
+/// Lets all senders send, each as fast as it is answered, and returns the seqs and texts of what was acknowledged.
 async fn talk(
     senders: Vec<Recording>,
     url: &str,
@@ -241,7 +264,7 @@ async fn talk(
     all.into_iter().flatten().collect()
 }
 
-/// The timeline holds what was acknowledged, each at its seq, and nothing else.
+/// Checks that the timeline holds the acknowledged messages, each at its seq, and no other ones.
 async fn check_history(reader: &Recording, room: &str, acknowledged: BTreeMap<u64, String>) {
     assert_eq!(acknowledged.len(), SENDERS.len() * MESSAGES);
     let history = reader.whole_history(room).await.unwrap();

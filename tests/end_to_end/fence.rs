@@ -11,19 +11,19 @@ use sendpi_model::link::{LinkAck, LinkItem, read_message};
 use sendpi_model::{Fields, NodeId, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{Fence, Row, Store};
-use sendpi_tests::{NatsServer, within};
+use sendpi_tests::{NatsServer, step, within};
 use tokio_util::sync::CancellationToken;
 
 const TEST: &str = "fence::a_worker_that_was_overtaken_answers_nothing";
 
-/// The owner's answer, or its word that it is none.
+/// What a worker says to a request: its answer, or that it is not the owner.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
-    HttpAnswer(String),
+    Answer(String),
     NotOwner,
 }
 
-/// A node by hand: one flow, one link.
+/// A node that the test plays by hand, with one flow and one link.
 struct OtherNode {
     bus: Bus,
     links: sendpi_bus::Subscription,
@@ -59,7 +59,7 @@ impl OtherNode {
                     self.bus.publish(message.reply().unwrap().to_owned(), ack.encode()).await.unwrap();
                     for item in items {
                         if let LinkItem::Answer { n, frame, .. } = item.unwrap() && n == wanted {
-                            return Said::HttpAnswer(String::from_utf8(frame.to_vec()).unwrap());
+                            return Said::Answer(String::from_utf8(frame.to_vec()).unwrap());
                         }
                     }
                 }
@@ -89,10 +89,12 @@ async fn a_worker_that_was_overtaken_answers_nothing() {
     let refusals = bus.subscribe(subject::flow_replies(bus.node())).await.unwrap();
     let room = RoomId::parse("lobby").unwrap();
     let mut node = OtherNode { bus, links, refusals, room: room.clone(), sent: 0 };
-    assert!(matches!(node.ask(r#"{"op":"create","name":"lobby","nonce":"n"}"#).await, Said::HttpAnswer(_)));
-    assert!(matches!(node.ask(r#"{"op":"send","nonce":"a","body":{}}"#).await, Said::HttpAnswer(_)));
+    step("a node creates a room and sends");
+    assert!(matches!(node.ask(r#"{"op":"create","name":"lobby","nonce":"n"}"#).await, Said::Answer(_)));
+    assert!(matches!(node.ask(r#"{"op":"send","nonce":"a","body":{}}"#).await, Said::Answer(_)));
 
-    // Another worker takes the partition, while this one knows nothing of it.
+    // Another worker takes over the partition, and this one does not know about it.
+    step("another worker raises the fence and the node sends again");
     let fence = Fence { epoch: 99, claim: "another".to_owned() };
     store.write(vec![Row::Fence(Partitions::DEFAULT.of(&room), fence)]).await.unwrap();
     assert_eq!(node.ask(r#"{"op":"send","nonce":"b","body":{}}"#).await, Said::NotOwner);
@@ -101,7 +103,7 @@ async fn a_worker_that_was_overtaken_answers_nothing() {
     stop.cancel();
 }
 
-/// The mutant is chosen by the environment, so that test runs again in a process of its own.
+/// Runs that test again in a process of its own, because the environment chooses the mutant, and checks that it fails.
 pub(crate) async fn notices_mutant() {
     let test = std::env::current_exe().unwrap();
     let output = tokio::process::Command::new(test)

@@ -1,11 +1,11 @@
-//! Much at once: a reader that is far too slow, and a user with thousands of rooms.
+//! Large loads: a reader that is far too slow, and a user with thousands of rooms.
 
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use sendpi_client::{Options, Range};
 use sendpi_model::CloseCode;
-use sendpi_tests::{Recording, Sendpi, within};
+use sendpi_tests::{Recording, Sendpi, step, within};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
@@ -25,7 +25,7 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     let room = room.as_str();
     bob.stop_reading().await.unwrap();
 
-    // 100 MB, while bob reads nothing and dan a byte a second.
+    step("ann sends 100 MB while bob reads nothing and dan one byte a second");
     let text = "x".repeat(15_900);
     let count = 100_000_000 / text.len();
     let sends = futures_util::stream::iter(0..count)
@@ -33,6 +33,7 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     let last = sends.buffered(32).map(|sent| sent.unwrap().seq).fold(0, |a, b| async move { a.max(b) }).await;
     cleo.until_seq(room, last).await;
 
+    step("bob reads again and finds his connection closed");
     bob.start_reading().await.unwrap();
     let end = async {
         while frames.next().await.is_some() {}
@@ -40,7 +41,8 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     };
     let closed = within(Duration::from_secs(30), "the server closes", end).await;
     assert_eq!(closed.code, Some(CloseCode::TooSlow.code()), "{closed:?}");
-    // The slowest reader may never get to the close frame: that the server has given it up shows in who is online.
+    // Dan may never get to the close frame. The list of members shows that the server has given him up.
+    step("dan counts as offline");
     within(Duration::from_secs(30), "the server gives up the slowest reader", async {
         while ann
             .client()
@@ -54,7 +56,8 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     })
     .await;
     dan.abort();
-    // It comes back and is told that it is too far behind for a replay.
+    // Bob is too far behind for a replay, and is told so.
+    step("bob comes back and resumes");
     let bob = Recording::connect(&server, "bob", "laptop").await;
     let resumed = bob.client().resume(&[(room.to_owned(), 1)].into()).await.unwrap();
     let state = resumed.rooms.values().next().unwrap();
@@ -66,7 +69,7 @@ async fn a_reader_that_is_too_slow_is_closed_while_the_others_go_on() {
     }
 }
 
-/// Signs in and then reads one byte a second.
+/// Signs in, and then reads one byte a second until the returned task is aborted or the connection ends.
 async fn one_byte_a_second(url: &str, token: &str) -> tokio::task::JoinHandle<()> {
     let address = url.trim_start_matches("http://");
     let socket = TcpSocket::new_v4().unwrap();
@@ -91,6 +94,7 @@ async fn a_user_with_ten_thousand_rooms_signs_in_and_lists_each_once() {
     const ROOMS: usize = 10_000;
     let server = Sendpi::start().await;
     let ann = Recording::connect(&server, "ann", "phone").await;
+    step("ann makes ten thousand rooms with bob");
     let makes = futures_util::stream::iter(0..ROOMS).map(|i| {
         let name = format!("room {i}");
         let ann = &ann;
@@ -99,6 +103,7 @@ async fn a_user_with_ten_thousand_rooms_signs_in_and_lists_each_once() {
     let made: Vec<_> = makes.buffer_unordered(60).collect().await;
     assert!(made.iter().all(Result::is_ok), "{:?}", made.iter().find(|made| made.is_err()));
 
+    step("bob signs in and lists his rooms");
     let bob = Recording::connect(&server, "bob", "laptop").await;
     assert_eq!(bob.welcome().rooms.len(), 50);
     let mut listed: Vec<String> = bob.welcome().rooms.iter().map(|info| info.room.to_string()).collect();
@@ -112,7 +117,8 @@ async fn a_user_with_ten_thousand_rooms_signs_in_and_lists_each_once() {
     listed.sort();
     listed.dedup();
     assert_eq!((count, listed.len()), (ROOMS, ROOMS));
-    // It is in L1 of rooms far down the list as well.
+    // Bob is in L1 even of the rooms far down the list.
+    step("ann sends in a room far down the list");
     let last = made.into_iter().next_back().unwrap().unwrap().room;
     let sent = ann.client().send(last.as_str(), "hi").await.unwrap();
     bob.until_seq(last.as_str(), sent.seq).await;

@@ -1,7 +1,7 @@
-//! Messages: sent, received, read again.
+//! Messages: sent, received, and read again.
 
 use sendpi_client::{Range, SendOptions};
-use sendpi_tests::{Recording, Sendpi};
+use sendpi_tests::{Recording, Sendpi, step};
 use serde_json::json;
 
 /// Kills the mutant `NewcomersOff`.
@@ -13,11 +13,13 @@ async fn two_users_exchange_messages_in_order() {
     let info = ann.client().create("lobby", &["bob"]).await.unwrap();
     let room = info.room.as_str();
 
+    step("ann and bob send in turn");
     for i in 0..20 {
         let (from, text) = if i % 2 == 0 { (&ann, format!("ann {i}")) } else { (&bob, format!("bob {i}")) };
         from.client().send(room, &text).await.unwrap();
     }
 
+    step("both get everything in order");
     let sent: Vec<_> = (0..20).map(|i| format!("{} {i}", if i % 2 == 0 { "ann" } else { "bob" })).collect();
     for reader in [&ann, &bob] {
         reader.until_text(room, "bob 19").await;
@@ -38,6 +40,7 @@ async fn messages_of_many_senders_at_once_have_one_order_for_all() {
     let cleo = Recording::connect(&server, "cleo", "desk").await;
     let all = [&ann, &bob, &cleo];
 
+    step("ann, bob and cleo send at once");
     let send = async |from: &Recording| {
         for i in 0..30 {
             from.client().send(room, &format!("{} {i}", from.user())).await.unwrap();
@@ -49,6 +52,7 @@ async fn messages_of_many_senders_at_once_have_one_order_for_all() {
     let last = history.last().and_then(|event| event.seq).unwrap();
     let told: Vec<_> = history.iter().filter_map(|event| event.text().map(str::to_owned)).collect();
     assert_eq!(told.len(), 90);
+    step("everybody gets the order of the history");
     for reader in all {
         reader.until_seq(room, last).await;
         assert_eq!(reader.room(room).texts(), told);
@@ -68,10 +72,12 @@ async fn history_is_paged_in_both_directions() {
     let ann = Recording::connect(&server, "ann", "phone").await;
     let info = ann.client().create("lobby", &[]).await.unwrap();
     let room = info.room.as_str();
+    step("ann sends 25 messages");
     for i in 0..25 {
         ann.client().send(room, &format!("{i}")).await.unwrap();
     }
 
+    step("ann reads the newest page and the one before");
     let newest = ann.history(room, Range::Newest, 10).await.unwrap();
     let texts: Vec<_> = newest.events.iter().filter_map(|event| event.text()).collect();
     assert_eq!(texts, (15..25).map(|i| i.to_string()).collect::<Vec<_>>());
@@ -82,6 +88,7 @@ async fn history_is_paged_in_both_directions() {
     let texts: Vec<_> = before.events.iter().filter_map(|event| event.text()).collect();
     assert_eq!(texts, (5..15).map(|i| i.to_string()).collect::<Vec<_>>());
 
+    step("ann reads the whole history from its start");
     let whole = ann.whole_history(room).await.unwrap();
     assert_eq!(whole.first().and_then(|event| event.seq), Some(1));
     assert_eq!(whole.iter().filter(|event| event.kind == "message").count(), 25);
@@ -103,12 +110,14 @@ async fn a_repeated_nonce_gets_the_first_answer() {
         from.client().send_with(room, json!({"text": text}), options).await.unwrap()
     };
 
+    step("ann sends, and repeats the send");
     let first = send(&ann, "once", None).await;
     assert!(!first.repeat);
     let again = send(&ann, "once", Some(info.seq)).await;
     assert!(again.repeat);
     assert_eq!((again.seq, again.count, again.at), (first.seq, first.count, first.at));
-    // A nonce names a send of its sender: the same one of somebody else is another message.
+    // A nonce belongs to its sender, so the same nonce of another user is another message.
+    step("bob sends with the same nonce");
     let other = send(&bob, "mine", None).await;
     assert!(!other.repeat && other.seq == first.seq + 1);
 

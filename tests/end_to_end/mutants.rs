@@ -1,11 +1,11 @@
-//! The tests can fail: each of these breaks one promise on purpose, and sees a test of that promise notice.
+//! Shows that the tests can fail: each test here breaks one promise on purpose and sees a test of that promise notice.
 
 use sendpi_model::faults::{FailPoint, Mutant};
 use sendpi_tests::SendpiSetup;
 
 use crate::{activation, crash, delivery, fence, nonce};
 
-/// Runs a scenario under a mutant, which must make it fail with `words`.
+/// Runs a scenario under a mutant, and checks that it fails with a panic text that contains `words`.
 async fn notices<F>(mutant: Mutant, words: &str, scenario: impl FnOnce(SendpiSetup) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -39,7 +39,7 @@ async fn nonce_lookup_off_stores_a_repeat_twice() {
 }
 
 #[tokio::test]
-async fn hand_out_off_pushes_nobody_after_a_crash() {
+async fn redispatch_off_pushes_nobody_after_a_crash() {
     notices(Mutant::RedispatchOff, "a push of", |setup| crash::crash_at(setup, FailPoint::AfterFence)).await;
 }
 

@@ -2,10 +2,11 @@
 
 use futures_util::StreamExt;
 use sendpi_client::SendOptions;
-use sendpi_tests::{Recording, Sendpi, SendpiSetup};
+use sendpi_tests::{Recording, Sendpi, SendpiSetup, step};
 use serde_json::json;
 
-/// A nonce is sent a hundred times, then `later` events, a repeat, a restart, and a repeat again. Kills the mutant `NonceLookupOff`.
+/// Sends the same nonce a hundred times, then `later` events, then a repeat, and another repeat after a restart. Kills
+/// the mutant `NonceLookupOff`.
 pub(crate) async fn repeats(setup: SendpiSetup, later: usize) {
     let mut server = Sendpi::start_with(setup).await;
     let ann = Recording::connect(&server, "ann", "phone").await;
@@ -13,20 +14,24 @@ pub(crate) async fn repeats(setup: SendpiSetup, later: usize) {
     let room = info.room.as_str();
     let retry = || SendOptions { retry: Some(info.seq), ..SendOptions::nonce("once") };
     let body = || json!({"text": "once"});
+    step("ann sends the same nonce a hundred times");
     let first = ann.client().send_with(room, body(), SendOptions::nonce("once")).await.unwrap();
     let again = futures_util::stream::iter(0..99).map(|_| ann.client().send_with(room, body(), retry()));
     for sent in again.buffered(32).collect::<Vec<_>>().await {
         let sent = sent.unwrap();
         assert_eq!((sent.seq, sent.repeat), (first.seq, true));
     }
+    step(format!("ann sends {later} other messages"));
     let others =
         futures_util::stream::iter(0..later).map(|i| ann.client().send(room, if i % 2 == 0 { "a" } else { "b" }));
     let last = others.buffered(60).map(|sent| sent.unwrap().seq).fold(0, |a, b| async move { a.max(b) }).await;
     assert_eq!(last, first.seq + later as u64);
+    step("ann repeats the nonce");
     let sent = ann.client().send_with(room, body(), retry()).await.unwrap();
     assert_eq!((sent.seq, sent.repeat), (first.seq, true), "after {later} later events");
     ann.finish().await;
 
+    step("the server restarts and ann repeats the nonce");
     server.terminate().await;
     server.start_again().await;
     let ann = Recording::connect(&server, "ann", "phone").await;

@@ -1,6 +1,6 @@
 //! The chat page in a real browser.
 
-use sendpi_tests::{Browser, BrowserPage, Sendpi};
+use sendpi_tests::{Browser, BrowserPage, Sendpi, step};
 
 async fn sign_in(browser: &mut Browser, server: &Sendpi, user: &str) -> BrowserPage {
     let mut page = browser.open(server.url()).await;
@@ -23,12 +23,14 @@ async fn two_browsers_talk_to_each_other() {
     let mut ann = sign_in(&mut browser, &server, "ann").await;
     let mut bob = sign_in(&mut browser, &server, "bob").await;
 
+    step("ann creates a room and invites bob");
     ann.fill("#room-name", "lobby").await;
     ann.click("#create-room-button").await;
     ann.until_shows("#room-title", "lobby").await;
     ann.fill("#invite-user", "bob").await;
     ann.click("#invite-button").await;
     ann.until_shows("#messages", "bob joined").await;
+    step("ann sends and bob reads");
     send(&mut ann, "hello bob").await;
 
     bob.until_shows("#rooms", "lobby").await;
@@ -36,11 +38,13 @@ async fn two_browsers_talk_to_each_other() {
     bob.click("#rooms button").await;
     bob.until_shows("#messages", "hello bob").await;
     bob.until("!document.querySelector('#rooms .unread')").await;
+    step("bob answers");
     send(&mut bob, "hello ann").await;
     ann.until_shows("#messages", "hello ann").await;
 
-    // Nothing stays pending once it is answered, and everything is there after a reload.
+    // No message stays pending once it is answered, and all messages are there after a reload.
     ann.until("!document.querySelector('#messages .pending')").await;
+    step("ann reloads the page");
     ann.reload().await;
     ann.until_shows("#rooms", "lobby").await;
     ann.click("#rooms button").await;
@@ -55,6 +59,7 @@ async fn a_page_shows_who_is_typing() {
     let mut browser = Browser::start().await;
     let mut ann = sign_in(&mut browser, &server, "ann").await;
     let mut bob = sign_in(&mut browser, &server, "bob").await;
+    step("ann creates a room and bob opens it");
     ann.fill("#room-name", "lobby").await;
     ann.click("#create-room-button").await;
     ann.until_shows("#room-title", "lobby").await;
@@ -64,6 +69,7 @@ async fn a_page_shows_who_is_typing() {
     bob.click("#rooms button").await;
     bob.until_shows("#messages", "bob joined").await;
 
+    step("ann types");
     ann.fill("#message", "I am about to say").await;
     bob.until_shows("#typing", "ann is typing").await;
 }
@@ -75,14 +81,17 @@ async fn what_is_sent_on_one_page_of_a_user_shows_on_the_other() {
     let mut browser = Browser::start().await;
     let mut one = sign_in(&mut browser, &server, "ann").await;
     let mut other = sign_in(&mut browser, &server, "ann").await;
+    step("ann creates a room on one page and opens it on the other");
     one.fill("#room-name", "notes").await;
     one.click("#create-room-button").await;
     one.until_shows("#room-title", "notes").await;
     other.until_shows("#rooms", "notes").await;
     other.click("#rooms button").await;
     other.until_shows("#room-title", "notes").await;
+    step("ann sends on the one page");
     send(&mut one, "from the one").await;
     other.until_shows("#messages", "from the one").await;
+    step("ann sends on the other page");
     send(&mut other, "from the other").await;
     one.until_shows("#messages", "from the other").await;
 }

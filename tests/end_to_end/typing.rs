@@ -1,7 +1,7 @@
-//! Typing: delivered, and not stored.
+//! Typing is delivered and not stored.
 
 use sendpi_client::ServerFrame;
-use sendpi_tests::{Recording, Sendpi};
+use sendpi_tests::{Recording, Sendpi, step};
 
 /// Kills the mutant `TypingCounted`.
 #[tokio::test]
@@ -14,6 +14,7 @@ async fn typing_is_delivered_and_not_stored() {
     let before = ann.client().send(room, "hello").await.unwrap();
     bob.until_text(room, "hello").await;
 
+    step("ann types and bob sees it");
     ann.client().typing(room).await.unwrap();
     let typing = bob
         .until_frame("typing", |frame| match frame {
@@ -23,6 +24,7 @@ async fn typing_is_delivered_and_not_stored() {
         .await;
     assert_eq!((typing.room.as_str(), typing.from.as_str(), typing.seq), (room, "ann", None));
 
+    step("ann sends what she typed");
     let after = ann.client().send(room, "done").await.unwrap();
     assert_eq!(after.seq, before.seq + 1);
     let history = bob.whole_history(room).await.unwrap();

@@ -14,41 +14,41 @@ use crate::process::{Process, in_path};
 use crate::within;
 
 const START: Duration = Duration::from_secs(60);
-/// How long the browser may take for one command, waiting inside a page included.
+/// How long the browser may take for one command, including a wait inside a page.
 const COMMAND: Duration = Duration::from_secs(40);
-/// How long something may take to show up in a page.
+/// How long something may take to show up in a page, in milliseconds.
 const SHOWN_MS: u64 = 20_000;
 
-/// A browser of a test's own, ended on drop.
+/// A test's own browser. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Browser {
     devtools: DevTools,
-    /// `ws://127.0.0.1:port`, where each page has a connection of its own.
+    /// `ws://127.0.0.1:port`. Each page has its own connection there.
     base: String,
     _process: Process,
     _profile: TempDir,
 }
 
-/// One tab.
+/// One tab of the browser.
 #[derive(Debug)]
 pub struct BrowserPage {
     devtools: DevTools,
 }
 
 impl Browser {
-    /// Starts one.
+    /// Starts a browser.
     ///
     /// # Panics
-    /// Where there is no Chromium, saying how to get one, or where it does not start.
+    /// If there is no Chromium, in which case the message says how to get one, or if it does not start.
     pub async fn start() -> Self {
         let names = ["chromium", "chromium-browser", "google-chrome"];
         let program = names.into_iter().find_map(in_path);
         let program = program.unwrap_or_else(|| panic!("there is no Chromium; run: tests/tools test"));
-        let profile = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for the browser: {error}"));
+        let profile = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a profile folder: {error}"));
         let mut command = Command::new(program);
         command.args(["--headless=new", "--remote-debugging-port=0", "--no-first-run", "--no-proxy-server"]);
         command.args(["--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--mute-audio"]);
-        // Its own sandbox needs rights that root in a container does not have; it only opens pages of this machine.
+        // Chromium's sandbox needs rights that root in a container does not have. The pages are all from this machine.
         command.arg("--no-sandbox");
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
         let mut process = Process::start("chromium", command);
@@ -63,10 +63,10 @@ impl Browser {
         Self { devtools, base, _process: process, _profile: profile }
     }
 
-    /// Opens `url` in a new tab that shares nothing with the others, and waits until it is loaded.
+    /// Opens `url` in a new tab that shares nothing with the others, and waits until the page is loaded.
     ///
     /// # Panics
-    /// Where it cannot be opened.
+    /// If the page cannot be opened.
     pub async fn open(&mut self, url: &str) -> BrowserPage {
         let context = self.devtools.command("Target.createBrowserContext", json!({})).await;
         let context = context["browserContextId"].clone();
@@ -81,10 +81,10 @@ impl Browser {
 }
 
 impl BrowserPage {
-    /// Loads the page anew.
+    /// Reloads the page.
     ///
     /// # Panics
-    /// Where that fails.
+    /// If that fails.
     pub async fn reload(&mut self) {
         self.load("Page.reload", json!({})).await;
     }
@@ -96,10 +96,10 @@ impl BrowserPage {
         self.devtools.event("Page.loadEventFired").await;
     }
 
-    /// Evaluates JavaScript in the page, waits for its promise if it is one, and gives its value.
+    /// Evaluates JavaScript in the page and returns its value. If the value is a promise, waits for it first.
     ///
     /// # Panics
-    /// Where it throws.
+    /// If the script throws.
     pub async fn evaluate(&mut self, script: &str) -> Value {
         let params = json!({"expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true});
         let answer = self.devtools.command("Runtime.evaluate", params).await;
@@ -107,10 +107,11 @@ impl BrowserPage {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until a condition holds in the page, and gives its value. The page itself looks at each change of its document.
+    /// Waits until a condition holds in the page, and returns its value. The page itself checks the condition at each
+    /// change of its document.
     ///
     /// # Panics
-    /// Where it does not hold in time, with what the page shows.
+    /// If it does not hold in time. The message contains what the page shows.
     pub async fn until(&mut self, condition: &str) -> Value {
         let script = format!(
             "new Promise((resolve, reject) => {{
@@ -118,7 +119,7 @@ impl BrowserPage {
                const end = (give, value) => {{ observer.disconnect(); clearTimeout(timer); give(value); }};
                const check = () => {{ const value = look(); if (value) end(resolve, value); }};
                const observer = new MutationObserver(check);
-               const shown = () => new Error('never true; the page shows: ' + document.body.innerText);
+               const shown = () => new Error('the condition never held; the page shows: ' + document.body.innerText);
                const timer = setTimeout(() => end(reject, shown()), {SHOWN_MS});
                observer.observe(document, {{subtree: true, childList: true, attributes: true, characterData: true}});
                check();
@@ -130,13 +131,13 @@ impl BrowserPage {
     /// Waits until an element shows a text.
     ///
     /// # Panics
-    /// Where it does not in time.
+    /// If it does not show it in time.
     pub async fn until_shows(&mut self, selector: &str, text: &str) {
         let (selector, text) = (json!(selector), json!(text));
         self.until(&format!("document.querySelector({selector}).innerText.includes({text})")).await;
     }
 
-    /// Puts a text into a field, as if it were typed.
+    /// Puts a text into a field as if it were typed.
     pub async fn fill(&mut self, selector: &str, text: &str) {
         let (selector, text) = (json!(selector), json!(text));
         let script = format!(
@@ -152,12 +153,12 @@ impl BrowserPage {
     }
 }
 
-/// One connection to the browser: commands, one after the other, and the events between their answers.
+/// One connection to the browser. It sends one command at a time, and events arrive between the answers.
 #[derive(Debug)]
 struct DevTools {
     stream: WebSocketStream<TcpStream>,
     last: u64,
-    /// The events that came since they were last cleared.
+    /// The methods of the events that came since this was last cleared.
     events: Vec<String>,
 }
 
@@ -170,7 +171,7 @@ impl DevTools {
             connected.map(|(stream, _)| stream).map_err(|error| error.to_string())
         };
         let stream = within(COMMAND, "the browser's DevTools", connecting).await;
-        let stream = stream.unwrap_or_else(|error| panic!("no connection to the browser at {url}: {error}"));
+        let stream = stream.unwrap_or_else(|error| panic!("cannot connect to the browser at {url}: {error}"));
         Self { stream, last: 0, events: Vec::new() }
     }
 
@@ -179,7 +180,7 @@ impl DevTools {
         let id = self.last;
         let command = json!({"id": id, "method": method, "params": params}).to_string();
         let sent = self.stream.send(Message::text(command)).await;
-        sent.unwrap_or_else(|error| panic!("the browser is gone: {error}"));
+        sent.unwrap_or_else(|error| panic!("cannot send to the browser: {error}"));
         let answer = within(COMMAND, method, async {
             loop {
                 let mut message = self.next().await;
@@ -213,8 +214,8 @@ impl DevTools {
                     return message;
                 }
                 Some(Ok(_)) => {}
-                Some(Err(error)) => panic!("the browser is gone: {error}"),
-                None => panic!("the browser is gone"),
+                Some(Err(error)) => panic!("cannot receive from the browser: {error}"),
+                None => panic!("the browser closed its connection"),
             }
         }
     }

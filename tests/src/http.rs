@@ -1,4 +1,4 @@
-//! As much HTTP as tests ask for.
+//! The little HTTP that the tests need.
 
 use std::io;
 
@@ -8,18 +8,18 @@ use tokio::net::TcpStream;
 /// An answer to a request.
 #[derive(Debug, Clone)]
 pub struct HttpAnswer {
-    /// The status.
+    /// The status code.
     pub status: u16,
-    /// The head, as it came.
+    /// The status line and the headers, as received.
     pub head: String,
     /// The body as text.
     pub body: String,
 }
 
-/// Asks `http://address/path` with further header lines.
+/// Sends a GET request for `http://address/path` with additional headers, and returns the answer.
 ///
 /// # Errors
-/// The connection broke, or what came is no HTTP.
+/// If the connection breaks or the answer is not HTTP.
 pub async fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<HttpAnswer> {
     let address = address.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).await?;
@@ -33,7 +33,7 @@ pub async fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> io::Res
     stream.write_all(format!("{request}\r\n").as_bytes()).await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP answer: {text:?}"));
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("not an HTTP answer: {text:?}"));
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(bad)?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(bad)?;
     Ok(HttpAnswer { status, head: head.to_owned(), body: body.to_owned() })

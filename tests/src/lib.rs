@@ -1,7 +1,9 @@
-//! What the tests stand on: servers of their own, and clients that notice when something is lost, repeated or out of order.
+//! The tools of the end-to-end tests: servers for each test, and clients that notice if an event is lost, repeated or
+//! out of order.
 //!
-//! [`Sendpi`] and [`NatsServer`] are real processes on free ports, ended on drop; [`Browser`] is a headless Chromium. A
-//! [`Recording`] is a client that remembers all it got and checks it against the promises of the protocol.
+//! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`Browser`] is a headless
+//! Chromium. A [`Recording`] is a client that remembers everything it received and checks it against the promises of
+//! the protocol.
 
 mod browser;
 mod http;

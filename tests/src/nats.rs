@@ -1,4 +1,4 @@
-//! A nats-server of a test's own.
+//! A test's own nats-server.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::process::{Process, nats_server};
 
 const START: Duration = Duration::from_secs(20);
 
-/// A nats-server with JetStream, on a free port of this machine; ended on drop, its data with it.
+/// A nats-server with JetStream on a free port of this machine. Dropping it ends the process and deletes its data.
 #[derive(Debug)]
 pub struct NatsServer {
     process: Process,
@@ -18,36 +18,36 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts one.
+    /// Starts a server.
     ///
     /// # Panics
-    /// Where there is no nats-server, or it does not start.
+    /// If there is no nats-server or it does not start.
     pub async fn start() -> Self {
-        let data = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for NATS: {error}"));
+        let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for NATS: {error}"));
         let (process, port) = launch(&data, None).await;
         Self { process, port, data }
     }
 
-    /// Where it listens.
+    /// Returns the URL that clients connect to.
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Stops it as an operator would, and starts it again on the same port and data.
+    /// Stops the server as an operator would, and starts it again on the same port and data.
     pub async fn restart(&mut self) {
         self.process.signal("TERM");
         self.process.ended().await;
         self.start_again().await;
     }
 
-    /// Kills it at once.
+    /// Kills the server at once, and waits until it has ended.
     pub async fn kill9(&mut self) {
         self.process.kill_group();
         self.process.ended().await;
     }
 
-    /// Starts it again on the same port and data, after [`NatsServer::kill9`].
+    /// Starts the server again on the same port and data, after [`NatsServer::kill9`].
     pub async fn start_again(&mut self) {
         (self.process, self.port) = launch(&self.data, Some(self.port)).await;
     }

@@ -1,4 +1,4 @@
-//! Child processes that end with the test, whichever way it ends.
+//! Child processes that end with the test, however it ends.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -10,17 +10,17 @@ use tokio::sync::watch;
 
 use crate::within;
 
-/// How many lines of its output a failed test shows of each process.
+/// How many lines of each process's output a failed test shows.
 const SHOWN: usize = 80;
-/// How long a process may take to end after it was told to.
+/// How long a process may take to end after it was told to end.
 const END: Duration = Duration::from_secs(30);
 
-/// A running child, leader of its own process group, with all that it prints.
+/// A running child, the leader of its own process group, with everything that it printed.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
     child: Child,
-    /// Apart from the child, which would close it as soon as its end is waited for.
+    /// Kept apart from `child`, because waiting for a child closes its standard input.
     stdin: Option<ChildStdin>,
     group: u32,
     output: watch::Sender<Vec<String>>,
@@ -30,7 +30,7 @@ impl Process {
     /// Starts `command`.
     ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If the command cannot be started.
     pub(crate) fn start(name: &str, mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
@@ -45,10 +45,10 @@ impl Process {
         Self { name: name.to_owned(), child, stdin, group, output }
     }
 
-    /// Waits until `find` finds what it looks for in the lines printed so far.
+    /// Waits until `find` returns `Some` for the lines printed so far, and returns the value.
     ///
     /// # Panics
-    /// Where the process ends before, or takes longer than `limit`.
+    /// If the process ends before that, or if it takes longer than `limit`.
     pub(crate) async fn printed<T>(&mut self, limit: Duration, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
         let mut output = self.output.subscribe();
         let found = async {
@@ -68,7 +68,7 @@ impl Process {
         }
     }
 
-    /// The lines printed so far.
+    /// Returns the lines printed so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.output.borrow().clone()
     }
@@ -76,28 +76,28 @@ impl Process {
     /// Writes a line to the process's standard input.
     ///
     /// # Panics
-    /// Where it takes none any more.
+    /// If the process no longer reads its input.
     pub(crate) async fn write_line(&mut self, line: &str) {
-        let Some(stdin) = self.stdin.as_mut() else { panic!("{} reads no input", self.name) };
+        let Some(stdin) = self.stdin.as_mut() else { panic!("{} has no standard input", self.name) };
         let written = stdin.write_all(format!("{line}\n").as_bytes()).await;
-        written.unwrap_or_else(|error| panic!("{} reads no input: {error}", self.name));
+        written.unwrap_or_else(|error| panic!("{} no longer reads its input: {error}", self.name));
     }
 
-    /// Sends a signal to the process alone.
+    /// Sends a signal to the process, not to its group.
     pub(crate) fn signal(&self, signal: &str) {
         if let Some(pid) = self.child.id() {
             kill(signal, &pid.to_string());
         }
     }
 
-    /// Kills the process and all that it started in its own group.
+    /// Kills the process and everything that it started in its group.
     pub(crate) fn kill_group(&self) {
         if self.group != 0 {
             kill("KILL", &format!("-{}", self.group));
         }
     }
 
-    /// Waits for the end of the process.
+    /// Waits until the process has ended.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let ended = within(END, &format!("{} ends", self.name), self.child.wait()).await;
         ended.unwrap_or_else(|error| panic!("cannot wait for {}: {error}", self.name))
@@ -115,10 +115,10 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal by the shell's own `kill`: the program of that name is not on every machine.
+/// Sends a signal with the shell's builtin `kill`, because not every machine has the program of that name.
 pub(crate) fn kill(signal: &str, target: &str) {
     let command = format!("kill -s {signal} -- {target}");
-    // A process that is gone already is what was wanted.
+    // If this fails, the process is already gone, which serves as well.
     let _ = std::process::Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
 }
 
@@ -129,16 +129,17 @@ async fn pump(from: impl AsyncRead + Unpin, output: watch::Sender<Vec<String>>) 
     }
 }
 
-/// The program `name` in PATH.
+/// Returns the path of the program `name` if there is one in PATH.
 pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// nats-server, as `tests/tools` finds or installs it.
+/// Returns the path of nats-server: the one that `SENDPI_NATS_SERVER` names, else the one in PATH, else the one that
+/// `tests/tools` installed.
 ///
 /// # Panics
-/// Where there is none, saying how to get one.
+/// If there is none. The message says how to get one.
 pub(crate) fn nats_server() -> PathBuf {
     let local = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/nats-server");
     let told = std::env::var_os("SENDPI_NATS_SERVER").map(PathBuf::from);

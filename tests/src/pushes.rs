@@ -1,4 +1,4 @@
-//! The push jobs that a Sendpi leaves for its push workers.
+//! The push jobs that Sendpi leaves for push workers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 
 use crate::{NatsServer, within};
 
-/// One user's push for one event: room, seq, user.
+/// A push of one event to one user: room, seq and user.
 pub type Push = (String, u64, String);
 
-/// Takes all push jobs, as a push worker would, and remembers whom they told of what.
+/// Fetches all push jobs, as a push worker would, and remembers which users they notify of which events.
 #[derive(Debug)]
 pub struct PushRecorder {
     seen: watch::Receiver<BTreeSet<Push>>,
@@ -23,15 +23,16 @@ pub struct PushRecorder {
 }
 
 impl PushRecorder {
-    /// Begins to take the jobs of the Sendpi that uses `nats`, which must have started.
+    /// Starts to fetch the jobs of the Sendpi that uses `nats`. It must have started already, because it makes the
+    /// push stream.
     ///
     /// # Panics
-    /// Where the queue cannot be reached.
+    /// If the push stream cannot be reached.
     pub async fn start(nats: &NatsServer) -> Self {
         let config = BusConfig { servers: nats.url(), ..BusConfig::default() };
         let node = NodeId::parse("test-pushes").unwrap_or_else(|error| panic!("{error}"));
         let bus = Bus::connect(&config, node).await.unwrap_or_else(|error| panic!("{error}"));
-        let mut jobs = fetch_jobs(&bus).await.unwrap_or_else(|error| panic!("no push queue: {error}"));
+        let mut jobs = fetch_jobs(&bus).await.unwrap_or_else(|error| panic!("cannot reach the push stream: {error}"));
         let (tell, seen) = watch::channel(BTreeSet::new());
         let task = tokio::spawn(async move {
             while let Some(Ok(taken)) = jobs.next().await {
@@ -39,25 +40,25 @@ impl PushRecorder {
                 tell.send_modify(|seen| {
                     seen.extend(job.users.iter().map(|user| (job.room.to_string(), job.seq, user.to_string())));
                 });
-                // Not acknowledged, it comes again, and is remembered once all the same.
+                // If the acknowledgement fails, the job comes again, which adds nothing to the set.
                 let _ = taken.done().await;
             }
         });
         Self { seen, task }
     }
 
-    /// Waits until `user` was pushed event `seq` of `room`.
+    /// Waits until event `seq` of `room` has been pushed to `user`.
     ///
     /// # Panics
-    /// Where that does not happen in time.
+    /// If that does not happen in time.
     pub async fn until(&mut self, room: &str, seq: u64, user: &str) {
         let push = (room.to_owned(), seq, user.to_owned());
         let waiting = self.seen.wait_for(|seen| seen.contains(&push));
         let seen = within(Duration::from_secs(20), &format!("a push of {push:?}"), waiting).await;
-        assert!(seen.is_ok(), "the push queue was lost");
+        assert!(seen.is_ok(), "the push stream broke");
     }
 
-    /// Everything pushed so far.
+    /// Returns everything pushed so far.
     #[must_use]
     pub fn seen(&self) -> BTreeSet<Push> {
         self.seen.borrow().clone()

@@ -1,4 +1,4 @@
-//! A client that remembers all that it got, and fails the test where a promise was broken.
+//! A client that remembers everything it received, and fails the test if a promise was broken.
 
 mod record;
 
@@ -12,12 +12,13 @@ use tokio::task::JoinHandle;
 use self::record::sign_in;
 use crate::{Sendpi, Timeline, Timelines, within};
 
-/// How long what a test waits for may take.
+/// How long a test waits for one thing.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// One device of one user, over any number of connections.
 ///
-/// [`Recording::finish`], and else its drop, fails the test where an event was missing, repeated or out of order.
+/// Dropping it fails the test if an event was missing, repeated or out of order. [`Recording::finish`] closes the
+/// connection first, so that every frame is checked.
 #[derive(Debug)]
 pub struct Recording {
     user: String,
@@ -27,7 +28,7 @@ pub struct Recording {
     client: Client,
     welcome: Welcome,
     seen: Arc<Seen>,
-    /// Takes the frames of the present connection.
+    /// Records the frames of the current connection.
     recorder: JoinHandle<()>,
 }
 
@@ -40,9 +41,9 @@ struct Seen {
 #[derive(Debug, Default)]
 struct All {
     timelines: Timelines,
-    /// What came beside durable events.
+    /// The frames other than durable events.
     others: Vec<ServerFrame>,
-    /// What could not be read.
+    /// The errors of frames that could not be read.
     unreadable: Vec<String>,
 }
 
@@ -61,7 +62,7 @@ impl Recording {
     /// Signs in on the first node of `server`.
     ///
     /// # Panics
-    /// Where that is refused.
+    /// If the sign-in fails.
     pub async fn connect(server: &Sendpi, user: &str, device: &str) -> Self {
         Self::connect_with(server.url(), &server.token(user).await, user, device, Options::default()).await
     }
@@ -69,7 +70,7 @@ impl Recording {
     /// Signs in at `url`.
     ///
     /// # Panics
-    /// Where that is refused.
+    /// If the sign-in fails.
     pub async fn connect_with(url: &str, token: &str, user: &str, device: &str, options: Options) -> Self {
         let seen = Arc::new(Seen::default());
         let signed_in = sign_in(url, token, device, &options, &seen).await;
@@ -78,13 +79,15 @@ impl Recording {
         Self { user, device, token, options, client, welcome, seen, recorder }
     }
 
-    /// Ends the connection that it has, if it still has one, and signs in again at `url`, resuming every room.
+    /// Cuts the current connection, if there still is one, and signs in again at `url`, resuming the known rooms (at
+    /// most 100).
     ///
     /// # Errors
-    /// [`ClientError`] where that is refused.
+    /// [`ClientError`] if the sign-in fails.
     pub async fn reconnect(&mut self, url: &str) -> Result<(), ClientError> {
         self.client.cut().await;
-        // What came before counts as seen. It has ended already where an earlier try to come back failed.
+        // Everything that came on the old connection must be recorded first. After a failed attempt to come back the
+        // recorder has ended already, and its handle must not be awaited twice.
         if !self.recorder.is_finished() {
             let _ = (&mut self.recorder).await;
         }
@@ -93,10 +96,10 @@ impl Recording {
         Ok(())
     }
 
-    /// Signs in again, as often as it takes.
+    /// Signs in again, and retries until it succeeds.
     ///
     /// # Panics
-    /// Where it takes too long.
+    /// If it takes too long.
     pub async fn come_back(&mut self, url: &str) {
         let device = self.device.clone();
         let coming_back = async {
@@ -107,73 +110,73 @@ impl Recording {
         within(3 * LIMIT, &format!("{device} comes back"), coming_back).await;
     }
 
-    /// Asks.
+    /// Returns the client of the current connection, which asks the server.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// What the last sign-in was answered with.
+    /// Returns the answer to the last sign-in.
     #[must_use]
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
 
-    /// Whose device this is.
+    /// Returns the user whose device this is.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// What is known of a room.
+    /// Returns what is known about a room.
     #[must_use]
     pub fn room(&self, room: &str) -> Timeline {
         self.seen.lock().timelines.room(room)
     }
 
-    /// What broke a promise so far.
+    /// Returns the violations of promises so far, and the errors of frames that could not be read.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         let all = self.seen.lock();
         all.timelines.violations().iter().chain(&all.unreadable).cloned().collect()
     }
 
-    /// The frames beside durable events, so far: typing, `room_added`, `marker` and so on.
+    /// Returns the frames other than durable events so far: typing, `room_added`, `marker` and so on.
     #[must_use]
     pub fn others(&self) -> Vec<ServerFrame> {
         self.seen.lock().others.clone()
     }
 
-    /// Waits for a durable event, pushed or read, and gives it.
+    /// Waits for a durable event, pushed or read from history, and returns it.
     ///
     /// # Panics
-    /// Where it does not come in time.
+    /// If it does not come in time.
     pub async fn until_event(&self, room: &str, what: &str, wanted: impl Fn(&EventFrame) -> bool) -> EventFrame {
         let find = |all: &All| all.timelines.room(room).events().values().find(|event| wanted(event)).cloned();
         self.until(&format!("{what} in {room}"), find).await
     }
 
-    /// Waits for a message with this text.
+    /// Waits for a message with this text, and returns its event.
     ///
     /// # Panics
-    /// Where it does not come in time.
+    /// If it does not come in time.
     pub async fn until_text(&self, room: &str, text: &str) -> EventFrame {
         self.until_event(room, &format!("{text:?}"), |event| event.text() == Some(text)).await
     }
 
-    /// Waits until everything up to `seq` was pushed.
+    /// Waits until this client has seen the room up to `seq`.
     ///
     /// # Panics
-    /// Where it does not come in time.
+    /// If it does not come in time.
     pub async fn until_seq(&self, room: &str, seq: u64) {
         let find = |all: &All| all.timelines.room(room).last().filter(|last| *last >= seq);
         self.until(&format!("seq {seq} in {room}"), find).await;
     }
 
-    /// Waits for a frame beside durable events, and gives what `wanted` makes of it.
+    /// Waits for a frame, other than a durable event, for which `wanted` returns `Some`, and returns the value.
     ///
     /// # Panics
-    /// Where it does not come in time.
+    /// If it does not come in time.
     pub async fn until_frame<T>(&self, what: &str, wanted: impl Fn(&ServerFrame) -> Option<T>) -> T {
         self.until(what, |all| all.others.iter().find_map(&wanted)).await
     }
@@ -186,17 +189,17 @@ impl Recording {
                 if let Some(found) = find(&self.seen.lock()) {
                     return found;
                 }
-                // The sender lives as long as this recording.
+                // This cannot fail, because the sender lives as long as this recording.
                 let _ = changed.changed().await;
             }
         };
         within(LIMIT, &format!("{} of {} gets {what}", self.device, self.user), found).await
     }
 
-    /// Reads a page of a timeline; it is checked against all that was seen.
+    /// Reads a page of a timeline, and checks it against everything seen so far.
     ///
     /// # Errors
-    /// As [`Client::request`].
+    /// Those of [`Client::request`].
     pub async fn history(&self, room: &str, range: Range, limit: usize) -> Result<History, ClientError> {
         let page = self.client.history(room, range, limit).await?;
         self.seen.change(|all| all.timelines.history(room, &page.events));
@@ -206,7 +209,7 @@ impl Recording {
     /// Reads a whole timeline, oldest event first.
     ///
     /// # Errors
-    /// As [`Client::request`].
+    /// Those of [`Client::request`].
     pub async fn whole_history(&self, room: &str) -> Result<Vec<EventFrame>, ClientError> {
         let mut events: Vec<EventFrame> = Vec::new();
         loop {
@@ -215,17 +218,17 @@ impl Recording {
             let more = page.more && !page.events.is_empty();
             events.extend(page.events);
             if !more {
-                // Once more as a whole, so that a hole between two pages is noticed as well.
+                // The events are checked once more as a whole, so that a gap between two pages is noticed too.
                 self.seen.change(|all| all.timelines.history(room, &events));
                 return Ok(events);
             }
         }
     }
 
-    /// Closes the connection, and fails the test where a promise was broken.
+    /// Closes the connection, and fails the test if a promise was broken.
     ///
     /// # Panics
-    /// Where one was.
+    /// If one was.
     pub async fn finish(mut self) {
         self.client.close().await;
         let _ = (&mut self.recorder).await;

@@ -1,4 +1,4 @@
-//! A whole Sendpi of a test's own: `sendpi dev`.
+//! A test's own Sendpi, which is a `sendpi dev`.
 
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -13,18 +13,18 @@ use crate::{get, within};
 
 const START: Duration = Duration::from_secs(60);
 
-/// How a Sendpi is to be started.
+/// How to start a Sendpi.
 #[derive(Debug, Clone)]
 pub struct SendpiSetup {
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: usize,
-    /// How often clients are asked for a sign of life.
+    /// How often the server sends each session a heartbeat.
     pub heartbeat: Duration,
-    /// The promise to break; what the environment says where it is `None`.
+    /// The promise to break. If `None`, the environment variable `SENDPI_MUTANT` decides.
     pub mutant: Option<Mutant>,
-    /// A NATS server that runs already; Sendpi starts one of its own where it is `None`.
+    /// The URL of a running NATS server. If `None`, Sendpi starts its own.
     pub nats: Option<String>,
-    /// Further arguments.
+    /// Further arguments of `sendpi dev`.
     pub args: Vec<String>,
 }
 
@@ -34,7 +34,8 @@ impl Default for SendpiSetup {
     }
 }
 
-/// A running `sendpi dev` with its own NATS and data; ended on drop, and all that it started with it.
+/// A running `sendpi dev` with its own data and, unless the setup names one, its own NATS server.
+/// Dropping it ends every process that it started.
 #[derive(Debug)]
 pub struct Sendpi {
     setup: SendpiSetup,
@@ -44,88 +45,88 @@ pub struct Sendpi {
 }
 
 impl Sendpi {
-    /// Starts one node.
+    /// Starts a Sendpi with one node.
     ///
     /// # Panics
-    /// Where the binary has not been built, or does not start.
+    /// If the binary has not been built or does not start.
     pub async fn start() -> Self {
         Self::start_with(SendpiSetup::default()).await
     }
 
-    /// Starts one as `setup` says.
+    /// Starts a Sendpi as `setup` says.
     ///
     /// # Panics
-    /// Where the binary has not been built, or does not start.
+    /// If the binary has not been built or does not start.
     pub async fn start_with(setup: SendpiSetup) -> Self {
-        let data = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for Sendpi: {error}"));
+        let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for Sendpi: {error}"));
         let (process, urls) = launch(&setup, &data, 0).await;
         Self { setup, process, urls, data }
     }
 
-    /// The address of the first node.
+    /// Returns the address of the first node.
     #[must_use]
     pub fn url(&self) -> &str {
         self.node(0)
     }
 
-    /// The address of a node, from 0.
+    /// Returns the address of the node with this index, counted from 0.
     ///
     /// # Panics
-    /// Where there is no such node.
+    /// If there is no such node.
     #[must_use]
     pub fn node(&self, index: usize) -> &str {
         &self.urls[index]
     }
 
-    /// A token for `user`.
+    /// Returns a token for `user`.
     ///
     /// # Panics
-    /// Where the server gives none.
+    /// If the server does not issue one.
     pub async fn token(&self, user: &str) -> String {
         token(self.url(), user, None).await
     }
 
-    /// A token for `user` that expires after so many seconds.
+    /// Returns a token for `user` that expires after `seconds`.
     ///
     /// # Panics
-    /// Where the server gives none.
+    /// If the server does not issue one.
     pub async fn short_token(&self, user: &str, seconds: u64) -> String {
         token(self.url(), user, Some(seconds)).await
     }
 
-    /// Stops it as an operator would, and waits for the end.
+    /// Stops Sendpi as an operator would, and waits until it has ended.
     pub async fn terminate(&mut self) {
         self.process.signal("TERM");
         self.process.ended().await;
     }
 
-    /// Kills it at once, and waits for the end. Its NATS server lives on until Sendpi is started again.
+    /// Kills Sendpi at once, and waits until it has ended. Its NATS server lives on until Sendpi is started again.
     pub async fn kill9(&mut self) {
         self.process.kill_group();
         self.process.ended().await;
     }
 
-    /// Kills it at once, and its NATS server with it.
+    /// Kills Sendpi at once, and then its NATS server.
     pub async fn kill9_all(&mut self) {
         self.kill9().await;
         self.kill_nats();
     }
 
-    /// Kills the NATS server that it started; while Sendpi runs, it starts it again.
+    /// Kills the NATS server that Sendpi started. A running Sendpi starts it again.
     pub fn kill_nats(&self) {
         let folder = self.data.path().join("sendpi/nats");
         let Ok(pid) = std::fs::read_to_string(folder.join("pid")) else { return };
-        // The number may belong to somebody else by now.
+        // Another process may have this pid by now.
         let command = std::fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
         if String::from_utf8_lossy(&command).contains(&*folder.to_string_lossy()) {
             kill("KILL", pid.trim());
         }
     }
 
-    /// Kills one of several nodes, as a power cut would; the others go on.
+    /// Kills one of several nodes, as a power cut would. The others go on.
     ///
     /// # Panics
-    /// Where the binary was built without the feature `faults`.
+    /// If the binary was built without the feature `faults`.
     pub async fn kill_node(&mut self, index: usize) {
         self.process.write_line(&format!("kill {index}")).await;
         let killed = format!("killed {}", self.urls[index]);
@@ -137,7 +138,7 @@ impl Sendpi {
         self.process.signal(signal);
     }
 
-    /// Starts it again on the same data, after it ended. A single node has the same address as before.
+    /// Starts Sendpi again on the same data after it has ended. A single node keeps its address.
     pub async fn start_again(&mut self) {
         let _ = std::fs::remove_file(self.fail_point_file());
         let port = match self.urls.as_slice() {
@@ -147,19 +148,19 @@ impl Sendpi {
         (self.process, self.urls) = launch(&self.setup, &self.data, port).await;
     }
 
-    /// Lets the process end as if it had been killed when it next reaches `point`; [`Sendpi::ended`] waits for that.
+    /// Makes the process end, as if it were killed, when it next reaches `point`. [`Sendpi::ended`] waits for that.
     ///
     /// # Panics
-    /// Where the file that tells it cannot be written.
+    /// If the file that arms the fail point cannot be written.
     pub fn fail_at(&self, point: FailPoint) {
         let written = std::fs::write(self.fail_point_file(), format!("{point:?}"));
         written.unwrap_or_else(|error| panic!("cannot set a fail point: {error}"));
     }
 
-    /// Plays a failure of the bus, until [`Sendpi::all_well`] or, for one that happens once, until it has happened.
+    /// Plays a failure of the bus until [`Sendpi::all_well`]. A failure that happens only once ends by itself.
     ///
     /// # Panics
-    /// Where the file that tells it cannot be written.
+    /// If the file that names the failure cannot be written.
     pub fn play(&self, bus_fault: BusFault) {
         let written = std::fs::write(self.fail_point_file(), format!("{bus_fault:?}"));
         written.unwrap_or_else(|error| panic!("cannot play a failure: {error}"));
@@ -170,26 +171,26 @@ impl Sendpi {
         let _ = std::fs::remove_file(self.fail_point_file());
     }
 
-    /// Waits until the process has written a line that contains `text`, and has done so `times` times by then.
+    /// Waits until the process has printed at least `times` lines that contain `text`.
     ///
     /// # Panics
-    /// Where it does not in time.
+    /// If it does not do so in time.
     pub async fn until_logged(&mut self, text: &str, times: usize) {
         let enough =
             |lines: &[String]| (lines.iter().filter(|line| line.contains(text)).count() >= times).then_some(());
         self.process.printed(START, text, enough).await;
     }
 
-    /// How many lines that contain `text` the process has written so far.
+    /// Returns how many lines that contain `text` the process has printed so far.
     #[must_use]
     pub fn logged(&self, text: &str) -> usize {
         self.process.lines().iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Runs the binary with these arguments until it ends by itself.
+    /// Runs the binary with these arguments until it ends by itself, and returns its output.
     ///
     /// # Panics
-    /// Where it does not end.
+    /// If it does not end in time.
     pub async fn run(args: &[&str]) -> Output {
         let running = Command::new(binary()).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
         within(START, "sendpi ends by itself", running).await.unwrap_or_else(|error| panic!("cannot run it: {error}"))
@@ -207,7 +208,7 @@ impl Sendpi {
 
 impl Drop for Sendpi {
     fn drop(&mut self) {
-        // In this order: while it runs, it would start NATS again.
+        // Sendpi goes first, because a running one would start NATS again.
         self.process.kill_group();
         self.kill_nats();
     }
@@ -237,16 +238,16 @@ async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec
     (process, urls)
 }
 
-/// The address in a line that says `listening on http://127.0.0.1:8080`.
+/// Returns the address in a line that contains text like `listening on http://127.0.0.1:8080`.
 fn listening(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("listening on http://")?;
     let address = rest.split(|c: char| c.is_whitespace() || c == '\u{1b}').next()?;
     Some(format!("http://{}", address.trim_end_matches(['/', '.', ',', '"'])))
 }
 
-/// The binary that was built beside this test.
+/// Returns the path of the binary that was built beside this test.
 fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap_or_else(|error| panic!("where is this test? {error}"));
+    let test = std::env::current_exe().unwrap_or_else(|error| panic!("cannot find the path of this test: {error}"));
     let binary = test.parent().and_then(|deps| deps.parent()).map(|profile| profile.join("sendpi"));
     match binary.filter(|file| file.is_file()) {
         Some(file) => file,

@@ -1,4 +1,4 @@
-//! What one client was told of each room, checked as it comes: in order, nothing missing, nothing twice.
+//! What one client received of each room, checked as it comes: in order, with nothing missing and nothing twice.
 
 use std::collections::BTreeMap;
 
@@ -15,42 +15,42 @@ pub struct Timelines {
 /// One room as one client saw it.
 #[derive(Debug, Default, Clone)]
 pub struct Timeline {
-    /// The seq that the next event pushed to this client must have, where that is known.
+    /// The seq that the next event pushed to this client must have, if that is known.
     next: Option<u64>,
-    /// A seq that the first event pushed must not lie beyond.
+    /// The highest seq that the first pushed event may have, if that is known.
     first_at_most: Option<u64>,
-    /// The user is no member any more.
+    /// Whether the user is no longer a member.
     removed: bool,
-    /// The server said that something was missed: what comes until that is read may have holes before it.
+    /// Whether the server said that something was missed. Until that is read, pushed events may follow a gap.
     missed: bool,
-    /// Up to where that was read: these may be pushed as well.
+    /// The seq up to which missed events were read. Events up to it may be pushed too.
     filled: u64,
-    /// Every event, however it came.
+    /// Every event by its seq, however it came.
     events: BTreeMap<u64, EventFrame>,
-    /// The seqs that were pushed, live or by a replay, in the order in which they came.
+    /// The seqs that were pushed, live or by a replay, in the order of arrival.
     pushed: Vec<u64>,
 }
 
 impl Timeline {
-    /// Every event known, by seq.
+    /// Returns every known event by its seq.
     #[must_use]
     pub fn events(&self) -> &BTreeMap<u64, EventFrame> {
         &self.events
     }
 
-    /// The seqs that were pushed, live or by a replay, in the order in which they came.
+    /// Returns the seqs that were pushed, live or by a replay, in the order of arrival.
     #[must_use]
     pub fn pushed(&self) -> &[u64] {
         &self.pushed
     }
 
-    /// The texts of the messages that are known, in order.
+    /// Returns the texts of the known messages, in order.
     #[must_use]
     pub fn texts(&self) -> Vec<&str> {
         self.events.values().filter_map(EventFrame::text).collect()
     }
 
-    /// The last seq up to which this client has everything that was pushed.
+    /// Returns the seq up to which this client has seen the room, or `None` if it has seen nothing yet.
     #[must_use]
     pub fn last(&self) -> Option<u64> {
         self.next.map(|next| next - 1)
@@ -58,26 +58,26 @@ impl Timeline {
 }
 
 impl Timelines {
-    /// What is known of a room.
+    /// Returns what is known about a room.
     #[must_use]
     pub fn room(&self, room: &str) -> Timeline {
         self.rooms.get(room).cloned().unwrap_or_default()
     }
 
-    /// What broke a promise so far.
+    /// Returns the violations of promises so far.
     #[must_use]
     pub fn violations(&self) -> &[String] {
         &self.violations
     }
 
-    /// What to resume: each room with the last seq seen, at most 100.
+    /// Returns what to resume: at most 100 rooms that the user is still in, each with the last seq seen.
     #[must_use]
     pub fn to_resume(&self) -> BTreeMap<String, u64> {
         let known = self.rooms.iter().filter(|(_, timeline)| !timeline.removed);
         known.filter_map(|(room, timeline)| Some((room.to_string(), timeline.last()?))).take(100).collect()
     }
 
-    /// A session began: what it told of the rooms counts as known, except where the room was resumed.
+    /// Notes that a session began. Rooms count as seen up to the seq that the welcome names, unless they were resumed.
     pub fn welcome(&mut self, rooms: &[RoomInfo], resumed: &BTreeMap<String, u64>) {
         for timeline in self.rooms.values_mut() {
             timeline.missed = false;
@@ -91,17 +91,17 @@ impl Timelines {
         }
     }
 
-    /// An event was pushed, live or by a replay.
+    /// Notes an event that was pushed, live or by a replay.
     pub fn push(&mut self, event: EventFrame) {
         let Some(seq) = event.seq else { return };
         let room = event.room.clone();
         let timeline = self.rooms.entry(room.clone()).or_default();
         let wrong = match (timeline.next, timeline.first_at_most) {
             _ if seq <= timeline.filled && timeline.pushed.last().is_none_or(|last| *last < seq) => None,
-            _ if timeline.removed => Some("came after the user was no member any more".to_owned()),
+            _ if timeline.removed => Some("came after the user was no longer a member".to_owned()),
             (Some(next), _) if seq < next => Some(format!("came again or late: {next} was next")),
             (Some(next), _) if seq > next && !timeline.missed => Some(format!("came where {next} was next")),
-            (None, Some(most)) if seq > most => Some(format!("came first, where {most} or an earlier one was next")),
+            (None, Some(most)) if seq > most => Some(format!("came first, but {most} or an earlier one was next")),
             _ => None,
         };
         timeline.next = Some(timeline.next.unwrap_or_default().max(seq + 1));
@@ -112,7 +112,7 @@ impl Timelines {
         self.keep(event);
     }
 
-    /// Events were read from the timeline, oldest first, without a hole.
+    /// Notes events that were read from the timeline. They must come oldest first and without a gap.
     pub fn history(&mut self, room: &str, events: &[EventFrame]) {
         for pair in events.windows(2) {
             if let (Some(a), Some(b)) = (pair[0].seq, pair[1].seq)
@@ -133,7 +133,7 @@ impl Timelines {
         }
     }
 
-    /// A replay has ended.
+    /// Notes that a replay has ended, which must have reached the seq that the server says.
     pub fn resumed(&mut self, resumed: &Resumed) {
         for (room, state) in &resumed.rooms {
             let timeline = self.rooms.entry(room.clone()).or_default();
@@ -146,14 +146,14 @@ impl Timelines {
         }
     }
 
-    /// The server says that this session missed something.
+    /// Notes the rooms in which the server says that this session missed something.
     pub fn heads(&mut self, rooms: &BTreeMap<RoomId, u64>) {
         for room in rooms.keys() {
             self.rooms.entry(room.clone()).or_default().missed = true;
         }
     }
 
-    /// The user became a member.
+    /// Notes that the user became a member.
     pub fn added(&mut self, info: &RoomInfo) {
         let timeline = self.rooms.entry(info.room.clone()).or_default();
         if timeline.removed || timeline.next.is_none() {
@@ -163,12 +163,13 @@ impl Timelines {
         timeline.removed = false;
     }
 
-    /// The user ceased to be a member.
+    /// Notes that the user is no longer a member.
     pub fn removed(&mut self, room: &RoomId) {
         self.rooms.entry(room.clone()).or_default().removed = true;
     }
 
-    /// One seq is one event, whoever tells it and when; and the count rises with messages only.
+    /// Keeps an event, and checks that a seq always stands for the same event and that the count rises only with events
+    /// of the kinds `message` and `system`.
     fn keep(&mut self, event: EventFrame) {
         let (Some(seq), Some(count)) = (event.seq, event.count) else { return };
         let room = event.room.clone();

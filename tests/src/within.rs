@@ -1,22 +1,22 @@
-//! Waiting, but not for ever; and the step of a test that a failed wait names.
+//! Waiting with a limit, and the step of a test that a failed wait names.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
 thread_local! {
-    /// Every test has a thread of its own.
+    /// The current step. Every test has its own thread.
     static STEP: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Names what the test does from here on: a wait that fails says so.
+/// Names what the test does from here on. A wait that fails prints it.
 pub fn step(what: impl Into<String>) {
     STEP.replace(what.into());
 }
 
-/// Waits for `future`.
+/// Waits for `future`, for at most `limit`.
 ///
 /// # Panics
-/// After `limit`, with what was waited for and the step of the test.
+/// If it takes longer. The message names what was waited for and the step of the test.
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(limit, future).await {
         Ok(value) => value,

@@ -1,10 +1,10 @@
-//! The load generator by itself: `cargo run --release -p sendpi-bench --example load -- bench --url http://host:port`.
+//! The load generator alone: `cargo run --release -p sendpi-bench --example load -- bench --url http://host:port`.
 
 use clap::Parser;
 
 #[derive(Parser)]
 enum Command {
-    /// Measures
+    /// Measure a server
     Bench(sendpi_bench::BenchArgs),
 }
 

@@ -1,8 +1,8 @@
-//! What can be chosen.
+//! The arguments of the load generator.
 
 use clap::ValueEnum;
 
-/// What `sendpi bench` is told.
+/// The arguments of `sendpi bench`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BenchArgs {
     /// The cases to run
@@ -11,14 +11,14 @@ pub struct BenchArgs {
     /// How long each case is measured, in seconds
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
-    /// How many times each case is run; the middle result is shown
+    /// How many times each case is run; the median run is shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pub runs: u16,
-    /// Measure the server at this address, http://host:port, instead of starting one. It must hand out tokens at /dev/token.
-    /// There are no CPU and memory figures then.
+    /// Measure the server at this address, http://host:port, instead of starting one. It must issue tokens at
+    /// /dev/token. CPU and memory are not measured then.
     #[arg(long)]
     pub url: Option<String>,
-    /// Do not run the limit, a bare broadcast without bus and store
+    /// Skip the limit, a bare broadcast without bus and store
     #[arg(long)]
     pub no_limit: bool,
     /// Print one JSON object instead of the table
@@ -30,19 +30,19 @@ pub struct BenchArgs {
     /// How many rooms the users of `signin` have
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 10_000])]
     pub rooms: Vec<usize>,
-    /// How long `signin` waits between making the rooms and signing in, in seconds. At once all rooms were active just now, and
-    /// each is joined; after 11 minutes none is
+    /// Seconds that `signin` waits between creating the rooms and signing in. With 0, every room is still active and is
+    /// joined; after 11 minutes, no room is
     #[arg(long, default_value_t = 0)]
     pub settle: u64,
-    /// Further arguments for `sendpi dev`, each with its own flag
+    /// A further argument for `sendpi dev`; may be repeated
     #[arg(long = "server-arg", allow_hyphen_values = true)]
     pub server_args: Vec<String>,
-    /// Serve the limit on this port: what the load generator starts beside Sendpi
+    /// Serve the limit on this port; the load generator starts itself with this
     #[arg(long, hide = true)]
     pub serve_limit: Option<u16>,
 }
 
-/// The cases.
+/// The cases that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CaseName {
@@ -50,13 +50,13 @@ pub enum CaseName {
     Big,
     /// 100 rooms of 10 members, 1,000 messages a second in all
     Small,
-    /// As big, 4 senders that send on as soon as they are answered
+    /// Like big, but 4 senders send again as soon as answered
     Bigmax,
-    /// As small, 200 senders with 4 messages under way each
+    /// Like small, but 200 senders, 4 messages in flight each
     Smallmax,
-    /// Memory for each user who is signed in and quiet
+    /// Memory per user who is signed in and idle
     Idle,
-    /// From hello to welcome, for users with few and with many rooms
+    /// Time from hello to welcome, with few and with many rooms
     Signin,
 }
 

@@ -1,22 +1,22 @@
-//! The shapes of load.
+//! The shape of the load in each case.
 
 use crate::CaseName;
 
-/// Who sends how much.
+/// Which members send, and how fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CasePace {
-    /// So many messages a second in all, from all members in turn.
+    /// This many messages a second in total, from all members in turn.
     PerSecond(u32),
-    /// These senders send on as soon as they are answered.
+    /// A closed loop: each sender sends its next message as soon as one is answered.
     Closed {
-        /// How many.
+        /// How many members send.
         senders: usize,
-        /// How many messages each has under way.
+        /// How many unanswered messages each sender has at a time.
         under_way: usize,
     },
 }
 
-/// LimitRooms of equal size, and who sends.
+/// Rooms of equal size, and how their members send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) rooms: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Shape {
 }
 
 impl CaseName {
-    /// The load of a case; `None` for those that send nothing.
+    /// Returns the load of a case, or `None` if the case sends nothing.
     pub(crate) fn shape(self) -> Option<Shape> {
         let (big, small) = ((1, 1000), (100, 10));
         let ((rooms, members), pace) = match self {
@@ -40,7 +40,7 @@ impl CaseName {
 }
 
 impl Shape {
-    /// The members in the order in which they send, each as its room and its place in it: rooms take turns.
+    /// Returns the members in the order in which they send, each as its room and its place in it. The rooms alternate.
     pub(crate) fn senders(self) -> impl Iterator<Item = (usize, usize)> {
         (0..self.members).flat_map(move |place| (0..self.rooms).map(move |room| (room, place)))
     }

@@ -1,4 +1,4 @@
-//! One connection of the client protocol, for what is not counted: signing in, making rooms.
+//! One connection of the client protocol, for requests that are not measured under load: signing in and creating rooms.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
@@ -13,21 +13,21 @@ use crate::BenchError;
 use crate::frame::{SeenFrame, look};
 use crate::websocket::{Decoder, WsFrame, WsFrameKind, encode};
 
-/// How often something is asked that the server has no time for.
+/// How often a request is tried if the server has no time for it.
 const TRIES: usize = 100;
-/// How long to wait before, where the server does not say.
+/// The pause before the next try, if the server does not say how long to wait.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Requests of one session that may be unanswered, with some distance to the server's limit.
+/// How many requests of one session may be unanswered. This stays well below the server's limit.
 const AT_ONCE: usize = 48;
 
-/// A session that is up.
+/// A session that is signed in.
 #[derive(Debug)]
 pub(crate) struct SignedIn {
     pub(crate) connection: Connection,
-    /// The user's rooms, with the seq of each.
+    /// The rooms on the first page, with the seq of each.
     pub(crate) rooms: Vec<(String, u64)>,
-    /// From hello to welcome.
+    /// The time from `hello` to `welcome`.
     pub(crate) took: Duration,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct SignedIn {
 pub(crate) struct Connection {
     pub(crate) stream: Arc<TcpStream>,
     pub(crate) decoder: Decoder,
-    /// Frames that came, and were not taken yet.
+    /// Frames that were received but not handled yet.
     pub(crate) waiting: VecDeque<Vec<u8>>,
     asked: u64,
 }
@@ -53,7 +53,7 @@ pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::
 }
 
 impl Connection {
-    /// Opens a WebSocket; `None` where the server takes none at this moment.
+    /// Opens a WebSocket. Returns `None` if the server answers the upgrade with 429 or 503.
     async fn open(address: &str) -> Result<Option<Self>, BenchError> {
         let stream = Arc::new(TcpStream::connect(address).await?);
         stream.set_nodelay(true)?;
@@ -117,7 +117,7 @@ impl Connection {
         Ok(write_all(&self.stream, &frame).await?)
     }
 
-    /// The next frame that is no heartbeat.
+    /// Returns the next frame that is not a heartbeat, and answers heartbeats.
     async fn next(&mut self) -> Result<Vec<u8>, BenchError> {
         loop {
             let Some(frame) = self.waiting.pop_front() else {
@@ -133,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Asks once; the answer may be an error.
+    /// Sends a request once and returns its answer, which may be an error.
     async fn ask_once(&mut self, frame: &Value) -> Result<Value, BenchError> {
         self.asked += 1;
         self.send_as(self.asked, frame).await?;
@@ -146,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// Asks until it is done; what the server has no time for is asked again.
+    /// Sends a request and returns its answer. Tries again as long as the server has no time for it.
     pub(crate) async fn ask(&mut self, frame: Value) -> Result<Value, BenchError> {
         for _ in 0..TRIES {
             let answer = self.ask_once(&frame).await?;
@@ -156,10 +156,11 @@ impl Connection {
                 None => return Ok(answer),
             }
         }
-        Err(refused(&frame, &"it had no time, again and again".into()))
+        Err(refused(&frame, &"the server had no time for it at any try".into()))
     }
 
-    /// Asks all of `frames`, as many at once as a session may, until all are done.
+    /// Sends all of `frames`, up to [`AT_ONCE`] at a time, until all have succeeded. After each success, calls `done`
+    /// with their number so far.
     pub(crate) async fn ask_all(
         &mut self,
         frames: impl Iterator<Item = Value>,
@@ -180,7 +181,7 @@ impl Connection {
                 serde_json::from_slice(&self.next().await?).map_err(|e| BenchError::protocol(e.to_string()))?;
             let Some((id, frame)) = answer["id"].as_u64().and_then(|id| under_way.remove_entry(&id)) else { continue };
             if let Some(pause) = again(&answer) {
-                // Whoever asks too much waits with all.
+                // A session that sends too many requests waits with all of them.
                 tokio::time::sleep(pause).await;
                 self.send_as(id, &frame).await?;
                 under_way.insert(id, frame);
@@ -199,7 +200,7 @@ impl Connection {
         self.send(frame.to_string().as_bytes()).await
     }
 
-    /// Connects and signs in; asks for a first page of as many rooms.
+    /// Connects and signs in. Asks for a first page of `page` rooms.
     pub(crate) async fn sign_in(address: &str, token: &str, page: usize) -> Result<SignedIn, BenchError> {
         let hello = json!({"op": "hello", "token": token, "device": "bench", "rooms": page});
         for _ in 0..TRIES {
@@ -217,10 +218,10 @@ impl Connection {
                 None => return Err(refused(&hello, &answer)),
             }
         }
-        Err(refused(&json!({"op": "hello"}), &"it had no time, again and again".into()))
+        Err(refused(&json!({"op": "hello"}), &"the server had no time for it at any try".into()))
     }
 
-    /// Ends the session as a client does that leaves.
+    /// Ends the session with a close frame, as a client does when it leaves.
     pub(crate) async fn close(self) -> Result<(), BenchError> {
         let mut frame = Vec::new();
         encode(&mut frame, WsFrameKind::Close, &1000u16.to_be_bytes());
@@ -228,7 +229,7 @@ impl Connection {
     }
 }
 
-/// When to ask again, if that is worth it.
+/// Returns the pause before the next try, or `None` if `answer` is final.
 fn again(answer: &Value) -> Option<Duration> {
     let later = answer["op"] == "error" && matches!(answer["code"].as_str(), Some("rate_limited" | "unavailable"));
     later.then(|| answer["retry_in_ms"].as_u64().map_or(PAUSE, Duration::from_millis))
@@ -243,7 +244,7 @@ fn rooms(welcome: &Value) -> Vec<(String, u64)> {
     rooms.filter_map(|room| Some((room["room"].as_str()?.to_owned(), room["seq"].as_u64()?))).collect()
 }
 
-/// What a close frame says.
+/// Returns the content of a close frame as text.
 pub(crate) fn close_text(payload: &[u8]) -> String {
     match payload.split_first_chunk() {
         Some((code, reason)) => format!("{} {}", u16::from_be_bytes(*code), String::from_utf8_lossy(reason)),

@@ -1,25 +1,25 @@
-//! What can go wrong.
+//! The errors of the load generator.
 
 use std::io;
 
-/// Why a benchmark ended early, or what it found.
+/// The reason why a benchmark failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The address cannot be used.
     #[error("{0:?} is not of the form http://host:port")]
     Url(String),
-    /// The process to be measured did not come up.
+    /// The process to be measured did not start.
     #[error("{what} did not start: {why}")]
     Start {
-        /// Which.
+        /// The process.
         what: &'static str,
-        /// What it said last.
+        /// What failed, and the last lines of its log.
         why: String,
     },
     /// The open-files limit is too low for so many connections.
     #[error("{needed} connections need an open-files limit above {limit}: raise it with `ulimit -n`")]
     OpenFiles {
-        /// How many connections.
+        /// The number of connections.
         needed: usize,
         /// The limit of this process.
         limit: usize,
@@ -27,19 +27,19 @@ pub enum BenchError {
     /// A connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The server said what this program does not understand.
+    /// The server sent something that this program does not understand, or ended a connection.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
     /// The server refused a request that has to succeed.
     #[error("{op} was refused: {answer}")]
     Refused {
-        /// Which request.
+        /// The request.
         op: String,
         /// The answer.
         answer: String,
     },
-    /// Members did not get every event once and in order.
-    #[error("deliveries are not right: {0}")]
+    /// Members did not receive every event once and in order, or a connection under load failed.
+    #[error("deliveries are wrong: {0}")]
     Deliveries(String),
 }
 

@@ -1,29 +1,29 @@
-//! The frames of the client protocol, as far as they have to be looked at: by search for bytes where they come by the hundred
-//! thousand.
+//! The frames of the client protocol. They are searched for bytes instead of being parsed, because they come by the
+//! hundred thousand.
 
-/// The length of a message's text: a time, and padding behind it.
+/// The length of a message's text, which is a time followed by padding.
 const TEXT: usize = 100;
-/// The digits of the time.
+/// The number of digits of the time.
 const TIME: usize = 20;
 
-/// What came, as far as it matters here.
+/// What a frame says, as far as the load generator needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SeenFrame {
-    /// A durable event; `sent` is its message's time in it, where it is one of ours.
+    /// A durable event. If it is a message of this program, `sent` is the time in its text.
     Event { seq: u64, sent: Option<u64> },
-    /// A request was done; `id` is what it was called, `seq` that of its event.
+    /// The request `id` succeeded, and `seq` is the seq of its event.
     Done { id: u64, seq: u64 },
-    /// A request was refused, and may be tried again after this many milliseconds.
+    /// The request `id` was refused. It may be tried again after `retry_in_ms`, if the server said so.
     Refused { id: u64, retry_in_ms: Option<u64> },
     /// A heartbeat.
     Ping,
-    /// The server ends the session, or says that something was missed.
+    /// The server ends the session, reports an error without an id, or says that the session missed something.
     Trouble,
-    /// Anything else.
+    /// Any other frame.
     Other,
 }
 
-/// Looks at a text frame.
+/// Returns what a text frame says.
 pub(crate) fn look(frame: &[u8]) -> SeenFrame {
     if let Some(rest) = frame.strip_prefix(br#"{"op":"event","#) {
         return match number(rest, br#""seq":"#) {
@@ -67,14 +67,15 @@ fn op(frame: &[u8]) -> &[u8] {
     &rest[..rest.iter().position(|byte| *byte == b'"').unwrap_or(0)]
 }
 
-/// The time in a message of ours: its text has a fixed length and ends the frame.
+/// Returns the time in a message of this program, whose text has a fixed length and ends the frame.
 fn sent(frame: &[u8]) -> Option<u64> {
     let body = frame.strip_suffix(br#""}}"#)?;
     let (head, text) = body.split_at_checked(body.len().checked_sub(TEXT)?)?;
     if head.ends_with(br#""text":""#) { digits(&text[..TIME]) } else { None }
 }
 
-/// Appends a `send` with `id` as its name and the time in its text. The id is the time as well: an answer needs no table.
+/// Appends a `send` with the time `nanos` both in its text and as its id, so that no table is needed to time its
+/// answer.
 pub(crate) fn write_send(out: &mut Vec<u8>, room: &str, nanos: u64, nonce: u64) {
     use std::io::Write;
     // Writing into a Vec cannot fail.

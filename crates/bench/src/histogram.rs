@@ -1,11 +1,11 @@
-//! Times, counted in buckets that are 3 % wide.
+//! A histogram of times, with buckets that are at most about 3 % wide.
 
 use std::time::Duration;
 
-/// Buckets for each doubling.
+/// The number of buckets for each doubling.
 const FINE: u64 = 32;
 
-/// Counts durations from 1 ns up.
+/// Counts of durations. Below 32 ns, each nanosecond has a bucket of its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Histogram {
     counts: Vec<u64>,
@@ -26,7 +26,7 @@ fn bucket(nanos: u64) -> usize {
     ((doublings + 1) * FINE + ((nanos >> doublings) - FINE)) as usize
 }
 
-/// The middle of a bucket.
+/// Returns the middle of a bucket in nanoseconds.
 fn middle(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < FINE {
@@ -42,7 +42,7 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// The time that this share (0 to 1) of all lies at or below; `None` where nothing was counted.
+    /// Returns the time at or below which this share (0 to 1) of all times lies, or `None` if nothing was counted.
     pub(crate) fn quantile(&self, share: f64) -> Option<Duration> {
         let rank = ((self.total as f64 * share).ceil() as u64).clamp(1, self.total.max(1));
         let mut seen = 0;
@@ -62,7 +62,7 @@ mod tests {
     fn a_time_is_told_within_three_percent() {
         for nanos in [0, 1, 31, 32, 33, 63, 64, 65, 1000, 123_456, 98_765_432_101, u64::MAX / 3] {
             let told = middle(bucket(nanos));
-            assert!(told.abs_diff(nanos) as f64 <= nanos as f64 * 0.03 + 0.5, "{nanos} is told as {told}");
+            assert!(told.abs_diff(nanos) as f64 <= nanos as f64 * 0.03 + 0.5, "{nanos} is counted as {told}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a user costs who is signed in and quiet.
+//! The memory that a user costs who is signed in and idle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +15,23 @@ use crate::server::{BenchServer, Parts};
 use crate::talk::{check_open_files, fresh_name};
 use crate::{BenchError, token};
 
-/// So many users come and go before anything is measured: what a server makes once is not theirs.
+/// How many users sign in and leave before anything is measured, so that memory that a server allocates only once is
+/// not counted.
 const FIRST: usize = 100;
 const AT_ONCE: usize = 32;
-/// Memory counts as settled when it changed by less than this share for a while.
+/// Memory has settled once it has changed by less than this share for [`WHILE`].
 const STEADY: f64 = 0.005;
 const WHILE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Resident bytes for each user, less what is resident without any.
+/// The resident bytes per user, without those that are resident when there are no users.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct IdlePoint {
     pub(crate) users: usize,
     pub(crate) bytes_per_user: Parts<f64>,
 }
 
-/// Holds as many idle connections as each of `counts` says, one after the other.
+/// Measures the memory per user for each number of idle connections in `counts`, from the lowest up.
 pub(crate) async fn run(
     server: &BenchServer,
     counts: &[usize],
@@ -71,7 +72,7 @@ pub(crate) async fn run(
     Ok(points)
 }
 
-/// The memory of the server when it has ceased to change.
+/// Waits until the server's memory has settled, at most for [`PATIENCE`], and returns it.
 async fn settled(server: &BenchServer) -> Result<Parts<u64>, BenchError> {
     let resident = || server.resident().ok_or_else(|| BenchError::protocol("the server is gone"));
     let (begun, mut last, mut since) = (Instant::now(), resident()?, Instant::now());

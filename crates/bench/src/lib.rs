@@ -1,7 +1,9 @@
-//! The load generator: what Sendpi does with a CPU second, beside what a bare broadcast over the same sockets does with one.
+//! The load generator. It compares what Sendpi does with a CPU second to what a bare broadcast over WebSockets does
+//! with one.
 //!
-//! [`run`] starts what it measures (`sendpi dev` on an empty directory), connects users over the client protocol, and checks
-//! while it measures: each member of a room has to get each event once and in order, or the run fails.
+//! [`run`] starts the server to be measured (`sendpi dev` on an empty directory, unless an address is given) and
+//! connects users over the client protocol. It checks while it measures: each member of a room has to receive each
+//! event once and in order, or the run fails.
 
 mod args;
 mod case;

@@ -1,9 +1,12 @@
 //! The limit: what a plain broadcast over axum's WebSockets reaches, without a bus and without a store.
 //!
-//! Each socket is split into two tasks with a queue between; an event is encoded once and its bytes are shared; what waits in a queue is
-//! written together; `TCP_NODELAY` stays off, so that the kernel puts together what comes fast, at the price of tails of 50 ms. It speaks as much of the client protocol as the cases need and checks
-//! nothing. The workspace's rule that only the gateway names axum has its one exception here: this is not a part of the server,
-//! but what the server is measured against.
+//! Each socket is split into two tasks with a queue between them. An event is encoded once, and its bytes are shared.
+//! All frames in a queue are written together. `TCP_NODELAY` stays off, so that the kernel combines writes that follow
+//! each other fast, at the price of latency tails of 50 ms.
+//!
+//! The limit speaks as much of the client protocol as the cases need, and checks nothing. It is the one exception to
+//! the workspace's rule that only the gateway names axum, because it is not a part of the server but what the server
+//! is measured against.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::BenchError;
 
-/// Frames that wait for one socket; whoever is further behind is cut off.
+/// How many frames may be queued for one socket. A member that falls further behind receives no more events.
 const QUEUE: usize = 1024;
 const BUFFER: usize = 4096;
 
@@ -35,7 +38,7 @@ struct LimitRoom {
     online: Vec<(String, Out)>,
 }
 
-/// LimitRooms have their own locks, so that they do not wait for each other.
+/// All rooms. Each has a lock of its own, so that rooms do not wait for each other.
 #[derive(Debug, Default)]
 struct LimitRooms(Mutex<HashMap<String, Arc<Mutex<LimitRoom>>>>);
 
@@ -55,7 +58,7 @@ struct LimitRequest<'a> {
     users: Vec<String>,
 }
 
-/// Serves until the process is ended.
+/// Serves until the process ends.
 pub(crate) async fn serve(port: u16) -> Result<(), BenchError> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}", listener.local_addr()?);
@@ -68,7 +71,7 @@ pub(crate) async fn serve_on(listener: TcpListener) -> Result<(), BenchError> {
     Ok(axum::serve(listener, router).await?)
 }
 
-/// Users are who they say they are.
+/// Issues a token, which is just the user's name: everybody is believed.
 async fn token(Query(query): Query<HashMap<String, String>>) -> String {
     query.get("user").cloned().unwrap_or_default()
 }
@@ -106,7 +109,7 @@ async fn session(socket: WebSocket, rooms: Arc<LimitRooms>) {
     }
     rooms.leave(&user, &out);
     drop(out);
-    // The task ends with its queue or its socket; how does not matter any more.
+    // The task ends with its queue or its socket. How it ended does not matter any more.
     let _ = writer.await;
 }
 
@@ -123,7 +126,7 @@ impl LimitRooms {
         locked(&self.0).iter().map(|(name, room)| (name.clone(), room.clone())).collect()
     }
 
-    /// Does what is asked; false where the socket is to be cut off.
+    /// Executes a request. Returns `false` if the socket is to be closed.
     fn answer(&self, user: &str, ask: &LimitRequest<'_>, out: &Out) -> bool {
         let id = ask.id.map_or("null", RawValue::get);
         let answer = match (ask.op, ask.room) {
@@ -145,7 +148,8 @@ impl LimitRooms {
                 let mut room = locked(&room);
                 room.seq += 1;
                 let (seq, at) = (room.seq, 1_790_000_000_000u64);
-                // The answer goes first: without TCP_NODELAY what follows it waits for the sender's next message, not the other way.
+                // The answer goes first. Without TCP_NODELAY, the write that follows it waits for the sender's next
+                // message. If the answer came second, the answer would have to wait instead.
                 let answer = format!(r#"{{"id":{id},"op":"ok","seq":{seq},"count":{seq},"at":{at}}}"#);
                 if out.try_send(answer.into()).is_err() {
                     return false;
@@ -154,7 +158,7 @@ impl LimitRooms {
                     r#"{{"op":"event","room":"{name}","seq":{seq},"count":{seq},"kind":"message","from":"{user}","at":{at},"nonce":"{nonce}","body":{body}}}"#
                 )
                 .into();
-                // Under the room's lock, so that all get events in one order.
+                // Under the room's lock, so that all members receive events in the same order.
                 room.online.retain(|(_, member)| member.try_send(event.clone()).is_ok());
                 return true;
             }

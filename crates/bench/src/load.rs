@@ -1,4 +1,4 @@
-//! What all connections of a case share: the clock, what was counted, and whether every member got every event.
+//! What all connections of a case share: the clock, the counts, and the check that every member receives every event.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,54 +7,54 @@ use tokio::time::Instant;
 
 use crate::histogram::Histogram;
 
-/// How far a case has got.
+/// The phases of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Load, uncounted: until everything runs evenly.
+    /// There is load, but it is not counted until everything runs evenly.
     Warm = 0,
-    /// Load, counted.
+    /// The load is counted.
     Counted = 1,
-    /// No new messages; what is under way arrives.
+    /// No new messages are sent. Those that are under way still arrive.
     Over = 2,
 }
 
-/// One room under load.
+/// A room under load.
 #[derive(Debug, Clone)]
 pub(crate) struct LoadRoom {
     pub(crate) name: String,
-    /// The highest seq that a sender was told.
+    /// The highest seq in an answer to a sender.
     pub(crate) done: u64,
 }
 
-/// What was seen.
+/// What the connections have counted and found.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Deliveries of the counted time.
+    /// The deliveries in the counted time.
     pub(crate) deliveries: u64,
-    /// Messages of the counted time that were answered.
+    /// The messages that were answered in the counted time.
     pub(crate) answered: u64,
-    /// From a message's sending to each delivery.
+    /// The times from sending a message to each of its deliveries.
     pub(crate) latency: Histogram,
-    /// From a message's sending to its answer.
+    /// The times from sending a message to its answer.
     pub(crate) answers: Histogram,
-    /// Events that a member did not get, although it got a later one.
+    /// How many events a member did not receive although it received a later one.
     pub(crate) gaps: u64,
-    /// Events that a member got again, or too late.
+    /// How many events a member received a second time or too late.
     pub(crate) repeats: u64,
-    /// Messages that were refused; a closed loop sends another one instead.
+    /// How many messages were refused. A closed loop sends another one instead.
     pub(crate) refused: u64,
-    /// What ended a connection or showed that something was missed: the first of it.
+    /// What first ended a connection, or first showed that something was missed.
     pub(crate) trouble: Option<String>,
     pub(crate) rooms: Vec<LoadRoom>,
     /// For each member: its room and the seq of its last event.
     pub(crate) members: Vec<(usize, u64)>,
-    /// Where connections read into, one after the other.
+    /// The read buffer, which the connections use one after the other.
     pub(crate) scratch: Vec<u8>,
 }
 
 impl Tally {
-    /// Takes one event of a member, and checks that it is the next one.
+    /// Receives an event for a member, and counts an error if it is not the next one.
     pub(crate) fn event(&mut self, member: usize, seq: u64) {
         let Some((_, last)) = self.members.get_mut(member) else { return };
         match seq.checked_sub(*last + 1) {
@@ -68,7 +68,7 @@ impl Tally {
         *last = seq;
     }
 
-    /// Events that were answered and that some member has not got yet.
+    /// Returns how many answered events members have not received yet, summed over all members.
     pub(crate) fn missing(&self) -> u64 {
         self.members.iter().map(|(room, last)| self.rooms[*room].done.saturating_sub(*last)).sum()
     }
@@ -89,12 +89,12 @@ impl Load {
         Self { epoch: Instant::now(), phase: AtomicU8::new(0), sent: AtomicU64::new(0), tally: Mutex::new(tally) }
     }
 
-    /// Nanoseconds since the case began.
+    /// Returns the nanoseconds since the case began.
     pub(crate) fn now(&self) -> u64 {
         self.epoch.elapsed().as_nanos() as u64
     }
 
-    /// A number that no other message of this case has.
+    /// Returns a number that no other message of this case has.
     pub(crate) fn nonce(&self) -> u64 {
         self.sent.fetch_add(1, Ordering::Relaxed)
     }
@@ -111,12 +111,12 @@ impl Load {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// All connections live on one thread: nobody ever waits here.
+    /// Locks the tally. Nobody ever waits here, because all connections run on one thread.
     pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what went wrong, unless something did before.
+    /// Records what went wrong, unless something else went wrong before.
     pub(crate) fn trouble(&self, what: impl Into<String>) {
         self.tally().trouble.get_or_insert(what.into());
     }

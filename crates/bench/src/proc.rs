@@ -1,11 +1,11 @@
-//! What the kernel counts of a process.
+//! What the kernel knows about a process.
 
 use std::time::Duration;
 
-/// How much the kernel's clock ticks: 100 in a second, on every architecture that Linux is built for today.
+/// The unit in which the kernel reports CPU time: 100 ticks a second on all common architectures.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The time on a CPU of this process so far; `None` for one that is gone.
+/// Returns the CPU time that a process has used so far, or `None` if the process is gone.
 pub(crate) fn cpu(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields = after_name(&stat)?;
@@ -13,14 +13,14 @@ pub(crate) fn cpu(pid: u32) -> Option<Duration> {
     Some(TICK * ticks)
 }
 
-/// The memory of this process that is in RAM, in bytes.
+/// Returns the resident memory of a process in bytes, or `None` if the process is gone.
 pub(crate) fn resident(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// All children of this process and theirs whose name is `name`.
+/// Returns all descendants of a process whose name is `name`.
 pub(crate) fn children(pid: u32, name: &str) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -39,12 +39,12 @@ fn parent_and_name(pid: u32) -> Option<(u32, String)> {
     Some((after_name(&stat)?.get(1)?.parse().ok()?, name))
 }
 
-/// The fields behind the name, which may hold anything, closing brackets and spaces included.
+/// Returns the fields after the process's name. The name may hold anything, including closing brackets and spaces.
 fn after_name(stat: &str) -> Option<Vec<&str>> {
     Some(stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect())
 }
 
-/// How many files this process may have open.
+/// Returns how many files this process may have open.
 pub(crate) fn open_files_limit() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn a_child_is_found_by_its_name() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        // The name is the program's only after the child has become it.
+        // The child has the program's name only after it has executed the program.
         let found = loop {
             let found = children(std::process::id(), "sleep");
             if !found.is_empty() {

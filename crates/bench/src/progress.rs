@@ -1,4 +1,4 @@
-//! One line that says what goes on, where somebody looks.
+//! A line of progress for somebody at a terminal.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The line is written anew at most once in this time.
+/// The line is rewritten at most once in this time.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Writes to the terminal on stderr; does nothing where there is none.
+/// A line on standard error. It is shown only if standard error is a terminal.
 #[derive(Debug)]
 pub(crate) struct BenchProgress {
     title: String,
@@ -22,7 +22,7 @@ impl BenchProgress {
         Self { title, shown: std::io::stderr().is_terminal(), last: Cell::new(None) }
     }
 
-    /// Replaces the line.
+    /// Replaces the line, unless it was replaced a moment ago.
     pub(crate) fn say(&self, text: &str) {
         if self.shown && self.last.get().is_none_or(|last| last.elapsed() > EVERY) {
             self.last.set(Some(Instant::now()));
@@ -31,7 +31,7 @@ impl BenchProgress {
     }
 
     fn write(&self, line: &str) {
-        // A line that cannot be shown is not worth ending for.
+        // A line that cannot be shown is not a reason to stop.
         let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
     }
 }

@@ -1,4 +1,4 @@
-//! One member's connection under load: takes what comes, and sends on where the case is a closed loop.
+//! One member's connection under load. It counts what comes, and in a closed loop it sends the next message.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -18,28 +18,28 @@ pub(crate) fn put_send(out: &mut Vec<u8>, room: &str, load: &Load) {
     encode(out, WsFrameKind::Text, &text);
 }
 
-/// Takes what comes for one member.
+/// Receives all frames of one member.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     stream: Arc<TcpStream>,
     decoder: Decoder,
     load: Arc<Load>,
-    /// The room, and the member's number; `None` for one who is only there.
+    /// The room and the member's number. `None` for a user who is only signed in.
     member: Option<(usize, usize)>,
-    /// Whether an answer is followed by the next message.
+    /// Whether the member sends its next message after each answer.
     closed_loop: bool,
 }
 
-/// What a round of reading leads to.
+/// What has to be done after a round of reading.
 #[derive(Debug, Default)]
 struct ReceiverEffects {
-    /// To be written.
+    /// The bytes to write.
     out: Vec<u8>,
-    /// Messages to send at once.
+    /// How many messages to send at once.
     sends: usize,
-    /// Pauses after which a message is to be sent.
+    /// The pauses after each of which a message is to be sent.
     later: Vec<Duration>,
-    /// Why the connection is over.
+    /// The reason why the connection has ended.
     trouble: Option<String>,
 }
 
@@ -52,7 +52,7 @@ impl Receiver {
     ) -> Self {
         let Connection { stream, decoder, waiting, .. } = connection;
         let receiver = Self { stream, decoder, load, member, closed_loop };
-        // What came right behind the welcome.
+        // Frames that came right after the welcome.
         let mut effects = ReceiverEffects::default();
         let load = receiver.load.clone();
         for payload in waiting {
@@ -96,7 +96,7 @@ impl Receiver {
         Some(self.load.tally().rooms.get(room)?.name.clone())
     }
 
-    /// Reads once, and takes all frames that came.
+    /// Reads once, and receives all frames that came.
     fn read(&mut self) -> ReceiverEffects {
         let (load, mut effects) = (self.load.clone(), ReceiverEffects::default());
         let mut tally = load.tally();
@@ -106,7 +106,7 @@ impl Receiver {
             Ok(read) => {
                 let (now, phase) = (load.now(), load.phase());
                 let mut decoder = std::mem::take(&mut self.decoder);
-                // Taking a frame cannot fail; what is wrong is among the effects.
+                // Receiving a frame cannot fail, because errors are among the effects.
                 let _ = decoder.feed(&scratch[..read], |frame| {
                     self.take(frame, now, phase, &mut tally, &mut effects);
                     Ok::<_, ()>(())
@@ -165,7 +165,7 @@ impl Receiver {
     }
 }
 
-/// Sends a message after a refusal.
+/// Sends another message after a refusal and a pause.
 async fn send_later(stream: Arc<TcpStream>, load: Arc<Load>, member: Option<(usize, usize)>, pause: Duration) {
     tokio::time::sleep(pause).await;
     let Some((room, _)) = member else { return };

@@ -1,4 +1,4 @@
-//! What is printed at the end.
+//! The report that is printed at the end.
 
 use std::fmt::Write;
 
@@ -7,13 +7,13 @@ use serde::Serialize;
 use crate::talk::{Quantiles, TalkOutcome};
 use crate::{CaseName, idle, signin};
 
-/// A case with load: the middle run of all.
+/// The outcome of a case with load.
 #[derive(Debug, Serialize)]
 pub(crate) struct Talk {
     pub(crate) case: CaseName,
     pub(crate) sendpi: TalkOutcome,
     pub(crate) limit: Option<TalkOutcome>,
-    /// Deliveries per CPU second, as a part of the limit's.
+    /// The deliveries per CPU second, divided by those of the limit.
     pub(crate) share: Option<f64>,
 }
 
@@ -24,7 +24,7 @@ impl Talk {
         Self { case, sendpi, limit, share }
     }
 
-    /// The one in the middle, by share, or where there is none by what was delivered.
+    /// Returns the median run, ordered by share, or by deliveries if there is no share.
     pub(crate) fn median(mut runs: Vec<Self>) -> Option<Self> {
         let rank = |talk: &Self| talk.share.unwrap_or(talk.sendpi.deliveries as f64);
         runs.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
@@ -33,7 +33,7 @@ impl Talk {
     }
 }
 
-/// What an idle user costs.
+/// The cost of an idle user.
 #[derive(Debug, Serialize)]
 pub(crate) struct Idle {
     pub(crate) who: &'static str,
@@ -41,7 +41,7 @@ pub(crate) struct Idle {
     pub(crate) point: idle::IdlePoint,
 }
 
-/// Everything.
+/// The outcomes of all cases.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) talk: Vec<Talk>,
@@ -128,7 +128,7 @@ fn times(quantiles: Option<Quantiles>) -> String {
     quantiles.map_or_else(|| "-".into(), |q| format!("{} / {}", time(q.p50), time(q.p99)))
 }
 
-/// Microseconds, in the unit that suits them.
+/// Formats microseconds in a unit that suits them.
 fn time(micros: f64) -> String {
     match micros {
         ..1000.0 => format!("{micros:.0} µs"),

@@ -1,4 +1,4 @@
-//! Runs what was chosen.
+//! Runs the chosen cases.
 
 use std::time::Duration;
 
@@ -10,21 +10,22 @@ use crate::{BenchArgs, BenchError, CaseName, idle, limit, signin, talk};
 
 const WARM: Duration = Duration::from_secs(2);
 
-/// Measures as `args` says, and prints what came out.
+/// Runs the cases in `args` and prints the results.
 ///
 /// # Errors
-/// [`BenchError::Deliveries`] where a member did not get every event once and in order; other errors where measuring itself failed.
+/// [`BenchError::Deliveries`] if a member did not receive every event once and in order or its connection failed, and
+/// other errors if the measurement itself failed.
 pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
     if let Some(port) = args.serve_limit {
         return limit::serve(port).await;
     }
-    // On a thread and a runtime of its own: all connections on one thread never wait for each other, and leave the rest of the
-    // machine to the server.
+    // On a thread and a runtime of its own. Connections on one thread never wait for each other's locks, and they leave
+    // the rest of the machine to the server.
     let (done, outcome) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("load".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let result = runtime.map_err(BenchError::from).and_then(|runtime| runtime.block_on(measure(&args)));
-        // Whoever asked may be gone.
+        // The caller may be gone.
         let _ = done.send(result);
     })?;
     outcome.await.map_err(|_| BenchError::protocol("the load generator ended"))?
@@ -57,7 +58,7 @@ async fn measure(args: &BenchArgs) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Sendpi and the limit, one right after the other, each fresh.
+/// Measures Sendpi and the limit, one right after the other. Both are freshly started, unless `args` gives an address.
 async fn run_talk(args: &BenchArgs, case: CaseName, run: u16) -> Result<Talk, BenchError> {
     let Some(shape) = case.shape() else {
         return Err(BenchError::protocol("a case without load"));
@@ -85,7 +86,7 @@ async fn run_once(args: &BenchArgs, case: CaseName, report: &mut Report) -> Resu
         return Ok(());
     }
     if args.url.is_some() {
-        eprintln!("idle is left out: what a server that runs already holds in memory is not known here");
+        eprintln!("idle is skipped: the memory of a server that was started elsewhere cannot be measured");
         return Ok(());
     }
     let points = idle::run(&server, &args.idle, &progress).await?;

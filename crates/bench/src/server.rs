@@ -1,4 +1,4 @@
-//! The server under measurement: a child process of this very program, or one that runs already.
+//! The server to be measured: a child process that runs this same program, or a server that is running already.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,12 +15,12 @@ const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(15);
 const BROKER: &str = "nats-server";
 
-/// CPU time or memory of the parts of a server.
+/// The CPU time or memory of each part of a server.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub(crate) struct Parts<T> {
-    /// Of the process that clients talk to.
+    /// The part of the process that clients connect to.
     pub(crate) server: T,
-    /// Of the nats-server that it started.
+    /// The part of the nats-server that it started.
     pub(crate) nats: T,
 }
 
@@ -44,18 +44,18 @@ struct ServerProcess {
 
 #[derive(Debug)]
 pub(crate) struct BenchServer {
-    /// Host and port.
+    /// The host and port.
     pub(crate) address: String,
     process: Option<ServerProcess>,
 }
 
 impl BenchServer {
-    /// One that runs already.
+    /// Returns a server that is running already.
     pub(crate) fn running(address: String) -> Self {
         Self { address, process: None }
     }
 
-    /// The Sendpi that is to be measured.
+    /// Returns the Sendpi to be measured. Starts it, unless `args` gives an address.
     pub(crate) async fn sendpi(args: &BenchArgs) -> Result<Self, BenchError> {
         if let Some(url) = &args.url {
             let address = url.strip_prefix("http://").ok_or_else(|| BenchError::Url(url.clone()))?;
@@ -70,7 +70,7 @@ impl BenchServer {
         Self::start("sendpi dev", command, port, dir).await
     }
 
-    /// The limit.
+    /// Starts the limit.
     pub(crate) async fn limit() -> Result<Self, BenchError> {
         let (port, dir) = (free_port()?, tempfile::tempdir()?);
         let mut command = Command::new(std::env::current_exe()?);
@@ -101,39 +101,39 @@ impl BenchServer {
         match timeout(START, wait).await {
             Ok(Ok(true)) => {}
             Ok(_) => return Err(failed("it ended")),
-            Err(_) => return Err(failed("it does not say that it listens")),
+            Err(_) => return Err(failed("it did not say in time that it listens")),
         }
-        // What it says later is not for us, but a full pipe would stop it.
+        // Later output is not needed, but it must be read, because a full pipe would stop the server.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let process = ServerProcess { nats: proc::children(pid, BROKER), child, pid, dir };
         Ok(Self { address, process: Some(process) })
     }
 
-    /// CPU time so far; `None` for a server that this program did not start.
+    /// Returns the CPU time so far, or `None` for a server that this program did not start.
     pub(crate) fn cpu(&self) -> Option<Parts<Duration>> {
         let process = self.process.as_ref()?;
         let nats = process.nats.iter().filter_map(|pid| proc::cpu(*pid)).sum();
         Some(Parts { server: proc::cpu(process.pid)?, nats })
     }
 
-    /// Memory in bytes; `None` for a server that this program did not start.
+    /// Returns the resident memory in bytes, or `None` for a server that this program did not start.
     pub(crate) fn resident(&self) -> Option<Parts<u64>> {
         let process = self.process.as_ref()?;
         let nats = process.nats.iter().filter_map(|pid| proc::resident(*pid)).sum();
         Some(Parts { server: proc::resident(process.pid)?, nats })
     }
 
-    /// How long the server's disk takes to sync a little; `None` where that is not known.
+    /// Returns how long the server's disk takes to sync 512 bytes, or `None` if that is not known.
     pub(crate) fn fsync(&self) -> Option<Duration> {
         fsync(self.process.as_ref()?.dir.path()).ok()
     }
 
-    /// Ends what was started, and waits for it.
+    /// Ends the processes that were started, and waits for the server's.
     pub(crate) async fn stop(mut self) {
         let Some(mut process) = self.process.take() else { return };
         signal("-TERM", process.pid);
         if timeout(STOP, process.child.wait()).await.is_err() {
-            // It may be gone by now, which is as good.
+            // The process may be gone by now, which is just as good.
             let _ = process.child.kill().await;
         }
         process.end_brokers();
@@ -158,7 +158,8 @@ impl Drop for ServerProcess {
 }
 
 fn signal(which: &str, pid: u32) {
-    // The shell's own, which is there where the program is not. A process that is gone needs no signal.
+    // The shell has a `kill` of its own, even if no program of that name is installed. If the process is gone, it
+    // needs no signal.
     let _ = Command::new("sh").args(["-c", &format!("kill {which} {pid}")]).stderr(Stdio::null()).status();
 }
 
@@ -172,7 +173,7 @@ fn last_lines(path: &Path) -> String {
     lines[lines.len().saturating_sub(10)..].join("\n")
 }
 
-/// The median of a few.
+/// Returns the median time of 21 syncs of 512 bytes each.
 fn fsync(dir: &Path) -> std::io::Result<Duration> {
     use std::io::Write;
     let mut file = std::fs::File::create(dir.join("fsync"))?;

@@ -1,4 +1,4 @@
-//! How long a user with many rooms waits for the welcome.
+//! The time that a user with many rooms waits for the welcome.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::server::BenchServer;
 use crate::talk::{Quantiles, fresh_name};
 use crate::{BenchError, token};
 
-/// How often each user signs in.
+/// How many times each user signs in.
 const TIMES: usize = 50;
-/// The first page that a client asks for.
+/// The size of the first page of rooms that a client asks for.
 const PAGE: usize = 50;
 
-/// The times of one user.
+/// The sign-in times of one user.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct SignInPoint {
     pub(crate) rooms: usize,
     pub(crate) welcome_us: Option<Quantiles>,
 }
 
-/// Signs a user in again and again, for each number of rooms.
+/// Measures the sign-in of one user for each number of rooms in `counts`.
 pub(crate) async fn run(
     server: &BenchServer,
     counts: &[usize],
@@ -48,7 +48,7 @@ pub(crate) async fn run(
     for (rooms, token) in counts.iter().zip(&tokens) {
         let mut times = Histogram::default();
         for n in 0..TIMES {
-            // The last sign-out is done when its rooms know of it.
+            // The previous sign-out is complete only once the user's rooms know about it.
             sleep(Duration::from_millis(100) + Duration::from_micros(100) * *rooms as u32).await;
             let signed_in = Connection::sign_in(&server.address, token, PAGE).await?;
             times.record(signed_in.took.as_nanos() as u64);

@@ -1,4 +1,4 @@
-//! The cases in which members talk.
+//! The cases in which members send messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use crate::receiver::{Receiver, put_send};
 use crate::server::{BenchServer, Parts};
 use crate::{BenchError, proc, token};
 
-/// How long what is under way may take to arrive at the end.
+/// How long the messages under way at the end may take to arrive.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Nothing more is expected when nothing came for so long.
+/// Nothing more is expected after a silence of this length.
 const QUIET: Duration = Duration::from_millis(300);
-/// Users that sign in, or rooms that are made, at once.
+/// How many users sign in, or how many rooms are created, at once.
 const AT_ONCE: usize = 32;
-/// Users that one request may name.
+/// How many users one request may name.
 const NAMED: usize = 100;
 
-/// What one run of a case came to.
+/// The outcome of one run of a case.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct TalkOutcome {
     pub(crate) seconds: f64,
     pub(crate) messages: u64,
     pub(crate) deliveries: u64,
-    /// Seconds on a CPU in that time.
+    /// The CPU seconds used in that time.
     pub(crate) cpu: Option<Parts<f64>>,
     pub(crate) deliveries_per_cpu_second: Option<f64>,
     pub(crate) latency_us: Option<Quantiles>,
@@ -45,13 +45,13 @@ pub(crate) struct TalkOutcome {
 }
 
 impl TalkOutcome {
-    /// Events that were not delivered as they should have been.
+    /// Returns the number of errors in the deliveries.
     pub(crate) fn wrong(&self) -> u64 {
         self.gaps + self.repeats + self.missing
     }
 }
 
-/// A time that half of all, and that nearly all, stay below.
+/// The median and the 99th percentile of times, in microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Quantiles {
     pub(crate) p50: f64,
@@ -65,7 +65,7 @@ impl Quantiles {
     }
 }
 
-/// The connections of a case, by room and place.
+/// The connections of a case, ordered by room and by place in the room.
 struct Crowd {
     shape: Shape,
     load: Arc<Load>,
@@ -73,12 +73,12 @@ struct Crowd {
     receivers: tokio::task::JoinSet<()>,
 }
 
-/// How long a case runs.
+/// The durations of the phases of a case.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spans {
-    /// Before anything is counted.
+    /// The time before anything is counted.
     pub(crate) warm: Duration,
-    /// While it is.
+    /// The time in which the load is counted.
     pub(crate) counted: Duration,
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn run(
     })
 }
 
-/// Waits until all has arrived, or nothing more comes.
+/// Waits, at most for [`DRAIN`], until every answered event has arrived and nothing has come for [`QUIET`].
 async fn drain(load: &Load) {
     let begun = Instant::now();
     let mut last = (0, Instant::now());
@@ -147,7 +147,7 @@ async fn drain(load: &Load) {
     }
 }
 
-/// Refuses to begin what the open-files limit would end.
+/// Returns an error if the open-files limit is too low for this many connections.
 pub(crate) fn check_open_files(connections: usize) -> Result<(), BenchError> {
     match proc::open_files_limit() {
         Some(limit) if limit < connections + 100 => Err(BenchError::OpenFiles { needed: connections, limit }),
@@ -155,13 +155,13 @@ pub(crate) fn check_open_files(connections: usize) -> Result<(), BenchError> {
     }
 }
 
-/// A name that no other run has used: a server that was there before may remember.
+/// Returns a random name prefix, because a server that is running already may remember the names of earlier runs.
 pub(crate) fn fresh_name() -> String {
     format!("b{:08x}", rand::random::<u32>())
 }
 
 impl Crowd {
-    /// Makes the rooms, and signs everybody in.
+    /// Creates the rooms, and signs all members in.
     async fn gather(server: &BenchServer, shape: Shape, progress: &BenchProgress) -> Result<Self, BenchError> {
         let (address, name) = (server.address.as_str(), fresh_name());
         check_open_files(shape.rooms * shape.members)?;
@@ -217,7 +217,7 @@ impl Crowd {
         self.streams[room * self.shape.members + place].clone()
     }
 
-    /// Begins to send. The task ends with the load.
+    /// Starts to send. The returned task ends with the load.
     async fn begin(&self) -> Result<tokio::task::JoinHandle<Result<(), BenchError>>, BenchError> {
         let names: Vec<_> = self.load.tally().rooms.iter().map(|room| room.name.clone()).collect();
         let senders = self.shape.senders().map(|sender| (self.stream(sender), names[sender.0].clone()));
@@ -246,7 +246,7 @@ async fn make_room(address: &str, token: &str, room: &str, members: &[String]) -
     owner.close().await
 }
 
-/// Sends `rate` messages a second, from all senders in turn.
+/// Sends `rate` messages a second from all senders in turn, until the load is over.
 async fn send_evenly(senders: Vec<(Arc<TcpStream>, String)>, rate: u32, load: Arc<Load>) -> Result<(), BenchError> {
     let every = (Duration::from_secs(1) / rate).max(Duration::from_millis(1));
     let (begun, mut sent, mut out) = (Instant::now(), 0u64, Vec::new());

@@ -1,4 +1,4 @@
-//! Tokens for many users, over a few connections that are kept.
+//! Fetches tokens for many users over a few persistent connections.
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -8,7 +8,7 @@ use crate::BenchError;
 
 const CONNECTIONS: usize = 4;
 
-/// A token for each of `users`, in their order. Their names have to be such that they need no escapes in an address.
+/// Returns a token for each of `users`, in their order. The names must not need escapes in a URL.
 pub(crate) async fn fetch(address: &str, users: &[String]) -> Result<Vec<String>, BenchError> {
     let share = users.len().div_ceil(CONNECTIONS).max(1);
     let fetched = stream::iter(users.chunks(share)).map(|users| fetch_one_by_one(address, users));
@@ -31,7 +31,7 @@ async fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<String, BenchE
     let mut line = String::new();
     stream.read_line(&mut line).await?;
     if line.split(' ').nth(1) != Some("200") {
-        return Err(BenchError::protocol(format!("a token was asked for, and the answer was {:?}", line.trim())));
+        return Err(BenchError::protocol(format!("the request for a token was answered with {:?}", line.trim())));
     }
     let mut length = 0;
     loop {
@@ -39,11 +39,11 @@ async fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<String, BenchE
         stream.read_line(&mut line).await?;
         let Some((name, value)) = line.split_once(':') else { break };
         if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().map_err(|_| BenchError::protocol("a content-length that is no number"))?;
+            length = value.trim().parse().map_err(|_| BenchError::protocol("the content-length is not a number"))?;
         }
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    let token = String::from_utf8(body).map_err(|_| BenchError::protocol("a token that is no text"))?;
+    let token = String::from_utf8(body).map_err(|_| BenchError::protocol("a token is not valid UTF-8"))?;
     Ok(token.trim().to_owned())
 }

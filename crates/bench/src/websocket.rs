@@ -1,6 +1,7 @@
-//! As much of WebSocket as a client needs that sends and receives text: with one buffer for many connections, and no copy of what came.
+//! As much of WebSocket as a client needs that sends and receives text. Many connections can share one read buffer, and
+//! whole frames are not copied out of it.
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WsFrameKind {
     Text,
@@ -16,7 +17,7 @@ pub(crate) struct WsFrame<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// Appends a client's frame. Its mask is zero: the protocol wants one, and leaves the choice to the client.
+/// Appends a client's frame. Its mask is zero: the protocol requires a mask but leaves its choice to the client.
 pub(crate) fn encode(out: &mut Vec<u8>, kind: WsFrameKind, payload: &[u8]) {
     let opcode = match kind {
         WsFrameKind::Text => 1,
@@ -39,14 +40,14 @@ pub(crate) fn encode(out: &mut Vec<u8>, kind: WsFrameKind, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Cuts what comes into frames; keeps the beginning of one that has not come whole.
+/// Splits the received bytes into frames. Keeps the beginning of a frame that is not complete yet.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     rest: Vec<u8>,
 }
 
 impl Decoder {
-    /// Hands each frame that `bytes` completes to `each`, in order.
+    /// Calls `each` with each frame that `bytes` completes, in order.
     pub(crate) fn feed<E>(
         &mut self,
         bytes: &[u8],
@@ -59,14 +60,14 @@ impl Decoder {
             self.rest.extend_from_slice(bytes);
             let rest = std::mem::take(&mut self.rest);
             let taken = take_frames(&rest, &mut each)?;
-            // What is left is most often nothing: then the memory is given back.
+            // Most often nothing is left, and then the memory is freed.
             self.rest = rest[taken..].to_vec();
         }
         Ok(())
     }
 }
 
-/// How many bytes whole frames took.
+/// Calls `each` with each whole frame, and returns how many bytes these frames have.
 fn take_frames<E>(bytes: &[u8], each: &mut impl FnMut(WsFrame<'_>) -> Result<(), E>) -> Result<usize, E> {
     let mut taken = 0;
     while let Some((frame, length)) = first_frame(&bytes[taken..]) {
@@ -76,7 +77,7 @@ fn take_frames<E>(bytes: &[u8], each: &mut impl FnMut(WsFrame<'_>) -> Result<(),
     Ok(taken)
 }
 
-/// The first frame and its length with all, if it is whole. A server's frames have no mask.
+/// Returns the first frame and its length with its header, if it is whole. A server's frames have no mask.
 fn first_frame(bytes: &[u8]) -> Option<(WsFrame<'_>, usize)> {
     let (head, size) = (*bytes.first()?, *bytes.get(1)?);
     let (start, length): (usize, usize) = match size & 0x7f {
@@ -98,7 +99,7 @@ fn first_frame(bytes: &[u8]) -> Option<(WsFrame<'_>, usize)> {
 mod tests {
     use super::*;
 
-    /// As a server would send it: without a mask.
+    /// Encodes a text frame as a server sends it, without a mask.
     fn from_server(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         encode(&mut bytes, WsFrameKind::Text, payload);

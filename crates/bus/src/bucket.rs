@@ -1,7 +1,7 @@
-//! A KV bucket with compare-and-set, and time-to-live for single keys.
+//! A KV bucket with compare-and-set, and a time-to-live for single keys.
 //!
-//! Raw requests to the bucket's stream: the client's own `update` loses the time-to-live, and its errors do not tell a refusal from an
-//! unknown outcome.
+//! This module sends raw requests to the bucket's stream. The client's own `update` loses the time-to-live, and its
+//! errors do not distinguish a refusal from an unknown outcome.
 
 use std::time::Duration;
 
@@ -11,29 +11,29 @@ use serde::Deserialize;
 
 use crate::{Bus, RequestError, subject};
 
-/// The place of a write in the bucket's stream.
+/// The sequence of a write in the bucket's stream.
 pub type Revision = u64;
 
 /// Why a write is not known to be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PutError {
-    /// The key has another revision than the one expected.
+    /// The key has another revision than the expected one.
     #[error("the key has another revision")]
     WrongRevision,
-    /// The server refused it for another reason.
+    /// The server refused the write for another reason.
     #[error("refused: {0}")]
     Refused(String),
-    /// It may have been done.
+    /// The write may have been done.
     #[error("outcome unknown: {0}")]
     Unknown(String),
 }
 
-/// A key's present value.
+/// The present state of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyEntry {
-    /// Its revision.
+    /// The revision of its last write.
     pub revision: Revision,
-    /// Its value; `None` where the key was deleted and a marker tells so.
+    /// Its value. `None` if the key was deleted and a marker is left.
     pub value: Option<Bytes>,
 }
 
@@ -44,27 +44,29 @@ pub struct Bucket {
     name: &'static str,
 }
 
-/// The server's error for a wrong last sequence.
+/// The server's error code for a wrong last sequence.
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 
 impl Bucket {
-    /// The bucket `name`, reached through `bus`.
+    /// Returns the bucket `name`, reached through `bus`.
     #[must_use]
     pub fn new(bus: &Bus, name: &'static str) -> Self {
         Self { bus: bus.clone(), name }
     }
 
-    /// The connection that it is reached through.
+    /// Returns the connection through which the bucket is reached.
     #[must_use]
     pub fn bus(&self) -> &Bus {
         &self.bus
     }
 
-    /// Writes `value`, if the key's revision is `expected` (0: there is no key, or only the trace of one; `None`: whatever it is), to be gone
-    /// after `ttl`.
+    /// Writes `value` if the key's revision is `expected`. The key expires after `ttl`.
+    ///
+    /// An `expected` of 0 means that the key does not exist, or that only a marker of it is left. `None` means any
+    /// revision.
     ///
     /// # Errors
-    /// [`PutError`] tells a refusal from an unknown outcome.
+    /// [`PutError`] distinguishes a refusal from an unknown outcome.
     pub async fn put(
         &self,
         key: &str,
@@ -82,10 +84,10 @@ impl Bucket {
         self.publish(key, value, headers).await
     }
 
-    /// Takes a key away. Its marker is gone after 10 s; a plain delete would leave one for ever.
+    /// Purges a key. Its marker expires after 10 s. A plain delete would leave a marker for ever.
     ///
     /// # Errors
-    /// [`PutError`] tells a refusal from an unknown outcome.
+    /// [`PutError`] distinguishes a refusal from an unknown outcome.
     pub async fn purge(&self, key: &str) -> Result<Revision, PutError> {
         let mut headers = HeaderMap::new();
         headers.insert("KV-Operation", "PURGE");
@@ -108,14 +110,14 @@ impl Bucket {
         let to = format!("{}{key}", self.prefix());
         let answer = match self.bus.request_with(to, value, Some(headers)).await {
             Ok(answer) => answer,
-            // The stream's leader may be changing hands: nobody listens for a moment, and nothing was written.
+            // The stream may be changing its leader: nobody listens for a moment, and nothing was written.
             Err(RequestError::NoResponders) => return Err(PutError::Unknown("no responders".to_owned())),
             Err(RequestError::Unknown(why)) => return Err(PutError::Unknown(why)),
         };
         let ack: Ack = serde_json::from_slice(answer.payload()).map_err(|e| PutError::Unknown(e.to_string()))?;
         match ack {
             Ack { error: Some(error), .. } if error.err_code == WRONG_LAST_SEQUENCE => Err(PutError::WrongRevision),
-            // 10164: another write of the key was under way, whose outcome decides.
+            // Error 10164: another write of the key was under way, and its outcome decides.
             Ack { error: Some(error), .. } if error.err_code == 10164 => Err(PutError::Unknown(error.description)),
             Ack { error: Some(error), .. } => Err(PutError::Refused(error.description)),
             Ack { seq: Some(seq), .. } => Ok(seq),
@@ -123,10 +125,10 @@ impl Bucket {
         }
     }
 
-    /// The present state of a key, as the stream's leader has it; `None` where there is no trace of it.
+    /// Returns the present state of a key, as the stream's leader has it. `None` if there is no trace of the key.
     ///
     /// # Errors
-    /// [`RequestError`] where the leader did not answer.
+    /// [`RequestError`] if the leader did not answer.
     pub async fn read(&self, key: &str) -> Result<Option<KeyEntry>, RequestError> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind;
         let stream = self
@@ -146,12 +148,12 @@ impl Bucket {
         }
     }
 
-    /// The name of the bucket's stream.
+    /// Returns the name of the bucket's stream.
     pub(crate) fn stream(&self) -> String {
         subject::bucket_stream(self.name)
     }
 
-    /// What stands before a key in the bucket's subjects.
+    /// Returns the prefix of every key in the bucket's subjects.
     pub(crate) fn prefix(&self) -> String {
         subject::bucket_prefix(self.name)
     }

@@ -29,7 +29,7 @@ impl Default for BusConfig {
     }
 }
 
-/// No connection could be made at the start.
+/// The error if no connection could be made at the start.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect to NATS at {servers}: {source}")]
 pub struct ConnectError {
@@ -37,7 +37,7 @@ pub struct ConnectError {
     source: async_nats::ConnectError,
 }
 
-/// A message could not be handed to the connection.
+/// The error if a message could not be handed to the connection.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("NATS connection: {0}")]
 pub struct SendError(String);
@@ -48,21 +48,21 @@ pub enum RequestError {
     /// Nobody subscribes to the subject.
     #[error("no responders")]
     NoResponders,
-    /// There was no answer in time, or the connection was lost: it may have been done.
+    /// There was no answer in time, or the connection was lost. The request may have been done.
     #[error("no answer: {0}")]
     Unknown(String),
 }
 
-/// Whether the connection stands, and how often it was made.
+/// Whether the connection is up, and how often it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConnectionState {
-    /// Whether it stands now.
+    /// Whether it is up now.
     pub up: bool,
-    /// Rises with each connect: 1 is the first.
+    /// Rises with each connect. It is 1 after the first.
     pub connects: u64,
 }
 
-/// The connection of one node to NATS; cheap to clone.
+/// The connection of one node to NATS. Cheap to clone.
 #[derive(Clone)]
 pub struct Bus {
     client: Client,
@@ -78,16 +78,16 @@ impl fmt::Debug for Bus {
 }
 
 impl Bus {
-    /// Connects as `node`. After that the client reconnects and subscribes again by itself.
+    /// Connects as `node`. After that, the client reconnects and subscribes again by itself.
     ///
     /// # Errors
-    /// [`ConnectError`] where no server can be reached.
+    /// [`ConnectError`] if no server can be reached.
     pub async fn connect(config: &BusConfig, node: NodeId) -> Result<Self, ConnectError> {
         let (state, connection) = watch::channel(ConnectionState::default());
         let client = async_nats::ConnectOptions::new()
             .name(node.as_str())
             .custom_inbox_prefix(subject::inbox(&node))
-            // Twice unanswered, and the peer is given up.
+            // A server that leaves two pings unanswered is given up.
             .ping_interval(NATS_PING)
             .request_timeout(Some(config.request_timeout))
             .reconnect_delay_callback(|attempt| Duration::from_millis((attempt as u64 * 20).min(500)))
@@ -108,65 +108,65 @@ impl Bus {
         Ok(Self { client, node, connection, timeout: config.request_timeout })
     }
 
-    /// The node whose connection this is.
+    /// Returns the node whose connection this is.
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.node
     }
 
-    /// Tells when the connection is lost and made again.
+    /// Returns a receiver of the connection's state, which changes when the connection is lost and made again.
     #[must_use]
     pub fn connection(&self) -> watch::Receiver<ConnectionState> {
         self.connection.clone()
     }
 
-    /// How long a request may take.
+    /// Returns how long a request may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// The JetStream context, for this crate's own use.
+    /// Returns the JetStream context, for this crate's own use.
     pub(crate) fn jetstream(&self) -> async_nats::jetstream::Context {
         async_nats::jetstream::new(self.client.clone())
     }
 
-    /// Publishes a message; it may be lost.
+    /// Publishes a message. It may be lost.
     ///
     /// # Errors
-    /// [`SendError`] where the connection is closed for good.
+    /// [`SendError`] if the connection is closed for good.
     pub async fn publish(&self, subject: String, payload: Bytes) -> Result<(), SendError> {
         self.client.publish(subject, payload).await.map_err(|e| SendError(e.to_string()))
     }
 
-    /// Publishes a message whose answers, and NATS's "no responders", go to `reply`.
+    /// Publishes a message whose answers go to `reply`, as does "no responders" from NATS.
     ///
     /// # Errors
-    /// [`SendError`] where the connection is closed for good.
+    /// [`SendError`] if the connection is closed for good.
     pub async fn publish_with_reply(&self, subject: String, reply: String, payload: Bytes) -> Result<(), SendError> {
         self.client.publish_with_reply(subject, reply, payload).await.map_err(|e| SendError(e.to_string()))
     }
 
-    /// Subscribes; the server knows of it before anything that this connection sends later.
+    /// Subscribes to `subject`. The server knows of it before anything that this connection sends later.
     ///
     /// # Errors
-    /// [`SendError`] where the connection is closed for good.
+    /// [`SendError`] if the connection is closed for good.
     pub async fn subscribe(&self, subject: String) -> Result<Subscription, SendError> {
         self.client.subscribe(subject).await.map(Subscription).map_err(|e| SendError(e.to_string()))
     }
 
-    /// Subscribes as one of a queue group.
+    /// Subscribes as one member of a queue group.
     ///
     /// # Errors
-    /// [`SendError`] where the connection is closed for good.
+    /// [`SendError`] if the connection is closed for good.
     pub async fn queue_subscribe(&self, subject: String, group: String) -> Result<Subscription, SendError> {
         self.client.queue_subscribe(subject, group).await.map(Subscription).map_err(|e| SendError(e.to_string()))
     }
 
-    /// A request with one answer.
+    /// Sends a request and waits for its one answer.
     ///
     /// # Errors
-    /// [`RequestError`] tells whether somebody may have got it.
+    /// [`RequestError`] shows whether somebody may have received the request.
     pub async fn request(&self, subject: String, payload: Bytes) -> Result<NatsMessage, RequestError> {
         self.request_with(subject, payload, None).await
     }
@@ -188,15 +188,16 @@ impl Bus {
         }
     }
 
-    /// A fresh subject for answers to one request of this node.
+    /// Returns a fresh subject for the answers to one request of this node.
     pub(crate) fn new_inbox(&self) -> String {
         self.client.new_inbox()
     }
 
-    /// Waits until everything sent before has left this process, for half a second at most: without a connection it would be for ever.
+    /// Waits until everything sent before has left this process. It waits for half a second at most, because without
+    /// a connection it would wait for ever.
     ///
     /// # Errors
-    /// [`SendError`] where the connection is closed, or takes longer.
+    /// [`SendError`] if the connection is closed, or if it takes longer.
     pub async fn flush(&self) -> Result<(), SendError> {
         match tokio::time::timeout(Duration::from_millis(500), self.client.flush()).await {
             Ok(flushed) => flushed.map_err(|e| SendError(e.to_string())),
@@ -204,7 +205,7 @@ impl Bus {
         }
     }
 
-    /// Ends the connection after what waits has been sent.
+    /// Ends the connection after everything that waits has been sent.
     pub async fn close(&self) {
         if let Err(error) = self.client.drain().await {
             tracing::debug!(%error, "the NATS connection was closed already");
@@ -217,42 +218,44 @@ impl Bus {
 pub struct NatsMessage(async_nats::Message);
 
 impl NatsMessage {
-    /// Where it was sent to.
+    /// Returns the subject to which the message was sent.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.0.subject
     }
 
-    /// Where the sender wants answers.
+    /// Returns the subject on which the sender wants answers.
     #[must_use]
     pub fn reply(&self) -> Option<&str> {
         self.0.reply.as_deref()
     }
 
-    /// What it says.
+    /// Returns the message's content.
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.0.payload
     }
 
-    /// Whether it is NATS's word that nobody subscribes to what was sent with this reply subject.
+    /// Returns whether this is the report of NATS that nobody subscribes to the subject of a message that was sent
+    /// with this reply subject.
     #[must_use]
     pub fn is_no_responders(&self) -> bool {
         self.0.status == Some(StatusCode::NO_RESPONDERS)
     }
 
-    /// The status that a server put in place of a payload.
+    /// Returns the status that a server put in place of a payload.
     pub(crate) fn status(&self) -> Option<u16> {
         self.0.status.map(|status| status.as_u16())
     }
 
-    /// A header.
+    /// Returns a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.0.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
     }
 }
 
-/// Messages of one subscription. At most 65,536 wait; NATS drops what comes beyond, which links and flows notice and mend.
+/// The messages of one subscription. At most 65,536 wait. The client drops further ones, which links and flows notice
+/// and mend.
 #[derive(Debug)]
 pub struct Subscription(async_nats::Subscriber);
 

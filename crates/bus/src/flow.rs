@@ -1,4 +1,5 @@
-//! Flows: the ordered requests of one node to one partition. The node has the sender's half, the owner the receiver's; both are pure.
+//! Flows: the ordered requests of one node to one partition. The node has the sender's half, and the owner has the
+//! receiver's half. Both are pure.
 
 mod receiver;
 mod sender;

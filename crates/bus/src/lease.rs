@@ -1,27 +1,27 @@
-//! Leases of partitions: claimed by compare-and-set in the partitions bucket.
+//! The leases of partitions, which are claimed by compare-and-set in the partitions bucket.
 
 use sendpi_model::{NodeId, Partition};
 use serde::{Deserialize, Serialize};
 
 use crate::{Bucket, Bus, PutError, RequestError, Revision, subject};
 
-/// Who holds a partition.
+/// A lease: which worker owns a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The worker.
+    /// The owner.
     pub owner: NodeId,
-    /// The random id of this claim: it tells whether a claim of unknown outcome went in.
+    /// The random id of this claim. It shows whether a claim of unknown outcome was done.
     pub claim: String,
-    /// Rises with each change of hands.
+    /// Rises with each claim.
     pub epoch: u64,
 }
 
-/// What became of a claim.
+/// The outcome of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimOutcome {
-    /// The partition is ours, with the revision of the lease.
+    /// The partition is ours. Holds the revision of the lease.
     Won(Revision),
-    /// Somebody else was faster.
+    /// Another worker was faster.
     Lost,
 }
 
@@ -30,16 +30,17 @@ pub enum ClaimOutcome {
 pub struct Leases(Bucket);
 
 impl Leases {
-    /// The leases of the cluster that `bus` is connected to.
+    /// Returns the leases of the cluster that `bus` is connected to.
     #[must_use]
     pub fn new(bus: &Bus) -> Self {
         Self(Bucket::new(bus, subject::PARTITIONS_BUCKET))
     }
 
-    /// The present lease of a partition, as the leader has it, with its revision (0 where there never was one).
+    /// Returns the present lease of a partition, as the leader has it, with its revision. The revision is 0 if there
+    /// never was a lease.
     ///
     /// # Errors
-    /// [`RequestError`] where the leader did not answer, or the value cannot be read.
+    /// [`RequestError`] if the leader did not answer, or if the value cannot be read.
     pub async fn read(&self, partition: Partition) -> Result<(Option<Lease>, Revision), RequestError> {
         let Some(entry) = self.0.read(&partition.to_string()).await? else { return Ok((None, 0)) };
         let lease = match entry.value {
@@ -52,10 +53,12 @@ impl Leases {
         Ok((lease, entry.revision))
     }
 
-    /// Writes `lease` if the present one still has `revision`. An unknown outcome is resolved by reading from the leader.
+    /// Writes `lease` if the present one still has `revision`. An unknown outcome is resolved by reading from the
+    /// leader.
     ///
     /// # Errors
-    /// [`RequestError`] where even that got no answer: the claim may have gone in; claim again with the same claim id.
+    /// [`RequestError`] if the server refused the write for another reason, or if even that read got no answer. In
+    /// the second case the claim may have been done, so claim again with the same claim id.
     pub async fn claim(
         &self,
         partition: Partition,

@@ -1,7 +1,8 @@
-//! NATS: everything that crosses between processes, and the only crate that names `async-nats`.
+//! NATS: everything that crosses between processes. This is the only crate that names `async-nats`.
 //!
-//! Subjects, the connection, buckets with compare-and-set, presence read behind a barrier, leases of partitions, flows and links.
-//! What is decided is pure ([`flow::Sender`], [`flow::Receiver`], [`link::Sender`], [`link::Receiver`]); the rest moves bytes.
+//! The crate holds the subjects, the connection, buckets with compare-and-set, presence that is read behind a
+//! barrier, the leases of partitions, flows and links. Decisions are pure ([`flow::FlowSender`],
+//! [`flow::FlowReceiver`], [`link::LinkSender`], [`link::LinkReceiver`]). The rest moves bytes.
 
 mod bucket;
 mod connection;

@@ -1,4 +1,5 @@
-//! Links: the numbered messages of one worker to one node. The worker has the sender's half, the node the receiver's; both are pure.
+//! Links: the numbered messages of one worker to one node. The worker has the sender's half, and the node has the
+//! receiver's half. Both are pure.
 
 mod receiver;
 mod sender;

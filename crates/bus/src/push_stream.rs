@@ -1,4 +1,4 @@
-//! Push jobs: what the channel tier leaves for push workers, in a work queue.
+//! Push jobs, which the channel tier leaves for push workers in a work queue.
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -11,25 +11,25 @@ use crate::{Bus, RequestError, subject};
 /// The most users of one job.
 pub const JOB_USERS: usize = 500;
 
-/// One event and up to [`JOB_USERS`] users who want a push for it. At least once: the same job may come again.
+/// One event and up to [`JOB_USERS`] users who want a push for it. The same job may come more than once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PushJob {
     /// The version of this format.
     pub v: u8,
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// Which event.
+    /// The event's seq.
     pub seq: u64,
-    /// Who is to be told.
+    /// The users who want the push.
     pub users: Vec<UserId>,
-    /// The client's frame of the event.
+    /// The event, as the client's frame.
     pub event: Box<RawValue>,
 }
 
-/// Puts a job into the work queue, and returns when it is kept there.
+/// Puts a job into the work queue. Returns once the queue keeps it.
 ///
 /// # Errors
-/// [`RequestError`] where that is not known: publish it again.
+/// [`RequestError`] if that is not known. Publish the job again.
 pub async fn publish_job(bus: &Bus, partition: Partition, job: &PushJob) -> Result<(), RequestError> {
     let payload = serde_json::to_vec(job).map_err(|e| RequestError::Unknown(e.to_string()))?;
     let answer = bus.request(subject::push(partition), Bytes::from(payload)).await?;
@@ -44,28 +44,28 @@ pub async fn publish_job(bus: &Bus, partition: Partition, job: &PushJob) -> Resu
 /// The consumer that all push workers share.
 const CONSUMER: &str = "push-workers";
 
-/// A job that was taken from the work queue; it comes again unless it is acknowledged.
+/// A job that was fetched from the work queue. It comes again unless it is acknowledged.
 #[derive(Debug)]
 pub struct FetchedJob {
-    /// What is to be done.
+    /// The job.
     pub job: PushJob,
     message: async_nats::jetstream::Message,
 }
 
 impl FetchedJob {
-    /// Takes the job out of the queue for good.
+    /// Removes the job from the queue for good.
     ///
     /// # Errors
-    /// [`RequestError`] where that is not known: the job may come again.
+    /// [`RequestError`] if that is not known. The job may come again.
     pub async fn done(&self) -> Result<(), RequestError> {
         self.message.double_ack().await.map_err(|e| RequestError::Unknown(e.to_string()))
     }
 }
 
-/// The jobs of the work queue, shared with all who take from it. A job that cannot be read is dropped, with a word in the log.
+/// Fetches the jobs of the work queue, which all push workers share. A job that cannot be read is dropped and logged.
 ///
 /// # Errors
-/// [`RequestError`] where the queue cannot be reached.
+/// [`RequestError`] if the queue cannot be reached.
 pub async fn fetch_jobs(
     bus: &Bus,
 ) -> Result<impl Stream<Item = Result<FetchedJob, RequestError>> + Unpin + use<>, RequestError> {

@@ -1,4 +1,4 @@
-//! The buckets and streams, as the operator role makes them.
+//! The setup of the buckets and streams, which every node runs when it starts.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use sendpi_model::Partitions;
 
 use crate::{Bucket, Bus, PutError, subject};
 
-/// What a cluster is made for: its value in the partitions bucket under `=config`.
+/// The version of the cluster's schema, which is part of the value under `=config` in the partitions bucket.
 const SCHEMA_VERSION: u64 = 1;
 
 /// Why the buckets and streams could not be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// NATS refused or did not answer.
+    /// NATS refused, or did not answer.
     #[error("cannot make {what}: {why}")]
     Nats {
-        /// Which bucket or stream.
+        /// The bucket or stream.
         what: &'static str,
-        /// What NATS said.
+        /// What NATS reported.
         why: String,
     },
-    /// The cluster was made with another number of partitions, or by another release.
+    /// The cluster was made with another number of partitions, or by a release with another schema.
     #[error("this cluster was made with {found}, and this node is configured for {expected}")]
     Mismatch {
-        /// What the cluster says.
+        /// What the cluster was made with.
         found: String,
-        /// What this node says.
+        /// What this node is configured for.
         expected: String,
     },
 }
 
-/// Makes what is missing, and checks that the cluster was made for `partitions`. Starting it twice changes nothing.
+/// Makes what is missing, and checks that the cluster was made for `partitions`. A second call changes nothing.
 ///
-/// `replicas` is 3 on a cluster; on a single server it is 1, and everything is kept in files, since the memory streams of
-/// a single server vanish with it.
+/// `replicas` is 3 on a cluster. On a single server it is 1, and everything is kept in files, because the memory
+/// streams of a single server vanish with it.
 ///
 /// # Errors
-/// [`SetupError`] where NATS refuses, or the cluster was made for something else.
+/// [`SetupError`] if NATS refuses, or if the cluster was made for something else.
 pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result<(), SetupError> {
     let bucket = |name: &'static str, storage: StorageType, markers: bool| Config {
         name: subject::bucket_stream(name),

@@ -1,10 +1,10 @@
-//! Every subject, stream name and key, in one place: no other file writes one.
+//! Every subject, stream name and key in one place. No other file writes one.
 
 use sendpi_model::{NodeId, Partition, UserId, subject_token};
 
 /// The bucket of the partitions' leases.
 pub const PARTITIONS_BUCKET: &str = "sendpi_partitions";
-/// The bucket of node keys and users' presence.
+/// The bucket of node keys and user keys.
 pub const PRESENCE_BUCKET: &str = "sendpi_presence";
 /// The work queue of push jobs.
 pub const PUSH_STREAM: &str = "sendpi_push";
@@ -14,61 +14,61 @@ pub const PUSH_SUBJECTS: &str = "sendpi.push.*";
 /// What every node's inbox begins with.
 const INBOX: &str = "_INBOX_sendpi.";
 
-/// The key in the partitions bucket that tells what the cluster was made for.
+/// The key in the partitions bucket that holds what the cluster was made for.
 pub const CLUSTER_CONFIG_KEY: &str = "=config";
 
-/// The stream that keeps a bucket.
+/// Returns the name of the stream that keeps a bucket.
 #[must_use]
 pub fn bucket_stream(bucket: &str) -> String {
     format!("KV_{bucket}")
 }
 
-/// What stands before each key of a bucket in its stream's subjects.
+/// Returns the prefix of each key of a bucket in its stream's subjects.
 #[must_use]
 pub fn bucket_prefix(bucket: &str) -> String {
     format!("$KV.{bucket}.")
 }
 
-/// Where a batched direct get of a stream is asked for.
+/// Returns the subject of a batched direct get of a stream.
 #[must_use]
 pub fn direct_get(stream: &str) -> String {
     format!("$JS.API.DIRECT.GET.{stream}")
 }
 
-/// Whether a reply subject is in the inbox of a node: a worker answers nowhere else.
+/// Returns whether a reply subject is in the inbox of a node. A worker answers nowhere else.
 #[must_use]
 pub fn is_inbox(reply: &str) -> bool {
     reply.starts_with(INBOX)
 }
 
-/// Where a flow sends its requests to a partition.
+/// Returns the subject on which a flow sends its requests to a partition.
 #[must_use]
 pub fn room(partition: Partition) -> String {
     format!("sendpi.room.{partition}")
 }
 
-/// The queue group of a partition's owner.
+/// Returns the queue group of a partition's owner.
 #[must_use]
 pub fn room_queue(partition: Partition) -> String {
     format!("room-{partition}")
 }
 
-/// Where nodes say that nobody answers for a partition.
+/// Returns the subject on which nodes report that nobody answers for a partition.
 #[must_use]
 pub fn orphan(partition: Partition) -> String {
     format!("sendpi.orphan.{partition}")
 }
 
-/// What is said to one node.
+/// What a subject of one node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeSubject {
-    /// Messages of links.
+    /// The messages of links.
     Link,
-    /// Whether the node lives.
+    /// The question whether the node lives.
     Alive,
 }
 
-/// A subject of one node.
+/// Returns a subject of one node.
 #[must_use]
 pub fn node(node: &NodeId, what: NodeSubject) -> String {
     let what = match what {
@@ -78,102 +78,102 @@ pub fn node(node: &NodeId, what: NodeSubject) -> String {
     format!("sendpi.node.{}.{what}", subject_token::encode(node.as_str()))
 }
 
-/// What concerns one user's devices and may be lost.
+/// Returns the subject of what concerns one user's devices and may be lost.
 #[must_use]
 pub fn user(user: &UserId) -> String {
     format!("sendpi.user.{}", subject_token::encode(user.as_str()))
 }
 
-/// Push jobs of a partition.
+/// Returns the subject of the push jobs of a partition.
 #[must_use]
 pub fn push(partition: Partition) -> String {
     format!("sendpi.push.{partition}")
 }
 
-/// The prefix of all subjects on which a node takes answers. Known to all, so that a worker never answers anywhere else: NATS does
-/// not check a requester's right to its reply subject.
+/// Returns the prefix of all subjects on which a node receives answers. Everybody knows it, so that a worker never
+/// answers anywhere else: NATS does not check a requester's right to its reply subject.
 #[must_use]
 pub fn inbox(node: &NodeId) -> String {
     format!("{INBOX}{}", subject_token::encode(node.as_str()))
 }
 
-/// Where a node takes "no responders" and refusals for its flow to a partition.
+/// Returns the subject on which a node receives "no responders" and refusals for its flow to a partition.
 #[must_use]
 pub fn flow_reply(node: &NodeId, partition: Partition) -> String {
     format!("{}.flow.{partition}", inbox(node))
 }
 
-/// All of a node's [`flow_reply`] subjects.
+/// Returns the filter of all [`flow_reply`] subjects of a node.
 #[must_use]
 pub fn flow_replies(node: &NodeId) -> String {
     format!("{}.flow.*", inbox(node))
 }
 
-/// The partition of a [`flow_reply`].
+/// Returns the partition of a [`flow_reply`].
 #[must_use]
 pub fn flow_reply_partition(subject: &str) -> Option<Partition> {
     last_token(subject)?.parse().ok().map(Partition)
 }
 
-/// Where a worker takes a node's answers to its link, and NATS's "no responders".
+/// Returns the subject on which a worker receives a node's answers to its link, and "no responders" from NATS.
 #[must_use]
 pub fn link_reply(worker: &NodeId, node: &NodeId) -> String {
     format!("{}.link.{}", inbox(worker), subject_token::encode(node.as_str()))
 }
 
-/// All of a worker's [`link_reply`] subjects.
+/// Returns the filter of all [`link_reply`] subjects of a worker.
 #[must_use]
 pub fn link_replies(worker: &NodeId) -> String {
     format!("{}.link.*", inbox(worker))
 }
 
-/// The node of a [`link_reply`].
+/// Returns the node of a [`link_reply`].
 #[must_use]
 pub fn link_reply_node(subject: &str) -> Option<NodeId> {
     NodeId::parse(&subject_token::decode(last_token(subject)?)?).ok()
 }
 
-/// The worker of a [`link_reply`]: who a link's messages come from.
+/// Returns the worker of a [`link_reply`], which is the one that a link's messages come from.
 #[must_use]
 pub fn link_reply_worker(subject: &str) -> Option<NodeId> {
     let token = subject.strip_prefix(INBOX)?.split('.').next()?;
     NodeId::parse(&subject_token::decode(token)?).ok()
 }
 
-/// The key of a node in the presence bucket.
+/// Returns the key of a node in the presence bucket.
 #[must_use]
 pub fn node_key(node: &NodeId) -> String {
     format!("=n.{}", subject_token::encode(node.as_str()))
 }
 
-/// The keys of all nodes in the presence bucket.
+/// The filter of all node keys in the presence bucket.
 pub const NODE_KEYS: &str = "=n.*";
 
-/// The node of a [`node_key`].
+/// Returns the node of a [`node_key`].
 #[must_use]
 pub fn node_of_key(key: &str) -> Option<NodeId> {
     NodeId::parse(&subject_token::decode(key.strip_prefix("=n.")?)?).ok()
 }
 
-/// The key of a user on a node in the presence bucket.
+/// Returns the key of a user on a node in the presence bucket.
 #[must_use]
 pub fn user_key(user: &UserId, node: &NodeId) -> String {
     format!("{}.{}", subject_token::encode(user.as_str()), subject_token::encode(node.as_str()))
 }
 
-/// The keys of a user on all nodes.
+/// Returns the filter of a user's keys on all nodes.
 #[must_use]
 pub fn user_keys(user: &UserId) -> String {
     format!("{}.*", subject_token::encode(user.as_str()))
 }
 
-/// The keys of all users on a node.
+/// Returns the filter of all user keys of a node.
 #[must_use]
 pub fn keys_of_node(node: &NodeId) -> String {
     format!("*.{}", subject_token::encode(node.as_str()))
 }
 
-/// The user and the node of a [`user_key`].
+/// Returns the user and the node of a [`user_key`].
 #[must_use]
 pub fn user_of_key(key: &str) -> Option<(UserId, NodeId)> {
     let (user, node) = key.split_once('.')?;

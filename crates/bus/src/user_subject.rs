@@ -1,7 +1,8 @@
-//! The subjects of this node's users: what concerns one user's devices and may be lost.
+//! The subjects of this node's users, which carry what concerns one user's devices and may be lost.
 //!
-//! A subscription of the client library costs 5 KB, and a node holds one for each of its users. So a small reader of our own keeps
-//! them all on one plain connection; a node that is not told the servers' addresses uses the library's subscriptions instead.
+//! A subscription of the client library costs 5 KB, and a node holds one for each of its users. So a small reader of
+//! our own keeps them all on one plain connection. A node that does not know the servers' addresses, or cannot reach
+//! one of them by a plain connection, uses the library's subscriptions instead.
 
 mod protocol;
 mod reader;
@@ -17,19 +18,19 @@ use tokio::task::JoinHandle;
 use self::reader::{SubjectReader, Subscribed};
 use crate::{Bus, SendError, subject};
 
-/// Messages that wait at one time, of all users together; what comes beyond is lost, as it may be.
+/// The most messages that wait at one time, of all users together. Further ones are lost, as they may be.
 const WAITING: usize = 1024;
 
-/// What was said to one user's devices.
+/// A message to one user's devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserMessage {
-    /// Which user.
+    /// The user.
     pub user: UserId,
-    /// What was said.
+    /// The message's content.
     pub payload: Bytes,
 }
 
-/// Subscribes to the subjects of this node's users; cheap to clone.
+/// The subscriptions to the subjects of this node's users. Cheap to clone.
 #[derive(Clone)]
 pub struct UserSubjects(Way);
 
@@ -66,8 +67,8 @@ impl Drop for Guard {
 }
 
 impl UserSubjects {
-    /// The subscriptions of `bus`'s node, and what comes on them. `servers` are those of [`crate::BusConfig`]: with them, all
-    /// subscriptions share one connection of their own.
+    /// Starts the subscriptions of `bus`'s node. Returns them with a receiver of their messages. `servers` are those
+    /// of [`crate::BusConfig`]. With them, all subscriptions share one connection of their own.
     #[must_use]
     pub fn start(bus: &Bus, servers: Option<&str>) -> (Self, mpsc::Receiver<UserMessage>) {
         let (tell, messages) = mpsc::channel(WAITING);
@@ -79,10 +80,11 @@ impl UserSubjects {
         (Self(way), messages)
     }
 
-    /// Subscribes to the user's subject. The server knows of it when this returns, or before anything that `bus` sends later.
+    /// Subscribes to the user's subject. The server knows of it when this returns, or before anything that `bus`
+    /// sends later.
     ///
     /// # Errors
-    /// [`SendError`] where the connection is closed for good.
+    /// [`SendError`] if the connection is closed for good.
     pub async fn subscribe(&self, user: &UserId) -> Result<UserSubscription, SendError> {
         let guard = match &self.0 {
             Way::Own(reader) => Guard::Own { _subscribed: reader.subscribe(user).await },

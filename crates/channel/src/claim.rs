@@ -1,4 +1,4 @@
-//! Claiming a partition: the lease by compare-and-set, then the store's fence.
+//! The claim of a partition: first the lease by compare-and-set, then the store's fence.
 
 use std::time::Duration;
 
@@ -15,36 +15,36 @@ use crate::tenure::Tenure;
 /// Why a partition could not be claimed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClaimError {
-    /// A live worker holds it.
-    #[error("partition {partition} is held by {owner}, which lives")]
+    /// A live worker owns it.
+    #[error("partition {partition} is owned by {owner}, which is alive")]
     Held {
-        /// Which partition.
+        /// The partition.
         partition: Partition,
-        /// Who holds it.
+        /// Its owner.
         owner: NodeId,
     },
-    /// Somebody else was faster.
+    /// Another worker was faster.
     #[error("the claim of partition {0} was lost")]
     Lost(Partition),
-    /// NATS did not answer; claim again.
+    /// NATS did not answer. Claim again.
     #[error("NATS did not answer for the lease of partition {partition}")]
     Nats {
-        /// Which partition.
+        /// The partition.
         partition: Partition,
-        /// What NATS said.
+        /// What NATS reported.
         source: RequestError,
     },
-    /// The store did not answer, or refused the fence; claim again.
+    /// The store did not answer, or refused the fence. Claim again.
     #[error("the store did not take the fence of partition {partition}")]
     Store {
-        /// Which partition.
+        /// The partition.
         partition: Partition,
-        /// What the store said.
+        /// What the store reported.
         source: JobError,
     },
 }
 
-/// A partition that was claimed.
+/// A claimed partition.
 #[derive(Debug)]
 pub(crate) struct ClaimedPartition {
     pub(crate) tenure: Tenure,
@@ -56,7 +56,8 @@ pub(crate) struct ClaimedPartition {
     pub(crate) active_rooms: Vec<RoomId>,
 }
 
-/// Waits until `owner` has answered nothing for `silence` running; false as soon as it answers.
+/// Returns `true` once NATS has reported no responders for `owner` for the whole of `silence`. Returns `false` as
+/// soon as the owner answers, or if a request has an unknown outcome.
 async fn is_dead(context: &JobContext, owner: &NodeId, silence: Duration) -> bool {
     let end = Instant::now() + silence;
     loop {
@@ -64,7 +65,7 @@ async fn is_dead(context: &JobContext, owner: &NodeId, silence: Duration) -> boo
             Ok(true) => return false,
             Ok(false) if Instant::now() >= end => return true,
             Ok(false) => tokio::time::sleep(Duration::from_millis(50)).await,
-            // A time-out is no proof of death: the node key's time-to-live decides.
+            // A timeout is no proof of death. The partition is claimed again later.
             Err(_) => return false,
         }
     }
@@ -87,7 +88,7 @@ pub(crate) async fn claim(
         return Err(ClaimError::Held { partition, owner: present.owner.clone() });
     }
     let fence = context.store.fence(partition).await.map_err(store)?;
-    // A KV revision can go back after a restore of NATS: the store's fence counts as well.
+    // A restore of NATS can bring back an older lease, so the store's fence counts as well.
     let epoch = present.map_or(0, |lease| lease.epoch).max(fence.map_or(0, |fence| fence.epoch)) + 1;
     let lease = Lease { owner: own.clone(), claim: format!("{:016x}", rand::random::<u64>()), epoch };
     let revision = match leases.claim(partition, &lease, revision).await {
@@ -102,8 +103,9 @@ pub(crate) async fn claim(
     })?;
     let settled = context.store.settled(partition).await.map_err(store)?;
     let settled = settled.into_iter().max_by_key(|row| row.epoch);
-    // Further back than what is not settled: a channel that was live and settled has not written its head yet. A minute more, since a row
-    // is written before the first answer of its minute, by the clock of the owner of then.
+    // The rooms are read from further back than what is not settled, because a channel that was live and settled may
+    // not have written its head yet. One more minute is added, because a row is written before the first answer of
+    // its minute, by the clock of the owner at that time.
     let live = config.idle.max + config.window.order_rows_age();
     let since = settled.map_or(0, |row| minute(row.at.before(live)).saturating_sub(1));
     let until = minute(Millis::now()) + 60;
@@ -111,7 +113,8 @@ pub(crate) async fn claim(
     Ok(ClaimedPartition { tenure, lease, revision, settled, active_rooms })
 }
 
-/// Writes the store's fence and sees that it is ours: a fence at or above it that is not means that the claim is lost.
+/// Writes the store's fence and checks that it is ours. If a fence at or above this epoch is not ours, the claim is
+/// lost.
 async fn raise_fence(context: &JobContext, tenure: Tenure, claim: &str) -> Result<(), JobError> {
     let fence = Fence { epoch: tenure.epoch, claim: claim.to_owned() };
     context.write(&[tenure], vec![Row::Fence(tenure.partition, fence.clone())]).await?;

@@ -1,4 +1,4 @@
-//! How the channel tier is configured.
+//! The configuration of the channel tier.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ pub struct ChannelConfig {
     pub idle: IdleConfig,
     /// How old order rows may be at a dispatch.
     pub window: ActivityWindow,
-    /// How often it is written down what is settled.
+    /// How often the worker writes down what is settled, and evicts idle channels.
     pub settle_every: Duration,
-    /// How long after a node died or became unreachable what it did not settle is pushed.
+    /// How long after a node is given up the events that it did not settle are bounced.
     pub bounce_after: Duration,
-    /// How long an owner may be without an answer before its partitions count as ownerless.
+    /// How long NATS must report no responders for an owner before its partitions count as ownerless.
     pub owner_silence: Duration,
 }
 

@@ -1,4 +1,5 @@
-//! What a batch does once it is in the store and behind the fence: events go to L1 by the links, to L2 by push orders, answers go back.
+//! What a batch does once it is in the store and behind the fence: events go to L1 over the links and to L2 as push
+//! jobs, and answers go back to the nodes.
 
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
@@ -10,42 +11,42 @@ use sendpi_model::{Code, Event, Partition, Refusal, UserId, encode_json};
 use crate::outbound_links::OutboundLinks;
 use crate::room::{AnswerAddress, BatchStep, Bounce, Room};
 
-/// What a read of the store came to.
+/// The result of a read from the store.
 #[derive(Debug)]
 pub(crate) enum ReadResult {
-    /// An answer, ready.
+    /// An answer that is ready to be sent.
     Frame(Bytes),
-    /// The event that was asked for.
+    /// The event that was asked for, if it exists.
     Event(Option<Event>),
-    /// Who of a page of members is online.
+    /// A page of the members, with who of them is online.
     Online { cursor: Option<UserId>, limit: usize, online: Online },
     /// The store or presence did not answer.
     Unavailable,
 }
 
-/// A push that is owed: one event to some users of L2.
+/// A pending push: one event to some users in L2.
 #[derive(Debug)]
 pub(crate) struct PendingPush {
     pub(crate) partition: Partition,
     pub(crate) room: sendpi_model::RoomId,
     pub(crate) event: Event,
     pub(crate) users: Vec<UserId>,
-    /// Answered when the push is kept: a bounce is confirmed by that.
+    /// The request that is answered once the push is kept, which confirms a bounce.
     pub(crate) then: Option<AnswerAddress>,
-    /// Whether it is among what is owed already.
+    /// Whether it is counted as pending already.
     pub(crate) is_pending: bool,
 }
 
-/// What came of a batch beside what the links carry.
+/// What came of a batch, apart from what the links carry.
 #[derive(Debug, Default)]
 pub(crate) struct DispatchOutcome {
-    /// Pushes that are owed.
+    /// The pushes that are pending from now on.
     pub(crate) pushes: Vec<PendingPush>,
-    /// The events, for the idle clock.
+    /// The heads of the events, for the idle clock.
     pub(crate) heads: Vec<sendpi_model::Head>,
-    /// Bounces of the worker's own that need no push: the times of their events.
+    /// The times of the events of the worker's own bounces that need no push.
     pub(crate) not_pending: Vec<sendpi_model::Millis>,
-    /// Bounces of the worker's own whose event could not be read: to be tried again.
+    /// The worker's own bounces whose event could not be read. They are tried again.
     pub(crate) again: Vec<Bounce>,
 }
 
@@ -88,7 +89,8 @@ pub(crate) fn dispatch(
             }
             BatchStep::Attach { to, user, signin, frame } => {
                 room.attach(&user, &to.node, signin);
-                // Told even where the user was in it already: a node that lost count gets it again. But not to one who left meanwhile.
+                // It is sent even if the user was in L1 already, because the node may have lost it. It is not sent
+                // for a user who has left in the meantime.
                 if room.members.contains_key(&user) {
                     let (id, seq, info) = (room.id.clone(), room.dispatched, Bytes::new());
                     links
@@ -104,7 +106,8 @@ pub(crate) fn dispatch(
                 links.answer(&to, &OkAnswer::default());
             }
             BatchStep::Answer { to, frame } => {
-                // A test ends the process between the two: then the answers must not be in the message with the events.
+                // A test ends the process between the events and the answers, so the answers must not be in the
+                // message with the events.
                 if !fail_point_armed(FailPoint::AfterDispatch) {
                     links.answer_frame(&to, frame);
                 }
@@ -140,7 +143,7 @@ fn dispatch_event(
     }
 }
 
-/// Hands an ephemeral event to L1.
+/// Dispatches an ephemeral event to L1.
 pub(crate) fn dispatch_typing(room: &Room, partition: Partition, frame: &Bytes, links: &mut OutboundLinks) {
     for node in room.audience.nodes().filter(|_| !mutant(Mutant::TypingOff)) {
         links.event(node, partition, &room.id, 0, sendpi_model::Millis(0), frame);

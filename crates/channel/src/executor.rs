@@ -1,7 +1,8 @@
 //! The executor: one task that runs all rooms of this worker's partitions, in rounds.
 //!
-//! A round drains everything that waits (requests, results of jobs, answers to links), starts the next job of every room that has
-//! something to do, and sends one message on each link. What rooms of many partitions only want to write goes into one store job.
+//! A round drains everything that waits (requests, results of jobs, answers to links), starts the next job of every
+//! room that has something to do, and sends one message on each link. Batches that only write events share one store
+//! job, whatever their rooms and partitions.
 
 mod dead_nodes;
 mod evict;
@@ -38,9 +39,9 @@ use crate::outbound_links::OutboundLinks;
 use crate::owned_partition::OwnedPartition;
 use crate::pending_pushes::PendingPushes;
 
-/// Messages and results that one round drains of each kind.
+/// The most messages and results of each kind that one round drains.
 const ROUND_MAX: usize = 512;
-/// Pushes and bounces that may be pending; while there are more, no room takes further requests.
+/// The most pushes and bounces that may be pending. While there are more, no room admits further requests.
 const PENDING_MAX: usize = 100_000;
 /// How often the executor looks at what only time brings.
 const TICK: Duration = Duration::from_millis(100);
@@ -63,10 +64,10 @@ pub(crate) struct Executor {
     rooms: HashMap<RoomId, LiveEntry>,
     /// Rooms that have something to do and no job under way.
     ready: Vec<RoomId>,
-    /// Rooms that wait for a link that is heavy, or for pushes.
+    /// Rooms that wait for a heavy link or for pushes, or that failed with work left. The next tick tries them again.
     slowed: HashSet<RoomId>,
     links: OutboundLinks,
-    /// Nodes whose node key is there.
+    /// The nodes whose node key exists.
     live_nodes: HashSet<NodeId>,
     given_up: Vec<GivenUpNode>,
     pending: PendingPushes,
@@ -80,7 +81,7 @@ pub(crate) struct Executor {
     stop: CancellationToken,
     last_settle: Instant,
     last_resume: Instant,
-    /// When the connection was last made: for a moment after it, other nodes may not be back yet.
+    /// When the connection was last made. For a moment after that, other nodes may not be back yet.
     connected: Instant,
     connects: u64,
 }
@@ -134,15 +135,15 @@ impl Executor {
         }
     }
 
-    /// Runs until it is told to stop; then finishes what it has taken, and ends.
+    /// Runs until `stop` is cancelled. Then it finishes what it has received, and ends.
     pub(crate) async fn run(mut self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut connection = self.context.bus.connection();
         let stop = self.stop.clone();
         loop {
-            // Every arm waits for one stream or channel, and cancelling such a wait loses nothing. The order does not matter: a
-            // ready arm is chosen at random, and the rest of what is ready is drained right after it.
+            // Every arm waits for one stream or channel, and cancelling such a wait loses nothing. The order does not
+            // matter: a ready arm is chosen at random, and the rest of what is ready is drained right after it.
             let input = tokio::select! {
                 () = stop.cancelled() => break,
                 Some((partition, message)) = self.requests.next() => Input::Requests(partition, message),
@@ -210,7 +211,8 @@ impl Executor {
         self.check_leases().await;
     }
 
-    /// Finishes what was taken: no further requests, and the jobs and pushes under way for a while.
+    /// Ends the executor. It accepts no further requests, and waits for the jobs and pushes under way for a limited
+    /// time.
     async fn end(mut self) {
         self.unsubscribe_requests().await;
         let deadline = Instant::now() + STOP_TIMEOUT;
@@ -224,7 +226,7 @@ impl Executor {
                 Some(result) = self.jobs.next() => self.handle_result(result).await,
                 Some(pushed) = self.pushes.next() => self.pushed(pushed),
                 () = tokio::time::sleep_until(deadline) => {
-                    tracing::warn!(jobs = self.jobs.len(), pushes = self.pending.count(), "stopped with work under way");
+                    tracing::warn!(jobs = self.jobs.len(), pushes = self.pending.count(), "stopped with work left");
                     break;
                 }
             }
@@ -239,7 +241,7 @@ impl Executor {
         self.jobs.push(Box::pin(job));
     }
 
-    /// Notes that a room has something to do.
+    /// Marks a room as having something to do, unless a job of it is under way.
     fn make_ready(&mut self, room: &RoomId) {
         if self.rooms.get(room).is_some_and(|entry| !entry.is_busy()) && !self.ready.contains(room) {
             self.ready.push(room.clone());

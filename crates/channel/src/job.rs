@@ -1,4 +1,5 @@
-//! Jobs: what the executor asks of the store and of presence, each a future whose result comes back to it.
+//! Jobs: what the executor asks of the store and of presence. Each one is a future whose result comes back to the
+//! executor.
 
 mod commit;
 mod open;
@@ -18,16 +19,16 @@ use crate::tenure::Tenure;
 pub(crate) use commit::{BatchCommit, CommitOutcome, CommittedBatch};
 pub(crate) use open::OpenedRoom;
 
-/// Why a job did not do what it should.
+/// Why a job failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum JobError {
-    /// A higher epoch took the partition: this worker is not its owner any more.
+    /// A higher epoch took the partition, so this worker is not its owner any more.
     #[error("a higher epoch took partition {0}")]
     NotOwner(Partition),
     /// The store did not answer a read.
     #[error("a read failed")]
     Read(#[from] ReadError),
-    /// The store refused a write: nothing of it was done.
+    /// The store refused a write. Nothing of it was done.
     #[error("a write failed")]
     Write(#[source] WriteError),
     /// Presence could not be read behind the barrier.
@@ -44,7 +45,7 @@ pub(crate) struct JobContext {
 }
 
 impl JobContext {
-    /// Passes the fence: a read that begins now shows no epoch above ours.
+    /// Passes the fence: a read that begins now must show no epoch above ours.
     pub(crate) async fn pass_fence(&self, tenure: Tenure) -> Result<(), JobError> {
         if mutant(Mutant::FenceOff) {
             return Ok(());
@@ -55,7 +56,8 @@ impl JobContext {
         }
     }
 
-    /// Writes rows until it is known that they went in, or that they did not, or that a higher epoch took the partition.
+    /// Writes rows until it is known that they were written, that they were not, or that a higher epoch took the
+    /// partition.
     pub(crate) async fn write(&self, tenures: &[Tenure], rows: Vec<Row>) -> Result<(), JobError> {
         let mut pause = Duration::from_millis(20);
         while !rows.is_empty() {
@@ -86,8 +88,8 @@ impl JobContext {
         self.barrier.read(users).await.ok_or(JobError::Presence)
     }
 
-    /// Steps (1) and (3) of an activation: the order rows, then the barrier and presence. The room is in the live table already, and what
-    /// asks of it meanwhile waits there.
+    /// Runs steps (1) and (3) of an activation: writes the order rows, then reads presence behind the barrier. The
+    /// room is in the live table already, and requests for it are queued there in the meantime.
     pub(crate) async fn activate(
         &self,
         tenure: Tenure,

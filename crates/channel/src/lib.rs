@@ -1,7 +1,8 @@
 //! The channel tier: workers that own partitions and run the channels of their rooms.
 //!
-//! [`start`] claims the partitions and runs one executor, which owns all state: rooms, flows, links. What a room decides is pure (`room`); what
-//! the executor asks of the store are jobs (`job`); what it tells nodes goes through links.
+//! [`start`] claims the partitions and runs one executor, which owns all state: rooms, flows, links. What a room
+//! decides is pure (`room`). What the executor asks of the store is a job (`job`). What it sends to nodes goes over
+//! links.
 
 mod claim;
 mod config;

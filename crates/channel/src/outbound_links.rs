@@ -1,4 +1,4 @@
-//! The links of this worker, one to each node that it tells something.
+//! The links of this worker, one for each node that it sends anything to.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,8 @@ pub(crate) struct OutboundLinks {
 }
 
 impl OutboundLinks {
-    /// The link to `node`, which begins now if there is none. Incarnations are random, and stay below 2^53 for JSON.
+    /// Returns the link to `node`, which begins now if there is none. Incarnations are random, and stay below 2^53
+    /// for JSON.
     pub(crate) fn to(&mut self, node: &NodeId) -> &mut LinkSender {
         self.links.entry(node.clone()).or_insert_with(|| LinkSender::new(rand::random::<u64>() >> 11, Instant::now()))
     }
@@ -48,12 +49,12 @@ impl OutboundLinks {
         self.answer_frame(to, answer.to_frame().into());
     }
 
-    /// Answers a request with a frame that is encoded already.
+    /// Answers a request with an encoded frame.
     pub(crate) fn answer_frame(&mut self, to: &AnswerAddress, frame: Bytes) {
         self.to(&to.node).answer(to.partition, to.n, frame);
     }
 
-    /// Tells the nodes that a channel has ended: its audience is empty, and no client is told a reason.
+    /// Removes everybody from the audience of a channel that has ended. No client is told a reason.
     pub(crate) fn end_audience(&mut self, room: &Room) {
         for (user, node) in room.audience.places() {
             let (room, user) = (room.id.clone(), user.clone());
@@ -61,24 +62,25 @@ impl OutboundLinks {
         }
     }
 
-    /// Whether the link to one of these nodes has half of what may be under way.
+    /// Returns whether the link to one of these nodes is heavy.
     pub(crate) fn any_heavy<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> bool {
         nodes.into_iter().any(|node| self.links.get(node).is_some_and(|link| link.load() == LinkLoad::Heavy))
     }
 
-    /// A node's answer; gives what is to be sent again.
+    /// Receives a node's answer and returns the messages to be resent.
     pub(crate) fn ack(&mut self, node: &NodeId, ack: &LinkAck) -> Vec<Bytes> {
         self.links.get_mut(node).map(|link| link.ack(ack, Instant::now())).unwrap_or_default()
     }
 
-    /// Everything that waits, by node.
+    /// Drains everything that waits, by node.
     pub(crate) fn drain(&mut self) -> Vec<(NodeId, Vec<Bytes>)> {
         let now = Instant::now();
         let waiting = self.links.iter_mut().map(|(node, link)| (node.clone(), link.drain(now)));
         waiting.filter(|(_, messages)| !messages.is_empty()).collect()
     }
 
-    /// What time asks for: messages to be sent, and the nodes that have been silent for too long.
+    /// Handles the passing of time. Returns the messages to be sent, and the nodes that have been silent for too
+    /// long.
     pub(crate) fn tick(&mut self) -> (Vec<(NodeId, Vec<Bytes>)>, Vec<NodeId>) {
         let now = Instant::now();
         let (mut send, mut silent) = (Vec::new(), Vec::new());
@@ -93,18 +95,18 @@ impl OutboundLinks {
         (send, silent)
     }
 
-    /// The connection was made again: silence counts from now on.
+    /// Counts the silence of all nodes from now on, because the connection was made again.
     pub(crate) fn reset_silence(&mut self) {
         let now = Instant::now();
         self.links.values_mut().for_each(|link| link.reset_silence(now));
     }
 
-    /// Ends a link; gives what the node did not settle. `None` where there was no link.
+    /// Ends a link and returns the events that the node did not settle. `None` if there was no link.
     pub(crate) fn give_up(&mut self, node: &NodeId) -> Option<Vec<Undelivered>> {
         self.links.remove(node).map(LinkSender::give_up)
     }
 
-    /// Tells, for each partition, the times of the oldest events that are not settled.
+    /// Calls `tell` for each link and partition with the time of the oldest event that is not settled.
     pub(crate) fn oldest_unsettled(&self, mut tell: impl FnMut(Partition, Millis)) {
         self.links.values().for_each(|link| link.oldest_unsettled(&mut tell));
     }

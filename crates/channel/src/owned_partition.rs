@@ -19,13 +19,14 @@ pub(crate) struct OwnedPartition {
     pub(crate) flows: flow::FlowReceiver,
     /// The newest record of what is settled.
     pub(crate) settled: Option<SettledRow>,
-    /// Rooms that an earlier owner may have left something in, and that are not handed out again yet.
+    /// The rooms in which an earlier owner may have left something that is not dispatched again yet.
     pub(crate) recovering: HashSet<RoomId>,
-    /// Not serving until the lease is written again: the connection to NATS was lost meanwhile.
+    /// Whether the worker does not serve the partition until the lease is written again. It lost the connection to
+    /// NATS, or could not refresh its node key in time.
     pub(crate) suspended: bool,
-    /// The time of the last event; it never falls.
+    /// The time of the last event. It never falls.
     clock: Millis,
-    /// Events up to here count as settled once that is written, so none may get such a time any more.
+    /// Events up to this time count as settled once that is written, so no event may get such a time any more.
     floor: Millis,
 }
 
@@ -47,18 +48,20 @@ impl OwnedPartition {
         (owned, active_rooms)
     }
 
-    /// The time for what happens now: the wall clock's, but never below what was given before, nor at what is settled.
+    /// Returns the time for what happens now. It is the wall clock's time, but never below an earlier result, and
+    /// always above what is settled.
     pub(crate) fn now(&mut self, wall: Millis) -> Millis {
         self.clock = self.clock.max(wall).max(Millis(self.floor.0 + 1));
         self.clock
     }
 
-    /// An event of this time exists: the clock goes on from there.
+    /// Moves the clock on to the time of an event that exists.
     pub(crate) fn saw(&mut self, at: Millis) {
         self.clock = self.clock.max(at);
     }
 
-    /// Up to which time everything is settled, given the oldest event that is not; `None` where that is not further than before.
+    /// Returns up to which time everything is settled, given the time of the oldest event that is not. `None` if that
+    /// is not further than before, or if nothing may be settled now.
     pub(crate) fn settle(&mut self, oldest: Option<Millis>) -> Option<SettledRow> {
         if !self.recovering.is_empty() || self.suspended {
             return None;

@@ -1,6 +1,6 @@
 //! The pure core of one room: what it decides, without tokio and without a store.
 //!
-//! The worker's executor feeds it requests and the results of store jobs, and carries out the [`Batch`] that comes back.
+//! The executor feeds it requests and the results of store jobs, and carries out the [`Batch`] that comes back.
 
 mod audience;
 mod decide;
@@ -34,7 +34,7 @@ pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
 pub(crate) use page::{PageRequest, page_frame};
 pub(crate) use tail::Tail;
 
-/// One member, as the room knows it.
+/// A member, as the room knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoomMember {
     pub(crate) role: Role,
@@ -42,7 +42,7 @@ pub(crate) struct RoomMember {
     pub(crate) joined_at: Millis,
     pub(crate) notify: Notify,
     pub(crate) muted_until: Option<Millis>,
-    /// The seq of the membership change that made it so.
+    /// The seq of the membership event that made the member as it is.
     pub(crate) stamp: u64,
 }
 
@@ -52,10 +52,10 @@ pub(crate) struct Room {
     pub(crate) id: RoomId,
     /// The epoch under which it was opened.
     pub(crate) epoch: u64,
-    /// `None` where the room was never made.
+    /// `None` if the room was never created.
     pub(crate) row: Option<RoomRow>,
     pub(crate) members: BTreeMap<UserId, RoomMember>,
-    /// Where the timeline ends, with what the batch under way will add.
+    /// The end of the timeline, including what the batch under way will add.
     pub(crate) head: Head,
     /// The seq of the last event that was dispatched.
     pub(crate) dispatched: u64,
@@ -64,7 +64,7 @@ pub(crate) struct Room {
     last: Option<Preview>,
     /// L1: the members who are online.
     pub(crate) audience: Audience,
-    /// L2: the members who are not.
+    /// L2: the members who are offline.
     offline: BTreeSet<UserId>,
     /// Which rows of the timeline count.
     pub(crate) chain: EpochChain,
@@ -75,7 +75,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Whether `user` may see the room, and with which role.
+    /// Returns the member. A user who is not a member is refused, and hears of the room only if it is open.
     pub(crate) fn member(&self, user: &UserId) -> Result<&RoomMember, Refusal> {
         use sendpi_model::{Access, Code};
         if let Some(member) = self.members.get(user) {
@@ -89,7 +89,8 @@ impl Room {
         }
     }
 
-    /// Puts a user of a node into L1; true where the user was not in it there. Only members are in it.
+    /// Adds a user on a node to L1. Returns `true` if the user was not in L1 on that node before. Only members are
+    /// added.
     pub(crate) fn attach(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
         if !self.members.contains_key(user) {
             return false;
@@ -98,27 +99,27 @@ impl Room {
         self.audience.add(user, node, signin)
     }
 
-    /// Takes a user of a node out of L1; true where that was so.
+    /// Removes a user on a node from L1, unless a later sign-in has attached. Returns `true` if the user was removed.
     pub(crate) fn detach(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
         let removed = self.audience.remove(user, node, signin);
         self.update_l2(user);
         removed
     }
 
-    /// Takes a user who is no member any more out of L1; gives the nodes where it was.
+    /// Removes a user who is not a member any more from L1. Returns the nodes where the user was.
     pub(crate) fn detach_everywhere(&mut self, user: &UserId) -> Vec<NodeId> {
         let nodes = self.audience.remove_user(user);
         self.update_l2(user);
         nodes
     }
 
-    /// Takes all users of a node out of L1.
+    /// Removes all users on a node from L1.
     pub(crate) fn detach_node(&mut self, node: &NodeId) {
         self.audience.remove_node(node);
         self.rebuild_l2();
     }
 
-    /// Makes the channel active: from now on L1 and L2 are kept current.
+    /// Makes the channel active. From now on, L1 and L2 are kept current.
     pub(crate) fn activate(&mut self, rows_at: Option<Millis>) {
         self.active = true;
         self.rows_at = rows_at.or(self.rows_at);
@@ -137,12 +138,13 @@ impl Room {
         self.offline = self.members.keys().filter(|user| !self.audience.contains(user)).cloned().collect();
     }
 
-    /// Whether a durable event may be dispatched now: under order rows that are confirmed and young enough.
+    /// Returns whether a durable event may be dispatched now, which needs order rows that are confirmed and young
+    /// enough.
     pub(crate) fn has_fresh_rows(&self, now: Millis, age: Duration) -> bool {
         self.active && self.rows_at.is_some_and(|at| now.since(at) < age)
     }
 
-    /// The members in L2 who want a push for `event`.
+    /// Returns the members in L2 who want a push for `event`.
     pub(crate) fn wants_push(&self, event: &Event) -> Vec<UserId> {
         if !event.kind.is_counted() || self.offline.is_empty() {
             return Vec::new();
@@ -151,7 +153,8 @@ impl Room {
         self.offline.iter().filter(|user| self.wants(user, event, &mentions)).cloned().collect()
     }
 
-    /// Whether a user wants a push for an event that no device of the user took, and is not in L1 again.
+    /// Returns whether a user wants a push for an event that no device of the user confirmed. A user who is in L1
+    /// again wants none.
     pub(crate) fn wants_bounced(&self, user: &UserId, event: &Event) -> bool {
         event.kind.is_counted() && !self.audience.contains(user) && self.wants(user, event, &OnceCell::new())
     }
@@ -172,7 +175,7 @@ impl Room {
         *user != event.from && !muted && asked
     }
 
-    /// ROOM as `user` sees it; the marker is the one at which the user joined.
+    /// Returns ROOM as `user` sees it. The marker is the one at which the user joined.
     pub(crate) fn info(&self, user: &UserId) -> Option<RoomInfo> {
         let (row, member) = (self.row.as_ref()?, self.members.get(user)?);
         Some(
@@ -196,12 +199,12 @@ impl Room {
         )
     }
 
-    /// The order rows of all members, as activation for a durable event writes them.
+    /// Returns the order rows of all members, as an activation for a durable event writes them.
     pub(crate) fn order_rows(&self, at: Millis) -> Vec<Row> {
         self.members.keys().map(|user| order_row(&self.id, user, at)).collect()
     }
 
-    /// What eviction writes: the head, and when each member's room was last active.
+    /// Returns the rows that eviction writes: the head, and for each member when the room was last active.
     pub(crate) fn head_rows(&self) -> Vec<Row> {
         let Some(row) = &self.row else { return Vec::new() };
         let row = RoomRow {
@@ -244,7 +247,7 @@ pub(crate) fn order_row(room: &RoomId, user: &UserId, active_at: Millis) -> Row 
     Row::Order(OrderRow { user: user.clone(), active_at, room: room.clone() })
 }
 
-/// Where an answer goes: the node's flow, and the request's number in it.
+/// Where an answer goes: the flow of a node to a partition, and the request's number in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AnswerAddress {
     pub(crate) node: NodeId,
@@ -252,11 +255,11 @@ pub(crate) struct AnswerAddress {
     pub(crate) n: u64,
 }
 
-/// A request that waits at a room. What the worker asks of itself goes without an answer.
+/// A queued request of a room. It has no `to` if it is typing or one of the worker's own bounces.
 #[derive(Debug)]
 pub(crate) struct QueuedRequest {
     pub(crate) to: Option<AnswerAddress>,
-    /// The time of the event of a bounce that the worker itself owes.
+    /// The time of the event, if this is a pending bounce of the worker's own.
     pub(crate) pending_at: Option<Millis>,
     pub(crate) request: FlowRequest,
 }

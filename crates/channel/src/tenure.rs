@@ -1,8 +1,8 @@
-//! A tenure: one holding of a partition's lease.
+//! A tenure: the ownership of a partition under one epoch.
 
 use sendpi_model::Partition;
 
-/// Under which epoch this worker owns a partition. Whatever is done under an earlier tenure is void.
+/// The epoch under which this worker owns a partition. Everything that is done under an earlier tenure is void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Tenure {
     /// The partition.

@@ -27,20 +27,20 @@ pub enum WorkerStartError {
     /// The store did not answer.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The store did not take what a new one is to know.
+    /// The store did not accept the number of partitions, which is written to a new one.
     #[error(transparent)]
     Write(#[from] WriteError),
     /// The store was made for another number of partitions.
     #[error("the store was made for {found} partitions, and this node is configured for {expected}")]
     Partitions {
-        /// What the store says.
+        /// The number that the store was made for.
         found: u16,
-        /// What this node says.
+        /// The number that this node is configured for.
         expected: u16,
     },
 }
 
-/// A worker that runs.
+/// A running worker.
 #[derive(Debug)]
 pub struct Worker {
     stop: CancellationToken,
@@ -50,26 +50,26 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Cancelled when the worker has ended: before [`Worker::stop`] that is a defect, and the process should end, so that another
-    /// takes its partitions.
+    /// Returns a token that is cancelled when the worker has ended. Before [`Worker::stop`] that is a defect, and the
+    /// process should end, so that another worker takes over its partitions.
     #[must_use]
     pub fn ended(&self) -> CancellationToken {
         self.ended.clone()
     }
 
-    /// Stops taking requests, finishes what was taken, and ends.
+    /// Stops receiving requests, finishes those that were received, and ends.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "the executor ended badly");
+            tracing::error!(%error, "the executor's task failed");
         }
     }
 }
 
-/// Claims the partitions and serves them. `changes` tells which nodes come and go.
+/// Claims the partitions and serves them. `changes` brings the nodes that come and go.
 ///
 /// # Errors
-/// [`WorkerStartError`] where NATS or the store does not answer, or the store was made for something else.
+/// [`WorkerStartError`] if NATS or the store does not answer, or if the store was made for something else.
 pub async fn start(
     bus: &Bus,
     store: Arc<dyn Store>,
@@ -80,7 +80,7 @@ pub async fn start(
 ) -> Result<Worker, WorkerStartError> {
     check_store(store.as_ref(), partitions).await?;
     for node in dead_nodes(bus).await? {
-        tracing::info!(%node, "taking away what a dead node left in presence");
+        tracing::info!(%node, "purging what a dead node left in presence");
         purge_node(bus, &node, None).await?;
     }
     let stop = CancellationToken::new();
@@ -90,7 +90,7 @@ pub async fn start(
     let mut executor = Executor::new(ExecutorSetup { context, config, leases, key, acks, changes, stop: stop.clone() });
     let mut left = executor.claim_missing(partitions.all()).await;
     while left > 0 {
-        // An owner that died leaves a key behind for its time-to-live at most.
+        // Another worker may still own the partitions, or NATS may not have noticed yet that it is dead.
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         left = executor.claim_missing(partitions.all()).await;
     }

@@ -1,4 +1,4 @@
-//! Which requests wait for an answer, by the id that the answer will carry.
+//! The requests that wait for an answer, by the id that the answer will carry.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// The requests that wait for an answer, by id.
+/// A table of the requests that wait for an answer, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(Mutex<Waiting>);
 
@@ -21,7 +21,7 @@ impl Answers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new id, and where its answer will come.
+    /// Adds a request. Returns its new id, and the receiver that its answer is sent to.
     pub(crate) fn add(&self) -> (u64, oneshot::Receiver<Utf8Bytes>) {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.lock();
@@ -31,7 +31,7 @@ impl Answers {
         (id, receiver)
     }
 
-    /// Sends the answer to whoever waits for it. Returns whether anybody does.
+    /// Sends an answer to the request that waits for it. Returns `false` if none does.
     pub(crate) fn deliver(&self, id: u64, text: &Utf8Bytes) -> bool {
         let sender = self.lock().by_id.remove(&id);
         sender.is_some_and(|sender| sender.send(text.clone()).is_ok())
@@ -41,13 +41,13 @@ impl Answers {
         self.lock().by_id.remove(&id);
     }
 
-    /// No more answers will come: whoever waits is woken.
+    /// Drops all senders, which tells the waiting requests that no answer will come.
     pub(crate) fn clear(&self) {
         self.lock().by_id.clear();
     }
 }
 
-/// Takes a request out again when its caller stops waiting.
+/// Removes a request from the table when its caller stops waiting.
 #[derive(Debug)]
 pub(crate) struct ForgetOnDrop<'a>(&'a Answers, u64);
 

@@ -1,4 +1,4 @@
-//! The two halves of a connection: the one that asks, and the one that listens.
+//! The two halves of a connection: one sends requests, the other receives frames.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,11 @@ use crate::answers::{Answers, ForgetOnDrop};
 use crate::connection::{ClientConnection, ConnectionCommand};
 use crate::{ClientError, Closed, Options};
 
-/// Commands that may wait for the connection.
+/// How many commands may be queued for the connection.
 const COMMANDS: usize = 256;
 
-/// Asks the server, and gets its answers. Clones share the connection; it ends with the last of them.
+/// The half that sends requests and receives their answers. Clones share the connection, which ends with the last of
+/// them.
 #[derive(Debug, Clone)]
 pub struct Client {
     commands: mpsc::Sender<ConnectionCommand>,
@@ -28,7 +29,7 @@ pub struct Client {
     timeout: Duration,
 }
 
-/// What the server sends on its own, in order.
+/// The frames that the server sends on its own, in order.
 #[derive(Debug)]
 pub struct Frames(mpsc::Receiver<Utf8Bytes>);
 
@@ -41,17 +42,17 @@ impl Client {
         let connection = ClientConnection::new(stream, taken, frames, Arc::clone(&answers), options.pong);
         tokio::spawn(async move {
             let (end, answers) = connection.run().await;
-            // In this order: who finds no answer any more also finds why.
+            // In this order, so that a request that gets no answer can already see how the connection ended.
             ended.send_replace(Some(end));
             answers.clear();
         });
         (Self { commands, answers, closed, timeout: options.timeout }, Frames(incoming))
     }
 
-    /// Sends a request, an object with an `op`, under an id of its own, and waits for its answer.
+    /// Sends a request, which is an object with an `op`, under a fresh id, and waits for its answer.
     ///
     /// # Errors
-    /// [`ClientError`]; a refusal is [`ClientError::Refused`].
+    /// [`ClientError::Refused`] if the server refuses it, or another [`ClientError`] if no readable answer comes.
     pub async fn request(&self, mut request: Value) -> Result<Value, ClientError> {
         let (id, answer) = self.answers.add();
         let _forget = ForgetOnDrop::new(&self.answers, id);
@@ -71,7 +72,7 @@ impl Client {
     /// Sends a text frame as it is.
     ///
     /// # Errors
-    /// [`ClientError::Closed`] where the connection has ended.
+    /// [`ClientError::Closed`] if the connection has ended.
     pub async fn send_text(&self, text: impl Into<Utf8Bytes>) -> Result<(), ClientError> {
         self.command(ConnectionCommand::Send(Message::Text(text.into()))).await
     }
@@ -79,30 +80,31 @@ impl Client {
     /// Sends a binary frame.
     ///
     /// # Errors
-    /// [`ClientError::Closed`] where the connection has ended.
+    /// [`ClientError::Closed`] if the connection has ended.
     pub async fn send_binary(&self, bytes: impl Into<Bytes>) -> Result<(), ClientError> {
         self.command(ConnectionCommand::Send(Message::Binary(bytes.into()))).await
     }
 
-    /// Reads nothing more from the connection until [`Client::start_reading`]: a client that is slow. It does not see the end either.
+    /// Reads nothing more from the connection until [`Client::start_reading`], like a client that is slow. Until then
+    /// the end of the connection is not seen either.
     ///
     /// # Errors
-    /// [`ClientError::Closed`] where the connection has ended.
+    /// [`ClientError::Closed`] if the connection has ended.
     pub async fn stop_reading(&self) -> Result<(), ClientError> {
         self.command(ConnectionCommand::Read(false)).await
     }
 
-    /// Reads again.
+    /// Reads from the connection again.
     ///
     /// # Errors
-    /// [`ClientError::Closed`] where the connection has ended.
+    /// [`ClientError::Closed`] if the connection has ended.
     pub async fn start_reading(&self) -> Result<(), ClientError> {
         self.command(ConnectionCommand::Read(true)).await
     }
 
-    /// Ends the connection with a close frame, and tells how it ended.
+    /// Ends the connection with a close frame, and returns how it ended.
     pub async fn close(&self) -> Closed {
-        // One that is closed already needs nothing more.
+        // If the connection has ended already, there is nothing to do.
         let _ = self.command(ConnectionCommand::Close).await;
         self.closed().await
     }
@@ -113,7 +115,7 @@ impl Client {
         self.closed().await;
     }
 
-    /// Waits for the end of the connection, and tells how it came.
+    /// Waits for the end of the connection, and returns how it ended.
     pub async fn closed(&self) -> Closed {
         let mut closed = self.closed.clone();
         let gone = Closed { code: None, reason: "the client's task is gone".to_owned() };
@@ -132,16 +134,16 @@ impl Client {
 }
 
 impl Frames {
-    /// The next frame; `None` when the connection has ended and all are taken.
+    /// Returns the next frame, or `None` once the connection has ended and all frames were returned.
     ///
     /// # Errors
-    /// [`ClientError::Answer`] where the frame is not what the protocol says.
+    /// [`ClientError::Answer`] if the frame does not follow the protocol.
     pub async fn next(&mut self) -> Option<Result<ServerFrame, ClientError>> {
         let text = self.0.recv().await?;
         Some(serde_json::from_str(&text).map_err(ClientError::from))
     }
 
-    /// The next frame as it came, for who does not need all of it.
+    /// Returns the text of the next frame, for callers that need only a part of it.
     pub async fn next_text(&mut self) -> Option<Utf8Bytes> {
         self.0.recv().await
     }

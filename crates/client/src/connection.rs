@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use crate::Closed;
 use crate::answers::Answers;
 
-/// What the client's halves want of the connection.
+/// A command of the [`Client`](crate::Client) to its connection.
 #[derive(Debug)]
 pub(crate) enum ConnectionCommand {
     Send(Message),
@@ -21,15 +21,15 @@ pub(crate) enum ConnectionCommand {
     Cut,
 }
 
-/// What happens next.
+/// What the connection's task handles next.
 enum Step {
     ConnectionCommand(Option<ConnectionCommand>),
-    /// There is a place for the held frame.
+    /// The queue of frames has a place for the held frame, or its receiver is gone.
     Place,
     Message(Option<Result<Message, Error>>),
 }
 
-/// The socket, and where what it brings goes.
+/// The socket, and the places to which its frames go.
 #[derive(Debug)]
 pub(crate) struct ClientConnection {
     stream: WebSocketStream<TcpStream>,
@@ -38,17 +38,17 @@ pub(crate) struct ClientConnection {
     answers: Arc<Answers>,
     pong: bool,
     reading: bool,
-    /// A frame for which there is no place yet; nothing more is read until there is.
+    /// A frame for which the queue has no place yet. Nothing more is read until it has one.
     held: Option<Utf8Bytes>,
-    /// The server's close frame.
+    /// The content of the server's close frame.
     closed: Option<Closed>,
 }
 
-/// As much of a frame as tells where it goes.
+/// The fields of a frame that decide where it goes.
 #[derive(Deserialize)]
 struct FrameHead<'a> {
     op: &'a str,
-    /// The client's own ids are integers; 0 never is one.
+    /// The client's ids are integers from 1 up, so 0 means that the frame answers none of them.
     #[serde(default)]
     id: u64,
 }
@@ -64,7 +64,7 @@ impl ClientConnection {
         Self { stream, commands, frames, answers, pong, reading: true, held: None, closed: None }
     }
 
-    /// Runs until the connection ends, and tells how.
+    /// Runs until the connection ends, and returns how it ended.
     pub(crate) async fn run(mut self) -> (Closed, Arc<Answers>) {
         let broken = loop {
             let step = tokio::select! {
@@ -81,7 +81,7 @@ impl ClientConnection {
                 }
                 Step::ConnectionCommand(Some(command)) => self.obey(command).await,
                 Step::Place => {
-                    // Whoever had the other half may have dropped it: then nobody wants frames.
+                    // If the caller has dropped `Frames`, nobody wants the frame.
                     let _ = self.held.take().map(|text| self.frames.try_send(text));
                     Ok(())
                 }
@@ -96,7 +96,7 @@ impl ClientConnection {
         (self.closed.unwrap_or(Closed { code: None, reason: broken }), self.answers)
     }
 
-    /// Does what is wanted, and all that waits behind it, with one flush.
+    /// Executes `first` and all commands queued behind it, with one flush.
     async fn obey(&mut self, first: ConnectionCommand) -> Result<(), Error> {
         let mut next = Some(first);
         while let Some(command) = next {

@@ -1,4 +1,4 @@
-//! What can go wrong between a client and the server.
+//! The errors of a client.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use sendpi_model::{Code, Refusal};
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
-    /// The close code, where the server sent a close frame.
+    /// The close code, if the server sent a close frame with one.
     pub code: Option<u16>,
-    /// The words beside the code, or what broke.
+    /// The reason in the close frame, or what broke the connection.
     pub reason: String,
 }
 
@@ -22,13 +22,13 @@ impl fmt::Display for Closed {
     }
 }
 
-/// Why something asked for was not done, or not known to be.
+/// The reason why a request failed, or why its outcome is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The address is none that this client can connect to.
-    #[error("{0} is no address of a Sendpi server: {1}")]
+    /// The client cannot connect to this address.
+    #[error("{0} is not the address of a Sendpi server: {1}")]
     Address(String, String),
-    /// The connection could not be made, or the handshake was refused.
+    /// The connection failed, or the handshake was refused.
     #[error("cannot connect: {0}")]
     Connect(#[source] Box<tokio_tungstenite::tungstenite::Error>),
     /// The server refused the request.
@@ -40,13 +40,13 @@ pub enum ClientError {
     /// No answer came in time.
     #[error("no answer to {0} in time")]
     Timeout(String),
-    /// The answer is not what the protocol says.
+    /// The answer does not follow the protocol.
     #[error("unexpected answer: {0}")]
     Answer(#[from] serde_json::Error),
 }
 
 impl ClientError {
-    /// The code of a refusal.
+    /// Returns the code of a refusal, and `None` for other errors.
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         match self {
@@ -55,7 +55,8 @@ impl ClientError {
         }
     }
 
-    /// Whether it may have been done all the same: a send is to be repeated with the same nonce and `retry`.
+    /// Returns whether the server may have carried the request out nevertheless. A send is then repeated with the same
+    /// nonce and with `retry`.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         match self {

@@ -1,8 +1,8 @@
-//! The Rust client of Sendpi: what the load generator and the tests speak through.
+//! The Rust client of Sendpi.
 //!
-//! [`connect`] signs in and gives two halves: a [`Client`], which asks and gets answers, and [`Frames`], what the server sends on its
-//! own. Frames must be taken: when as many wait as [`Options::queue`] allows, nothing more is read from the connection, answers
-//! included.
+//! [`connect`] signs in and returns the two halves of a connection: a [`Client`], which sends requests and receives
+//! their answers, and [`Frames`], which the server sends on its own. The caller must drain the frames: once as many
+//! are queued as [`Options::queue`] allows, nothing more is read from the connection, not even answers.
 
 mod answers;
 mod client;

@@ -1,4 +1,4 @@
-//! Making a connection.
+//! Opens connections.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::{Client, ClientError, Frames, Welcome};
 
-/// What may be chosen about a connection.
+/// The options of a connection.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The rooms to resume at sign-in, each with the last seq seen.
     pub resume: BTreeMap<String, u64>,
-    /// The size of the first page of rooms; the server's choice where it is `None`.
+    /// The size of the first page of rooms. If it is `None`, the server chooses.
     pub rooms: Option<usize>,
-    /// How many frames may wait in [`Frames`] before reading stops.
+    /// How many frames may be queued in [`Frames`] before reading stops.
     pub queue: usize,
-    /// Whether heartbeats are answered; without, the device is one that died without a word.
+    /// Whether heartbeats are answered. If not, the client looks like a device that died silently.
     pub pong: bool,
-    /// Whether the token goes into the upgrade's header instead of `hello`.
+    /// Whether the token is sent in a header of the upgrade request instead of in `hello`.
     pub bearer: bool,
-    /// An `Origin`, as a browser tells it.
+    /// The `Origin` header to send, as a browser does.
     pub origin: Option<String>,
     /// The size of the socket's receive buffer, for clients that read slowly.
     pub receive_buffer: Option<u32>,
@@ -50,7 +50,7 @@ impl Default for Options {
 /// Connects to the server at `url` (`http://127.0.0.1:8080`) and signs in.
 ///
 /// # Errors
-/// [`ClientError`]: no connection, or a refused sign-in.
+/// [`ClientError`] if the connection cannot be opened or the sign-in fails.
 pub async fn connect(
     url: &str,
     token: &str,
@@ -74,10 +74,10 @@ pub async fn connect(
     Ok((client, frames, welcome))
 }
 
-/// Connects without signing in; `token` is used where [`Options::bearer`] asks for it.
+/// Connects without signing in. `token` is sent only if [`Options::bearer`] is set.
 ///
 /// # Errors
-/// [`ClientError`] where there is no connection.
+/// [`ClientError`] if the connection cannot be opened.
 pub async fn open(url: &str, token: Option<&str>, options: Options) -> Result<(Client, Frames), ClientError> {
     let bad = |why: &str| ClientError::Address(url.to_owned(), why.to_owned());
     let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
@@ -99,7 +99,7 @@ pub async fn open(url: &str, token: Option<&str>, options: Options) -> Result<(C
     }
     let stream = socket.connect(address).await.map_err(io)?;
     stream.set_nodelay(true).map_err(io)?;
-    // The defaults would keep 128 KiB for each connection.
+    // The default buffers would keep 128 KiB for each connection.
     let config = WebSocketConfig::default().read_buffer_size(4 * 1024).write_buffer_size(16 * 1024);
     let (stream, _) =
         tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(connect_error)?;

@@ -1,4 +1,4 @@
-//! The protocol's requests, in types.
+//! The protocol's requests as typed methods.
 
 use std::collections::BTreeMap;
 
@@ -10,30 +10,30 @@ use serde_json::{Value, json};
 
 use crate::{Client, ClientError};
 
-/// Which part of a timeline.
+/// The part of a timeline to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
     /// The newest events.
     Newest,
-    /// Those before this seq.
+    /// The events before this seq.
     Before(u64),
-    /// Those after this seq.
+    /// The events after this seq.
     After(u64),
 }
 
-/// What goes beside a message's text.
+/// The optional fields of a `send`.
 #[derive(Debug, Clone, Default)]
 pub struct SendOptions {
     /// The client's name for this send.
     pub nonce: Option<String>,
-    /// On every try but the first: the seq of the room that was known at the first.
+    /// The seq of the room that was known at the first try. It is set on every try but the first.
     pub retry: Option<u64>,
-    /// Whom it mentions.
+    /// The users whom the message mentions.
     pub mentions: Vec<String>,
 }
 
 impl SendOptions {
-    /// With a nonce.
+    /// Returns options with a nonce and nothing else.
     #[must_use]
     pub fn nonce(nonce: impl Into<String>) -> Self {
         Self { nonce: Some(nonce.into()), ..Self::default() }
@@ -45,21 +45,21 @@ impl SendOptions {
 pub struct Sent {
     /// The event's place in the timeline.
     pub seq: u64,
-    /// The count after it.
+    /// The room's count after the event.
     pub count: u64,
-    /// When it happened.
+    /// The time of the event.
     pub at: Millis,
-    /// Whether the nonce was known: this is the result of the first send.
+    /// Whether the nonce was already known, so that this is the result of the first send.
     #[serde(default)]
     pub repeat: bool,
 }
 
-/// The answer to `history`: a page of events, oldest first.
+/// The answer to `history`, which is a page of events, oldest first.
 #[derive(Debug, Clone, Deserialize)]
 pub struct History {
     /// The events.
     pub events: Vec<EventFrame>,
-    /// Whether there are more in the direction asked for.
+    /// Whether there are more events in the requested direction.
     pub more: bool,
 }
 
@@ -73,7 +73,7 @@ impl Client {
         Ok(serde_json::from_value(self.request(request).await?)?)
     }
 
-    /// Makes a room with these first members beside oneself.
+    /// Creates a room with `members` in addition to the caller.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -81,7 +81,7 @@ impl Client {
         self.create_with(json!({"name": name, "members": members})).await
     }
 
-    /// Makes a room with any of the fields of `create`.
+    /// Creates a room. `fields` may hold any of the fields of `create`.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -90,7 +90,7 @@ impl Client {
         Ok(self.ask::<Created>(fields).await?.info)
     }
 
-    /// Makes users members.
+    /// Makes users members of a room.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -106,7 +106,7 @@ impl Client {
         self.request(json!({"op": "join", "room": room})).await.map(drop)
     }
 
-    /// Ceases to be a member.
+    /// Ends the caller's own membership.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -140,7 +140,7 @@ impl Client {
         self.ask(request).await
     }
 
-    /// Reads a page of a timeline, of so many messages.
+    /// Reads a page of a timeline with at most `limit` messages.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -154,7 +154,7 @@ impl Client {
         self.ask(request).await
     }
 
-    /// Reads a page of one's rooms.
+    /// Reads a page of the caller's rooms.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -170,15 +170,15 @@ impl Client {
         self.request(json!({"op": "read", "room": room, "seq": seq})).await.map(drop)
     }
 
-    /// Tells the others that one types; there is no answer.
+    /// Tells the other members that the caller is typing. There is no answer.
     ///
     /// # Errors
-    /// [`ClientError::Closed`] where the connection has ended.
+    /// [`ClientError::Closed`] if the connection has ended.
     pub async fn typing(&self, room: &str) -> Result<(), ClientError> {
         self.send_text(json!({"op": "typing", "room": room}).to_string()).await
     }
 
-    /// Has replayed what was missed; the events come as frames before the answer.
+    /// Asks for a replay of missed events. The events arrive in [`Frames`](crate::Frames) before the answer.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -194,7 +194,7 @@ impl Client {
         self.ask(json!({"op": "members", "room": room, "cursor": cursor, "limit": limit})).await
     }
 
-    /// Renews the token; tells until when it is good.
+    /// Replaces the session's token. Returns the time when the new one expires.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -203,7 +203,7 @@ impl Client {
         Ok(serde_json::from_value(answer["expires_at"].clone())?)
     }
 
-    /// Asks for a sign of life.
+    /// Sends a `ping` and waits for the server's answer.
     ///
     /// # Errors
     /// As [`Client::request`].

@@ -1,4 +1,4 @@
-//! What a gateway is told at its start.
+//! The configuration of a gateway.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -9,22 +9,22 @@ use sendpi_model::timing::DRAIN_TIMEOUT;
 /// The configuration of one gateway.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on. Port 0 chooses a free port.
     pub listen: SocketAddr,
-    /// What tokens are checked with.
+    /// The key that tokens are checked with.
     pub key: TokenKey,
-    /// Origins of browsers that may connect, beside the gateway's own: `https://chat.example.org`.
+    /// Origins from which browsers may connect, besides the gateway's own. Example: `https://chat.example.org`.
     pub allowed_origins: Vec<String>,
-    /// Serves the chat page, and gives a token for any user to whoever asks from this machine.
+    /// Whether to serve the chat page, and to issue a token for any user to any client on this machine.
     pub dev: bool,
-    /// How long a new connection may take for its request, and a WebSocket for its first frame.
+    /// How long a client may take to send the head of an HTTP request, and to send a valid `hello` on a WebSocket.
     pub sign_in_timeout: Duration,
-    /// How long a stopping gateway waits for its sessions to end.
+    /// How long a stopping gateway waits for its connections and sessions to end.
     pub grace: Duration,
 }
 
 impl GatewayConfig {
-    /// The defaults: port 8080 of this machine only, nothing beside what the protocol says.
+    /// Returns the defaults: port 8080 on the loopback address, no further origins, and no development features.
     #[must_use]
     pub fn new(key: TokenKey) -> Self {
         Self {

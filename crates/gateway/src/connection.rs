@@ -1,4 +1,4 @@
-//! The reading half of a WebSocket, and the writes that blocked.
+//! The reading half of a WebSocket. It also finishes the writes that blocked.
 
 use std::io;
 use std::sync::Arc;
@@ -11,59 +11,60 @@ use tungstenite::{Message, Utf8Bytes};
 
 use crate::socket::{WsFrames, WsSocket, frames};
 
-/// WsFrames taken in a row before other tasks get their turn.
+/// How many frames are read in a row before other tasks get their turn.
 const TURN: u8 = 16;
-/// WsFrames in a row that cannot be read before the session ends.
+/// How many unreadable frames since the last good one end the session.
 const GARBAGE: u8 = 10;
 /// The opcode of a pong.
 const PONG: u8 = 0xA;
 
-/// Why no more frames come.
+/// The reason why no more frames come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionEnd {
     /// The connection is gone.
     Gone,
-    /// A close frame is queued, and has to be written yet.
+    /// A close frame is queued but not written yet.
     Closing,
     /// The close frame is written.
     Closed,
 }
 
-/// What one look at the socket gave.
+/// The result of one read from the socket.
 enum Input {
     Text(Utf8Bytes),
-    /// A frame that is dealt with.
+    /// A frame that needs nothing more from the caller.
     Done,
-    /// Nothing now.
+    /// The socket holds no whole frame at the moment.
     Nothing,
     End(ConnectionEnd),
 }
 
-/// One client's socket with its frames.
+/// One client's socket, and the decoder that reads frames from it.
 #[derive(Debug)]
 pub(crate) struct WsConnection {
     socket: Arc<WsSocket>,
     frames: WsFrames,
-    /// WsFrames since the last pause.
+    /// Frames read since other tasks last had their turn.
     turn: u8,
     /// Unreadable frames since the last good one.
     garbage: u8,
-    /// Whether frames stay in the socket for now.
+    /// Whether further frames are left in the socket.
     paused: bool,
-    /// A close frame of ours is queued.
+    /// Whether the gateway has queued a close frame.
     closing: bool,
 }
 
 impl WsConnection {
-    /// Begins to read; `rest` is what came with the handshake already.
+    /// Creates the connection. `rest` holds the bytes that arrived together with the handshake.
     pub(crate) fn new(socket: Arc<WsSocket>, rest: &[u8]) -> Self {
         let frames = frames(Arc::clone(&socket), rest);
         Self { socket, frames, turn: 0, garbage: 0, paused: false, closing: false }
     }
 
-    /// The next text frame. Writes come first each time, so that a client that talks without a break still gets its deliveries.
+    /// Returns the next text frame. Each round writes before it reads, so that a client that sends without a break
+    /// still gets its deliveries.
     ///
-    /// Nothing is lost where this is cancelled.
+    /// No frame is lost if the future is dropped.
     pub(crate) async fn text(&mut self, session: &Session) -> Result<Utf8Bytes, ConnectionEnd> {
         loop {
             if self.turn == TURN {
@@ -91,7 +92,7 @@ impl WsConnection {
         }
     }
 
-    /// Writes what is still queued, up to the close frame.
+    /// Writes everything that is still queued, up to the close frame.
     pub(crate) async fn finish(&mut self, session: &Session) {
         loop {
             let blocked = match session.flush() {
@@ -105,23 +106,23 @@ impl WsConnection {
         }
     }
 
-    /// Leaves further frames in the socket, or takes them again.
+    /// Leaves further frames in the socket if `paused` is true, and reads them again if it is false.
     pub(crate) fn pause(&mut self, paused: bool) {
         self.paused = paused;
     }
 
-    /// Queues a close frame; what the client still sends is not read.
+    /// Queues a close frame. Frames that the client sends after this are not read.
     pub(crate) fn close(&mut self, session: &Session, code: CloseCode) {
         session.close(code);
         self.closing = true;
     }
 
-    /// A frame that could be read.
+    /// Notes a good frame, which ends a run of unreadable ones.
     pub(crate) fn good(&mut self) {
         self.garbage = 0;
     }
 
-    /// A frame that could not be read; the session ends if there were only such ones lately.
+    /// Counts an unreadable frame, and closes the session after [`GARBAGE`] of them without a good one.
     pub(crate) fn garbage(&mut self, session: &Session) {
         self.garbage += 1;
         if self.garbage == GARBAGE {
@@ -169,7 +170,7 @@ impl WsConnection {
                 return Input::End(ConnectionEnd::Gone);
             }
             Err(Error::Capacity(_)) => self.close(session, CloseCode::TooBig),
-            // The stream cannot be read from here on: there is no telling where the next frame begins.
+            // Nothing more can be read from the stream: it is unknown where the next frame begins.
             Err(_) => self.close(session, CloseCode::Unreadable),
         }
         Input::Done

@@ -9,7 +9,7 @@ use crate::connection::{ConnectionEnd, WsConnection};
 use crate::incoming::{close_code, fresh_nonce, receive_frame};
 use crate::shared::Shared;
 
-/// Signs in, and tells the user. `bearer` is whom the token on the upgrade names, where there was one.
+/// Signs a client in and returns its user. `bearer` is the identity in the token on the upgrade request, if it had one.
 pub(crate) async fn sign_in(
     shared: &Shared,
     connection: &mut WsConnection,
@@ -49,7 +49,7 @@ pub(crate) async fn sign_in(
     Ok(user)
 }
 
-/// Waits for `hello`, for as long as a client may take for it.
+/// Waits for `hello`. Queues a refusal and a close frame if its time runs out or if another request comes first.
 async fn first_frame(
     shared: &Shared,
     connection: &mut WsConnection,
@@ -62,7 +62,7 @@ async fn first_frame(
                 Ok(ClientFrame { id, op: ClientOp::Hello(hello) }) => return Ok(Ok((id, hello))),
                 Ok(ClientFrame { id, .. }) => return Ok(Err((id, not_signed_in("the first frame must be hello")))),
                 Err((id, refusal)) if refusal.code == Code::Unauthorized => return Ok(Err((id, refusal))),
-                // What is wrong with the frame can be put right in the next one.
+                // The client may correct its mistake in the next frame.
                 Err((id, refusal)) => {
                     session.refuse(id, &refusal);
                     connection.garbage(session);
@@ -81,7 +81,7 @@ async fn first_frame(
     Err(ConnectionEnd::Closing)
 }
 
-/// The token of the frame, else the one of the upgrade.
+/// Returns the identity from the token in `hello`, or `bearer` if `hello` carries no token.
 fn identify(shared: &Shared, hello: &Hello, bearer: Option<Identity>) -> Result<Identity, (Refusal, CloseCode)> {
     let Some(token) = &hello.token else {
         return bearer.ok_or_else(|| (not_signed_in("hello carries no token"), CloseCode::NotSignedIn));
@@ -96,7 +96,7 @@ fn not_signed_in(message: &str) -> Refusal {
     Refusal::new(Code::Unauthorized, message)
 }
 
-/// WsFrames that came before `welcome` was sent: a client need not wait for it.
+/// Text frames that arrive before `welcome` is sent, because a client need not wait for it.
 #[derive(Debug, Default)]
 struct EarlyFrames {
     frames: Vec<Utf8Bytes>,

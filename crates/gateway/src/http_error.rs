@@ -1,10 +1,10 @@
-//! Refusals as HTTP answers.
+//! Refusals as HTTP responses.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use sendpi_model::{Code, Refusal};
 
-/// A refusal with the status that its code has in HTTP.
+/// A refusal that becomes a response with the HTTP status of its code.
 #[derive(Debug)]
 pub(crate) struct HttpError(pub(crate) Refusal);
 

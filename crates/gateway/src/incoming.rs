@@ -1,4 +1,4 @@
-//! Frames of a client, checked and handed to its session.
+//! Checks a client's frames and passes them to its session.
 
 use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Millis, Nonce, Refusal, UserId};
 use sendpi_session::Session;
@@ -6,7 +6,7 @@ use sendpi_session::Session;
 use crate::connection::WsConnection;
 use crate::shared::Shared;
 
-/// Receives one text frame of a signed-in session.
+/// Receives one text frame for a signed-in session.
 pub(crate) fn receive_frame(
     shared: &Shared,
     connection: &mut WsConnection,
@@ -37,13 +37,13 @@ fn renew(shared: &Shared, session: &Session, user: &UserId, id: Option<FrameId>,
     }
 }
 
-/// Names a creation for which the client gave no nonce.
+/// Returns a random nonce for a creation for which the client sent none.
 pub(crate) fn fresh_nonce() -> Nonce {
     let text = format!("{:032x}", rand::random::<u128>());
-    Nonce::parse(&text).unwrap_or_else(|_| unreachable!("32 hexadecimal digits are a nonce"))
+    Nonce::parse(&text).unwrap_or_else(|_| unreachable!("32 hexadecimal digits form a valid nonce"))
 }
 
-/// Which close code goes with a refused sign-in: whether it is worth coming back.
+/// Returns the close code for a refused sign-in. It says whether it makes sense for the client to come back.
 pub(crate) fn close_code(refusal: &Refusal) -> CloseCode {
     match refusal.code {
         Code::Unavailable | Code::RateLimited | Code::Internal => CloseCode::Drain,

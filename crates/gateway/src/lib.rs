@@ -1,8 +1,8 @@
 //! The edge: HTTP, WebSockets, tokens, and the chat page.
 //!
-//! axum and hyper serve HTTP and the handshake of a WebSocket; from there on the socket is the gateway's own. What it reads goes to
-//! the session as checked frames; what the session sends are whole encoded frames, which the session writes to the socket itself,
-//! so that the gateway's task per session only reads and finishes writes that blocked.
+//! axum and hyper serve HTTP and the handshake of a WebSocket. After the handshake the gateway owns the socket. It
+//! passes what it reads to the session as checked frames. The session sends whole encoded frames, which it writes to
+//! the socket itself, so that the gateway's task per session only reads and finishes the writes that blocked.
 
 mod config;
 mod connection;

@@ -1,4 +1,4 @@
-//! The chat page of `sendpi dev`, and the tokens that sign it in.
+//! The chat page of `sendpi dev`, and the tokens with which it signs in.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const STYLE: &str = include_str!("page/chat.css");
 
 const DEFAULT_SECONDS: u64 = 24 * 60 * 60;
 
-/// The page, its parts, and `/dev/token`.
+/// Returns the routes of the page, its parts, and `/dev/token`.
 pub(crate) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/", get(|| async { part("text/html; charset=utf-8", HTML) }))
@@ -50,11 +50,11 @@ fn part(kind: &'static str, text: &'static str) -> Response {
 #[derive(Debug, Deserialize)]
 struct Wanted {
     user: String,
-    /// For how long; a day where it is not said.
+    /// How long the token is valid: a day if this is `None`, and 30 days at most.
     seconds: Option<u64>,
 }
 
-/// A token for any user, for whoever sits at this machine.
+/// Returns a token for any user, but only to clients on this machine.
 async fn token(
     State(shared): State<Arc<Shared>>,
     Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
@@ -69,8 +69,8 @@ async fn token(
     Ok(shared.tokens.make(&user, Millis::now().after(span))?)
 }
 
-/// Whether the browser was told to go to this machine by one of its own names: a foreign name that resolves to loopback would let
-/// any web page read the answer as its own.
+/// Returns whether the `Host` header names this machine by `localhost` or a loopback address. If a foreign name that
+/// resolves to loopback were accepted, any web page could read the answer as its own.
 fn names_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
     let name = match host.rsplit_once(':') {

@@ -1,4 +1,4 @@
-//! Listens, accepts, and stops.
+//! Listens for clients, accepts their connections, and stops in order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,23 +20,23 @@ use tracing::{debug, info, warn};
 use crate::shared::Shared;
 use crate::{GatewayConfig, Tokens, page, upgrade};
 
-/// How long the listener rests when the machine has no more sockets to give.
+/// How long the listener pauses when it cannot accept, for example because the machine has no sockets left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// The largest request line and headers.
+/// The largest size of a request line together with its headers, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Why a gateway cannot listen.
+/// The reason why a gateway cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another process has the port.
+    /// The port is already in use.
     #[error("port {} is taken; choose another with --port", .0.port())]
     Taken(SocketAddr),
-    /// Something else is wrong with the address.
+    /// The operating system refuses the address for another reason.
     #[error("cannot listen on {0}: {1}")]
     Other(SocketAddr, #[source] io::Error),
 }
 
-/// A gateway that listens; [`Gateway::serve`] lets clients in.
+/// A gateway that listens. It accepts clients once [`Gateway::serve`] is called.
 #[derive(Debug)]
 pub struct Gateway {
     config: GatewayConfig,
@@ -45,10 +45,10 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Takes the port.
+    /// Binds the listening socket.
     ///
     /// # Errors
-    /// [`BindError`], in words for the one who chose the port.
+    /// [`BindError`], worded for the person who chose the port.
     pub async fn bind(config: GatewayConfig) -> Result<Self, BindError> {
         let wanted = config.listen;
         let bound = TcpListener::bind(wanted).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
@@ -59,14 +59,14 @@ impl Gateway {
         }
     }
 
-    /// Where it listens, with the port that was found for port 0.
+    /// Returns the address on which the gateway listens. If port 0 was configured, it holds the port that was chosen.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop`: then lets nobody in any more, waits for the sessions to end (draining them is the user tier's part), and
-    /// cuts off whoever is left after the grace period.
+    /// Serves until `stop` is cancelled. Then accepts no more connections, waits for the sessions to end (the user tier
+    /// drains them), and cuts off those that are left after the grace period.
     pub async fn serve(self, sessions: UserTier, stop: CancellationToken) {
         let shared = Arc::new(Shared {
             tokens: Tokens::new(&self.config.key),
@@ -97,7 +97,7 @@ impl Gateway {
     }
 }
 
-/// Waits for what is still running, for as long as the grace period.
+/// Waits at most the grace period for the tasks that still run, then cuts off the rest.
 async fn finish(shared: &Shared) {
     shared.tasks.close();
     if tokio::time::timeout(shared.config.grace, shared.tasks.wait()).await.is_err() {
@@ -120,7 +120,7 @@ fn router(shared: &Arc<Shared>) -> Router {
     router.with_state(Arc::clone(shared))
 }
 
-/// HTTP on one connection, until it ends or becomes a WebSocket.
+/// Serves HTTP on one connection until it ends or becomes a WebSocket.
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shared: Arc<Shared>, stop: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection ended before it began");
@@ -134,7 +134,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shared:
         .header_read_timeout(shared.config.sign_in_timeout)
         .max_buf_size(HEAD_BYTES);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    // On the heap, so that it is gone when the connection has become a WebSocket.
+    // On the heap, so that the future of this task stays small.
     let mut serving = Box::pin(serving);
     let result = tokio::select! {
         result = &mut serving => result,

@@ -1,4 +1,4 @@
-//! The socket of one WebSocket after its handshake, shared by the session, which writes, and the task, which reads.
+//! The socket of one WebSocket after its handshake. The session, which writes, and the task, which reads, share it.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
-/// An idle session keeps its read buffer, so it is small.
+/// The size of a read buffer in bytes. It is small because an idle session keeps its buffer.
 const READ_BUFFER: usize = 256;
 
 /// The upgraded stream.
@@ -27,14 +27,14 @@ impl Transport for WsSocket {
     }
 }
 
-/// What tungstenite reads from: never blocks.
+/// The stream that tungstenite reads from. It never blocks.
 ///
-/// What it writes by itself (the answers to ping and close) is dropped: everything sent goes through the session's queue, so that
-/// no frame lands in the middle of another that is half written.
+/// What tungstenite writes by itself (the answers to ping and close) is dropped. Everything that is sent goes through
+/// the session's outbound, so that no frame lands in the middle of another one that is half written.
 #[derive(Debug)]
 pub(crate) struct Adaptor {
     socket: Arc<WsSocket>,
-    /// What hyper had read beyond the request.
+    /// The bytes that hyper read beyond the request.
     rest: Bytes,
 }
 
@@ -59,12 +59,13 @@ impl Write for Adaptor {
     }
 }
 
-/// Reads the client's frames.
+/// The decoder of the client's frames.
 pub(crate) type WsFrames = WebSocket<Adaptor>;
 
-/// Begins to read frames; `rest` is what came with the handshake already.
+/// Returns a decoder for `socket`. `rest` holds the bytes that arrived together with the handshake.
 pub(crate) fn frames(socket: Arc<WsSocket>, rest: &[u8]) -> WsFrames {
-    // Copied, nearly always nothing: hyper's own buffer of 8 KiB would stay for as long as the session.
+    // `rest` is nearly always empty. It is copied so that hyper's own buffer of 8 KiB does not live as long as the
+    // session.
     let rest = Bytes::copy_from_slice(rest);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
@@ -75,7 +76,8 @@ pub(crate) fn frames(socket: Arc<WsSocket>, rest: &[u8]) -> WsFrames {
 }
 
 impl WsSocket {
-    /// Tells a client that there is no session for it now. If the socket does not take it at once, the client sees only the end.
+    /// Tells a client that there is no session for it now. If the socket does not accept this at once, the client sees
+    /// only the end of the connection.
     pub(crate) fn turn_away(&self, refusal: &Refusal) {
         let wait = refusal.retry_in_ms.unwrap_or(1_000);
         let bye = Bye::drain(wait).to_frame();
@@ -84,7 +86,7 @@ impl WsSocket {
         let text = Frame::message(bye, OpCode::Data(Data::Text), true);
         let encoded = text.format(&mut bytes).and_then(|()| Frame::close(Some(close)).format(&mut bytes));
         if let Err(error) = encoded.map_err(io::Error::other).and_then(|()| self.0.try_write(&bytes)) {
-            debug!(%error, "a client could not be told to come back later");
+            debug!(%error, "cannot tell a client to come back later");
         }
     }
 }

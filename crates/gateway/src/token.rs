@@ -1,4 +1,4 @@
-//! Tokens: who a client is, and until when.
+//! Tokens, which say who a client is and until when.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use sendpi_model::{Code, Millis, Refusal, UserId};
 use sendpi_session::Identity;
 use serde::{Deserialize, Serialize};
 
-/// How far clocks may differ.
+/// How long after its `exp` a token is still accepted, because clocks differ.
 const LEEWAY: Duration = Duration::from_secs(5);
 
-/// A key that tokens are checked with. The key says the algorithm; a token that names another is refused.
+/// A key that tokens are checked with. The key determines the algorithm, and a token that names another is refused.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum TokenKey {
-    /// A secret shared with whoever makes the tokens, for HS256.
+    /// A secret for HS256, shared with the service that issues the tokens.
     Hs256(Vec<u8>),
 }
 
@@ -27,16 +27,16 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-/// Why a token does not sign anybody in.
+/// The reason why a token does not sign anybody in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It is no JWT, not signed with the key, or lacks a claim.
+    /// It is not a JWT, is not signed with the key, or lacks a claim.
     #[error("the token is not valid")]
     Invalid,
     /// Its `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// Its `sub` is no user id.
+    /// Its `sub` is not a user id.
     #[error("the token's sub is not a user id")]
     BadUser,
 }
@@ -50,13 +50,13 @@ impl From<TokenError> for Refusal {
 #[derive(Serialize, Deserialize)]
 struct Claims {
     sub: String,
-    /// Seconds since 1970; the standard allows fractions.
+    /// Seconds since 1970. The standard allows fractions.
     exp: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
 }
 
-/// Checks tokens, and makes those of `sendpi dev`.
+/// Checks tokens, and creates those of `sendpi dev`.
 #[derive(Debug)]
 pub struct Tokens {
     check: DecodingKey,
@@ -65,7 +65,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Tokens of one key.
+    /// Returns a checker for tokens that are signed with `key`.
     #[must_use]
     pub fn new(key: &TokenKey) -> Self {
         let TokenKey::Hs256(secret) = key;
@@ -73,15 +73,15 @@ impl Tokens {
         rules.set_required_spec_claims(&["sub", "exp"]);
         // `exp` is checked against the caller's time, below.
         rules.validate_exp = false;
-        // No audience is configured, and a token that has one is not refused for it.
+        // No audience is configured, and a token that has one is accepted all the same.
         rules.validate_aud = false;
         Self { check: DecodingKey::from_secret(secret), rules, make: EncodingKey::from_secret(secret) }
     }
 
-    /// Tells whom `token` signs in.
+    /// Returns whom `token` signs in, and until when.
     ///
     /// # Errors
-    /// [`TokenError`]; the token itself is never told.
+    /// [`TokenError`], which never contains the token itself.
     pub fn check(&self, token: &str, now: Millis) -> Result<Identity, TokenError> {
         let claims =
             jsonwebtoken::decode::<Claims>(token, &self.check, &self.rules).map_err(|_| TokenError::Invalid)?.claims;
@@ -94,10 +94,10 @@ impl Tokens {
         Ok(Identity { user, expires_at, service })
     }
 
-    /// Makes a token for `user` that expires at `expires_at`.
+    /// Creates a token for `user` that expires at `expires_at`.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`] where the key cannot sign.
+    /// [`TokenError::Invalid`] if the key cannot sign.
     pub fn make(&self, user: &UserId, expires_at: Millis) -> Result<String, TokenError> {
         let claims = Claims { sub: user.to_string(), exp: expires_at.0 as f64 / 1000.0, scope: None };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.make).map_err(|_| TokenError::Invalid)

@@ -21,7 +21,7 @@ use crate::ws_session;
 
 const SUBPROTOCOL: &str = "sendpi.v1";
 
-/// Answers the handshake, and starts the session's task on the upgraded stream.
+/// Answers the handshake, and spawns the task that runs the session on the upgraded stream.
 pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) -> Result<Response, HttpError> {
     let key = match handshake_key(&request) {
         Ok(key) => key.to_owned(),
@@ -54,7 +54,7 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
     Ok(response)
 }
 
-/// Waits until hyper lets go of the stream; then the session runs in the same task.
+/// Waits until hyper releases the stream, then runs the session in the same task.
 async fn start(shared: Arc<Shared>, on_upgrade: OnUpgrade, identity: Option<Identity>) {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
@@ -64,14 +64,14 @@ async fn start(shared: Arc<Shared>, on_upgrade: OnUpgrade, identity: Option<Iden
         }
     };
     let Ok(parts) = downcast::<TokioIo<TcpStream>>(upgraded) else {
-        warn!("an upgraded connection is no TCP stream");
+        warn!("an upgraded connection is not a TCP stream");
         return;
     };
     let socket = Arc::new(WsSocket(parts.io.into_inner()));
     ws_session::run(shared, socket, parts.read_buf, identity).await;
 }
 
-/// The client's key, or the answer to a request that is no handshake of version 13.
+/// Returns the client's key, or the response to a request that is not a WebSocket handshake of version 13.
 fn handshake_key(request: &Request) -> Result<&str, Box<Response>> {
     let headers = request.headers();
     let is_upgrade = request.method() == Method::GET
@@ -88,13 +88,13 @@ fn handshake_key(request: &Request) -> Result<&str, Box<Response>> {
         return Err(Box::new((StatusCode::UPGRADE_REQUIRED, version, refused).into_response()));
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
-    // 16 bytes in base64.
+    // 16 bytes in base64 are 24 characters.
     key.filter(|key| key.len() == 24)
         .ok_or_else(|| HttpError(Refusal::new(Code::BadFrame, "Sec-WebSocket-Key must be 16 bytes")))
         .map_err(|refused| Box::new(refused.into_response()))
 }
 
-/// Whether a header that is a comma-separated list names `word`.
+/// Returns whether a header that is a comma-separated list contains `word`.
 fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let lists = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|entry| entry.trim().eq_ignore_ascii_case(word))
@@ -109,7 +109,8 @@ fn has_token(query: &str) -> bool {
     names.into_iter().any(|name| matches!(name, "token" | "access_token" | "jwt"))
 }
 
-/// Browsers always tell an origin; it must be the gateway's own host, or one of the configured.
+/// Returns whether the request's origin may connect. It must be the gateway's own host or one of `allowed`. A request
+/// without an origin may connect too, because browsers always send one.
 fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };

@@ -1,4 +1,4 @@
-//! One WebSocket from its handshake to its end: signs in, then hands the client's frames to the session.
+//! Runs one WebSocket from its handshake to its end: signs the client in, then passes its frames to the session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::incoming::receive_frame;
 use crate::shared::Shared;
 use crate::socket::WsSocket;
 
-/// How long a client may take to close its side after that.
+/// How long a client may take to close its side after the gateway has closed its own.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Runs the session of an upgraded socket; `rest` is what came with the handshake already.
+/// Runs the session of an upgraded socket. `rest` holds the bytes that arrived together with the handshake.
 pub(crate) async fn run(shared: Arc<Shared>, socket: Arc<WsSocket>, rest: Bytes, identity: Option<Identity>) {
     let cut = shared.cut.clone();
     tokio::select! {
@@ -38,7 +38,7 @@ async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Op
     };
     let mut connection = WsConnection::new(Arc::clone(&socket), &rest);
     drop(rest);
-    // Signing in has timers and buffers that a session does without afterwards.
+    // Boxed, because signing in has timers and buffers that a session does not need afterwards.
     let signed_in = Box::pin(sign_in(shared, &mut connection, &session, identity)).await;
     let end = match signed_in {
         Ok(user) => exchange(shared, &mut connection, &session, &user).await,
@@ -46,9 +46,9 @@ async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Op
     };
     if end == ConnectionEnd::Closing {
         let written = tokio::time::timeout(CLOSE_TIMEOUT, connection.finish(&session)).await;
-        debug!(in_time = written.is_ok(), "a session was closed from here");
+        debug!(in_time = written.is_ok(), "a session ends with a close frame");
     }
-    // The session has ended for everybody else now; only the socket still waits for its peer.
+    // For everybody else the session ends here. Only the socket still waits for its client.
     drop(session);
     drop(connection);
     if end != ConnectionEnd::Gone {
@@ -56,7 +56,7 @@ async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Op
     }
 }
 
-/// Hands over frames until the session ends.
+/// Passes frames to the session until it ends.
 async fn exchange(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId) -> ConnectionEnd {
     loop {
         match connection.text(session).await {
@@ -66,8 +66,8 @@ async fn exchange(shared: &Shared, connection: &mut WsConnection, session: &Sess
     }
 }
 
-/// Ends the stream after the last frame, and lets the client close first: closing with something unread would reset the connection,
-/// and the client might never see why.
+/// Shuts the stream down after the last frame, and lets the client close first. Closing with something unread would
+/// reset the connection, and the client might never see the close frame.
 async fn linger(socket: Arc<WsSocket>) {
     let until_closed = async {
         let Some(WsSocket(mut stream)) = Arc::into_inner(socket) else { return };

@@ -1,11 +1,11 @@
-//! The frames of the client protocol, version 1.
+//! The frames that clients send, in version 1 of the client protocol.
 
 use std::collections::BTreeMap;
 
 use crate::verb::unsupported;
 use crate::{Code, DeviceId, Fields, Nonce, Refusal, RoomId, RoomKind, UserId, Verb, limits};
 
-/// A client's own name for a frame, given back in its answer: an integer, or a string of up to 64 bytes, as JSON.
+/// A client's own name for a frame, which the answer repeats: an integer, or a string of up to 64 bytes, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameId(Box<str>);
 
@@ -25,7 +25,7 @@ impl FrameId {
         }
     }
 
-    /// The id as JSON.
+    /// Returns the id as JSON.
     #[must_use]
     pub fn as_json(&self) -> &str {
         &self.0
@@ -35,33 +35,33 @@ impl FrameId {
 /// The first frame of a session.
 #[derive(Debug, Clone)]
 pub struct Hello {
-    /// The token, where it did not come on the upgrade.
+    /// The token, if it did not come with the upgrade.
     pub token: Option<String>,
-    /// Which device of the user this is.
+    /// The device of the user.
     pub device: DeviceId,
-    /// The rooms that the client has open, with the last seq that it saw.
+    /// The rooms that the client has open, each with the last seq that it saw.
     pub resume: Option<BTreeMap<RoomId, u64>>,
     /// The size of the first page of rooms.
     pub rooms: usize,
 }
 
-/// What a client asks.
+/// The request in a client's frame.
 #[derive(Debug, Clone)]
 pub enum ClientOp {
     /// Signs in.
     Hello(Hello),
     /// Renews the token.
     Token(String),
-    /// Asks something of a room.
+    /// Sends a request to a room.
     Room(RoomId, Verb),
-    /// A page of the user's rooms.
+    /// Reads a page of the user's rooms.
     Rooms {
-        /// Where the last page ended.
+        /// The end of the last page.
         cursor: Option<String>,
-        /// How many rooms.
+        /// The maximum number of rooms.
         limit: usize,
     },
-    /// Replays what was missed in these rooms.
+    /// Replays what the client missed in these rooms, each given with the last seq that it saw.
     Resume(BTreeMap<RoomId, u64>),
     /// Asks for a sign of life.
     Ping,
@@ -72,18 +72,18 @@ pub enum ClientOp {
 /// One frame from a client.
 #[derive(Debug, Clone)]
 pub struct ClientFrame {
-    /// The client's name for it.
+    /// The client's name for the frame.
     pub id: Option<FrameId>,
-    /// What it asks.
+    /// The request.
     pub op: ClientOp,
 }
 
 impl ClientFrame {
-    /// Reads one text frame of `user`; before sign-in there is none, and only `hello` can be read. `fresh_nonce` names a creation for
-    /// which the client gave no nonce.
+    /// Reads one text frame of `user`. Before sign-in `user` is `None`, and only `hello` can be read. `fresh_nonce`
+    /// names a creation for which the client gave no nonce.
     ///
     /// # Errors
-    /// The refusal, with the frame's id where that could be read.
+    /// Returns the refusal, with the frame's id if that could be read.
     pub fn parse(
         text: &[u8],
         user: Option<&UserId>,
@@ -162,7 +162,8 @@ fn read_resume_field(fields: &Fields<'_>, name: &str) -> Result<Option<BTreeMap<
     Ok(rooms)
 }
 
-/// A creation's room follows from what it says: the chosen id, the pair of a direct room, or creator and nonce.
+/// Reads a creation. The id of its room is the chosen one, or follows from the two users of a direct room, or from
+/// creator and nonce.
 fn read_create(fields: &Fields<'_>, user: &UserId, fresh_nonce: impl FnOnce() -> Nonce) -> Result<ClientOp, Refusal> {
     let nonce = fields.optional("nonce")?.unwrap_or_else(fresh_nonce);
     let verb = Verb::read_create(fields, nonce.clone())?;

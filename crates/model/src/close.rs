@@ -1,41 +1,43 @@
-//! WebSocket close codes: 4000–4099 come back and resume, 4100–4199 do not come back without a change.
+//! WebSocket close codes. After 4000–4099 a client reconnects and resumes. After 4100–4199 it does not reconnect
+//! until something has changed.
 
-/// Why the server ended a session.
+/// The reason why the server ended a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum CloseCode {
-    /// The client closed, or the server is done with it for no fault of either.
+    /// The client closed the session, or the server ended it and neither is at fault.
     Normal = 1000,
-    /// A frame above 64 KiB.
+    /// A frame is larger than 64 KiB.
     TooBig = 1009,
-    /// The node drains: reconnect after the delay that `bye` told.
+    /// The node is draining, or cannot serve the client at the moment. The client reconnects after the delay given
+    /// in `bye` or in the refusal of its sign-in.
     Drain = 4000,
-    /// The client reads too slowly for what it is due.
+    /// The client reads too slowly to keep up with its events.
     TooSlow = 4001,
-    /// No answer to a heartbeat.
+    /// The client did not answer a heartbeat in time.
     NoSignOfLife = 4002,
-    /// The same device signed in again.
+    /// The same device has signed in again.
     Replaced = 4003,
-    /// No valid sign-in.
+    /// There was no valid sign-in.
     NotSignedIn = 4100,
     /// The token's `exp` has passed.
     TokenExpired = 4101,
-    /// Signed out by an operator.
+    /// An operator signed the user out.
     SignedOut = 4102,
-    /// Frames that cannot be read.
+    /// The client sent frames that cannot be read.
     Unreadable = 4103,
-    /// Too many frames.
+    /// The client sent too many frames.
     TooManyFrames = 4104,
 }
 
 impl CloseCode {
-    /// The number on the wire.
+    /// Returns the number in the close frame.
     #[must_use]
     pub fn code(self) -> u16 {
         self as u16
     }
 
-    /// A few words beside the number.
+    /// Returns the text beside the number.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

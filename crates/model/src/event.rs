@@ -1,4 +1,4 @@
-//! Durable events as they are stored and sent: encoded once, as the client's JSON.
+//! Durable events as they are stored and sent. Each is encoded once, as the client's JSON.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,32 +11,32 @@ use crate::{Mentions, Millis, Nonce, RoomId, UserId, encode_json};
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum EventKind {
-    /// A member's message.
+    /// A message of a member.
     Message = 1,
-    /// A service's message.
+    /// A message of a service.
     System = 2,
     /// Users became members.
     Joined = 3,
     /// Users ceased to be members.
     Left = 4,
-    /// The room's name, access or roles changed.
+    /// The name, the access or a role of the room changed.
     Changed = 5,
-    /// A message got another body.
+    /// The body of a message was replaced.
     Edited = 6,
-    /// A message lost its body.
+    /// The body of a message was removed.
     Deleted = 7,
     /// A reaction to a message.
     Reaction = 8,
 }
 
 impl EventKind {
-    /// Whether the event raises `count`, and so what is unread.
+    /// Returns whether an event of this kind raises `count`, and thereby the number of unread messages.
     #[must_use]
     pub fn is_counted(self) -> bool {
         matches!(self, Self::Message | Self::System)
     }
 
-    /// The kind of its number in a stored row; `None` for one that a later release wrote.
+    /// Returns the kind that has this number in stored rows. `None` if a later release wrote it.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         use EventKind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
@@ -46,66 +46,66 @@ impl EventKind {
     }
 }
 
-/// Where a room's timeline ends.
+/// The end of a room's timeline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// The seq of the last durable event; 0 before the first.
+    /// The seq of the last durable event, or 0 before the first.
     pub seq: u64,
-    /// How many of the events so far are messages or system events.
+    /// The number of events so far that are messages or system messages.
     pub count: u64,
-    /// When the last event happened.
+    /// The time of the last event.
     pub at: Millis,
 }
 
 /// One durable event of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Its place in the timeline, and what the head was after it.
+    /// The head after this event. Its seq is the event's place in the timeline.
     pub head: Head,
-    /// What kind of event.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// Who made it happen.
+    /// The user who caused the event.
     pub from: UserId,
-    /// The sender's name for it.
+    /// The sender's name for the event.
     pub nonce: Option<Nonce>,
-    /// The client's frame, whole: `{"op":"event",…}`.
+    /// The whole frame of the client: `{"op":"event",…}`.
     pub frame: Bytes,
 }
 
-/// What an event says beside the fields that all have.
+/// The fields of an event that depend on its kind.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Content<'a> {
     /// A message.
     Message {
-        /// As the client sent it.
+        /// The body as the client sent it.
         body: &'a RawValue,
-        /// Whom it mentions.
+        /// The users whom it mentions.
         #[serde(skip_serializing_if = "Option::is_none")]
         mentions: Option<&'a Mentions>,
     },
     /// Users became members.
     Joined {
-        /// Who.
+        /// The new members.
         users: &'a [UserId],
-        /// Who invited them, where somebody did.
+        /// The user who invited them, if somebody did.
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<&'a UserId>,
     },
     /// Users ceased to be members.
     Left {
-        /// Who.
+        /// The former members.
         users: &'a [UserId],
-        /// Who removed them, where somebody did.
+        /// The user who removed them, if somebody did.
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<&'a UserId>,
-        /// Why.
+        /// The reason.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'a str>,
     },
     /// A member got another role.
     Changed {
-        /// Whose role, and which.
+        /// The member and the new role.
         role: &'a RoleChange,
     },
 }
@@ -113,9 +113,9 @@ pub enum Content<'a> {
 /// A member's new role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleChange {
-    /// Whose.
+    /// The member.
     pub user: UserId,
-    /// Which.
+    /// The new role.
     pub role: crate::Role,
 }
 
@@ -146,7 +146,7 @@ struct Frame<'a> {
 }
 
 impl Event {
-    /// Makes the event that follows `last` in `room`, and encodes it.
+    /// Creates and encodes the event that follows `last` in `room`.
     #[must_use]
     pub fn next(
         room: &RoomId,
@@ -172,7 +172,7 @@ impl Event {
         Self { head, kind, from: from.clone(), nonce: nonce.cloned(), frame: frame.into() }
     }
 
-    /// Whom the event is about, for `joined` and `left`; empty for other kinds.
+    /// Returns the users whom a `joined` or `left` event is about. Empty for other kinds.
     #[must_use]
     pub fn users(&self) -> Vec<UserId> {
         #[derive(Deserialize)]
@@ -188,7 +188,7 @@ impl Event {
         }
     }
 
-    /// The new role that a `changed` event gave to a member, if it is about one.
+    /// Returns the new role that a `changed` event gave to a member. `None` if the event changed no role.
     #[must_use]
     pub fn role_change(&self) -> Option<RoleChange> {
         #[derive(Deserialize)]
@@ -201,7 +201,7 @@ impl Event {
         serde_json::from_slice::<Changed>(&self.frame).ok()?.role
     }
 
-    /// Whom the event mentions.
+    /// Returns the users whom the event mentions.
     #[must_use]
     pub fn mentions(&self) -> Option<Mentions> {
         #[derive(Deserialize)]
@@ -211,7 +211,7 @@ impl Event {
         serde_json::from_slice::<Mentioning>(&self.frame).ok()?.mentions
     }
 
-    /// The first characters of `body.text`: what a list of rooms and a push show.
+    /// Returns the first characters of `body.text`, which a list of rooms and a push show.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         #[derive(Deserialize)]
@@ -226,7 +226,7 @@ impl Event {
         Some(text.chars().take(crate::limits::PREVIEW_CHARS).collect())
     }
 
-    /// The client's frame of somebody typing: ephemeral, without a seq.
+    /// Encodes the client's frame for a user who is typing. The event is ephemeral and has no seq.
     #[must_use]
     pub fn typing(room: &RoomId, from: &UserId, at: Millis) -> Bytes {
         #[derive(Serialize)]

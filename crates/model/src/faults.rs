@@ -1,50 +1,50 @@
-//! Faults that test builds can switch on: mutants, which break one promise on purpose, and fail points, at which the process
-//! ends as if it had been killed.
+//! Faults that test builds can switch on: mutants, which break one promise on purpose; failures of the bus; and
+//! fail points, at which the process ends as if it had been killed.
 //!
-//! Without the feature `faults` both are constants, and nothing of them is left in the program.
+//! Without the feature `faults` they are constants, and nothing of them is left in the program.
 
-/// A promise that a test build can break, to show that a test would notice.
+/// A promise that a test build can break, which shows that a test would notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
-    /// Presence is answered as of 200 ms ago, without a barrier.
+    /// An activation reads presence first, and writes its order rows 200 ms later.
     BarrierOff,
-    /// Nodes do not answer link messages' gaps, and workers do not send again.
+    /// Nodes do not answer links, and workers do not resend link messages.
     LinkAnswersOff,
-    /// The fence is not read.
+    /// The fence is passed without a read.
     FenceOff,
     /// A nonce that the tail does not know counts as new.
     NonceLookupOff,
-    /// A new owner hands nothing out again.
+    /// A new owner dispatches nothing again.
     RedispatchOff,
-    /// A session that ended without a word is not bounced.
+    /// Nodes do not bounce events.
     BounceOff,
-    /// What a node that was given up did not settle is forgotten.
+    /// What a given-up node did not settle is forgotten.
     DeadNodeBounceOff,
-    /// A node that was given up is offered no new link.
+    /// A given-up node is not offered a new link.
     OfferOff,
     /// An activation reads nobody's presence.
     PresenceReadOff,
     /// An activation writes no order rows.
     OrderRowsOff,
-    /// Who becomes a member is not put into L1.
+    /// New members are not added to L1.
     NewcomersOff,
-    /// Events go to one node of an audience only.
+    /// Events are dispatched to only one node of an audience.
     OneNodeOnly,
-    /// L2 is not pushed.
+    /// Events cause no pushes to L2.
     PushOff,
-    /// Typing is not passed on.
+    /// Typing is not dispatched.
     TypingOff,
     /// A page of a timeline says that nothing follows.
     MoreOff,
-    /// The write of a batch counts as done at once, and is done 200 ms later.
+    /// The write of a batch counts as done at once, but begins 200 ms later.
     AnswerBeforeStore,
-    /// The tail knows no nonce.
+    /// The tail finds no nonce.
     NonceOff,
     /// Typing takes a seq.
     TypingCounted,
-    /// A flow sends nothing again.
+    /// A flow resends nothing.
     FlowResendOff,
-    /// A node hands events to the first session of each user only.
+    /// A node delivers events only to the first session of each user.
     OneDeviceOnly,
     /// A resume replays nothing.
     ReplayOff,
@@ -52,45 +52,45 @@ pub enum Mutant {
     HoldOff,
     /// A session's outbound queue has no limit.
     OutboxUnbounded,
-    /// A session's outbound queue begins with its newest frame.
+    /// A new frame goes to the front of a session's outbound queue.
     OutboxReversed,
-    /// A drain closes sessions without saying when to come back.
+    /// A drain closes sessions without saying when to reconnect.
     ByeOff,
-    /// A node takes only the first 16 items of a link message.
+    /// A node reads only the first 16 items of a link message.
     LongMessagesCut,
-    /// A session may be silent for ever.
+    /// A session may stay silent forever.
     SilenceForgiven,
-    /// A session outlives its token.
+    /// A session continues after its token has expired.
     ExpiryForgiven,
     /// A device may have several sessions.
     SameDeviceStays,
-    /// Read markers go nowhere.
+    /// Read markers are neither stored nor sent to other devices.
     MarkersOff,
-    /// A page of rooms begins with the last room of the page before.
+    /// A page of rooms begins with the last room of the previous page.
     PageRepeats,
 }
 
-/// A failure of the bus that a test build can play.
+/// A failure of the bus that a test build can simulate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BusFault {
-    /// The next message of a link is lost. Once: the file is emptied by it.
+    /// The next message of a link is lost. This happens once, because it empties the file.
     LoseLinkMessage,
-    /// Nodes do not answer links, as long as the file says so.
+    /// Nodes do not answer links as long as the file contains this name.
     MuteNodes,
 }
 
-/// Where a test build can end the process.
+/// A point at which a test build can end the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailPoint {
-    /// A batch is in the store; its fence has not been read.
+    /// A batch is in the store, and its fence has not been read.
     AfterStore,
-    /// The fence is passed; nothing has been dispatched.
+    /// The fence is passed, and nothing has been dispatched.
     AfterFence,
-    /// Events are in the links; nothing has been answered.
+    /// Events are sent on the links, and nothing has been answered.
     AfterDispatch,
-    /// Answers are on their way; push jobs are not.
+    /// Answers are sent on the links, and no push job has been published.
     AfterAnswer,
-    /// Push jobs are published; they do not count as settled yet.
+    /// The jobs of a push are in the push stream, and the push still counts as pending.
     AfterPush,
 }
 
@@ -98,7 +98,7 @@ pub enum FailPoint {
 mod on {
     use std::sync::OnceLock;
 
-    /// Whether the environment variable `SENDPI_MUTANT` names this mutant.
+    /// Returns whether the environment variable `SENDPI_MUTANT` names this mutant.
     #[must_use]
     pub fn mutant(which: super::Mutant) -> bool {
         static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
@@ -106,14 +106,15 @@ mod on {
         chosen.as_ref().is_some_and(|name| *name == format!("{which:?}"))
     }
 
-    /// The file that `SENDPI_FAIL_POINT_FILE` names, if it holds this name: a test writes it when everything before is in place.
+    /// Returns the path in `SENDPI_FAIL_POINT_FILE` if that file contains the name of this fault. A test writes the
+    /// file when everything that must happen before is done.
     fn armed(which: &dyn std::fmt::Debug) -> Option<&'static str> {
         static FILE: OnceLock<Option<String>> = OnceLock::new();
         let file = FILE.get_or_init(|| std::env::var("SENDPI_FAIL_POINT_FILE").ok()).as_deref()?;
         std::fs::read_to_string(file).is_ok_and(|name| name.trim() == format!("{which:?}")).then_some(file)
     }
 
-    /// Whether this fail point is armed, for a place that has something to do before it ends the process.
+    /// Returns whether this fail point is armed, for a caller that has something to do before the process ends.
     #[must_use]
     pub fn fail_point_armed(which: super::FailPoint) -> bool {
         armed(&which).is_some()
@@ -126,7 +127,7 @@ mod on {
         }
     }
 
-    /// Whether this failure of the bus is to be played now.
+    /// Returns whether to simulate this failure of the bus.
     #[must_use]
     pub fn bus_fault(which: super::BusFault) -> bool {
         let Some(file) = armed(&which) else { return false };
@@ -136,28 +137,28 @@ mod on {
 
 #[cfg(not(feature = "faults"))]
 mod off {
-    /// Always false: this build has no mutants.
+    /// Returns `false`, because this build has no mutants.
     #[must_use]
     #[inline(always)]
     pub const fn mutant(_: super::Mutant) -> bool {
         false
     }
 
-    /// Always false: this build has no fail points.
+    /// Returns `false`, because this build has no fail points.
     #[must_use]
     #[inline(always)]
     pub const fn fail_point_armed(_: super::FailPoint) -> bool {
         false
     }
 
-    /// Always false: this build plays no failures.
+    /// Returns `false`, because this build simulates no failures.
     #[must_use]
     #[inline(always)]
     pub const fn bus_fault(_: super::BusFault) -> bool {
         false
     }
 
-    /// Does nothing: this build has no fail points.
+    /// Does nothing, because this build has no fail points.
     #[inline(always)]
     pub const fn fail_point(_: super::FailPoint) {}
 }

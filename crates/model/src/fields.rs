@@ -1,7 +1,7 @@
-//! One JSON object, taken apart into its fields without parsing their values.
+//! One JSON object, split into its fields without parsing their values.
 //!
-//! Frames of clients and requests of flows are read through this, so that a bad value is refused with the name of its field,
-//! and a message's body passes through as the bytes that came.
+//! Client frames and flow requests are read through this, so that a bad value is refused with the name of its
+//! field, and a message's body passes through byte for byte.
 
 use std::fmt;
 
@@ -11,47 +11,47 @@ use serde_json::value::RawValue;
 
 use crate::{Code, Refusal};
 
-/// The fields of one JSON object, in order, with their values as they came.
+/// The fields of one JSON object, in order, each with its value as it was received.
 #[derive(Debug, Clone)]
 pub struct Fields<'a>(Vec<(std::borrow::Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
-    /// Takes one JSON object apart.
+    /// Splits one JSON object into its fields.
     ///
     /// # Errors
-    /// `bad_frame` where `text` is not one JSON object.
+    /// Returns `bad_frame` if `text` is not one JSON object.
     pub fn parse(text: &'a [u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(text)
             .map_err(|e| Refusal::new(Code::BadFrame, format!("the frame must be one JSON object: {e}")))
     }
 
-    /// The value of field `name` as it came; `None` where it is missing or `null`.
+    /// Returns the value of field `name` as it was received. `None` if the field is missing or `null`.
     #[must_use]
     pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
         let (_, value) = self.0.iter().find(|(n, _)| n == name)?;
         (value.get() != "null").then_some(*value)
     }
 
-    /// The value of field `name`, if it is there.
+    /// Returns the value of field `name`. `None` if the field is missing or `null`.
     ///
     /// # Errors
-    /// `bad_field` with the name and the rule where the value is of another type.
+    /// Returns `bad_field` with the name and the rule if the value is of another type.
     pub fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Refusal> {
         self.raw(name)
             .map(|raw| serde_json::from_str(raw.get()).map_err(|e| Refusal::field(name, rule(&e))))
             .transpose()
     }
 
-    /// The value of field `name`.
+    /// Returns the value of field `name`.
     ///
     /// # Errors
-    /// `bad_field` with the name and the rule where it is missing or of another type.
+    /// Returns `bad_field` with the name and the rule if the field is missing or of another type.
     pub fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T, Refusal> {
         self.optional(name)?.ok_or_else(|| Refusal::field(name, "is required"))
     }
 }
 
-/// What serde found wrong, without the position: the field is named already.
+/// Returns what serde found wrong, without the position, because the refusal already names the field.
 fn rule(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
@@ -82,7 +82,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// A key, borrowed where it has no escapes.
+/// A key. It is borrowed if it has no escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
 

@@ -1,7 +1,8 @@
-//! What a flow carries: the ordered requests of one node to one partition, as JSON with a version.
+//! The format of a flow: the ordered requests of one node to one partition, as JSON with a version.
 //!
-//! `{"v":1,"node":"…","low":3,"reqs":[{"n":3,"room":"r1","user":"ann","op":"send",…},…]}`. `low` is the flow's lowest unanswered
-//! number: an owner that does not know the flow begins there. A request that is sent again tells in `first` when it was first sent.
+//! A message is `{"v":1,"node":"…","low":3,"reqs":[{"n":3,"room":"r1","user":"ann","op":"send",…},…]}`.
+//! `low` is the flow's lowest unanswered number. An owner that does not know the flow begins there. A request that
+//! is resent says in `first` when it was first sent.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,19 +15,19 @@ pub const VERSION: u8 = 1;
 /// One request of a flow.
 #[derive(Debug, Clone)]
 pub struct FlowRequest {
-    /// Its number in the flow.
+    /// The number of the request in the flow.
     pub n: u64,
-    /// The room that is asked.
+    /// The room that the request is sent to.
     pub room: RoomId,
-    /// On whose behalf.
+    /// The user on whose behalf it is sent.
     pub user: UserId,
-    /// When it was first sent, where this is not the first time.
+    /// When the request was first sent. `None` if this is the first time.
     pub first: Option<Millis>,
-    /// What is asked.
+    /// The request itself.
     pub verb: Verb,
 }
 
-/// Encodes a request without its number, which [`encode_message`] puts in front.
+/// Encodes a request without its number, which [`encode_message`] adds in front.
 #[must_use]
 pub fn encode_request(room: &RoomId, user: &UserId, verb: &Verb) -> Vec<u8> {
     #[derive(Serialize)]
@@ -42,11 +43,11 @@ pub fn encode_request(room: &RoomId, user: &UserId, verb: &Verb) -> Vec<u8> {
 /// One request as a flow keeps it until it is answered.
 #[derive(Debug, Clone, Copy)]
 pub struct NumberedRequest<'a> {
-    /// Its number.
+    /// The number of the request.
     pub n: u64,
-    /// When it was first sent, where this is not the first time.
+    /// When the request was first sent. `None` if this is the first time.
     pub first: Option<Millis>,
-    /// What [`encode_request`] made of it.
+    /// The request as [`encode_request`] encoded it.
     pub request: &'a [u8],
 }
 
@@ -65,25 +66,26 @@ pub fn encode_message<'a>(node: &NodeId, low: u64, requests: impl IntoIterator<I
         .finish()
 }
 
-/// One message of a flow, as its owner reads it.
+/// One message of a flow, as the owner of the partition reads it.
 #[derive(Debug)]
 pub struct FlowMessage {
-    /// Whose flow.
+    /// The node whose flow this is.
     pub node: NodeId,
-    /// The lowest number that was unanswered when it was sent.
+    /// The lowest number that was unanswered when the message was sent.
     pub low: u64,
-    /// The requests; one that cannot be read keeps its number and its place.
+    /// The requests, each with its number. A request that cannot be read keeps its place and its number. The number
+    /// is 0 if that cannot be read either.
     pub requests: Vec<(u64, Result<FlowRequest, Refusal>)>,
 }
 
-/// Why a message of a flow cannot be taken.
+/// The reason why a message of a flow cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
-    /// It is not of this format.
+    /// The message is not of this format.
     #[error("not a flow message: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// It is of a version that this release does not know.
-    #[error("flow version {0} is not known here")]
+    /// The message is of a version that this release does not know.
+    #[error("flow version {0} is not supported")]
     Version(u8),
 }
 
@@ -91,7 +93,7 @@ impl FlowMessage {
     /// Reads a message.
     ///
     /// # Errors
-    /// [`FlowError`] where nothing of it can be taken.
+    /// Returns [`FlowError`] if nothing of the message can be used.
     pub fn parse(bytes: &[u8]) -> Result<Self, FlowError> {
         #[derive(Deserialize)]
         struct Wire<'a> {
@@ -122,11 +124,12 @@ fn read(fields: &Fields<'_>) -> Result<FlowRequest, Refusal> {
     })
 }
 
-/// What an owner tells a whole flow on its reply subject, beside the "no responders" that NATS itself says there.
+/// The refusal of a whole flow, which a worker sends to the flow's reply subject. NATS itself reports no responders
+/// on the same subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowRefusal {
-    /// This worker does not own the partition now: everything unanswered is to be sent again.
+    /// The worker does not own the partition at the moment. The flow resends all unanswered requests.
     NotOwner,
 }
 

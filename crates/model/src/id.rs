@@ -1,4 +1,4 @@
-//! Checked ids. An id is parsed where it comes in and is valid ever after.
+//! Checked ids. An id is parsed once, at the edge, and is valid from then on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// Why a text is no id: the rule it breaks, in words for the one who sent it.
+/// The rule that a text breaks, so that it is not an id. The error text is meant for the sender of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// The text is empty.
@@ -15,17 +15,17 @@ pub enum IdError {
     /// The text is longer than the given number of bytes.
     #[error("must be at most {0} bytes")]
     TooLong(usize),
-    /// The text holds a space or a control character.
+    /// The text contains whitespace or a control character.
     #[error("must not contain spaces or control characters")]
     BadCharacter,
-    /// The text begins with `=`, which is kept for ids that Sendpi derives.
+    /// The text begins with `=`, which is reserved for ids that Sendpi derives.
     #[error("must not begin with '='")]
     Reserved,
 }
 
-/// The longest id that a client may choose, in bytes.
+/// The maximum length of an id that a client may choose, in bytes.
 const CHOSEN_MAX: usize = 128;
-/// The longest id that Sendpi derives (a direct room names two encoded users), in bytes.
+/// The maximum length of an id that Sendpi derives, in bytes. The id of a direct room contains two encoded user ids.
 const DERIVED_MAX: usize = 1024;
 
 fn check(text: &str, max: usize) -> Result<(), IdError> {
@@ -55,17 +55,17 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks `text` and makes the id of it.
+            /// Checks `text` and returns it as an id.
             ///
             /// # Errors
-            /// [`IdError`] names the rule that `text` breaks.
+            /// Returns the rule that `text` breaks.
             pub fn parse(text: &str) -> Result<Self, IdError> {
                 let check: fn(&str) -> Result<(), IdError> = $check;
                 check(text)?;
                 Ok(Self(text.into()))
             }
 
-            /// The id as it was given.
+            /// Returns the id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -106,28 +106,29 @@ macro_rules! id {
 }
 
 id!(
-    /// A room. Ids that begin with `=` are derived by Sendpi: `=u:<user>` an inbox, `=d:…` a direct room, `=c:…` a room whose
-    /// creator chose none.
+    /// The id of a room. Sendpi derives the ids that begin with `=`: `=u:<user>` is an inbox, `=d:…` is a direct
+    /// room, and `=c:…` is a room whose creator did not choose an id.
     RoomId,
     |t| check(t, DERIVED_MAX)
 );
 id!(
-    /// A user, or a service that acts as itself.
+    /// The id of a user, or of a service that acts under its own name.
     UserId,
     check_chosen
 );
 id!(
-    /// One device of a user, named by its client.
+    /// The id of one device of a user, chosen by its client.
     DeviceId,
     check_chosen
 );
 id!(
-    /// A running `sendpi` process (or one of the contexts of `sendpi dev --nodes`); new at every start.
+    /// The id of a running `sendpi` process, or of one of the contexts of `sendpi dev --nodes`. It is
+    /// new at every start.
     NodeId,
     check_chosen
 );
 id!(
-    /// A client's name for one send: same sender and nonce, same event. Any text of at most 64 bytes.
+    /// A client's name for one send: the same sender and nonce mean the same event. Any text of 1 to 64 bytes is valid.
     Nonce,
     |t| match t.len() {
         0 => Err(IdError::Empty),
@@ -137,28 +138,29 @@ id!(
 );
 
 impl RoomId {
-    /// Checks an id that a client chose for a new room: as [`RoomId::parse`], and not one of the derived ones.
+    /// Checks an id that a client chose for a new room. Unlike [`RoomId::parse`], it refuses derived ids and ids
+    /// that are longer than a client may choose.
     ///
     /// # Errors
-    /// [`IdError`] names the rule that `text` breaks.
+    /// Returns the rule that `text` breaks.
     pub fn parse_chosen(text: &str) -> Result<Self, IdError> {
         check_chosen(text)?;
         Ok(Self(text.into()))
     }
 
-    /// The inbox of `user`: the room that tells this user what services have to say.
+    /// Returns the inbox of `user`: the room in which services write to this user.
     #[must_use]
     pub fn inbox(user: &UserId) -> Self {
         Self(format!("=u:{user}").into())
     }
 
-    /// The user whose inbox this is, if it is one.
+    /// Returns the user whose inbox this is. `None` if the room is not an inbox.
     #[must_use]
     pub fn inbox_owner(&self) -> Option<&str> {
         self.0.strip_prefix("=u:")
     }
 
-    /// The one direct room of two users, the same from both sides.
+    /// Returns the only direct room of two users. The order of the users does not matter.
     #[must_use]
     pub fn direct(a: &UserId, b: &UserId) -> Self {
         let (a, b) = if a <= b { (a, b) } else { (b, a) };
@@ -166,7 +168,8 @@ impl RoomId {
         Self(format!("=d:{a}:{b}").into())
     }
 
-    /// The room that `creator` made with `nonce` without choosing an id: two creations with both the same are one room.
+    /// Returns the room that `creator` creates with `nonce` without choosing an id. Two creations with the same
+    /// creator and nonce are one room.
     #[must_use]
     pub fn created(creator: &UserId, nonce: &Nonce) -> Self {
         let mut hash = Sha256::new();

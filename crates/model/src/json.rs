@@ -1,13 +1,13 @@
-//! Encoding JSON. Where a part is encoded already, [`JsonObject`] joins the bytes instead of encoding them again; nothing else in
-//! the project does that.
+//! JSON encoding. [`JsonObject`] joins the bytes of parts that are already encoded instead of encoding them again.
+//! Nothing else in the project does that.
 
 use serde::Serialize;
 
 /// Encodes a value as JSON.
 ///
 /// # Panics
-/// Never for the types of this project: encoding into memory fails only for a map whose keys are no strings, or for a `Serialize`
-/// that returns an error, and no type here has either.
+/// Never panics for the types of this project. Encoding into memory fails only for a map whose keys are not
+/// strings, or for a `Serialize` that returns an error, and no type here has either.
 #[must_use]
 pub fn encode_json(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
@@ -17,11 +17,11 @@ pub fn encode_json(value: &impl Serialize) -> Vec<u8> {
 
 fn append_json(bytes: &mut Vec<u8>, value: &impl Serialize) {
     if let Err(error) = serde_json::to_writer(bytes, value) {
-        unreachable!("a type of this project has no JSON: {error}");
+        unreachable!("a type of this project cannot be encoded as JSON: {error}");
     }
 }
 
-/// A JSON object under construction. The caller sees to it that each name comes once.
+/// A JSON object under construction. The caller ensures that each name is used once.
 #[derive(Debug)]
 pub struct JsonObject {
     bytes: Vec<u8>,
@@ -29,7 +29,7 @@ pub struct JsonObject {
 }
 
 impl JsonObject {
-    /// An object without fields; `capacity` is the number of bytes that it will probably take.
+    /// Creates an object without fields. `capacity` is its expected size in bytes.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self::begin(Vec::with_capacity(capacity.max(2)))
@@ -48,7 +48,7 @@ impl JsonObject {
         self
     }
 
-    /// Adds a field whose value is JSON already.
+    /// Adds a field whose value is already JSON.
     #[must_use]
     pub fn encoded_field(mut self, name: &'static str, json: &[u8]) -> Self {
         self.name(name);
@@ -56,7 +56,7 @@ impl JsonObject {
         self
     }
 
-    /// Adds a list of values that are JSON already.
+    /// Adds a list of values that are already JSON.
     #[must_use]
     pub fn encoded_list(mut self, name: &'static str, values: impl IntoIterator<Item: AsRef<[u8]>>) -> Self {
         self.name(name);
@@ -71,7 +71,7 @@ impl JsonObject {
         self
     }
 
-    /// Adds a list of objects, each built by `build` in place.
+    /// Adds a list of objects. `build` writes each of them in place.
     #[must_use]
     pub fn object_list<T>(
         mut self,
@@ -91,7 +91,7 @@ impl JsonObject {
         self
     }
 
-    /// Adds all fields of an object that is JSON already, without spaces around its braces.
+    /// Adds all fields of an object that is already JSON. There must be no spaces around its braces.
     #[must_use]
     pub fn fields_of(mut self, object: &[u8]) -> Self {
         debug_assert!(object.starts_with(b"{") && object.ends_with(b"}"), "not an object");
@@ -103,7 +103,7 @@ impl JsonObject {
         self
     }
 
-    /// The object's JSON.
+    /// Returns the object's JSON.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.push(b'}');

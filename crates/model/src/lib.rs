@@ -1,7 +1,8 @@
-//! The words of the domain, and what the parts of Sendpi say to each other.
+//! The vocabulary of the domain, and the messages that the parts of Sendpi exchange.
 //!
-//! No async and no I/O: ids checked once at the edge, events and heads, roles, the frames of the client protocol, error and
-//! close codes, the requests of flows and the items of links. Every other crate depends on this one.
+//! This crate does no I/O and has no async code. It defines ids (which are checked once, at the edge), events and
+//! heads, roles, the frames of the client protocol, error and close codes, the requests of flows, and the items of
+//! links. Every other crate except `sendpi-bench` depends on it.
 
 mod client_frame;
 mod close;

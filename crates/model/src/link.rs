@@ -1,8 +1,9 @@
-//! What a link carries: the numbered messages of one worker to one node, as a version byte and length-prefixed items.
+//! The format of a link: the numbered messages of one worker to one node, as a version byte and length-prefixed items.
 //!
-//! `version u8 · what u8 · incarnation u64 · number u64 · item*`, an item being `length u32 · kind u8 · payload`; numbers are little-endian,
-//! texts are a `u16` length and UTF-8, and what follows the last fixed field of a payload is its JSON. Unknown kinds of items are
-//! skipped, so that neighbouring releases work together.
+//! A message is `version u8 · what u8 · incarnation u64 · number u64 · item*`.
+//! An item is `length u32 · kind u8 · payload`. Numbers are little-endian. A text is a `u16` length and UTF-8. The
+//! bytes after the last fixed field of a payload are its JSON. Items of an unknown kind are skipped, so that
+//! neighbouring releases work together.
 
 mod item;
 
@@ -17,13 +18,13 @@ const HEADER: usize = 18;
 const ITEMS: u8 = 1;
 const ANNOUNCEMENT: u8 = 2;
 
-/// Why a message of a link cannot be taken.
+/// The reason why a message of a link cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// It is of a version that this release does not know.
-    #[error("link version {0} is not known here")]
+    /// The message is of a version that this release does not know.
+    #[error("link version {0} is not supported")]
     Version(u8),
-    /// It ends before it should, or a text in it is none.
+    /// The message ends too early, or something in it is not valid.
     #[error("not a link message")]
     Malformed,
 }
@@ -31,16 +32,17 @@ pub enum LinkError {
 /// The first bytes of every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkHeader {
-    /// Which life of the link: a new one begins with an empty audience.
+    /// The incarnation of the link. A new one begins with an empty audience.
     pub incarnation: u64,
-    /// The message's number, from 1; in a tell the last number so far.
+    /// The number of the message, from 1. In an announcement, the last number so far.
     pub number: u64,
-    /// A tell has no items and no number of its own: it is sent every second, so that a lost last message is noticed.
+    /// Whether the message is an announcement. An announcement has no items and no number of its own. It is sent
+    /// every second, so that the node notices the loss of a last message.
     pub is_announcement: bool,
 }
 
 impl LinkHeader {
-    /// Begins a message; items follow.
+    /// Begins a message with this header. Items follow.
     #[must_use]
     pub fn encode(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256);
@@ -51,10 +53,10 @@ impl LinkHeader {
     }
 }
 
-/// Reads the header of a message, and gives the rest of it.
+/// Reads the header of a message, and returns it with the items of the message.
 ///
 /// # Errors
-/// [`LinkError`] where the message is not of this format.
+/// Returns [`LinkError`] if the message is not of this format.
 pub fn read_message(mut message: Bytes) -> Result<(LinkHeader, LinkItems), LinkError> {
     let version = *message.first().ok_or(LinkError::Malformed)?;
     if version != VERSION {
@@ -98,7 +100,7 @@ impl Iterator for LinkItems {
 }
 
 impl LinkItems {
-    /// One item; `None` where its kind is unknown.
+    /// Reads one item. `None` if its kind is unknown.
     fn step(&mut self) -> Result<Option<LinkItem>, LinkError> {
         let length = self.0.try_get_u32_le().map_err(|_| LinkError::Malformed)? as usize;
         if length == 0 || length > self.0.len() {
@@ -108,19 +110,20 @@ impl LinkItems {
     }
 }
 
-/// A node's answer to a link: how far it has got.
+/// A node's answer to a link, which says how far the node has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkAck {
     /// The version of this format.
     pub v: u8,
-    /// The incarnation that is answered.
+    /// The incarnation that this answers.
     pub incarnation: u64,
-    /// The highest number that the node has without a hole before it.
+    /// The highest number up to which the node has received every message.
     #[serde(rename = "has")]
     pub received: u64,
-    /// The highest number of which every event was confirmed by a device or by a bounce.
+    /// The highest number up to which every event was confirmed by a device or by a bounce.
     pub settled: u64,
-    /// The node holds a later number and misses what lies between: send it again at once.
+    /// Whether the node knows of a later number and has not received the messages in between.
+    /// The worker resends them at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gap: bool,
 }
@@ -135,7 +138,7 @@ impl LinkAck {
     /// Reads an answer.
     ///
     /// # Errors
-    /// [`LinkError`] where it is not of this format.
+    /// Returns [`LinkError`] if the answer is not of this format.
     pub fn parse(bytes: &[u8]) -> Result<Self, LinkError> {
         let ack: Self = serde_json::from_slice(bytes).map_err(|_| LinkError::Malformed)?;
         if ack.v == VERSION { Ok(ack) } else { Err(LinkError::Version(ack.v)) }

@@ -1,4 +1,4 @@
-//! Partitions: the unit in which rooms are owned.
+//! Partitions, the units in which rooms are owned.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{RoomId, subject_token};
 
-/// One partition, from 0 to P − 1.
+/// One partition, numbered from 0 to P − 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Partition(pub u16);
@@ -17,7 +17,7 @@ impl fmt::Display for Partition {
     }
 }
 
-/// How many partitions a cluster has (P), fixed when it is made.
+/// The number of partitions of a cluster (P), which is fixed when the cluster is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partitions(u16);
 
@@ -25,25 +25,26 @@ impl Partitions {
     /// The default P.
     pub const DEFAULT: Self = Self(64);
 
-    /// `None` for zero.
+    /// Returns `None` if `count` is zero.
     #[must_use]
     pub fn new(count: u16) -> Option<Self> {
         (count > 0).then_some(Self(count))
     }
 
-    /// P itself.
+    /// Returns P.
     #[must_use]
     pub fn count(self) -> u16 {
         self.0
     }
 
-    /// All of them, in order.
+    /// Returns all partitions, in order.
     pub fn all(self) -> impl Iterator<Item = Partition> {
         (0..self.0).map(Partition)
     }
 
-    /// The partition of a room: the hash that NATS itself uses for `{{partition(P,n)}}` (32-bit FNV-1a) over the encoded
-    /// room id, for an inbox over the encoded user id, so that a subject transform finds the same one.
+    /// Returns the partition of a room: the 32-bit FNV-1a hash of the encoded room id, or of the encoded user id if
+    /// the room is an inbox, modulo P. NATS uses the same hash for `{{partition(P,n)}}`, so a subject transform
+    /// finds the same partition.
     #[must_use]
     pub fn of(self, room: &RoomId) -> Partition {
         let token = subject_token::encode(room.inbox_owner().unwrap_or(room.as_str()));
@@ -61,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_published_fnv1a() {
-        // Test vectors of the FNV reference: http://www.isthe.com/chongo/tech/comp/fnv/
+        // These are the test vectors of the FNV reference: http://www.isthe.com/chongo/tech/comp/fnv/
         assert_eq!(fnv1a(b""), 0x811c_9dc5);
         assert_eq!(fnv1a(b"a"), 0xe40c_292c);
         assert_eq!(fnv1a(b"foobar"), 0xbf9c_f968);

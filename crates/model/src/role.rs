@@ -1,14 +1,14 @@
-//! What a member may do, who may come in, and what pushes.
+//! Roles of members, access to rooms, and push settings.
 
 use serde::{Deserialize, Serialize};
 
-/// A member's role in a room; a later one may do all that an earlier one may.
+/// A member's role in a room. Each role may do everything that the roles before it may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Sends, reads, leaves.
+    /// May send, read and leave.
     Member,
-    /// Invites as well, and keeps order.
+    /// May also invite users and mention all members.
     Admin,
     /// May do everything.
     Owner,
@@ -18,34 +18,34 @@ pub enum Role {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
-    /// Whoever was invited.
+    /// Only users who were invited.
     #[default]
     Invite,
     /// Anybody who is not banned.
     Open,
 }
 
-/// What a room is for.
+/// The purpose of a room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomKind {
-    /// Any number of members.
+    /// A room with any number of members up to the limit.
     #[default]
     Group,
-    /// Exactly two.
+    /// A room of exactly two users.
     Direct,
-    /// One user's own: what services tell this user.
+    /// A user's own room, in which services write to this user.
     Inbox,
 }
 
-/// Which of a room's messages push to a member who is offline.
+/// Which messages of a room cause a push to a member who is offline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Notify {
-    /// Every one.
+    /// All messages.
     All,
-    /// Those that mention this member.
+    /// Only messages that mention the member.
     Mentions,
-    /// None.
+    /// No messages.
     None,
 }

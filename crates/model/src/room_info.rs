@@ -1,10 +1,10 @@
-//! A room as one of its members sees it: ROOM of the client protocol.
+//! A room as one of its members sees it: ROOM in the client protocol.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Access, Event, EventKind, Millis, Notify, Role, RoomId, RoomKind, UserId};
 
-/// A place in a timeline, with the count there.
+/// A place in a timeline, with the count at that place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mark {
     /// The seq.
@@ -16,13 +16,13 @@ pub struct Mark {
 /// The last message of a room, shortened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preview {
-    /// Its seq.
+    /// The seq of the message.
     pub seq: u64,
-    /// Message or system.
+    /// `message` or `system`.
     pub kind: EventKind,
-    /// Who sent it.
+    /// The sender.
     pub from: UserId,
-    /// When.
+    /// The time of the message.
     pub at: Millis,
     /// The first characters of `body.text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// The preview of `event`.
+    /// Returns the preview of `event`.
     #[must_use]
     pub fn of(event: &Event) -> Self {
         let (seq, at) = (event.head.seq, event.head.at);
@@ -38,41 +38,41 @@ impl Preview {
     }
 }
 
-/// ROOM of the client protocol: what the owner of a room tells about it to one of its members.
+/// ROOM in the client protocol: what the owner of a room reports about it to one of its members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomInfo {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// What it is called.
+    /// The name of the room.
     pub name: String,
-    /// What it is for.
+    /// The purpose of the room.
     pub kind: RoomKind,
     /// Who may join.
     pub access: Access,
-    /// This member's role.
+    /// The role of this member.
     pub role: Role,
     /// The seq of the head.
     pub seq: u64,
     /// The count of the head.
     pub count: u64,
-    /// Up to where this member has read. The owner tells the mark at which the member joined.
+    /// How far this member has read. The owner reports the mark at which the member joined.
     pub marker: Mark,
-    /// Count of the head less count of the marker.
+    /// The count of the head minus the count of the marker.
     pub unread: u64,
-    /// What pushes to this member.
+    /// Which messages cause a push to this member.
     pub notify: Notify,
-    /// Until when nothing does.
+    /// The time until which no message causes a push.
     pub muted_until: Option<Millis>,
-    /// When the last durable event happened.
+    /// The time of the last durable event.
     pub last_at: Millis,
     /// The last message.
     pub last: Option<Preview>,
-    /// How many members.
+    /// The number of members.
     pub members: u32,
 }
 
 impl RoomInfo {
-    /// With the read marker that the user tier holds, where it is higher than the one told.
+    /// Replaces the marker with the one that the user tier holds, if that is higher, and updates `unread`.
     #[must_use]
     pub fn with_marker(mut self, marker: Option<Mark>) -> Self {
         if let Some(marker) = marker {

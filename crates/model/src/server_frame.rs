@@ -1,7 +1,8 @@
-//! The frames that a server sends, one type for each op; the same types are written by the server and read by nodes and clients.
+//! The frames that a server sends, one type for each op. The server writes the types that nodes and clients read.
 //!
-//! A frame is one JSON object whose first field is `op`; only an answer to a client has that client's `id` in front of it
-//! ([`with_id`]). Events are in [`crate::Event`], which encodes each once for all who get it.
+//! A frame is one JSON object whose first field is `op`. Only an answer to a client has another field before it,
+//! the `id` of the client's frame ([`with_id`]). Events are in [`crate::Event`], which encodes each event once for
+//! all recipients.
 
 mod answer;
 mod notice;
@@ -19,7 +20,7 @@ pub use read::{AnswerError, read_answer};
 
 use crate::{FrameId, Refusal, encode_json};
 
-/// A frame of one op, which its type names.
+/// A frame whose type determines its op.
 pub trait OpFrame: Serialize {
     /// The value of `op`.
     const OP: &'static str;
@@ -44,7 +45,8 @@ impl OpFrame for Refusal {
     const OP: &'static str = "error";
 }
 
-/// Puts the `id` of a client's frame into its answer, which was encoded without one: `{"op":…}` becomes `{"id":7,"op":…}`.
+/// Inserts the `id` of a client's frame into its answer, which was encoded without one: `{"op":…}` becomes
+/// `{"id":7,"op":…}`.
 #[must_use]
 pub fn with_id(answer: &[u8], id: Option<&FrameId>) -> Vec<u8> {
     let Some(id) = id else { return answer.to_vec() };

@@ -1,10 +1,10 @@
-//! Ids as tokens of NATS subjects and keys of KV buckets: every byte outside `[A-Za-z0-9_-]` is written `=XX`.
+//! Ids as tokens of NATS subjects and as keys of KV buckets. Every byte outside `[A-Za-z0-9_-]` is written as `=XX`.
 //!
-//! The encoding is injective, and nothing in an id can inject a wildcard or a further token.
+//! The encoding is injective, and no id can inject a wildcard or a further token.
 
 use std::fmt::Write;
 
-/// Writes `id` as one token.
+/// Encodes `id` as one token.
 #[must_use]
 pub fn encode(id: &str) -> String {
     let mut token = String::with_capacity(id.len());
@@ -12,14 +12,14 @@ pub fn encode(id: &str) -> String {
         if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' {
             token.push(char::from(byte));
         } else {
-            // Writing into a String cannot fail.
+            // Writing into a `String` cannot fail.
             let _ = write!(token, "={byte:02X}");
         }
     }
     token
 }
 
-/// Reads back what [`encode`] wrote; `None` for what it can't have written.
+/// Decodes a token that [`encode`] wrote. `None` if `encode` cannot have written it.
 #[must_use]
 pub fn decode(token: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(token.len());

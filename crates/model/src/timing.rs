@@ -1,6 +1,6 @@
-//! Every timeout and window that depends on another one, with the relations between them checked when this file is compiled.
+//! Every timeout and window that depends on another one. The relations between them are checked at compile time.
 //!
-//! A timeout that stands alone lives in the file that uses it. `CONTRIBUTING.md` has a table of both kinds.
+//! A timeout that stands alone is in the file that uses it. `CONTRIBUTING.md` has tables of both kinds.
 
 use std::time::Duration;
 
@@ -12,70 +12,74 @@ const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// The node key of a node that has not refreshed it for this long is gone: the node counts as dead.
+/// A node key that has not been refreshed for this long expires, and its node counts as dead.
 pub const NODE_KEY_TTL: Duration = seconds(15);
 /// How often a node refreshes its node key.
 pub const NODE_KEY_REFRESH: Duration = seconds(2);
-/// A worker stops serving when its last good refresh was *sent* this long ago.
+/// A worker stops serving when its last successful refresh was *sent* longer ago than this.
 pub const NODE_KEY_MAX_AGE: Duration = seconds(10);
 
-/// How often a NATS connection is pinged. A peer that leaves two pings unanswered is given up.
+/// How often a NATS connection is pinged. The connection counts as lost after two unanswered pings.
 pub const NATS_PING: Duration = seconds(5);
-/// The outcome of a NATS request without an answer for this long is unknown.
+/// The outcome of a NATS request that has had no answer for this long is unknown.
 pub const NATS_REQUEST: Duration = seconds(2);
 
-/// A node answers a link at most this often.
+/// A node answers a link at most this often, except that it answers a gap or a large amount of
+/// unanswered bytes at once.
 pub const LINK_ANSWER_EVERY: Duration = millis(200);
-/// A node asks again for a gap in a link's numbers after this long.
+/// How long a node waits before it asks again for the messages in a gap of a link.
 pub const LINK_ASK_AGAIN: Duration = millis(500);
-/// A worker sends a link message again if the node has not received it after this long.
+/// A worker resends a link message if the node has not answered after this long that it received the message.
 pub const LINK_RESEND_AFTER: Duration = seconds(1);
-/// A worker announces a link's incarnation and last number this often.
+/// How often a worker announces the incarnation and the last number of a link.
 pub const LINK_ANNOUNCE_EVERY: Duration = seconds(1);
-/// A worker counts a node that has not answered its link for this long as unreachable.
+/// A worker counts a node as unreachable when the node has not answered its link for this long.
 pub const LINK_NODE_SILENCE: Duration = seconds(3);
-/// A node cuts a link that has told nothing, or whose gap has stayed open, for this long.
+/// A node cuts a link on which nothing has arrived, or whose gap has stayed open, for this long.
 pub const LINK_WORKER_SILENCE: Duration = seconds(5);
-/// For this long after a worker's own connection came back, no node is given up: the others may still be reconnecting.
+/// For this long after its own connection came back, a worker does not give up a node for which NATS reports no
+/// responders, because other nodes may still be reconnecting.
 pub const RECONNECT_GRACE: Duration = seconds(3);
-/// What a node that was given up had not settled is bounced after this long, for the users who did not come back.
+/// How long after giving a node up a worker bounces what the node had not settled, for the users who
+/// have not come back.
 pub const BOUNCE_AFTER: Duration = seconds(10);
 
-/// A flow sends everything unanswered again if its lowest request has no answer for this long.
+/// A flow resends all unanswered requests if its lowest request has had no answer for this long.
 pub const FLOW_SILENCE: Duration = seconds(2);
-/// The pause before a flow sends again for the first time; it doubles each time,
+/// The pause before the first resend of a flow. It doubles with each further resend, up to [`FLOW_LONGEST_PAUSE`].
 pub const FLOW_FIRST_PAUSE: Duration = millis(20);
-/// up to this.
+/// The longest pause before a resend of a flow.
 pub const FLOW_LONGEST_PAUSE: Duration = millis(500);
-/// A request that has no answer for this long ends as `unavailable`.
+/// A request that has had no answer for this long ends as `unavailable`.
 pub const FLOW_GIVE_UP: Duration = seconds(10);
-/// An owner from whose `alive` NATS has reported no responders for this long counts as dead.
+/// An owner counts as dead when NATS has reported no responders on its `alive` subject for this long.
 pub const OWNER_SILENCE: Duration = millis(500);
 
-/// A durable event is dispatched only under order rows that are younger than this.
+/// A durable event is dispatched only if the room's order rows are younger than this.
 pub const ORDER_ROWS_AGE: Duration = seconds(10 * 60);
-/// How far the clocks of two machines may differ.
+/// By how much the clocks of two machines may differ.
 pub const CLOCK_SKEW: Duration = seconds(60);
-/// The least time N without a subscriber after which a channel is evicted.
+/// The minimum of N, the time without a subscriber after which a channel is evicted.
 pub const IDLE_MIN: Duration = seconds(30);
-/// The greatest N, and the time without an event after which a channel is evicted even with subscribers (N_max).
+/// N_max: the maximum of N, and the time without a durable event after which a channel is evicted even
+/// if it has subscribers.
 pub const IDLE_MAX: Duration = seconds(15 * 60);
-/// How often a worker writes down what is settled, and evicts idle channels.
+/// How often a worker records what is settled, and evicts idle channels.
 pub const SETTLE_EVERY: Duration = seconds(3);
 
 /// How often a session is asked for a sign of life.
 pub const HEARTBEAT: Duration = seconds(25);
-/// A session that has not answered for this long is closed.
+/// A session that has not answered a heartbeat for this long is closed.
 pub const PONG_TIMEOUT: Duration = seconds(10);
-/// A client's own close frame confirms what was written this long before it.
+/// The close frame of a client confirms what was written at least this long before it.
 pub const CLOSE_CONFIRMS_AFTER: Duration = seconds(5);
-/// A socket that has not taken its close frame for this long is given up.
+/// A socket that has not accepted its close frame for this long is abandoned.
 pub const CLOSE_TIMEOUT: Duration = seconds(5);
-/// A sign-in that would have to wait longer than this for its turn is sent away.
+/// A sign-in that would have to wait longer than this for its turn is refused.
 pub const SIGN_IN_WAIT: Duration = seconds(5);
 /// A sign-in that takes longer than this ends as `unavailable`.
 pub const SIGN_IN_TIMEOUT: Duration = seconds(20);
-/// How often a node compares the heads of the rooms with recent events.
+/// How often a node compares its heads with those of the owners, for the rooms with recent events.
 pub const HEAD_CHECK_EVERY: Duration = seconds(40);
 /// A drain waits this long for its sessions to end.
 pub const DRAIN_TIMEOUT: Duration = seconds(10);
@@ -84,27 +88,28 @@ const fn less(a: Duration, b: Duration) -> bool {
     a.as_nanos() < b.as_nanos()
 }
 
-// A worker has several tries to refresh its key before it stops serving, and stops serving before others may count it as dead.
+// A worker has several tries to refresh its key before it stops serving. It stops serving before
+// others may count it as dead.
 const _: () = assert!(less(NODE_KEY_REFRESH.saturating_mul(4), NODE_KEY_MAX_AGE));
 const _: () = assert!(less(NODE_KEY_MAX_AGE, NODE_KEY_TTL));
 const _: () = assert!(less(NATS_REQUEST, NODE_KEY_MAX_AGE.saturating_sub(NODE_KEY_REFRESH)));
-// A message is answered before it would be sent again, and is sent again before the node counts as unreachable.
+// A message is answered before it would be resent, and is resent before the node counts as unreachable.
 const _: () = assert!(less(LINK_ANSWER_EVERY, LINK_RESEND_AFTER) && less(LINK_ASK_AGAIN, LINK_RESEND_AFTER));
 const _: () = assert!(less(LINK_RESEND_AFTER.saturating_mul(2), LINK_NODE_SILENCE));
-// The worker gives a node up, and offers it the next incarnation, before the node cuts the link by itself.
+// A worker gives a node up, and offers it the next incarnation, before the node cuts the link on its own.
 const _: () = assert!(less(LINK_ANNOUNCE_EVERY.saturating_mul(2), LINK_NODE_SILENCE));
 const _: () = assert!(less(LINK_NODE_SILENCE, LINK_WORKER_SILENCE));
 const _: () = assert!(!less(RECONNECT_GRACE, LINK_NODE_SILENCE));
 // A flow tries several times before a request ends, and a dead owner is replaced within that time.
 const _: () = assert!(less(FLOW_FIRST_PAUSE, FLOW_LONGEST_PAUSE) && less(FLOW_LONGEST_PAUSE, FLOW_SILENCE));
 const _: () = assert!(less(FLOW_SILENCE.saturating_mul(2), FLOW_GIVE_UP) && less(OWNER_SILENCE, FLOW_GIVE_UP));
-// One request that ends as unavailable does not end the sign-in that waits for it.
+// A request that ends as unavailable does not end the sign-in that waits for it.
 const _: () = assert!(less(FLOW_GIVE_UP, SIGN_IN_TIMEOUT));
 const _: () = assert!(!less(HEARTBEAT, PONG_TIMEOUT));
 const _: () = assert!(less(CLOSE_TIMEOUT, DRAIN_TIMEOUT));
 const _: () = assert!(less(CLOCK_SKEW, ORDER_ROWS_AGE) && less(IDLE_MIN, IDLE_MAX));
 
-/// How far back in time a room may still be active, as three settings decide it together.
+/// How far back in time a room may still be active. Three settings determine it together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivityWindow {
     horizon: Duration,
@@ -121,10 +126,11 @@ pub struct ActivityWindowError {
 }
 
 impl ActivityWindow {
-    /// A window with horizon H, an allowance for clocks that differ, and the greatest time N_max that an idle channel lives.
+    /// Creates a window from the horizon H, the allowance for clocks that differ, and the longest time N_max for
+    /// which an idle channel stays live.
     ///
     /// # Errors
-    /// [`ActivityWindowError`] if the allowance takes all of the horizon.
+    /// Returns [`ActivityWindowError`] if the allowance is not shorter than the horizon.
     pub fn new(horizon: Duration, skew: Duration, idle_max: Duration) -> Result<Self, ActivityWindowError> {
         if skew >= horizon {
             return Err(ActivityWindowError { horizon, skew });
@@ -132,20 +138,20 @@ impl ActivityWindow {
         Ok(Self { horizon, skew, idle_max })
     }
 
-    /// H: a sign-in attaches to the rooms with an order row younger than this.
+    /// Returns H. A sign-in attaches to the rooms that have an order row younger than this.
     #[must_use]
     pub fn horizon(&self) -> Duration {
         self.horizon
     }
 
-    /// A channel dispatches durable events only under order rows younger than this.
+    /// Returns the age below which order rows allow a channel to dispatch durable events.
     #[must_use]
     pub fn order_rows_age(&self) -> Duration {
         self.horizon - self.skew
     }
 
-    /// A room with an order row younger than this may have a live channel that has not told `rooms_of_user` its last event: for the
-    /// order of a list, its owner is asked.
+    /// Returns the age below which an order row may belong to a live channel whose last event is not in
+    /// `rooms_of_user` yet. To order a list of rooms, the owners of such rooms are asked.
     #[must_use]
     pub fn unevicted(&self) -> Duration {
         self.horizon + self.skew + self.idle_max

@@ -1,6 +1,6 @@
-//! What can be asked of a room: the verbs that clients send, and those that nodes send on their own.
+//! The requests to a room: the verbs that clients send, and those that nodes send on their own.
 //!
-//! A verb is read by the same code from a client's frame and from a flow, under the same field names.
+//! The same code reads a verb from a client's frame and from a flow, under the same field names.
 
 mod encode;
 mod read;
@@ -10,11 +10,11 @@ use serde_json::value::RawValue;
 
 use crate::{Access, Code, Fields, Nonce, Refusal, RoomKind, UserId};
 
-/// Whom a message mentions.
+/// The users whom a message mentions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<String>", into = "Vec<String>")]
 pub enum Mentions {
-    /// `["*"]`: every member; for admins.
+    /// `["*"]`: every member. Only admins and owners may use it.
     All,
     /// Up to 50 users.
     Users(Vec<String>),
@@ -35,95 +35,95 @@ impl From<Mentions> for Vec<String> {
     }
 }
 
-/// One thing asked of a room by a user, or by a node on a user's behalf.
+/// One request to a room by a user, or by a node on a user's behalf.
 #[derive(Debug, Clone)]
 pub enum Verb {
-    /// Make the room. Two creations with one creator and nonce are one room.
+    /// Creates the room. Two creations with the same creator and nonce are one room.
     Create {
-        /// What the room is called.
+        /// The name of the room.
         name: String,
-        /// What it is for.
+        /// The purpose of the room.
         kind: RoomKind,
         /// Who may join.
         access: Access,
-        /// The first members beside the creator.
+        /// The first members besides the creator.
         members: Vec<UserId>,
         /// The creator's name for this creation.
         nonce: Nonce,
     },
-    /// Add members; for admins.
+    /// Adds members. Only admins and owners may do so.
     Invite {
-        /// Whom to add.
+        /// The users to add.
         users: Vec<UserId>,
     },
-    /// Become a member of an open room.
+    /// Makes the user a member of an open room.
     Join,
-    /// Cease to be one.
+    /// Ends the membership of the user.
     Leave,
-    /// A message.
+    /// Sends a message.
     Send {
-        /// A JSON object, never parsed beyond the gateway.
+        /// A JSON object. It is passed on as the client sent it.
         body: Box<RawValue>,
-        /// The client's name for this send; a flow gives one where the client did not.
+        /// The client's name for this send. The session generates one if the client omits it.
         nonce: Option<Nonce>,
-        /// On every try but the first: the seq that the client knew at the first.
+        /// On every try but the first, the seq that the client knew at the first try.
         retry: Option<u64>,
-        /// Whom it mentions.
+        /// The users whom it mentions.
         mentions: Option<Mentions>,
     },
-    /// Is typing; ephemeral, never answered.
+    /// Reports that the user is typing. It is ephemeral and never answered.
     Typing,
-    /// Has read up to `seq`; answered with the count there.
+    /// Reports that the user has read up to `seq`. The answer contains the count there.
     Read {
-        /// The last event read.
+        /// The seq of the last event read.
         seq: u64,
     },
-    /// A page of the timeline, oldest first.
+    /// Reads a page of the timeline, oldest event first.
     History {
         /// The page ends before this seq.
         before: Option<u64>,
         /// The page begins after this seq.
         after: Option<u64>,
-        /// How many messages.
+        /// The maximum number of messages.
         limit: u32,
     },
-    /// A page of the members, by user.
+    /// Reads a page of the members, ordered by user.
     Members {
         /// The user after whom the page begins.
         cursor: Option<UserId>,
-        /// How many.
+        /// The maximum number of members.
         limit: u32,
     },
-    /// A node asks that the user gets this room's events live. Answered with [`crate::RoomInfo`], its `live` telling whether
-    /// the channel is active.
+    /// Asks, on behalf of a node, that the user gets the live events of this room. The answer contains
+    /// [`crate::RoomInfo`], and its `live` says whether the channel is active.
     Attach {
         /// The user's sign-in number on that node.
         signin: u64,
     },
-    /// The last session of the user on that node has ended.
+    /// Reports that the last session of the user on that node has ended.
     Detach {
-        /// The sign-in number that ended; a later attach stays.
+        /// The sign-in number that ended. A later attach stays in effect.
         signin: u64,
     },
-    /// The room as this user sees it, without joining its live flow.
+    /// Reads the room as this user sees it, without attaching to its live events.
     Peek,
-    /// The heads of several rooms of the same partition; the request's own room is the first.
+    /// Reads the heads of several rooms of the same partition. The request's own room is the first.
     Heads {
         /// The rooms.
         rooms: Vec<crate::RoomId>,
     },
-    /// An event that was handed to the user's node, and that no device of the user took.
+    /// Reports that no device of the user confirmed an event that was dispatched to the user's node.
     Bounce {
-        /// The event.
+        /// The seq of the event.
         seq: u64,
     },
 }
 
 impl Verb {
-    /// Reads the verb `op` from its fields; `None` for an op that is none of a room's.
+    /// Reads the verb `op` from its fields. `None` if `op` is not a request to a room.
     ///
     /// # Errors
-    /// `bad_field` or `too_large`, with the field and its rule.
+    /// Returns `bad_field` or `too_large`, with the field and its rule.
     pub fn read(op: &str, fields: &Fields<'_>) -> Option<Result<Self, Refusal>> {
         Some(match op {
             "create" => fields.required("nonce").and_then(|nonce| Self::read_create(fields, nonce)),
@@ -144,15 +144,15 @@ impl Verb {
         })
     }
 
-    /// Reads a creation, under this nonce whatever the fields say: a client may leave it out.
+    /// Reads a creation. It uses `nonce` instead of the field of that name, which a client may omit.
     ///
     /// # Errors
-    /// `bad_field` or `too_large`, with the field and its rule.
+    /// Returns `bad_field` or `too_large`, with the field and its rule.
     pub(crate) fn read_create(fields: &Fields<'_>, nonce: Nonce) -> Result<Self, Refusal> {
         read::create(fields, nonce)
     }
 
-    /// Whether a client may ask this; the others are said between nodes only.
+    /// Returns whether a client may send this verb. Only nodes send the others.
     #[must_use]
     pub fn is_for_clients(&self) -> bool {
         !matches!(
@@ -162,7 +162,7 @@ impl Verb {
     }
 }
 
-/// The refusal for an op that this release does not know.
+/// Returns the refusal of an op that this release does not know.
 pub(crate) fn unsupported(op: &str) -> Refusal {
     let op: String = op.chars().take(64).collect();
     Refusal { field: Some("op".to_owned()), ..Refusal::new(Code::Unsupported, format!("op {op:?} is not supported")) }

@@ -17,25 +17,25 @@ use crate::nats_server::{self, NatsChild};
 use crate::node::{self, Node, NodeOptions};
 use crate::signals;
 
-/// What `sendpi dev` can be told.
+/// The options of `sendpi dev`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevArgs {
-    /// The port of the first node; further nodes take the next ones. 0 takes free ones.
+    /// The port of the first node; further nodes use the next ones. 0 picks free ones.
     #[arg(long, default_value_t = 8080, env = "SENDPI_PORT")]
     port: u16,
     /// How many nodes run in this process, each with its own id, connections and port. The first owns all partitions.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     nodes: u16,
-    /// Where everything is kept.
+    /// The folder for all data.
     #[arg(long, default_value = ".sendpi", env = "SENDPI_DATA")]
     data: PathBuf,
-    /// The nats-server program; without it, the one in PATH or in .tools/bin.
+    /// The nats-server program. The default is the one in PATH or .tools/bin.
     #[arg(long, env = "SENDPI_NATS_SERVER")]
     nats_server: Option<PathBuf>,
     /// Use this running NATS server instead of starting one: nats://host:port.
     #[arg(long, env = "SENDPI_NATS")]
     nats: Option<String>,
-    /// How often a session is asked for a sign of life.
+    /// How often a heartbeat is sent to each session.
     #[arg(long, default_value = "25s", value_parser = humantime::parse_duration)]
     heartbeat: Duration,
     /// The least time without a subscriber after which a channel is evicted.
@@ -44,38 +44,38 @@ pub(crate) struct DevArgs {
     /// The time without an event after which a channel is evicted even with subscribers.
     #[arg(long, default_value = "15m", value_parser = humantime::parse_duration)]
     idle_max: Duration,
-    /// How long after a node was lost what its devices did not take is pushed.
+    /// Time after the loss of a node until its unconfirmed events are pushed.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     bounce_after: Duration,
     /// How far back a sign-in looks for rooms that may be active.
     #[arg(long, default_value = "11m", value_parser = humantime::parse_duration)]
     horizon: Duration,
-    /// How many partitions a new data folder is made for.
+    /// The number of partitions of a new data folder.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
 }
 
-/// Why `sendpi dev` ended badly.
+/// The reason why `sendpi dev` failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DevError {
-    /// A setting contradicts another.
+    /// The bounds of the idle time contradict each other.
     #[error("--idle-min must not be longer than --idle-max")]
     IdleBounds,
-    /// A setting of the user tier contradicts another.
+    /// The settings of the user tier contradict each other.
     #[error(transparent)]
     Sessions(#[from] SessionConfigError),
     /// The horizon contradicts another setting.
     #[error(transparent)]
     Window(#[from] ActivityWindowError),
-    /// A port is taken.
+    /// The gateway of a node cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The data folder cannot be used.
     #[error("cannot use {path}: {source}")]
     Data {
-        /// Which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The store cannot be opened.
@@ -87,10 +87,10 @@ pub(crate) enum DevError {
     /// A node could not start.
     #[error(transparent)]
     Node(#[from] node::NodeError),
-    /// A node's runtime could not be made, or the node ended while it started.
+    /// The runtime of a node could not be created, or the node's task ended during its start.
     #[error("cannot run a node: {0}")]
     Runtime(std::io::Error),
-    /// The worker ended by itself.
+    /// The worker ended without being stopped.
     #[error("the worker that runs the rooms ended; this is a defect, please report what was logged before")]
     Worker,
     /// Signals cannot be waited for.
@@ -98,7 +98,7 @@ pub(crate) enum DevError {
     Signals(std::io::Error),
 }
 
-/// Runs until it is told to end.
+/// Runs all nodes until a signal ends them or the worker fails.
 pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     if args.idle_min > args.idle_max {
         return Err(DevError::IdleBounds);
@@ -106,7 +106,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     let data = |source| DevError::Data { path: args.data.clone(), source };
     std::fs::create_dir_all(&args.data).map_err(data)?;
     let path = args.data.canonicalize().map_err(data)?;
-    // The ports before anything is started: that one is taken is what most often is wrong.
+    // The ports come before anything is started, because the most frequent problem is a port that is in use.
     let servers = bind(&args, &secret(&path)?).await?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(path.join("store"))?);
     let nats = match &args.nats {
@@ -128,12 +128,12 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     tokio::select! {
         signal = wait_for_end(&mut nodes) => {
             let signal = signal.map_err(DevError::Signals)?;
-            tracing::info!(signal, "ending");
+            tracing::info!(signal, "stopping");
         }
-        // Whoever keeps processes running starts it again: better than a process without rooms.
+        // Ending is better than running without rooms, because a supervisor can then restart the process.
         () = worker_ended.cancelled() => return Err(DevError::Worker),
     }
-    // The first node owns the rooms: it goes last.
+    // The first node owns the rooms, so it is stopped last.
     while let Some(context) = nodes.pop() {
         context.stop().await;
     }
@@ -143,7 +143,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     Ok(())
 }
 
-/// A node and, where there are several, the runtime of its own in which it lives and could die.
+/// A node. If there are several nodes, each has a runtime of its own, so that it can be killed alone.
 struct NodeRuntime {
     node: Node,
     runtime: Option<Runtime>,
@@ -172,7 +172,8 @@ async fn wait_for_end(_: &mut Vec<NodeRuntime>) -> std::io::Result<&'static str>
     signals::ended().await
 }
 
-/// Test builds kill a node, as a power cut would, when they read `kill <number>` (from 0).
+/// Waits for a signal. Whenever standard input reads `kill <number>` (from 0), kills that node as a power cut would.
+/// Only test builds do this.
 #[cfg(feature = "faults")]
 async fn wait_for_end(nodes: &mut Vec<NodeRuntime>) -> std::io::Result<&'static str> {
     use tokio::io::{AsyncBufReadExt, BufReader};
@@ -207,7 +208,8 @@ async fn bind(args: &DevArgs, secret: &[u8]) -> Result<Vec<Gateway>, DevError> {
     Ok(servers)
 }
 
-/// The key of this folder's tokens, made at the first start, so that tokens stay good over restarts.
+/// Returns the key of this folder's tokens. It is created at the first start and kept, so that tokens stay valid
+/// after a restart.
 fn secret(data: &Path) -> Result<Vec<u8>, DevError> {
     let path = data.join("token-key");
     if let Ok(secret) = std::fs::read(&path)
@@ -227,7 +229,7 @@ fn plan(
     gateway: Gateway,
     worker: bool,
 ) -> Result<NodeOptions, DevError> {
-    // A short horizon, as tests have, comes with a short allowance for clocks: in `dev` all nodes read the same one.
+    // Tests set a short horizon, which needs a short allowance for clocks. In `dev` all nodes read the same clock.
     let skew = CLOCK_SKEW.min(args.horizon / 11);
     let window = ActivityWindow::new(args.horizon, skew, args.idle_max)?;
     let sessions = sendpi_session::SessionConfig {

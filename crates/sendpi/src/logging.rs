@@ -1,10 +1,10 @@
-//! Logs: readable lines on standard error. `RUST_LOG` chooses what is told.
+//! Logs as readable lines on standard error. `RUST_LOG` chooses what is logged.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Begins to log.
+/// Starts logging.
 pub(crate) fn start() {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn,fjall=warn,lsm_tree=warn"));

@@ -1,4 +1,4 @@
-//! Sendpi: a chat backend. One binary holds every role.
+//! Sendpi, a chat backend. One binary holds every role.
 
 mod dev;
 mod logging;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Command::Dev(args) => runtime.block_on(dev::run(args)).map_err(Into::into),
         Command::Bench(args) => runtime.block_on(sendpi_bench::run(args)).map_err(Into::into),
     };
-    // Everything was ended in order by now; a read of standard input could not be.
+    // Everything has ended in order by now, except for a read of standard input, which cannot be ended.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

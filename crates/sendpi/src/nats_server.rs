@@ -1,4 +1,4 @@
-//! The NATS server that `sendpi dev` runs: a real one, as a child process, started again on the same port if it ends.
+//! The NATS server that `sendpi dev` runs as a child process. If it ends, it is started again on the same port.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,37 +10,37 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long the server may take to be ready.
+/// How long the server may take to become ready.
 const READY: Duration = Duration::from_secs(20);
 
-/// Why there is no NATS server.
+/// The reason why there is no NATS server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NatsServerError {
-    /// None was found.
+    /// No program was found.
     #[error("no nats-server was found in PATH or .tools/bin; `make run` installs one, or name it with --nats-server")]
     Missing,
-    /// It could not be started or prepared.
+    /// The server could not be started, or its files could not be prepared.
     #[error("cannot start {path}: {source}")]
     Start {
-        /// Which program.
+        /// The program.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// It is too old to be trusted with what must last.
+    /// The program is too old to be trusted with durable data.
     #[error("{path} is nats-server {found}; 2.12.12, 2.14.3 or newer is needed")]
     TooOld {
-        /// Which program.
+        /// The program.
         path: PathBuf,
         /// Its version.
         found: String,
     },
-    /// It did not become ready.
+    /// The server did not become ready. Holds the last line of its output, or what failed.
     #[error("nats-server did not become ready: {0}")]
     NotReady(String),
 }
 
-/// A running server.
+/// A running NATS server.
 #[derive(Debug)]
 pub(crate) struct NatsChild {
     url: String,
@@ -49,11 +49,11 @@ pub(crate) struct NatsChild {
 }
 
 impl NatsChild {
-    /// Starts the server `path` (found in PATH or `.tools/bin` where none is named) with its files in `dir`, on a free port of this
-    /// machine only.
+    /// Starts the server on a free port of the loopback address, with its files in `dir`. If `path` is `None`, looks
+    /// for the program in PATH and `.tools/bin`.
     ///
     /// # Errors
-    /// [`NatsServerError`] says what to install or to change.
+    /// [`NatsServerError`], which says what to install or to change.
     pub(crate) async fn start(path: Option<PathBuf>, dir: &Path) -> Result<Self, NatsServerError> {
         let path = path.or_else(find).ok_or(NatsServerError::Missing)?;
         check_version(&path).await?;
@@ -67,16 +67,16 @@ impl NatsChild {
         Ok(Self { url: format!("nats://127.0.0.1:{port}"), stop, task })
     }
 
-    /// Where clients connect.
+    /// Returns the URL to which clients of NATS connect.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Ends the server in good order.
+    /// Stops the server in order.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
-            tracing::warn!(%error, "the task that keeps nats-server ended badly");
+            tracing::warn!(%error, "the task that keeps nats-server running failed");
         }
     }
 }
@@ -100,14 +100,14 @@ async fn check_version(path: &Path) -> Result<(), NatsServerError> {
     if is_new_enough(&found) { Ok(()) } else { Err(NatsServerError::TooOld { path: path.to_owned(), found }) }
 }
 
-/// Older releases have known holes in what JetStream promises.
+/// Returns whether a version is new enough. Older releases have known defects in the guarantees of JetStream.
 fn is_new_enough(version: &str) -> bool {
     let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     version >= (2, 14, 3) || ((2, 12, 12)..(2, 13, 0)).contains(&version)
 }
 
-/// A server whose `sendpi` was killed may still hold the files: two must never write them.
+/// Ends a server that may still run because its `sendpi` was killed. Two servers must never write the same files.
 async fn end_earlier(path: &Path, dir: &Path) {
     let pid_file = dir.join("pid");
     let Ok(pid) = std::fs::read_to_string(&pid_file) else { return };
@@ -119,10 +119,10 @@ async fn end_earlier(path: &Path, dir: &Path) {
     if !ours() {
         return;
     }
-    tracing::info!(pid = pid.trim(), "ending the NATS server that an earlier run left");
+    tracing::info!(pid = pid.trim(), "stopping the NATS server that an earlier run left behind");
     let stopped = Command::new(path).arg("--signal").arg(format!("stop={}", pid_file.display())).output().await;
     if let Err(error) = stopped {
-        tracing::warn!(%error, "cannot tell the earlier NATS server to end");
+        tracing::warn!(%error, "cannot tell the earlier NATS server to stop");
     }
     let end = Instant::now() + Duration::from_secs(10);
     while ours() && Instant::now() < end {
@@ -136,7 +136,7 @@ struct Launch {
 }
 
 impl Launch {
-    /// Starts the server on `port` (0: a free one) and waits until it is ready; gives its port.
+    /// Starts the server on `port` (0 chooses a free one) and waits until it is ready. Returns its process and port.
     async fn start(&self, port: u16) -> Result<(Child, u16), NatsServerError> {
         let started = |source| NatsServerError::Start { path: self.path.clone(), source };
         let port = if port == 0 { free_port().map_err(started)? } else { port };
@@ -148,7 +148,7 @@ impl Launch {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // A signal that the terminal sends to all is for Sendpi first, which then ends its server.
+            // A terminal signals the whole process group. Only Sendpi must get the signal, and then it ends its server.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -180,12 +180,12 @@ impl Launch {
         Ok((child, port))
     }
 
-    /// Keeps the server running until `stop`.
+    /// Restarts the server whenever it ends, until `stop` is cancelled.
     async fn keep(self, mut child: Child, port: u16, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                status = child.wait() => tracing::error!(?status, "nats-server ended; it is started again"),
+                status = child.wait() => tracing::error!(?status, "nats-server ended; restarting it"),
             }
             loop {
                 match self.start(port).await {
@@ -193,7 +193,7 @@ impl Launch {
                         child = again;
                         break;
                     }
-                    Err(error) => tracing::error!(%error, "nats-server does not start; it is tried again"),
+                    Err(error) => tracing::error!(%error, "nats-server does not start; trying again"),
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 if stop.is_cancelled() {
@@ -206,7 +206,7 @@ impl Launch {
             Command::new(&self.path).arg("--signal").arg(format!("stop={}", pid_file.display())).output().await;
         let ended = timeout(Duration::from_secs(10), child.wait()).await;
         if stopped.is_err() || ended.is_err() {
-            tracing::warn!("nats-server did not end when it was told to; it is killed");
+            tracing::warn!("nats-server did not stop when it was told to; killing it");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One node: its connection to NATS, its key, and the roles that it runs.
+//! One node, with its connection to NATS, its node key, and the roles that it runs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Why a node could not start.
+/// The reason why a node could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NodeError {
     /// NATS cannot be reached.
     #[error(transparent)]
     Connect(#[from] sendpi_bus::ConnectError),
-    /// Buckets and streams could not be made.
+    /// The buckets and streams could not be created.
     #[error(transparent)]
     Setup(#[from] sendpi_bus::SetupError),
-    /// The node's own key could not be put.
+    /// The node key could not be put.
     #[error("cannot put this node's key: {0}")]
     Key(#[from] PutError),
     /// The connection to NATS is closed.
@@ -37,19 +37,19 @@ pub(crate) enum NodeError {
     Session(#[from] sendpi_session::UserTierStartError),
 }
 
-/// What a node is to be.
+/// The parts and settings of a node.
 #[derive(Debug)]
 pub(crate) struct NodeOptions {
     pub(crate) bus: sendpi_bus::BusConfig,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) partitions: Partitions,
     pub(crate) sessions: sendpi_session::SessionConfig,
-    /// The channel role, where this node has it.
+    /// The settings of the channel role, if this node has it.
     pub(crate) channel: Option<sendpi_channel::ChannelConfig>,
     pub(crate) gateway: Gateway,
 }
 
-/// A node that runs.
+/// A running node.
 #[derive(Debug)]
 pub(crate) struct Node {
     bus: Bus,
@@ -57,9 +57,9 @@ pub(crate) struct Node {
     worker: Option<Worker>,
     gateway: JoinHandle<()>,
     address: SocketAddr,
-    /// Ends what serves clients.
+    /// Ends the gateway.
     stop_gateway: CancellationToken,
-    /// Ends the rest, last of all the node's key.
+    /// Ends the rest of the node, including its node key, after the gateway and the worker have ended.
     stop: CancellationToken,
 }
 
@@ -67,7 +67,7 @@ impl Node {
     /// Starts a node.
     ///
     /// # Errors
-    /// [`NodeError`] tells which part could not start.
+    /// [`NodeError`], which says which part could not start.
     pub(crate) async fn start(plan: NodeOptions) -> Result<Self, NodeError> {
         let NodeOptions { bus, store, partitions, mut sessions, channel, gateway } = plan;
         sessions.servers = Some(bus.servers.clone());
@@ -92,22 +92,22 @@ impl Node {
         Ok(Self { bus, sessions, worker, gateway, address, stop_gateway, stop })
     }
 
-    /// Where its clients connect.
+    /// Returns the address to which clients connect.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Cancelled when its worker has ended by itself; `None` where it has none.
+    /// Returns a token that is cancelled when the node's worker has ended, or `None` if the node has no worker.
     pub(crate) fn worker_ended(&self) -> Option<CancellationToken> {
         self.worker.as_ref().map(Worker::ended)
     }
 
-    /// Ends its sessions with `bye`, lets its worker finish, and takes its key away.
+    /// Ends the sessions with `bye`, stops the gateway, lets the worker finish, and deletes the node key.
     pub(crate) async fn stop(self) {
         self.sessions.drain().await;
         self.stop_gateway.cancel();
         if let Err(error) = self.gateway.await {
-            tracing::error!(%error, "the gateway ended badly");
+            tracing::error!(%error, "the task of the gateway failed");
         }
         if let Some(worker) = self.worker {
             worker.stop().await;
@@ -118,7 +118,7 @@ impl Node {
     }
 }
 
-/// One watch serves both tiers.
+/// Forwards the changes of one watch to the worker and to the user tier.
 async fn share_changes(
     mut changes: mpsc::Receiver<NodeChange>,
     worker: mpsc::Sender<NodeChange>,
@@ -129,7 +129,7 @@ async fn share_changes(
             sessions.worker_gone(node);
         }
         if worker.send(change).await.is_err() {
-            // This node has no worker, and the user tier only asks who is gone.
+            // This node has no worker. The user tier needs only the nodes that are gone.
             continue;
         }
     }
@@ -137,8 +137,8 @@ async fn share_changes(
 
 fn fresh_id() -> NodeId {
     let id = format!("n{:016x}", rand::random::<u64>());
-    #[expect(clippy::expect_used, reason = "letters and digits are an id")]
-    NodeId::parse(&id).expect("letters and digits are an id")
+    #[expect(clippy::expect_used, reason = "letters and digits form a valid id")]
+    NodeId::parse(&id).expect("letters and digits form a valid id")
 }
 
 fn describe(address: SocketAddr, channel: bool) -> Bytes {

@@ -1,4 +1,4 @@
-//! Catching up: whatever a session missed is read from the owners of its rooms.
+//! Catching up: reads what sessions missed from the owners of their rooms.
 
 pub(crate) mod gap_fill;
 pub(crate) mod head_check;

@@ -1,4 +1,4 @@
-//! One session's side towards its client: what the gateway calls, the outbound queue, and the transport below it.
+//! A session's side towards its client: what the gateway calls, the outbound queue, and the transport below it.
 
 pub(crate) mod outbound;
 pub(crate) mod outbox;

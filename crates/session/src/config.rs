@@ -9,28 +9,30 @@ use sendpi_model::timing::{
 /// The settings of the user tier of one node.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// The NATS servers, as the node's connection has them: with them, the subjects of all users share one plain connection, which saves
-    /// 5 KB a user. Without them, or where one of them needs TLS, the node's own connection serves.
+    /// The NATS servers, in the form in which the node's own connection was given them. If they are set, the
+    /// subjects of all users share one plain connection, which saves 5 KB per user. If they are not set, or if one
+    /// of them needs TLS, the subjects use the node's own connection.
     pub servers: Option<String>,
-    /// How often a session is asked for a sign of life.
+    /// The interval of a session's heartbeats.
     pub heartbeat: Duration,
-    /// How long it may take to answer.
+    /// How long a client may take to answer a heartbeat.
     pub pong_timeout: Duration,
-    /// How many bytes may wait for one session before it counts as reading too slowly.
+    /// How many bytes may be queued for one session before it is closed because it reads too slowly. The same limit
+    /// applies to the live events that are held back for a session that waits for its welcome or for a replay.
     pub outbox_bytes: usize,
     /// Which rooms may be active, by the age of their order rows.
     pub window: ActivityWindow,
-    /// Sign-ins that begin in one second; the others wait their turn.
+    /// How many sign-ins may begin in one second. The others wait for their turn.
     pub sign_ins_per_second: u32,
-    /// How long a sign-in may wait for its turn before it is told to come back.
+    /// How long a sign-in may wait for its turn. One that would wait longer is refused with a time to come back.
     pub sign_in_wait: Duration,
-    /// How long a sign-in may take.
+    /// How long a sign-in may take once it has begun.
     pub sign_in_timeout: Duration,
-    /// How often the heads of the rooms with recent events are compared.
+    /// The interval at which the heads of the rooms with recent events are compared.
     pub heads_every: Duration,
-    /// How often read markers are written.
+    /// The interval at which read markers are written.
     pub markers_every: Duration,
-    /// Over how long the clients of a drained node are told to spread their reconnects.
+    /// The time over which the clients of a drained node are told to spread their reconnects.
     pub drain_spread: Duration,
     /// How long a drain waits for its sessions to end.
     pub drain_timeout: Duration,
@@ -55,19 +57,19 @@ impl Default for SessionConfig {
     }
 }
 
-/// Settings that contradict each other.
+/// An error about settings that are invalid or contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SessionConfigError(&'static str);
 
 impl SessionConfig {
-    /// Checks the relations between the settings.
+    /// Checks the settings and the relations between them.
     ///
     /// # Errors
-    /// [`SessionConfigError`] says which relation does not hold.
+    /// Returns a [`SessionConfigError`] that says which condition does not hold.
     pub fn check(&self) -> Result<(), SessionConfigError> {
         if self.heartbeat.is_zero() || self.pong_timeout.is_zero() {
-            return Err(SessionConfigError("heartbeat and pong_timeout must be longer than nothing"));
+            return Err(SessionConfigError("heartbeat and pong_timeout must be longer than zero"));
         }
         if self.pong_timeout > self.heartbeat {
             return Err(SessionConfigError("pong_timeout must not be longer than heartbeat"));

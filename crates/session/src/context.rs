@@ -1,4 +1,4 @@
-//! The user tier of one node: its state and what surrounds it.
+//! The shared context of one node's user tier: the state, and everything that the tasks around it use.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,13 +25,14 @@ use crate::sign_in::rate::SignInRate;
 use crate::state::State;
 use crate::state::effects::{Ask, Effects};
 
-/// The order in which the node's locks are taken: links first, then the state, then the flows. A session's outbound queue has a lock of
-/// its own, which is taken last and never held while another one is taken.
+/// The order in which the node's locks are acquired: first the links, then the state, then the flows. Each
+/// session's outbound queue has a lock of its own. It is acquired last, and no other lock is acquired while it is
+/// held.
 const LINKS: u8 = 0;
 const STATE: u8 = 1;
 const FLOWS: u8 = 2;
 
-/// The user tier of one node.
+/// The context that all tasks and sessions of one node share.
 #[derive(Debug)]
 pub(crate) struct NodeContext {
     pub(crate) bus: Bus,
@@ -44,13 +45,13 @@ pub(crate) struct NodeContext {
     pub(crate) markers: PendingMarkers,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
-    /// Tells that a flow has something to send.
+    /// Notified when a flow has something to send.
     pub(crate) uplink: Notify,
-    /// Tells that a link was cut.
+    /// Notified when a link was cut.
     pub(crate) resync: Notify,
-    /// Rooms of which something is missing that nobody reads yet; each is in it once at most.
+    /// Rooms with a gap that no task fills yet. A room is in the list at most once.
     pub(crate) fills: Mutex<Vec<RoomKey>>,
-    /// Tells that there is one.
+    /// Notified when a room was added to `fills`.
     pub(crate) fill_due: Notify,
     pub(crate) links: OrderedMutex<InboundLinks, LINKS>,
     pub(crate) state: OrderedMutex<State, STATE>,
@@ -63,7 +64,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl NodeContext {
-    /// Changes the state, and does at once what that asks for.
+    /// Changes the state and carries out the effects at once, including the writes to the sessions.
     pub(crate) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = self.change(&mut effects, change);
@@ -72,8 +73,8 @@ impl NodeContext {
         result
     }
 
-    /// Changes the state. Requests go into their flows, and users out of presence, under the same lock, so that their order is that of
-    /// the changes.
+    /// Changes the state. Requests are pushed into their flows, and users are signed out of presence, under the
+    /// same lock, so that both happen in the order of the changes.
     pub(crate) fn change<R>(&self, effects: &mut Effects, change: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut state = self.state.lock();
         let result = change(&mut state, effects);
@@ -86,7 +87,7 @@ impl NodeContext {
                 match flows.push(self.partitions.of(&room), request, tag, now) {
                     Ok(()) => {}
                     Err(ReplyTo::Retry(key)) => state.retries.failed(key),
-                    // Whoever waits is told by the tag's end that there will be no answer.
+                    // Dropping the reply closes the oneshot, which tells the waiter that no answer will come.
                     Err(other) => drop(other),
                 }
             }
@@ -95,7 +96,7 @@ impl NodeContext {
         result
     }
 
-    /// Does what a change of the state asked for beside writing.
+    /// Carries out the effects of a change of the state, except the writes to the sessions.
     pub(crate) fn carry_out(self: &Arc<Self>, effects: Effects) {
         if !effects.fills.is_empty() {
             lock(&self.fills).extend(effects.fills);
@@ -104,15 +105,15 @@ impl NodeContext {
         drop(effects.unsubscribed);
         if effects.overrun {
             let node = Arc::clone(self);
-            // Not here: a caller may hold the links.
+            // In a task of its own, because the caller may hold the lock of the links.
             self.spawn(async move {
-                tracing::error!("more events are unconfirmed than may be; all links are cut");
+                tracing::error!("too many events are unconfirmed or retries queued; cutting all links");
                 node.cut_all();
             });
         }
     }
 
-    /// Runs something short, not beyond the node's shutdown.
+    /// Spawns a short task. It is dropped at the node's shutdown.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
@@ -120,7 +121,7 @@ impl NodeContext {
         });
     }
 
-    /// Takes all links for cut.
+    /// Treats all links as cut.
     pub(crate) fn cut_all(self: &Arc<Self>) {
         let mut links = self.links.lock();
         let incarnations = links.cut_all(Instant::now());
@@ -132,7 +133,11 @@ impl NodeContext {
         self.resync.notify_one();
     }
 
-    /// Asks a room's owner, and waits for the answer.
+    /// Sends a request to a room's owner and waits for the answer.
+    ///
+    /// # Errors
+    /// Returns `unavailable` if the request ends without an answer. A refusal by the owner is an answer, and the
+    /// caller reads it.
     pub(crate) async fn ask(self: &Arc<Self>, room: &RoomId, user: &UserId, verb: Verb) -> Result<Bytes, Refusal> {
         let (tag, answer) = waiting();
         self.with(|_, effects| effects.asks.push(Ask { room: room.clone(), user: user.clone(), verb, tag }));
@@ -140,13 +145,13 @@ impl NodeContext {
     }
 }
 
-/// A tag for somebody who waits, and where the answer comes.
+/// Returns a reply tag for a waiting task, and the receiver of the answer.
 pub(crate) fn waiting() -> (ReplyTo, oneshot::Receiver<Bytes>) {
     let (tell, answer) = oneshot::channel();
     (ReplyTo::Wait(tell), answer)
 }
 
-/// Waits for an answer.
+/// Waits for an answer. Returns `unavailable` if the tag was dropped.
 pub(crate) async fn answered(answer: oneshot::Receiver<Bytes>) -> Result<Bytes, Refusal> {
     answer.await.map_err(|_| answer::unavailable())
 }

@@ -1,4 +1,4 @@
-//! Draining: every session is told to go, and what is unfinished is finished.
+//! Drains a node: every session is told to go, and everything unfinished gets time to finish.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::context::NodeContext;
 
-/// How often to look whether it is done.
+/// How often to check whether the drain is done.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Drains the node, as long as the configuration allows.
+/// Drains the node. Waits at most for the configured time.
 pub(crate) async fn drain(node: &Arc<NodeContext>) {
     let spread = u64::try_from(node.config.drain_spread.as_millis()).unwrap_or(u64::MAX).max(1);
     node.with(|state, effects| state.drain(|| rand::random::<u64>() % spread, effects));
@@ -25,7 +25,7 @@ pub(crate) async fn drain(node: &Arc<NodeContext>) {
     };
     let keys = node.keys.unwritten();
     if sessions + retries + keys > 0 {
-        tracing::warn!(sessions, retries, keys, "the drain did not wait for these any longer");
+        tracing::warn!(sessions, retries, keys, "the drain timed out and leaves these unfinished");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The user tier of one node, as the gateway and the binary hold it.
+//! The handle of one node's user tier, which the gateway and the binary hold.
 
 use std::sync::{Arc, Mutex};
 
@@ -30,22 +30,22 @@ use crate::state::State;
 /// Why the user tier could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum UserTierStartError {
-    /// Its settings contradict each other.
-    #[error("settings of the user tier: {0}")]
+    /// The settings are invalid or contradict each other.
+    #[error("invalid settings of the user tier: {0}")]
     Config(#[from] SessionConfigError),
-    /// NATS cannot be reached.
+    /// A subscription failed because the connection to NATS is closed.
     #[error(transparent)]
     Bus(#[from] SendError),
 }
 
-/// The user tier of one node; cheap to clone.
+/// The user tier of one node. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UserTier(Arc<NodeContext>);
 
-/// Starts the user tier of the node of `bus`, until `shutdown`.
+/// Starts the user tier of the node of `bus`. It runs until `shutdown` is cancelled.
 ///
 /// # Errors
-/// [`UserTierStartError`] where the settings or NATS do not allow it.
+/// Returns a [`UserTierStartError`] if the settings are invalid or NATS refuses a subscription.
 pub async fn start(
     bus: Bus,
     store: Arc<dyn Store>,
@@ -94,7 +94,7 @@ pub async fn start(
     Ok(UserTier(node))
 }
 
-/// Keeps the heartbeats of all sessions until the node's shutdown.
+/// Drives the heartbeats of all sessions until the node's shutdown.
 async fn beat(node: Arc<NodeContext>) {
     let mut ticks = interval(State::tick_of(&node.config));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,32 +107,33 @@ impl UserTier {
     /// Opens a session on a socket.
     ///
     /// # Errors
-    /// `unavailable` while the node is being drained.
+    /// Returns `unavailable` if the node is being drained.
     pub fn open(&self, wire: Arc<dyn Transport>) -> Result<Session, Refusal> {
         let outbound = Arc::new(Outbound::new(wire, self.0.config.outbox_bytes));
         let key = self.0.with(|state, _| state.open(Arc::clone(&outbound), Instant::now()))?;
         Ok(Session::new(Arc::clone(&self.0), key, outbound))
     }
 
-    /// A worker's node key is gone: its link is taken for cut.
+    /// Treats the link of a worker as cut, because the worker's node key is gone.
     pub fn worker_gone(&self, worker: &NodeId) {
         self.0.worker_gone(worker);
     }
 
-    /// How many sessions there are now.
+    /// Returns the number of open sessions, signed in or not.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.0.state.lock().sessions()
     }
 
-    /// Waits until everything that the node did has ended, after its shutdown.
+    /// Waits, after the node's shutdown, until all of its tasks have ended.
     pub async fn stopped(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
 
-    /// Sends every session away, with a spread-out delay, and waits until they are gone and their owners know it; not longer than the
-    /// configured time. Nobody is let in any more.
+    /// Closes every session, and tells its client to reconnect after a random delay. Then waits, at most for the
+    /// configured time, until all sessions are gone, the owners of their rooms know it and their presence keys are
+    /// removed. No session can be opened once the drain has begun.
     pub async fn drain(&self) {
         crate::drain::drain(&self.0).await;
     }

@@ -1,16 +1,16 @@
-//! The keys under which a node's state holds its sessions, users, rooms and retried requests. The key of something that is gone never
-//! means something else.
+//! The keys under which a node's state holds its sessions, users, rooms and retried requests. A key is never
+//! reused: the key of something that is gone never means anything else.
 
 slotmap::new_key_type! {
     /// A session of this node.
     pub(crate) struct SessionKey;
-    /// A user with sessions, or with a place in an audience, on this node.
+    /// A user who has sessions, or is in an audience, on this node.
     pub(crate) struct UserKey;
-    /// A room that matters on this node.
+    /// A room with a user on this node.
     pub(crate) struct RoomKey;
     /// A request that is retried until it is confirmed.
     pub(crate) struct RetryKey;
 }
 
-/// One incarnation of one worker's link, numbered among all incarnations of all links of this node.
+/// The number of one incarnation of one worker's link. It is unique among all incarnations of all links of this node.
 pub(crate) type LinkId = u32;

@@ -1,4 +1,5 @@
-//! Read markers on their way to the store: the last one of each user and room wins, and all are written together.
+//! Read markers on their way to the store, and notices to the nodes of a user. The highest marker of each user and
+//! room wins, and all markers are written together.
 
 pub(crate) mod notice;
 pub(crate) mod notice_receiver;
@@ -20,7 +21,8 @@ use crate::owners::answer;
 use crate::owners::reply_to::MarkerMove;
 
 impl NodeContext {
-    /// An answer moves the user's marker.
+    /// Moves the user's read marker to the place that an answer names. Tells the user's other devices if `marks`
+    /// says so.
     pub(crate) fn move_marker(&self, outbound: &Outbound, marks: &MarkerMove, frame: &[u8]) {
         if mutant(Mutant::MarkersOff) {
             return;
@@ -37,7 +39,7 @@ impl NodeContext {
         }
     }
 
-    /// Writes the markers that wait.
+    /// Writes all pending markers. Markers that could not be written, or may not have been, become pending again.
     pub(crate) async fn write_markers(&self) {
         let markers = self.markers.drain();
         if markers.is_empty() {
@@ -49,7 +51,7 @@ impl NodeContext {
         match self.store.write(markers.iter().map(row).collect()).await {
             Ok(()) => {}
             Err(error @ (WriteError::Failed(_) | WriteError::Unknown(_))) => {
-                tracing::warn!(%error, markers = markers.len(), "read markers are written again");
+                tracing::warn!(%error, markers = markers.len(), "could not write read markers; retrying later");
                 markers.iter().for_each(|((user, room), mark)| self.markers.set(user, room, *mark));
             }
         }
@@ -70,7 +72,7 @@ pub(crate) async fn run(node: Arc<NodeContext>) {
 pub(crate) async fn run_notices(node: Arc<NodeContext>, mut notices: pending::Notices) {
     while let Some(Some((user, notice))) = node.shutdown.run_until_cancelled(notices.recv()).await {
         if let Err(error) = node.bus.publish(subject::user(&user), notice).await {
-            tracing::debug!(%error, "a notice is lost");
+            tracing::debug!(%error, "could not publish a notice; it is lost");
         }
     }
 }

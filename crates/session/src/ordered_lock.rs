@@ -1,9 +1,10 @@
-//! A mutex that knows its place in the order in which locks are taken, and in builds with assertions checks it.
+//! A mutex that knows its place in the order in which locks are acquired, and checks it in builds with debug
+//! assertions.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A mutex. While it is held, only locks of a higher rank may be taken.
+/// A mutex with a rank. While a thread holds it, the thread may acquire only locks of a higher rank.
 #[derive(Debug, Default)]
 pub(crate) struct OrderedMutex<T, const RANK: u8>(Mutex<T>);
 
@@ -12,7 +13,7 @@ impl<T, const RANK: u8> OrderedMutex<T, RANK> {
         Self(Mutex::new(value))
     }
 
-    /// Waits for the lock. Data that a panic left behind is used as it is: every change keeps it whole.
+    /// Waits for the lock. A poisoned lock is used as it is, because every change keeps the data consistent.
     pub(crate) fn lock(&self) -> OrderedGuard<'_, T> {
         #[cfg(debug_assertions)]
         let held = held::Held::new(RANK);
@@ -24,7 +25,7 @@ impl<T, const RANK: u8> OrderedMutex<T, RANK> {
     }
 }
 
-/// Holds the lock until it is dropped.
+/// A guard that holds the lock until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OrderedGuard<'a, T> {
     guard: MutexGuard<'a, T>,
@@ -51,11 +52,11 @@ mod held {
     use std::cell::RefCell;
 
     thread_local! {
-        /// The ranks of the locks that this thread holds, in the order in which they were taken.
+        /// The ranks of the locks that this thread holds, in the order in which it acquired them.
         static RANKS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// One lock that this thread holds.
+    /// An entry for one lock that this thread holds.
     #[derive(Debug)]
     pub(super) struct Held(u8);
 

@@ -1,4 +1,4 @@
-//! This node's side towards the owners of rooms: flows up, links down, and who waits for an answer.
+//! This node's side towards the owners of rooms: flows up, links down, and what each answer is for.
 
 pub(crate) mod answer;
 pub(crate) mod downlink;

@@ -1,4 +1,4 @@
-//! Signing in: presence first, then the rooms that matter, then the welcome.
+//! Signs sessions in: presence first, then the rooms that may be active, then the welcome.
 
 pub(crate) mod attach;
 pub(crate) mod rate;
@@ -22,10 +22,10 @@ use crate::markers::notice::{Notice, VERSION, session_id};
 use crate::owners::answer;
 use crate::state::session_state::Hold;
 
-/// Signs a session in, and queues its welcome; a replay goes on by itself.
+/// Signs a session in and queues its welcome. A replay that `hello` asks for goes on in a task of its own.
 ///
 /// # Errors
-/// The refusal for the client, whose session is to be closed.
+/// Returns the refusal for the client, whose session is then closed.
 pub(crate) async fn sign_in(
     node: &Arc<NodeContext>,
     session: (SessionKey, Arc<Outbound>),
@@ -80,7 +80,7 @@ async fn welcome(
     node.markers.publish_notice(&who.user, &replaced);
     let user = node.state.lock().online_user(joined.user).ok_or_else(answer::unavailable)?;
     let (mut recent, known) = attach_recent(node, &user, wall).await?;
-    // The live flow of a room begins where its attach found the head.
+    // The live events of a room begin after the head that its attach found.
     let attached: Vec<(RoomId, u64)> = known.iter().map(|(room, known)| (room.clone(), known.info.seq)).collect();
     recent.retain(|(room, at)| known.contains_key(room) || *at < wall.before(node.config.window.horizon()));
     let recent: Vec<RoomId> = recent.into_iter().map(|(room, _)| room).collect();
@@ -104,8 +104,9 @@ async fn welcome(
     Ok(())
 }
 
-/// The user's first session here: subscribes to the user's subject, then puts the presence key and waits for its answer. Not a part of
-/// the session's own task: other sessions of the user wait for it as well.
+/// Announces a user at the first session on this node: subscribes to the user's subject, then puts the presence key
+/// and waits until it is written. This is not a part of the session's own task, because other sessions of the user
+/// wait for it as well.
 async fn announce(node: Arc<NodeContext>, key: UserKey, user: UserId, number: u64, tell: watch::Sender<bool>) {
     let good = match node.subjects.subscribe(&user).await {
         Ok(subscription) => {
@@ -117,7 +118,7 @@ async fn announce(node: Arc<NodeContext>, key: UserKey, user: UserId, number: u6
             }
         }
         Err(error) => {
-            tracing::warn!(%error, "a user's subject cannot be subscribed to");
+            tracing::warn!(%error, "could not subscribe to a user's subject");
             false
         }
     };

@@ -1,4 +1,5 @@
-//! The state of the user tier of one node: pure, changed under one lock, telling in [`Effects`] what is to be done.
+//! The state of one node's user tier. It is pure and changes under one lock. Its [`Effects`] say what the code
+//! around it has to do. Only the sessions' outbound queues are filled, and closed, directly.
 
 mod attach;
 mod deliver;
@@ -51,7 +52,7 @@ pub(crate) struct State {
     timers: TimerWheel,
     /// The highest sign-in number so far.
     last_signin: u64,
-    /// How often a user's first session began.
+    /// How often a user has gone from `Offline` to `Announcing`.
     announcements: u64,
     draining: bool,
 }
@@ -75,17 +76,17 @@ impl State {
         }
     }
 
-    /// How many sessions there are, signed in or not.
+    /// Returns the number of sessions, signed in or not.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// How many users have a session here.
+    /// Returns the number of users with a session on this node.
     pub(crate) fn users_with_sessions(&self) -> usize {
         self.users.iter().filter(|(_, user)| user.has_sessions()).count()
     }
 
-    /// Up to which number everything of a link is settled.
+    /// Returns the number up to which all messages of a link are settled, given that all up to `has` were received.
     pub(crate) fn settled(&self, link: LinkId, has: u64) -> u64 {
         self.unconfirmed.settled(link, has)
     }
@@ -99,7 +100,7 @@ impl State {
         key
     }
 
-    /// Makes an entry of a user in a room, where there is none.
+    /// Adds an entry of a user in a room if there is none.
     fn enter(&mut self, room: &RoomId, user: UserKey) -> RoomKey {
         let (key, new) = self.rooms.enter(room, user);
         if new && let Some(user) = self.users.get_mut(user) {
@@ -108,7 +109,7 @@ impl State {
         key
     }
 
-    /// Takes the entry of a user in a room away.
+    /// Removes the entry of a user in a room.
     fn forget_member(&mut self, room: RoomKey, user: UserKey) {
         let had_gap = self.rooms.get(room).and_then(|r| r.member(user)).is_some_and(|member| member.gap.is_some());
         self.rooms.leave(room, user);
@@ -119,7 +120,7 @@ impl State {
         self.forget_if_gone(user);
     }
 
-    /// Forgets a user who has neither a session nor a place in an audience here.
+    /// Forgets a user who has neither a session nor an entry in a room on this node.
     fn forget_if_gone(&mut self, key: UserKey) {
         if self.users.get(key).is_some_and(|user| !user.has_sessions() && user.rooms.is_empty())
             && let Some(user) = self.users.remove(key)
@@ -128,7 +129,7 @@ impl State {
         }
     }
 
-    /// The entry of a user who is gone lasts as long as its place in an audience.
+    /// Removes the entry of a user without sessions, unless the user is still in an audience of the room.
     fn forget_entry_if_gone(&mut self, room: RoomKey, user: UserKey) {
         let gone = self.users.get(user).is_none_or(|user| !user.has_sessions());
         if gone && self.rooms.get(room).is_some_and(|room| !room.is_in_audience(user)) {
@@ -136,7 +137,7 @@ impl State {
         }
     }
 
-    /// Asks a room's owner until it is confirmed; false where too much waits for that already.
+    /// Adds a request to the retry queue. Returns `false`, and has all links cut, if the queue is full.
     fn retry(&mut self, repeat: RetriedRequest, effects: &mut Effects) -> bool {
         let partition = self.partitions.of(&repeat.room);
         let added = self.retries.add(partition, repeat);
@@ -145,7 +146,7 @@ impl State {
         added
     }
 
-    /// Asks a partition's owner what may be asked now.
+    /// Sends the requests of the retry queue that may be under way to a partition now.
     fn ask_next(&mut self, partition: Partition, effects: &mut Effects) {
         while let Some((key, repeat)) = self.retries.next(partition) {
             let verb = repeat.verb();
@@ -153,7 +154,8 @@ impl State {
         }
     }
 
-    /// No device of the user here took an event, which came in message `number` of a link.
+    /// Bounces an event that no device of the user on this node confirmed. `from` is the link, and the number of
+    /// the message on it, that brought the event.
     fn bounce(&mut self, room: RoomId, user: UserId, seq: u64, from: (LinkId, u64), effects: &mut Effects) {
         if mutant(Mutant::BounceOff) {
             return;
@@ -164,7 +166,7 @@ impl State {
         }
     }
 
-    /// The owner has answered a request that is repeated; `link` is the one that brought the answer.
+    /// Handles the owner's answer to a retried request. `link` is the link that brought the answer.
     pub(crate) fn confirmed(&mut self, key: RetryKey, link: LinkId, effects: &mut Effects) {
         let Some((partition, repeat)) = self.retries.confirmed(key) else { return };
         match repeat.what {
@@ -174,7 +176,8 @@ impl State {
         self.ask_next(partition, effects);
     }
 
-    /// The owner has taken the user out of the audience; no event of this link is for the user any more.
+    /// Handles a confirmed detach: the owner removed the user from the audience, and no later event of this link is
+    /// for the user.
     fn detached(&mut self, repeat: &RetriedRequest, signin: u64, link: LinkId) {
         let Some(user) = self.user_index.get(&repeat.user).copied() else { return };
         let Some(room) = self.rooms.find(&repeat.room) else { return };
@@ -186,7 +189,7 @@ impl State {
         }
     }
 
-    /// Asks again what was not confirmed.
+    /// Sends the requests again that were not confirmed.
     pub(crate) fn ask_again(&mut self, effects: &mut Effects) {
         for partition in self.retries.retry() {
             self.ask_next(partition, effects);

@@ -1,4 +1,5 @@
-//! How many events a second the embedded store makes durable, and how long a page takes: `cargo bench -p sendpi-store`.
+//! Measures how many events per second the embedded store makes durable, and how long the read of a page takes. Run
+//! it with `cargo bench -p sendpi-store`.
 //!
 //! Set `TMPDIR` to measure another disk.
 
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 const ROOMS: u64 = 1000;
 const SPAN: Duration = Duration::from_secs(3);
 
-/// Rooms that grow in turn.
+/// The timelines of rooms that get events in turn.
 struct BenchTimelines {
     from: UserId,
     frame: Bytes,
@@ -59,7 +60,7 @@ async fn write(store: &Embedded, timelines: &mut BenchTimelines, size: usize) ->
     Ok(())
 }
 
-/// Many callers with one event each: what group commit makes of it.
+/// Measures many callers that write one event at a time, which shows the effect of group commit.
 async fn write_from_many(store: &Embedded, callers: usize) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();

@@ -1,7 +1,8 @@
-//! What every store has to pass: one function for each promise of [`crate::Store`], named as the fact that it checks.
+//! The suite that every store must pass. It has one function for each promise of [`crate::Store`], named after the
+//! fact that it checks.
 //!
-//! [`crate::conformance_tests!`] makes a test of each. A function panics where the store breaks its promise; it wants a store that
-//! holds nothing yet.
+//! [`crate::conformance_tests!`] makes a test of each function. A function panics if the store breaks its promise.
+//! It needs a store that holds nothing yet.
 
 mod listing;
 mod sample;
@@ -34,8 +35,8 @@ pub use writes::{
 
 /// Makes a test of every function of [`crate::conformance`].
 ///
-/// `$open` is called for each: an `async fn` that gives a fresh store as `Arc<dyn Store>`, behind something that is dropped when the
-/// test is over. The caller needs tokio's `macros` and `rt-multi-thread`.
+/// Each test calls `$open`, an `async fn` that returns a guard and a fresh store as `Arc<dyn Store>`. The guard is
+/// dropped when the test is over. The caller needs tokio's features `macros` and `rt-multi-thread`.
 #[macro_export]
 macro_rules! conformance_tests {
     ($open:path) => {

@@ -1,14 +1,16 @@
-//! The store of one machine: ordered keys in files, group commit, `fdatasync` before every answer.
+//! The store of one machine: ordered keys in files, group commit, and `fdatasync` before every answer.
 //!
-//! One process holds the files, by a lock. One thread writes: it takes everything that waits as one batch, writes and syncs it once,
-//! and answers all; nothing waits for company. A row is seen by readers only when it is durable. Reads go straight to the engine,
-//! on the caller's thread: they take microseconds, less than handing them to another thread would. A long scan goes the same way,
-//! but lets other tasks run between its pieces.
+//! A lock ensures that only one process has the files open. One thread writes. It drains everything that is queued
+//! as one batch, writes and syncs the batch once, and answers all its callers. A batch does not wait to become
+//! larger. Readers see a row only when it is durable. Reads run on the caller's thread, because they take
+//! microseconds, which is less than passing them to another thread would take. A long scan does the same, but lets
+//! other tasks run between its pieces.
 //!
-//! **When the disk fails** to take or to sync a batch, that batch is answered as [`crate::WriteError::Unknown`], and from then on
-//! every write is [`crate::WriteError::Failed`] and every read an error, until the store is opened again. A sync is never tried twice: the kernel
-//! forgets what it could not write, and would report the second one as done. Such a refusal says nothing about the batch before
-//! it: only the store opened again, on a disk that was looked after, tells what is there.
+//! **When the disk fails** to write or to sync a batch, that batch is answered with [`crate::WriteError::Unknown`].
+//! From then on every write is answered with [`crate::WriteError::Failed`] and every read with an error, until the
+//! store is opened again. A sync is never tried twice, because the kernel forgets what it could not write and would
+//! report the second sync as done. Such a refusal says nothing about the batch before it. What that batch left is
+//! known only when the store is opened again, on a disk that has been repaired.
 
 mod encode;
 mod expiry;
@@ -33,48 +35,48 @@ use writer::{TableDisk, Writer};
 /// How long order rows and active rooms are kept.
 const KEPT: Duration = Duration::from_hours(7 * 24);
 
-/// Why a store could not be opened.
+/// The reason why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it open.
+    /// Another process, or another handle in this process, has the store open.
     #[error("the store in {0} is in use by another process")]
     InUse(PathBuf),
-    /// A later release wrote it, or something else did.
-    #[error("the files in {path} are not of a version that is known here: {reason}")]
+    /// A later release, or another program, wrote the files.
+    #[error("the files in {path} are of an unsupported version: {reason}")]
     Version {
-        /// Where the store is.
+        /// The directory of the store.
         path: PathBuf,
-        /// What was found.
+        /// What was found instead.
         reason: String,
     },
-    /// The files are not what was written.
+    /// The files are not what the store wrote.
     #[error("the store in {path} is damaged: {reason}")]
     Damaged {
-        /// Where the store is.
+        /// The directory of the store.
         path: PathBuf,
-        /// What was found.
+        /// What was found instead.
         reason: String,
     },
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("the store in {path} cannot be opened: {source}")]
     Io {
-        /// Where the store is.
+        /// The directory of the store.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
 
-/// The wall clock, which decides what has expired.
+/// The wall clock, which determines what has expired.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
-/// The embedded store. Clones are handles of one store; with the last one its writer finishes what waits and ends, and the
-/// files are free for the next process.
+/// The embedded store. Clones are handles of the same store. When the last one is dropped, the writer finishes what
+/// is queued and ends, and another process can open the files.
 #[derive(Clone)]
 pub struct Embedded(Arc<Inner>);
 
 struct Inner {
-    // Dropped in this order: the writer ends before the engine closes.
+    // Fields are dropped in this order, so the writer ends before the engine closes.
     writer: Writer,
     fences: Fences,
     tables: Tables,
@@ -88,19 +90,19 @@ impl std::fmt::Debug for Embedded {
 }
 
 impl Embedded {
-    /// Opens the store in the directory `path`, and makes it if there is none. Reads what the last process left behind, so it
-    /// may take seconds.
+    /// Opens the store in the directory `path`, or creates it if there is none. It recovers what the last process
+    /// left behind, so it may take seconds.
     ///
     /// # Errors
-    /// [`OpenError`] tells what is in the way.
+    /// Returns [`OpenError`] if the store cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_with_clock(path, Arc::new(Millis::now))
     }
 
-    /// As [`Self::open`], with a clock of one's own.
+    /// Opens the store like [`Self::open`], with the given clock.
     ///
     /// # Errors
-    /// [`OpenError`] tells what is in the way.
+    /// Returns [`OpenError`] if the store cannot be opened.
     pub fn open_with_clock(path: impl AsRef<Path>, clock: Clock) -> Result<Self, OpenError> {
         let path = path.as_ref();
         make_directory(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
@@ -112,7 +114,7 @@ impl Embedded {
     }
 }
 
-/// Makes the directory, and sees to it that a crash does not forget it.
+/// Creates the directory, and syncs its parent so that it survives a crash.
 fn make_directory(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Ok(());

@@ -1,23 +1,24 @@
-//! What counts in a timeline: the void rule.
+//! The void rule, which determines which rows of a timeline count.
 //!
-//! The newest start names the one it continues, and so on. For each seq, the first start of this chain, from the newest, that is at or
-//! before it names the only epoch whose row counts; rows of other epochs and starts outside the chain are void.
+//! The newest start names the one that it continues, and so on. For each seq, take the first start of this chain,
+//! from the newest, that is at or before the seq. Only the row of this start's epoch counts. Rows of other epochs
+//! and starts outside the chain are void.
 
 use crate::{EventRow, Start};
 
-/// The starts of a room that count, newest first.
+/// The starts of a room that are in the chain, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EpochChain(Vec<Start>);
 
 impl EpochChain {
-    /// The chain of a room's starts, given in any order.
+    /// Returns the chain of a room's starts, which may be in any order.
     #[must_use]
     pub fn of(starts: &[Start]) -> Self {
         let mut chain = Vec::new();
         let mut next = starts.iter().max_by_key(|start| start.epoch);
         while let Some(start) = next {
             chain.push(*start);
-            // A start continues an older one; anything else would be damage, and ends the chain instead of looping.
+            // A start continues an older one. Anything else is damage, and ends the chain instead of causing a loop.
             next = start
                 .continues
                 .filter(|older| *older < start.epoch)
@@ -26,19 +27,19 @@ impl EpochChain {
         Self(chain)
     }
 
-    /// The newest start.
+    /// Returns the newest start.
     #[must_use]
     pub fn newest(&self) -> Option<Start> {
         self.0.first().copied()
     }
 
-    /// Whether the row of `epoch` at `seq` counts.
+    /// Returns whether the row of `epoch` at `seq` counts.
     #[must_use]
     pub fn counts(&self, seq: u64, epoch: u64) -> bool {
         self.0.iter().find(|start| start.next_seq <= seq).is_some_and(|start| start.epoch == epoch)
     }
 
-    /// Keeps the rows that count.
+    /// Returns the rows that count.
     #[must_use]
     pub fn filter(&self, rows: Vec<EventRow>) -> Vec<EventRow> {
         rows.into_iter().filter(|row| self.counts(row.event.head.seq, row.epoch)).collect()
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn each_seq_belongs_to_the_newest_start_at_or_before_it() {
         let chain = EpochChain::of(&[start(1, 1, None), start(3, 11, Some(1)), start(2, 6, Some(1))]);
-        // Epoch 2 began at 6, but epoch 3 did not see it: all of epoch 2 is void.
+        // Epoch 2 began at 6, but epoch 3 did not see it. All of epoch 2 is void.
         assert!(chain.counts(5, 1) && chain.counts(10, 1) && chain.counts(11, 3));
         assert!(!chain.counts(7, 2) && !chain.counts(11, 1) && !chain.counts(5, 3));
     }

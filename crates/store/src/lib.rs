@@ -1,7 +1,7 @@
-//! What must last: timelines, members, each user's rooms in order, and who may write them.
+//! The data that must last: timelines, members, each user's rooms in order, and the right to write them.
 //!
-//! [`Store`] is the contract and its documentation the rules; [`embedded`] keeps everything on one machine. What both the channel
-//! tier and a store's tests need to agree on is pure: [`EpochChain`] tells which rows of a timeline count.
+//! [`Store`] is the contract, and its documentation states the rules. [`embedded`] keeps everything on one machine.
+//! [`EpochChain`] is pure and determines which rows of a timeline count.
 
 pub mod conformance;
 pub mod embedded;

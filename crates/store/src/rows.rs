@@ -1,10 +1,11 @@
-//! The rows of the store. A row is written whole; of two writes of one key the one with the higher stamp stays, and of equal
-//! stamps the later one.
+//! The rows of the store. A row is written whole. Of two writes of one key, the one with the higher stamp stays. If
+//! the stamps are equal, the later one stays.
 
 use sendpi_model::{Access, Event, Head, Mark, Millis, Notify, Partition, Preview, Role, RoomId, RoomKind, UserId};
 use serde::{Deserialize, Serialize};
 
-/// The highest epoch that may write a partition's rooms, and the claim that holds it. Key: partition; stamp: epoch.
+/// The highest epoch that may write the rooms of a partition, and the claim that holds it.
+/// Key: partition. Stamp: epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// The epoch.
@@ -13,50 +14,50 @@ pub struct Fence {
     pub claim: String,
 }
 
-/// Where an epoch begins in a room's timeline. Key: room, epoch; written once and never changed.
+/// The beginning of an epoch in a room's timeline. Key: room, epoch. It is written once and never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The epoch that begins.
     pub epoch: u64,
-    /// The first seq that it may write.
+    /// The first seq that the epoch may write.
     pub next_seq: u64,
-    /// The epoch of the newest start that it saw: the one it continues.
+    /// The epoch that it continues, which is that of the newest start that it saw.
     pub continues: Option<u64>,
 }
 
-/// An event as one epoch wrote it. Key: room, seq, epoch. Whether it counts is for [`crate::EpochChain`] to tell.
+/// An event as one epoch wrote it. Key: room, seq, epoch. [`crate::EpochChain`] determines whether it counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
-    /// The epoch that wrote it.
+    /// The epoch that wrote the event.
     pub epoch: u64,
     /// The event.
     pub event: Event,
 }
 
-/// A room and its head. Key: room; never expires.
+/// A room and its head. Key: room. It never expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRow {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// Rises with seq.
+    /// The stamp, which rises with seq.
     pub stamp: u64,
-    /// What it is called.
+    /// The name of the room.
     pub name: String,
-    /// What it is for.
+    /// The purpose of the room.
     pub kind: RoomKind,
     /// Who may join.
     pub access: Access,
-    /// Who made it, and with which nonce: a second creation with both the same is a repeat.
+    /// The user who created the room. A second creation with the same creator and nonce is a repeat.
     pub creator: UserId,
-    /// See `creator`.
+    /// The nonce of the creation.
     pub nonce: String,
-    /// How many members.
+    /// The number of members.
     pub members: u32,
-    /// Where the timeline ended when this was written.
+    /// The head of the timeline when this row was written.
     pub head: Head,
     /// The last message.
     pub last: Option<Preview>,
-    /// The room is no more; its id is never used again.
+    /// Whether the room has been deleted. Its id is never used again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
 }
@@ -64,91 +65,95 @@ pub struct RoomRow {
 /// A member of a room. Key: room, user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRow {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// Which user.
+    /// The user.
     pub user: UserId,
     /// The seq of the membership change that this row follows.
     pub stamp: u64,
-    /// The member's role; `None` for one who is no member any more.
+    /// The role of the member. `None` if the user is no longer a member.
     pub role: Option<Role>,
     /// The head when the member joined.
     pub joined: Mark,
-    /// When the member joined.
+    /// The time at which the member joined.
     pub joined_at: Millis,
-    /// What pushes to the member.
+    /// Which messages cause a push to the member.
     pub notify: Notify,
-    /// Until when nothing does.
+    /// The time until which no message causes a push.
     pub muted_until: Option<Millis>,
 }
 
 /// A room of a user. Key: user, room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomOfUser {
-    /// Which user.
+    /// The user.
     pub user: UserId,
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// Rises with seq.
+    /// The stamp, which rises with seq.
     pub stamp: u64,
-    /// The user's role; `None` where the user is no member any more.
+    /// The role of the user. `None` if the user is no longer a member.
     pub role: Option<Role>,
-    /// The read marker, where no higher one is kept.
+    /// The head when the user joined. It is the read marker if no higher one is stored.
     pub joined: Mark,
-    /// When something last happened, as far as the last eviction knew.
+    /// The time of the last event when this row was written, which is at a join, a change of role, a
+    /// leave or an eviction.
     pub active_at: Millis,
 }
 
-/// An order row: this room had its channel activated for a durable event at that time. Key: user, `active_at` (newest first),
-/// room; appended, never deleted, gone 7 days after it was written.
+/// An order row, which lets a sign-in find an active room: at that time the channel of the room was activated for a
+/// durable event, or the user joined. Key: user, `active_at` (newest first), room. It is appended, never deleted,
+/// and expires 7 days after it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRow {
-    /// Which user.
+    /// The user.
     pub user: UserId,
-    /// When the write was first issued.
+    /// The time at which the write was first issued.
     pub active_at: Millis,
-    /// Which room.
+    /// The room.
     pub room: RoomId,
 }
 
-/// Up to where a user has read. Key: user, room; stamp: `mark.seq`, so that it only rises.
+/// How far a user has read. Key: user, room. Stamp: `mark.seq`, so the marker only rises.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkerRow {
-    /// Which user.
+    /// The user.
     pub user: UserId,
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// Up to where.
+    /// The last event read.
     pub mark: Mark,
 }
 
-/// A room had a durable event in that minute. Key: partition, minute, room; gone 7 days after it was written.
+/// A room that had a durable event in that minute. Key: partition, minute, room. It expires 7 days
+/// after it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveRoom {
     /// The room's partition.
     pub partition: Partition,
-    /// Minutes since 1970 (UTC).
+    /// The minute, counted since 1970 (UTC).
     pub minute: u64,
-    /// Which room.
+    /// The room.
     pub room: RoomId,
 }
 
-/// The minute of a time, as [`ActiveRoom`] counts it.
+/// Returns the minute of a time, as [`ActiveRoom`] counts it.
 #[must_use]
 pub fn minute(at: Millis) -> u64 {
     at.0 / 60_000
 }
 
-/// Everything of this epoch up to `at` is settled, and so are all rows of earlier epochs. Key: partition, epoch; stamp: `at`.
+/// The time up to which an epoch is settled. All rows of earlier epochs are settled too.
+/// Key: partition, epoch. Stamp: `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettledRow {
-    /// Which epoch.
+    /// The epoch.
     pub epoch: u64,
-    /// Up to which event time.
+    /// All events of the epoch up to this time are settled.
     pub at: Millis,
 }
 
-/// One row to be written, with what its key needs beside it.
+/// One row to be written, with the parts of its key that the row itself does not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// See [`Fence`].
@@ -171,6 +176,6 @@ pub enum Row {
     ActiveRoom(ActiveRoom),
     /// See [`SettledRow`].
     Settled(Partition, SettledRow),
-    /// The number of partitions that this store was made for; written once.
+    /// The number of partitions that this store was created for. It is written once.
     Partitions(u16),
 }

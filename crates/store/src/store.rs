@@ -7,53 +7,57 @@ use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 
 use crate::{EventRow, Fence, MemberRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Start};
 
-/// Why a write is not known to be done. The two are never folded into one another.
+/// The reason why a write is not known to be done. A store never reports one reason in place of the other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// Nothing of it was done, and nothing will be.
+    /// Nothing of the write was done, and nothing will be.
     #[error("the store refused the write: {0}")]
     Failed(String),
-    /// It may have been done, in part or whole, or may still be: write the same rows again until the outcome is known.
+    /// The write may have been done, in part or whole, or may still be done. The caller writes the same rows again
+    /// until the outcome is known.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(String),
 }
 
-/// A read that got no answer. It is always safe to read again.
+/// The error of a read that got no answer. It is always safe to read again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the store did not answer: {0}")]
 pub struct ReadError(pub String);
 
-/// Where everything that lasts is kept.
+/// A store, which keeps everything that must last.
 ///
-/// What every store promises, and the conformance suite checks:
-/// * **Done means durable.** When [`Store::write`] returns `Ok`, every row of it survives a `kill -9` of the process and of the
-///   machine, and every read that begins after that sees it.
-/// * **Three outcomes.** `Ok` is done, [`WriteError::Failed`] is not done and never will be, [`WriteError::Unknown`] is neither:
-///   the same rows written again lead to the same state.
-/// * **The higher stamp stays.** Of two writes of one key the row with the higher stamp is kept, whatever the order in which they
-///   arrive; of equal stamps the later one. Rows without a stamp (starts, events, order rows, active rooms, the partitions) have one
-///   content for ever: written again they change nothing.
-/// * **Order.** The events of one write become visible together or, in a store that splits a write, in the order of their seq.
-/// * **A read is of one moment** for one key; it holds no lock and never waits for a write under way.
+/// Every store keeps these promises, and the conformance suite checks them:
+/// * **Done means durable.** When [`Store::write`] returns `Ok`, every row of the write survives a `kill -9` of the
+///   process and a crash of the machine, and every read that begins afterwards sees it.
+/// * **Three outcomes.** `Ok` means that the write is done. [`WriteError::Failed`] means that it is not done and
+///   never will be. [`WriteError::Unknown`] means neither: writing the same rows again leads to the same state.
+/// * **The higher stamp stays.** Of two writes of one key, the row with the higher stamp is kept, whatever the
+///   order in which they arrive. If the stamps are equal, the later row is kept. Rows without a stamp (starts,
+///   events, order rows, active rooms, the partitions) never change their content, so writing one again changes
+///   nothing.
+/// * **Order.** The events of one write become visible together or, in a store that splits a write, in the order of
+///   their seq.
+/// * **A read of one key shows one moment.** It holds no lock and never waits for a write under way.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug + 'static {
-    /// Writes all of `rows` and returns when they are durable.
+    /// Writes all of `rows`, and returns when they are durable.
     ///
     /// # Errors
-    /// [`WriteError`] tells whether it may have been done.
+    /// Returns [`WriteError`], which says whether the write may have been done.
     async fn write(&self, rows: Vec<Row>) -> Result<(), WriteError>;
 
-    /// The number of partitions that this store was made for; `None` in a new one.
+    /// Returns the number of partitions that this store was created for. `None` if the store is new.
     async fn partitions(&self) -> Result<Option<u16>, ReadError>;
 
-    /// The fence of a partition; `None` before the first claim.
+    /// Returns the fence of a partition. `None` before the first claim.
     async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError>;
 
-    /// All starts of a room, by epoch.
+    /// Returns all starts of a room, ordered by epoch.
     async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError>;
 
-    /// The rows of a timeline whose seq is in `seqs`, oldest first and by epoch within a seq, at most `limit`: the lowest ones, or the
-    /// highest ones where `newest` (still oldest first). Rows that do not count are among them.
+    /// Returns the rows of a timeline whose seq is in `seqs`, oldest first, and by epoch within a seq. It returns
+    /// at most `limit` rows: the lowest ones, or the highest ones if `newest` is set (still oldest first). Rows
+    /// that do not count are among them.
     async fn timeline(
         &self,
         room: &RoomId,
@@ -62,17 +66,17 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         newest: bool,
     ) -> Result<Vec<EventRow>, ReadError>;
 
-    /// A room's row; `None` for a room that was never made.
+    /// Returns the row of a room. `None` if the room was never created.
     async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError>;
 
-    /// The members of a room by user, without those who left.
+    /// Returns the members of a room, ordered by user, without those who left.
     async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError>;
 
-    /// The rooms of a user by room, without those that the user left.
+    /// Returns the rooms of a user, ordered by room, without those that the user left.
     async fn rooms_of_user(&self, user: &UserId) -> Result<Vec<RoomOfUser>, ReadError>;
 
-    /// The order rows of a user, newest first and then by room, at most `limit`: those at or after `since`, and where `before` is
-    /// given (the last row of a page) only those that follow it in this order.
+    /// Returns the order rows of a user at or after `since`, newest first and then by room, and at most `limit` of
+    /// them. If `before` (the last row of a page) is given, it returns only rows that follow it in this order.
     async fn rooms_by_activity(
         &self,
         user: &UserId,
@@ -81,12 +85,12 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         limit: usize,
     ) -> Result<Vec<OrderRow>, ReadError>;
 
-    /// The read markers of a user in these rooms, in their order.
+    /// Returns the read markers of a user in these rooms, in the order of `rooms`. `None` for a room without a marker.
     async fn read_markers(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<Mark>>, ReadError>;
 
-    /// The rooms of a partition that had a durable event in these minutes, each once.
+    /// Returns the rooms of a partition that had a durable event in these minutes, each once.
     async fn active_rooms(&self, partition: Partition, minutes: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError>;
 
-    /// What is settled in a partition, by epoch.
+    /// Returns what is settled in a partition, ordered by epoch.
     async fn settled(&self, partition: Partition) -> Result<Vec<SettledRow>, ReadError>;
 }

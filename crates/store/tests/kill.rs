@@ -1,6 +1,6 @@
-//! A process that is killed while it writes has every row that it was told is done.
+//! Checks that every write that was reported as done is there after the writing process was killed.
 //!
-//! The test starts this very program again as the process to be killed.
+//! The test starts its own program again as the process that is killed.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ use sendpi_model::{Access, Event, EventKind, Head, Millis, RoomId, RoomKind, Use
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{EventRow, RoomRow, Row, Store};
 
-/// Names the directory to the process that is to be killed.
+/// The environment variable that names the directory of the store to the process that will be killed.
 const CHILD: &str = "SENDPI_STORE_KILL_TEST";
 const ROOMS: usize = 16;
 const ROUNDS: usize = 6;
@@ -22,7 +22,7 @@ fn room(n: usize) -> RoomId {
     RoomId::parse(&format!("r{n}")).expect("a valid id")
 }
 
-/// An event and the head row that goes with it, in one write.
+/// Returns an event and the room row with its head, for one write.
 fn rows(room: &RoomId, seq: u64) -> Vec<Row> {
     let (from, head) = (UserId::parse("ann").expect("a valid id"), Head { seq, count: seq, at: Millis(seq) });
     let frame = Bytes::from(format!("{seq} {}", "x".repeat(seq as usize % 3000)));
@@ -43,14 +43,14 @@ fn rows(room: &RoomId, seq: u64) -> Vec<Row> {
     vec![Row::Event(room.clone(), EventRow { epoch: 1, event }), Row::Room(row)]
 }
 
-/// Writes to one room, on from what is there, and tells each seq that is done.
+/// Writes to one room without end, continuing after what is stored, and prints each seq that is done.
 async fn write_for_ever(store: Arc<Embedded>, n: usize) {
     let room = room(n);
     let mut seq = store.room(&room).await.expect("the room").map_or(0, |row| row.stamp);
     loop {
         seq += 1;
         store.write(rows(&room, seq)).await.expect("the write is done");
-        // One call, so that lines of different tasks do not mix.
+        // One call prints the whole line, so that lines of different tasks do not mix.
         writeln!(std::io::stdout(), "done {n} {seq}").expect("the parent reads");
     }
 }
@@ -67,7 +67,7 @@ fn the_process_that_is_killed() {
     });
 }
 
-/// Runs the writer until `enough` writes are done, kills it, and gives what it had told for each room.
+/// Runs the writer until `enough` writes are done, kills it, and returns the last seq that it reported for each room.
 fn killed_after(enough: usize, path: &Path) -> BTreeMap<usize, u64> {
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "the_process_that_is_killed", "--nocapture"])
@@ -80,7 +80,7 @@ fn killed_after(enough: usize, path: &Path) -> BTreeMap<usize, u64> {
     let mut lines = 0;
     let mut output = BufReader::new(child.stdout.take().expect("its output"));
     let mut line = String::new();
-    // What it said before it died stays in the pipe, and counts.
+    // What the writer printed before it died stays in the pipe and counts.
     while output.read_line(&mut line).expect("text") > 0 {
         if line.ends_with('\n')
             && let Some((n, seq)) = line.trim().strip_prefix("done ").and_then(|rest| rest.split_once(' '))
@@ -93,7 +93,7 @@ fn killed_after(enough: usize, path: &Path) -> BTreeMap<usize, u64> {
         }
         line.clear();
     }
-    assert!(!child.wait().expect("its end").success() && lines >= enough, "it ended by itself after {lines} writes");
+    assert!(!child.wait().expect("its end").success() && lines >= enough, "it ended on its own after {lines} writes");
     told
 }
 
@@ -107,13 +107,14 @@ async fn what_was_done_before_a_kill_is_there_after_it() {
         for (n, seq) in told {
             let id = room(n);
             let head = store.room(&id).await.unwrap().unwrap().stamp;
-            assert!(head >= seq, "round {round}: {id} was told {seq} and has {head}");
+            assert!(head >= seq, "round {round}: seq {seq} of {id} was reported as done, but its head is {head}");
             let events = store.timeline(&id, 1..=u64::MAX, usize::MAX, false).await.unwrap();
             let written: Vec<_> = (1..=head)
                 .flat_map(|seq| rows(&id, seq))
                 .filter_map(|row| if let Row::Event(_, row) = row { Some(row) } else { None })
                 .collect();
-            // Also nothing else: an event and its head go in one write, whole or not at all.
+            // There must be nothing else either: an event and its head are in one write, which
+            // is done completely or not at all.
             assert!(events == written, "round {round}: the timeline of {id} is not what was written");
         }
     }

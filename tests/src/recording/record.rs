@@ -1,4 +1,4 @@
-//! The recorder of one connection: takes its frames, and notes what they say.
+//! The recorder of one connection, which receives its frames and notes what they say.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::Seen;
 use crate::Timelines;
 
-/// Signs in, resuming all that is known, and begins to record.
+/// Signs in, resuming what is known, and starts to record.
 pub(super) async fn sign_in(
     url: &str,
     token: &str,
@@ -21,13 +21,13 @@ pub(super) async fn sign_in(
     let resume: BTreeMap<_, _> = options.resume.clone().into_iter().chain(known).collect();
     let options = Options { resume: resume.clone(), ..options.clone() };
     let (client, frames, welcome) = connect(url, token, device, options).await?;
-    // Before the first frame is taken: what follows is measured against it.
+    // This comes before the first frame is received, because the frames are checked against the welcome.
     seen.change(|all| all.timelines.welcome(&welcome.rooms, &resume));
     let recorder = tokio::spawn(record(frames, client.clone(), Arc::clone(seen)));
     Ok((client, welcome, recorder))
 }
 
-/// Takes frames until the connection ends; what the server says was missed is read at once.
+/// Records frames until the connection ends, and reads at once what the server says was missed.
 async fn record(mut frames: Frames, client: Client, seen: Arc<Seen>) {
     while let Some(frame) = frames.next().await {
         let mut missed = Vec::new();
@@ -45,7 +45,7 @@ async fn record(mut frames: Frames, client: Client, seen: Arc<Seen>) {
     }
 }
 
-/// Reads a room from where this client has everything to its end.
+/// Reads the history of a room from the last seq that this client has seen to the end.
 async fn read_missed(client: &Client, seen: &Seen, room: &str) {
     let mut last = seen.lock().timelines.room(room).last().unwrap_or(0);
     let mut events = Vec::new();
@@ -60,7 +60,7 @@ async fn read_missed(client: &Client, seen: &Seen, room: &str) {
     seen.change(|all| all.timelines.history(room, &events));
 }
 
-/// Notes what a frame says about rooms; gives those that missed something.
+/// Notes what a frame says about rooms, and returns the rooms in which events were missed.
 fn note(timelines: &mut Timelines, frame: &ServerFrame) -> Vec<String> {
     match frame {
         ServerFrame::RoomAdded { info } => timelines.added(info),

@@ -1,11 +1,12 @@
-//! The owner's half of flows: takes each node's requests in order, each once.
+//! The owner's half of flows. It receives the requests of each node in order, each one once.
 
 use std::collections::{BTreeMap, HashMap};
 
 use sendpi_model::flow::{FlowMessage, FlowRequest};
 use sendpi_model::{NodeId, Refusal};
 
-/// Requests that follow a gap, per flow; what comes beyond is dropped, and sent again by its node.
+/// The most requests that are held back behind a gap, per flow. Further ones are dropped, and their node resends
+/// them.
 const HELD_MAX: usize = 8_192;
 
 /// The flows of all nodes to one partition.
@@ -16,9 +17,9 @@ pub struct FlowReceiver {
 
 #[derive(Debug)]
 struct Flow {
-    /// The number that is due.
+    /// The number of the request that is due.
     next: u64,
-    /// What came after a gap.
+    /// Requests that came after a gap.
     held: BTreeMap<u64, Result<FlowRequest, Refusal>>,
 }
 
@@ -26,11 +27,11 @@ struct Flow {
 pub type DueRequests = Vec<(u64, Result<FlowRequest, Refusal>)>;
 
 impl FlowReceiver {
-    /// Takes one message of a flow, and gives the requests that are due now. What was taken before is dropped: its answer is on its way
-    /// already.
+    /// Receives one message of a flow and returns the requests that are due now. A request that was received before
+    /// is dropped, because its answer is on the way already.
     pub fn receive(&mut self, message: FlowMessage) -> DueRequests {
         let flow = self.flows.entry(message.node).or_insert_with(|| Flow { next: message.low, held: BTreeMap::new() });
-        // The node gave up on what it no longer asks for, so nothing before `low` will come any more.
+        // The node does not ask for anything below `low` any more, so nothing before it will come.
         if flow.next < message.low {
             flow.next = message.low;
             flow.held = flow.held.split_off(&message.low);
@@ -48,7 +49,8 @@ impl FlowReceiver {
         due
     }
 
-    /// Forgets a node's flow: its link was given up and its answers with it, so what it sends again is taken again.
+    /// Forgets a node's flow. Its link was given up and its answers with it, so what the node resends is received
+    /// again.
     pub fn forget(&mut self, node: &NodeId) {
         self.flows.remove(node);
     }

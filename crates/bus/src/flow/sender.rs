@@ -1,4 +1,4 @@
-//! The node's half of a flow: numbers its requests, keeps them until they are answered, and sends them again in order.
+//! The node's half of a flow. It numbers the requests, keeps them until they are answered, and resends them in order.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,36 +10,36 @@ use sendpi_model::timing::{FLOW_FIRST_PAUSE, FLOW_GIVE_UP, FLOW_LONGEST_PAUSE, F
 use sendpi_model::{Millis, NodeId};
 use tokio::time::Instant;
 
-/// A message is cut here, so that it stays far below what NATS carries.
+/// The size at which a message is cut, in bytes. It stays far below what NATS carries.
 const MESSAGE_BYTES: usize = 256 * 1024;
-/// Requests that may be unanswered at one time.
+/// The most requests that may be unanswered at one time.
 const UNANSWERED: usize = 4_096;
-/// What they may hold, in bytes.
+/// The most bytes that the unanswered requests may hold.
 const UNANSWERED_BYTES: usize = 8 * 1024 * 1024;
 /// How far the numbers may run ahead of the lowest unanswered one.
 const SPAN: usize = 65_536;
-/// What takes the place of an answered request when others around it are sent again: an owner that does not know the flow would wait
-/// for its number, and this one only takes it up.
+/// The placeholder for an answered request when the requests around it are resent. An owner that does not know the
+/// flow would wait for the missing number, and the placeholder only fills it.
 const ANSWERED: &[u8] = br#"{"op":"answered"}"#;
 
-/// A request that a flow has no room for: too much is unanswered already.
+/// The error if a flow has no room for a request because too much is unanswered. It holds the request's tag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests are unanswered")]
 pub struct FlowFull<T>(pub T);
 
-/// The node's half of one flow. `T` is what an answer is for.
+/// The node's half of one flow. `T` is the tag by which the answer to a request is known.
 #[derive(Debug)]
 pub struct FlowSender<T> {
     node: NodeId,
-    /// The number of the first slot: the lowest unanswered.
+    /// The number of the first slot, which is the lowest unanswered one.
     low: u64,
-    /// One for each number from `low` on; empty where it was answered.
+    /// One slot for each number from `low` on. A slot is empty if its request was answered.
     slots: VecDeque<Option<Pending<T>>>,
-    /// How many of the slots, from the first, were sent and need not be sent again now.
+    /// How many of the slots, from the first, were sent and need no resend now.
     sent: usize,
     unanswered: usize,
     bytes: usize,
-    /// When the lowest was last sent, or became the lowest.
+    /// When the lowest request was last sent, or became the lowest because the slots before it became empty.
     asked: Instant,
     pause: Duration,
     resend_at: Option<Instant>,
@@ -48,14 +48,14 @@ pub struct FlowSender<T> {
 #[derive(Debug)]
 struct Pending<T> {
     request: Box<[u8]>,
-    /// `None` where no answer is due.
+    /// `None` if no answer is due.
     tag: Option<T>,
     pushed: Instant,
     first: Option<Millis>,
 }
 
 impl<T> FlowSender<T> {
-    /// An empty flow of `node`.
+    /// Creates an empty flow of `node`.
     #[must_use]
     pub fn new(node: NodeId, now: Instant) -> Self {
         Self {
@@ -71,10 +71,10 @@ impl<T> FlowSender<T> {
         }
     }
 
-    /// Adds a request, as [`sendpi_model::flow::encode_request`] made it; its answer will give back `tag`.
+    /// Adds a request, encoded by [`sendpi_model::flow::encode_request`]. Its answer will return `tag`.
     ///
     /// # Errors
-    /// [`FlowFull`] gives the tag back where too much is unanswered.
+    /// [`FlowFull`] returns the tag if too much is unanswered.
     pub fn push(&mut self, request: Vec<u8>, tag: T, now: Instant) -> Result<(), FlowFull<T>> {
         if !self.has_room(request.len()) {
             return Err(FlowFull(tag));
@@ -83,7 +83,7 @@ impl<T> FlowSender<T> {
         Ok(())
     }
 
-    /// Adds a request that is never answered: it is sent once. Dropped where there is no room for it.
+    /// Adds a request that is never answered. It is sent once, or dropped if there is no room for it.
     pub fn push_unanswered(&mut self, request: Vec<u8>, now: Instant) {
         if self.has_room(request.len()) {
             self.add(request, None, now);
@@ -100,7 +100,7 @@ impl<T> FlowSender<T> {
         self.slots.push_back(Some(Pending { request: request.into(), tag, pushed: now, first: None }));
     }
 
-    /// The next message of what waits to be sent; call it until there is none.
+    /// Drains the next message of the requests that are due. Call it until it returns `None`.
     pub fn drain_message(&mut self, now: Instant, wall: Millis) -> Option<Bytes> {
         if let Some(at) = self.resend_at {
             if now < at {
@@ -142,7 +142,7 @@ impl<T> FlowSender<T> {
         Some(message.into())
     }
 
-    /// Up to which slot the next message goes.
+    /// Returns the slot before which the next message ends.
     fn message_end(&self) -> usize {
         let mut bytes = 0;
         let mut end = self.sent;
@@ -152,7 +152,7 @@ impl<T> FlowSender<T> {
                 break;
             }
             bytes += length + 24;
-            // What was answered is worth nothing at the end of a message.
+            // An answered request is worth nothing at the end of a message.
             if slot.is_some() || bytes > MESSAGE_BYTES {
                 end = i + 1;
             }
@@ -160,7 +160,7 @@ impl<T> FlowSender<T> {
         end
     }
 
-    /// Request `n` is answered: gives its tag; `None` where it was answered before, or given up.
+    /// Records the answer to request `n` and returns its tag. `None` if the request was answered or given up before.
     pub fn answered(&mut self, n: u64, now: Instant) -> Option<T> {
         let index = usize::try_from(n.checked_sub(self.low)?).ok()?;
         let pending = self.slots.get_mut(index)?.take()?;
@@ -186,7 +186,8 @@ impl<T> FlowSender<T> {
         }
     }
 
-    /// Nobody answers for the partition: everything unanswered is sent again after a pause. `random` is from 0 to 1.
+    /// Schedules a resend of everything unanswered, after a pause, because nobody answers for the partition. `random`
+    /// is from 0 to 1.
     pub fn schedule_resend(&mut self, now: Instant, random: f64) {
         if self.resend_at.is_some() || self.slots.is_empty() || self.sent == 0 {
             return;
@@ -195,8 +196,8 @@ impl<T> FlowSender<T> {
         self.resend_at = Some(now + self.pause.mul_f64(0.75 + 0.5 * random.clamp(0.0, 1.0)));
     }
 
-    /// What time asks for: begins to send again after silence, and gives the tags of the requests that end unanswered now. Their numbers
-    /// are skipped.
+    /// Handles the passing of time. It schedules a resend after silence, and returns the tags of the requests that
+    /// end unanswered now. Their numbers are skipped.
     pub fn tick(&mut self, now: Instant, random: f64) -> Vec<T> {
         let mut ended = Vec::new();
         while self.slots.front().is_some_and(|s| s.as_ref().is_some_and(|p| now - p.pushed >= FLOW_GIVE_UP)) {
@@ -214,20 +215,22 @@ impl<T> FlowSender<T> {
         ended
     }
 
-    /// When [`FlowSender::take`] or [`FlowSender::tick`] has something to do next; `None` while the flow is empty.
+    /// Returns when [`FlowSender::drain_message`] or [`FlowSender::tick`] has something to do next. `None` while the
+    /// flow is empty.
     #[must_use]
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let front = self.slots.front()?.as_ref()?;
         let send = match self.resend_at {
             Some(at) => at,
-            // Not by the number of slots: what was answered at their end is not sent, and would make this "now" for ever.
+            // The number of slots does not decide: answered slots at their end are not sent, and would make this
+            // "now" for ever.
             None if self.message_end() > self.sent => now,
             None => self.asked + FLOW_SILENCE,
         };
         Some(send.min(front.pushed + FLOW_GIVE_UP))
     }
 
-    /// How many requests are unanswered.
+    /// Returns how many requests are unanswered.
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.unanswered

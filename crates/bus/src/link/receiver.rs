@@ -1,4 +1,5 @@
-//! The node's half of a link: hands messages over in their order, asks for what is missing, and notices when the link is cut.
+//! The node's half of a link. It passes messages on in their order, asks for what is missing, and notices when the
+//! link is cut.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,19 +8,20 @@ use sendpi_model::link::{LinkAck, LinkHeader, LinkItems, VERSION};
 use sendpi_model::timing::{LINK_ANSWER_EVERY, LINK_ASK_AGAIN, LINK_WORKER_SILENCE};
 use tokio::time::Instant;
 
-/// What follows a hole is held back up to so many bytes; what comes beyond is dropped, and comes again.
+/// The most bytes that are held back behind a gap. Further messages are dropped, and the worker resends them.
 const HELD_BYTES: usize = 8 * 1024 * 1024;
-/// An answer is due after so many bytes,
+/// An answer is due at once after this many bytes.
 const ANSWER_BYTES: usize = 256 * 1024;
-/// Lives that are over and whose late messages are known as such.
+/// How many former incarnations are remembered, so that their late messages are known as such.
 const FORMER: usize = 8;
 
-/// What became of a message.
+/// What a received message led to.
 #[derive(Debug, Default)]
 pub struct LinkReceived {
-    /// The life that was known before is over: its audience is void. What is ready belongs to the next one.
+    /// Whether the message ended the incarnation known before, which makes the audience of that one void. What is
+    /// ready belongs to the new one.
     pub cut: bool,
-    /// Messages that are due now, in order, with their numbers.
+    /// The messages that are due now, in order, with their numbers.
     pub ready: Vec<(u64, LinkItems)>,
 }
 
@@ -30,13 +32,13 @@ pub struct LinkReceiver {
     former: VecDeque<u64>,
 }
 
-/// One incarnation.
+/// The state of one incarnation.
 #[derive(Debug)]
 struct Incarnation {
     incarnation: u64,
-    /// The highest number without a hole before it.
+    /// The highest number without a gap before it.
     received: u64,
-    /// The highest number known of.
+    /// The highest number that is known to have been sent.
     announced: u64,
     held: BTreeMap<u64, (usize, LinkItems)>,
     held_bytes: usize,
@@ -49,16 +51,17 @@ struct Incarnation {
 }
 
 impl LinkReceiver {
-    /// A worker from which nothing came yet.
+    /// Creates a link from a worker that has sent nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self { current: None, former: VecDeque::new() }
     }
 
-    /// Takes a message of `bytes` bytes.
+    /// Receives a message of `bytes` bytes.
     pub fn receive(&mut self, header: LinkHeader, items: LinkItems, bytes: usize, now: Instant) -> LinkReceived {
         if self.former.contains(&header.incarnation) {
-            // We are silent on a life that we took for cut, so that its worker notices and begins the next one.
+            // The node is silent on an incarnation that has ended for it, so that the worker notices and begins the
+            // next one.
             return LinkReceived::default();
         }
         let known = self.current.as_ref().is_some_and(|current| current.incarnation == header.incarnation);
@@ -73,7 +76,8 @@ impl LinkReceiver {
         LinkReceived { cut, ready }
     }
 
-    /// Takes the link for cut; true where it was up until now. Nothing of this life is taken or answered any more.
+    /// Treats the link as cut. Returns `true` if it was up until now. No message of this incarnation is received or
+    /// answered any more.
     pub fn cut(&mut self) -> bool {
         let Some(current) = self.current.take() else { return false };
         self.former.push_back(current.incarnation);
@@ -83,7 +87,7 @@ impl LinkReceiver {
         true
     }
 
-    /// What time asks for: true where the link is cut now, by silence or by a hole that stays.
+    /// Handles the passing of time. Returns `true` if the link is cut now, by silence or by a gap that stays open.
     pub fn tick(&mut self, now: Instant) -> bool {
         let over = self.current.as_ref().is_some_and(|current| {
             now - current.heard >= LINK_WORKER_SILENCE
@@ -92,7 +96,8 @@ impl LinkReceiver {
         over && self.cut()
     }
 
-    /// The answer that is due now, if one is; `settled` tells up to which number everything is settled.
+    /// Returns the answer that is due now, if any. `settled` maps the highest received number to the highest settled
+    /// one.
     pub fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<LinkAck> {
         if mutant(Mutant::LinkAnswersOff) {
             return None;
@@ -100,7 +105,7 @@ impl LinkReceiver {
         self.current.as_mut()?.answer(settled, now)
     }
 
-    /// Whether the link is up.
+    /// Returns whether the link is up.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.current.is_some()
@@ -130,7 +135,8 @@ impl Incarnation {
         }
     }
 
-    /// A tell is always answered, so that the worker knows that the node lives and what is settled.
+    /// Receives an announcement. It is always answered, so that the worker knows that the node lives and what is
+    /// settled.
     fn announcement(&mut self, last: u64, now: Instant) -> Vec<(u64, LinkItems)> {
         self.answer_due = true;
         self.announced = self.announced.max(last);
@@ -151,7 +157,7 @@ impl Incarnation {
                 self.received += 1;
                 ready.push((self.received, items));
             }
-            // Another hole counts from now.
+            // If there is another gap, it counts from now.
             self.hole_since = None;
             self.hole_asked = None;
         } else if number > self.received && self.held_bytes + bytes <= HELD_BYTES && !self.held.contains_key(&number) {

@@ -1,4 +1,5 @@
-//! The worker's half of a link: numbers what a node is told, sends again what the node does not have, and knows what is not settled.
+//! The worker's half of a link. It numbers the messages to a node, resends what the node has not received, and knows
+//! what is not settled.
 
 mod unsettled;
 
@@ -15,30 +16,31 @@ use tokio::time::Instant;
 pub use unsettled::Undelivered;
 use unsettled::Unsettled;
 
-/// A message is cut here, so that it stays far below what NATS carries.
+/// The size at which a message is cut, in bytes. It stays far below what NATS carries.
 const MESSAGE_BYTES: usize = 256 * 1024;
-/// What may be under way to one node, in bytes; at half of it the rooms that feed the link slow down.
+/// The window of bytes under way to one node. At half of it, the rooms that feed the link slow down.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-/// Events under way to one node that are not settled; at half of it the rooms that feed the link slow down.
+/// The window of events under way to one node that are not settled. At half of it, the rooms that feed the link slow
+/// down.
 const WINDOW_EVENTS: usize = 4_000_000;
-/// What is sent again in one go, in bytes.
+/// The size at which one resend ends, in bytes.
 const AGAIN_BYTES: usize = 1024 * 1024;
 
 /// How much is under way on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkLoad {
-    /// Less than half of what may be.
+    /// Less than half of the window is under way.
     Free,
-    /// Half or more: rooms that feed the link are to wait.
+    /// Half of the window or more is under way: the rooms that feed the link should wait.
     Heavy,
 }
 
-/// What a tick of the clock asks for.
+/// The result of [`LinkSender::tick`].
 #[derive(Debug, Default)]
 pub struct LinkTick {
-    /// Messages to be sent now.
+    /// The messages to be sent now.
     pub send: Vec<Bytes>,
-    /// The node has been silent for too long: the link is to be given up.
+    /// Whether the node has been silent for too long, so that it must be given up.
     pub silent: bool,
 }
 
@@ -68,7 +70,7 @@ pub struct LinkSender {
 }
 
 impl LinkSender {
-    /// A link that begins now, with an empty audience. `incarnation` is random.
+    /// Creates a link that begins now, with an empty audience. `incarnation` is random.
     #[must_use]
     pub fn new(incarnation: u64, now: Instant) -> Self {
         Self {
@@ -86,7 +88,7 @@ impl LinkSender {
         }
     }
 
-    /// An event for the room's audience on the node; `seq` 0 is ephemeral.
+    /// Adds an event for the room's audience on the node. An event with `seq` 0 is ephemeral.
     pub fn event(&mut self, partition: Partition, room: &RoomId, seq: u64, at: Millis, frame: &Bytes) {
         if seq > 0 {
             self.unsettled.event(self.number, partition, room, seq, at);
@@ -94,13 +96,13 @@ impl LinkSender {
         self.item(&LinkItem::Event { room: room.clone(), seq, frame: frame.clone() });
     }
 
-    /// `+user`.
+    /// Adds a user to a room's audience on the node.
     pub fn added(&mut self, added: AudienceAdded) {
         self.unsettled.added(&added.room, &added.user);
         self.item(&LinkItem::Added(added));
     }
 
-    /// `−user`; gives the number of the message that tells it.
+    /// Removes a user from a room's audience on the node. Returns the number of the message that carries this.
     pub fn removed(&mut self, removed: AudienceRemoved) -> u64 {
         let number = self.number;
         self.unsettled.removed(&removed.room, &removed.user);
@@ -108,7 +110,7 @@ impl LinkSender {
         number
     }
 
-    /// The answer to request `n` of the node's flow to `partition`.
+    /// Adds the answer to request `n` of the node's flow to `partition`.
     pub fn answer(&mut self, partition: Partition, n: u64, frame: Bytes) {
         self.item(&LinkItem::Answer { partition, n, frame });
     }
@@ -133,7 +135,7 @@ impl LinkSender {
         }
     }
 
-    /// Everything that waits, as messages to be sent now.
+    /// Drains everything that waits, as messages to be sent now.
     pub fn drain(&mut self, now: Instant) -> Vec<Bytes> {
         self.close();
         let messages: Vec<Bytes> = self.full.iter().map(|(_, bytes)| bytes.clone()).collect();
@@ -144,12 +146,13 @@ impl LinkSender {
         messages
     }
 
-    /// The node's answer; gives what is to be sent again at once.
+    /// Receives the node's answer and returns the messages to be resent at once.
     pub fn ack(&mut self, ack: &LinkAck, now: Instant) -> Vec<Bytes> {
         if ack.incarnation != self.incarnation {
             return Vec::new();
         }
-        // A node cannot have received what was not sent, nor settled what it has not received: such an answer is not one to this link.
+        // A node cannot have received what was not sent, nor settled what it has not received. Such an answer is not
+        // one to this link.
         if ack.received >= self.number || ack.settled > ack.received {
             return Vec::new();
         }
@@ -168,7 +171,8 @@ impl LinkSender {
         if ack.gap && again_is_due { self.resend(now, Duration::ZERO) } else { Vec::new() }
     }
 
-    /// What time asks for: a tell every second, what the node does not have after one second, and the end after three of silence.
+    /// Handles the passing of time. It announces the link every second, resends what the node has not received after
+    /// one second, and reports the node as silent after three seconds.
     pub fn tick(&mut self, now: Instant) -> LinkTick {
         if self.asked_since.is_some_and(|since| now - since.max(self.heard) >= LINK_NODE_SILENCE) {
             return LinkTick { silent: true, ..LinkTick::default() };
@@ -205,12 +209,12 @@ impl LinkSender {
         resend
     }
 
-    /// The worker could not hear for a while: the node's silence counts from now on.
+    /// Counts the node's silence from `now` on, because the worker could not hear it for a while.
     pub fn reset_silence(&mut self, now: Instant) {
         self.heard = now;
     }
 
-    /// Whether the rooms that feed this link are to wait.
+    /// Returns whether the rooms that feed this link should wait.
     #[must_use]
     pub fn load(&self) -> LinkLoad {
         if self.bytes >= WINDOW_BYTES / 2 || self.unsettled.len() >= WINDOW_EVENTS / 2 {
@@ -220,12 +224,13 @@ impl LinkSender {
         }
     }
 
-    /// Tells, for each partition, the time of the oldest event on this link that is not settled.
+    /// Calls `tell` for each partition with the time of the oldest event on this link that is not settled.
     pub fn oldest_unsettled(&self, mut tell: impl FnMut(Partition, Millis)) {
         self.unsettled.oldest(&mut tell);
     }
 
-    /// Ends the link; gives every event that is not settled, and who was in its audience then.
+    /// Ends the link. Returns every event that is not settled, with the users who were in its audience when it was
+    /// sent.
     #[must_use]
     pub fn give_up(self) -> Vec<Undelivered> {
         self.unsettled.undelivered()

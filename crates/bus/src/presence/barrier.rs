@@ -1,7 +1,8 @@
-//! Presence, read behind a barrier.
+//! Presence that is read behind a barrier.
 //!
-//! KV reads may come from a replica that lags, without bound; only an accepted write proves the present. So the reader publishes its own
-//! node key first, gets revision B from the leader, and throws away every answer whose copy of that key is older than B.
+//! KV reads may come from a replica that lags without bound. Only an accepted write proves the present. So the reader
+//! first publishes its own node key and gets revision B from the leader. It then discards every answer whose copy of
+//! that key is older than B.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -15,15 +16,15 @@ use tokio::time::{Instant, timeout_at};
 use super::NodeKey;
 use crate::{Bucket, Bus, Revision, subject};
 
-/// Where each of the asked users is online: on which live nodes, with which sign-in number. Users who are offline are not in it.
+/// Where each user is online: on which live nodes, with which sign-in number. Users who are offline are not in it.
 pub type Online = HashMap<UserId, Vec<(NodeId, u64)>>;
 
-/// Users of one request; the server matches at most 1,024 keys.
+/// The most users of one request. The server matches at most 1,024 keys.
 const USERS_PER_READ: usize = 256;
-/// Reads that wait at one time; more wait at the caller.
+/// The most reads that wait at one time. Further callers wait until there is room.
 const WAITING: usize = 1024;
 
-/// Reads presence behind the barrier; cheap to clone. One barrier serves all who wait.
+/// Reads presence behind the barrier. Cheap to clone. One barrier serves all reads that wait.
 #[derive(Debug, Clone)]
 pub struct Barrier(mpsc::Sender<ReadRequest>);
 
@@ -34,7 +35,7 @@ struct ReadRequest {
 }
 
 impl Barrier {
-    /// A reader on `bus`; `key` is the node key that makes the barrier.
+    /// Starts a reader on `bus`. `key` is the node key that makes the barrier.
     #[must_use]
     pub fn start(bus: &Bus, key: NodeKey) -> Self {
         let (asks, waiting) = mpsc::channel(WAITING);
@@ -42,7 +43,8 @@ impl Barrier {
         Self(asks)
     }
 
-    /// Where these users are online, as of some moment after the call. `None` where it could not be read; ask again.
+    /// Returns where these users are online, as of some moment after the call. `None` if it could not be read; ask
+    /// again.
     pub async fn read(&self, users: Vec<UserId>) -> Option<Online> {
         let (answer, answered) = oneshot::channel();
         self.0.send(ReadRequest { users, answer }).await.ok()?;
@@ -77,7 +79,7 @@ impl PresenceReader {
             for ask in waiting.drain(..) {
                 let Some(online) = &online else { continue };
                 let part = ask.users.iter().filter_map(|u| online.get(u).map(|on| (u.clone(), on.clone()))).collect();
-                // Who does not wait any more asks again.
+                // A caller that has dropped its receiver needs no answer.
                 drop(ask.answer.send(part));
             }
         }
@@ -118,7 +120,8 @@ impl PresenceReader {
         Ok(online_of(&keys))
     }
 
-    /// The last value of each key that matches one of `filters`: a batched direct get, which the client's API does not have.
+    /// Reads the last value of each key that matches one of `filters`. This is a batched direct get, which the
+    /// client's API does not have.
     async fn multi_last(&self, filters: &[String], give_up: Instant) -> Result<Keys, Miss> {
         let (bus, prefix) = (self.bucket.bus(), self.bucket.prefix());
         let subjects: Vec<String> = filters.iter().map(|filter| format!("{prefix}{filter}")).collect();
@@ -131,7 +134,7 @@ impl PresenceReader {
         let read = async {
             while let Some(answer) = answers.next().await {
                 match answer.status() {
-                    // The end mark of a batch, and the answer where nothing matches.
+                    // The end mark of a batch, or the answer if nothing matches.
                     Some(204 | 404) => return Ok(()),
                     Some(413) => return Err(Miss::TooMany),
                     Some(_) => return Err(Miss::Again),
@@ -153,7 +156,7 @@ fn key_of(answer: &crate::NatsMessage, prefix: &str) -> Option<(String, Revision
     Some((key, revision, (!gone).then(|| answer.payload().clone())))
 }
 
-/// A user is online where a *live* node has a key for it.
+/// Returns where users are online. A user is online on a node if that node is *live* and has a key for the user.
 fn online_of(keys: &Keys) -> Online {
     let present = || keys.iter().filter_map(|(key, _, value)| value.as_ref().map(|value| (key, value)));
     let live: HashSet<NodeId> = present().filter_map(|(key, _)| subject::node_of_key(key)).collect();

@@ -1,4 +1,4 @@
-//! What keeps presence in order: answering that this node lives, and taking away what dead nodes left.
+//! The upkeep of presence: answering that this node lives, and purging the keys that dead nodes left.
 
 use std::collections::HashSet;
 
@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use crate::subject::NodeSubject;
 use crate::{Bus, RequestError, Revision, SendError, subject};
 
-/// Answers `alive` for this node until `stop`.
+/// Answers requests to this node's `alive` subject until `stop` is cancelled.
 ///
 /// # Errors
-/// [`SendError`] where the connection is closed.
+/// [`SendError`] if the connection is closed.
 pub async fn answer_alive(bus: &Bus, stop: CancellationToken) -> Result<(), SendError> {
     let mut asks = bus.subscribe(subject::node(bus.node(), NodeSubject::Alive)).await?;
     let bus = bus.clone();
@@ -21,17 +21,17 @@ pub async fn answer_alive(bus: &Bus, stop: CancellationToken) -> Result<(), Send
         while let Some(Some(ask)) = stop.run_until_cancelled(asks.next()).await {
             let Some(reply) = ask.reply().filter(|reply| subject::is_inbox(reply)) else { continue };
             if let Err(error) = bus.publish(reply.to_owned(), Bytes::from_static(b"{\"v\":1}")).await {
-                tracing::debug!(%error, "cannot say that this node lives");
+                tracing::debug!(%error, "cannot answer that this node lives");
             }
         }
     });
     Ok(())
 }
 
-/// Whether `node` answers that it lives.
+/// Returns whether `node` answers that it lives.
 ///
 /// # Errors
-/// [`RequestError::Unknown`] where that cannot be told.
+/// [`RequestError::Unknown`] if it is not known.
 pub async fn is_alive(bus: &Bus, node: &NodeId) -> Result<bool, RequestError> {
     match bus.request(subject::node(node, NodeSubject::Alive), Bytes::from_static(b"{\"v\":1}")).await {
         Ok(_) => Ok(true),
@@ -40,11 +40,11 @@ pub async fn is_alive(bus: &Bus, node: &NodeId) -> Result<bool, RequestError> {
     }
 }
 
-/// Takes away the users' keys that a dead node left, those older than `before` where it is given: a node that has come back has put its
-/// users' keys anew.
+/// Purges the user keys that a dead node left. If `before` is given, only older ones are purged, because a node that
+/// has come back has put its user keys anew.
 ///
 /// # Errors
-/// [`RequestError`] where that is not known to be done.
+/// [`RequestError`] if it is not known whether this was done.
 pub async fn purge_node(bus: &Bus, node: &NodeId, before: Option<Revision>) -> Result<(), RequestError> {
     let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
     let stream = stream(bus).await?;
@@ -57,10 +57,10 @@ pub async fn purge_node(bus: &Bus, node: &NodeId, before: Option<Revision>) -> R
     purged.map(|_| ()).map_err(|e| unknown(&e))
 }
 
-/// The nodes that have users' keys but no key of their own: they died while no worker watched.
+/// Returns the nodes that have user keys but no node key: they died while no worker watched.
 ///
 /// # Errors
-/// [`RequestError`] where the keys could not be read.
+/// [`RequestError`] if the keys could not be read.
 pub async fn dead_nodes(bus: &Bus) -> Result<HashSet<NodeId>, RequestError> {
     let prefix = subject::bucket_prefix(subject::PRESENCE_BUCKET);
     let stream = stream(bus).await?;
@@ -75,7 +75,7 @@ pub async fn dead_nodes(bus: &Bus) -> Result<HashSet<NodeId>, RequestError> {
     let keys = || subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix));
     let mut live = HashSet::new();
     for node in keys().filter_map(subject::node_of_key) {
-        // A marker of a key that expired has a subject too; only the value tells.
+        // The marker of an expired key has a subject too. Only the value shows whether the key exists.
         let entry = crate::Bucket::new(bus, subject::PRESENCE_BUCKET).read(&subject::node_key(&node)).await?;
         if entry.is_some_and(|entry| entry.value.is_some()) {
             live.insert(node);

@@ -1,4 +1,4 @@
-//! This node's own key in the presence bucket: as long as it is there, the node counts as live.
+//! This node's own key in the presence bucket. As long as the key exists, the node counts as live.
 
 use bytes::Bytes;
 use sendpi_model::NodeId;
@@ -9,19 +9,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Bucket, Bus, PutError, Revision, subject};
 
-/// Those who wait for a refresh at one time; more are refused, and ask again.
+/// The most requests for a refresh that wait at one time. Further callers wait until there is room.
 const WAITING: usize = 1024;
 
-/// What is known about our own key.
+/// What is known about this node's own key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeKeyState {
-    /// When the last good refresh was *sent*. A worker stops serving 10 s after it.
+    /// When the last successful refresh was *sent*. A worker stops serving 10 s after it.
     pub refreshed: Instant,
-    /// Rises when a refresh was refused: the key had been taken away or had expired, so for a time this node counted as dead.
+    /// Rises when a refresh was refused: the key had been purged or had expired, so this node counted as dead for a
+    /// time.
     pub refusals: u64,
 }
 
-/// Keeps this node's key; cheap to clone. The key is purged when the last handle's token is cancelled.
+/// Keeps this node's key. Cheap to clone. The key is purged when the token given to [`NodeKey::start`] is cancelled,
+/// or when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct NodeKey {
     asks: mpsc::Sender<RefreshRequest>,
@@ -36,10 +38,11 @@ struct RefreshRequest {
 }
 
 impl NodeKey {
-    /// Puts the key of `bus`'s node and keeps it refreshed until `stop`. `value` tells roles, address and start.
+    /// Puts the key of `bus`'s node and refreshes it until `stop` is cancelled. `value` holds the roles, the address
+    /// and the start time.
     ///
     /// # Errors
-    /// [`PutError`] where the key could not be put the first time.
+    /// [`PutError`] if the key could not be put the first time.
     pub async fn start(bus: &Bus, value: Bytes, stop: CancellationToken) -> Result<Self, PutError> {
         let node = bus.node().clone();
         let mut keeper = Keeper {
@@ -56,26 +59,26 @@ impl NodeKey {
         Ok(Self { asks, state, node })
     }
 
-    /// The node whose key this is.
+    /// Returns the node whose key this is.
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.node
     }
 
-    /// What is known about the key, and news of it.
+    /// Returns a receiver of what is known about the key.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<NodeKeyState> {
         self.state.clone()
     }
 
-    /// Publishes the key at once and gives its revision from the leader: the barrier behind which presence is read. `None` where
-    /// that failed; ask again.
+    /// Publishes the key at once and returns its revision from the leader. This is the barrier behind which presence
+    /// is read. `None` if that failed; ask again.
     pub async fn refresh(&self) -> Option<Revision> {
         self.ask(false).await
     }
 
-    /// Puts the key whatever is there: after a link was cut, so that this node counts as live from now on. `None` where that failed;
-    /// ask again.
+    /// Puts the key whatever its revision is. It is called after a link was cut, so that this node counts as live
+    /// from now on. `None` if that failed; ask again.
     pub async fn put_anew(&self) -> Option<Revision> {
         self.ask(true).await
     }
@@ -122,7 +125,7 @@ impl Keeper {
                         s.refreshed = sent;
                         s.refusals += u64::from(refused);
                     });
-                    // Those who do not wait any more are gone, and that is their own matter.
+                    // A waiter that has dropped its receiver needs no answer.
                     for ask in waiting.drain(..) {
                         let _gone = ask.answer.send(self.revision);
                     }
@@ -134,11 +137,11 @@ impl Keeper {
             }
         }
         if let Err(error) = self.bucket.purge(&self.key).await {
-            tracing::debug!(%error, "this node's key was not taken away; it expires by itself");
+            tracing::debug!(%error, "this node's key could not be purged; it expires by itself");
         }
     }
 
-    /// One write; tells whether an earlier key had been lost.
+    /// Writes the key once. Returns whether an earlier key had been lost.
     async fn refresh(&mut self, anew: bool) -> Result<bool, PutError> {
         let expected = (!anew).then_some(self.revision);
         match self.put(expected).await {
@@ -151,7 +154,8 @@ impl Keeper {
         }
     }
 
-    /// Either a write of ours with an unknown outcome went in after all, or the key was lost. The leader shows which.
+    /// Writes the key after a refusal. Either a write of ours with an unknown outcome was done after all, or the key
+    /// was lost, and the leader shows which. Returns whether it was lost.
     async fn after_refusal(&mut self) -> Result<bool, PutError> {
         let entry = self.bucket.read(&self.key).await.map_err(|e| PutError::Unknown(e.to_string()))?;
         let ours = entry.as_ref().is_some_and(|e| e.revision > self.revision && e.value.as_ref() == Some(&self.value));

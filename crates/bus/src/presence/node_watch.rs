@@ -1,4 +1,4 @@
-//! Tells which nodes come and go. It only hints: what is true of a node is read behind the barrier.
+//! A watch on the nodes that come and go. It is only a hint: the truth about a node is read behind the barrier.
 
 use async_nats::jetstream::kv::Operation;
 use futures_util::StreamExt;
@@ -11,15 +11,16 @@ use crate::{Bus, Revision, subject};
 /// What happened to a node's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeChange {
-    /// It was put or refreshed.
+    /// The key was put or refreshed.
     Alive(NodeId),
-    /// It was taken away or expired, with the revision of the marker that tells it.
+    /// The key was purged or expired. The revision is that of its marker.
     Gone(NodeId, Revision),
 }
 
-/// Watches the keys of all nodes until `stop` and tells their changes, those that are there first. One watcher a process.
+/// Watches the keys of all nodes until `stop` is cancelled and sends their changes, beginning with the keys that
+/// exist. A process has one watcher.
 ///
-/// At most 1,024 changes wait; while they are full, the watch waits.
+/// At most 1,024 changes wait in the channel. While it is full, the watch waits.
 #[must_use]
 pub fn watch_nodes(bus: &Bus, stop: CancellationToken) -> mpsc::Receiver<NodeChange> {
     let (tell, changes) = mpsc::channel(1024);
@@ -36,7 +37,7 @@ pub fn watch_nodes(bus: &Bus, stop: CancellationToken) -> mpsc::Receiver<NodeCha
 async fn watch(bus: &Bus, tell: &mpsc::Sender<NodeChange>) {
     loop {
         if let Err(error) = watch_once(bus, tell).await {
-            tracing::warn!(error, "the watch on nodes ended; it begins again");
+            tracing::warn!(error, "the watch on nodes ended; it is started again");
         }
         if tell.is_closed() {
             return;

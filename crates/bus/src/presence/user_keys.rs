@@ -1,7 +1,7 @@
-//! The keys of this node's users in the presence bucket: who has a session here.
+//! The user keys of this node in the presence bucket: which users have a session here.
 //!
-//! One writer for each key, one write at a time, the next after the answer to the last; after an answer that tells nothing the present
-//! state is written again.
+//! Each key has one writer, which has at most one write under way. The next write begins after the answer to the
+//! last. After an unknown outcome, the present state is written again.
 
 mod plan;
 
@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use self::plan::{KeyPlan, KeyWrite};
 use crate::{Bucket, Bus, subject};
 
-/// Writes under way at one time.
+/// The most writes under way at one time.
 const IN_FLIGHT: usize = 256;
-/// Before a write whose outcome is not known to be good is made again.
+/// The pause before another try of a write that is not known to have been done.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Keeps the keys of this node's users; cheap to clone.
+/// Keeps the user keys of this node. Cheap to clone.
 #[derive(Clone)]
 pub struct UserKeys(Arc<SharedPlan>);
 
@@ -41,7 +41,8 @@ impl fmt::Debug for UserKeys {
     }
 }
 
-/// Comes true when the server has told that a key is written; false where the writer ended before.
+/// Resolves to `true` once the server has confirmed the write of a key. Resolves to `false` if the writer has ended
+/// or the user has signed out before that.
 #[derive(Debug)]
 pub struct Written(oneshot::Receiver<()>);
 
@@ -54,7 +55,7 @@ impl Future for Written {
 }
 
 impl UserKeys {
-    /// The writer for the node of `bus`, until `stop`.
+    /// Starts the writer for the node of `bus`. It runs until `stop` is cancelled.
     #[must_use]
     pub fn start(bus: &Bus, stop: CancellationToken) -> Self {
         let keys = Self(Arc::new(SharedPlan { core: Mutex::new(KeyPlan::default()), news: Notify::new() }));
@@ -69,7 +70,8 @@ impl UserKeys {
         keys
     }
 
-    /// The user's first session here begins: gives its sign-in number, and waits for the key's answer.
+    /// Queues the key of a user whose first session here begins. Returns the sign-in number, and a future that waits
+    /// for the key's answer.
     #[must_use]
     pub fn signed_in(&self, user: &UserId) -> (u64, Written) {
         let (tell, written) = oneshot::channel();
@@ -78,21 +80,21 @@ impl UserKeys {
         (number, Written(written))
     }
 
-    /// The user's last session here has ended.
+    /// Queues the purge of the key of a user whose last session here has ended.
     pub fn signed_out(&self, user: &UserId) {
         self.0.core().signed_out(user);
         self.0.news.notify_one();
     }
 
-    /// Writes the keys of all users who are signed in again, and waits for all answers: after NATS may have lost them, or this node may
-    /// have counted as dead.
+    /// Writes the keys of all signed-in users again and waits for all answers. It is called after NATS may have lost
+    /// them, or after this node may have counted as dead.
     pub async fn put_all(&self) {
         let mut waits: FuturesUnordered<Written> = self.0.core().all_again().into_iter().map(Written).collect();
         self.0.news.notify_one();
         while waits.next().await.is_some() {}
     }
 
-    /// How many keys are not as they should be yet.
+    /// Returns how many keys are not as they should be yet.
     #[must_use]
     pub fn unwritten(&self) -> usize {
         self.0.core().unwritten()
@@ -132,7 +134,7 @@ impl KeyWriter {
             None => self.bucket.purge(&key).await,
         };
         if let Err(error) = &outcome {
-            tracing::debug!(%error, user = %job.user, "a presence key is written again");
+            tracing::debug!(%error, user = %job.user, "a user key could not be written; it is tried again");
             tokio::time::sleep(PAUSE).await;
         }
         (job, outcome.is_ok())

@@ -1,33 +1,33 @@
-//! As much of the NATS protocol as a reader of plain subscriptions needs: pure.
+//! The part of the NATS protocol that a reader of plain subscriptions needs. It is pure.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// The longest line of the protocol; a server's INFO may name many servers.
+/// The longest line of the protocol, in bytes. A server's INFO may name many servers.
 const LINE: usize = 64 * 1024;
-/// The longest payload that is believed.
+/// The longest payload that is accepted, in bytes.
 const PAYLOAD: usize = 8 * 1024 * 1024;
 
-/// What a server says.
+/// What a server sends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ServerOp {
     /// A message of a subscription.
     Message { sid: u64, payload: Bytes },
-    /// It wants to know whether we live.
+    /// The server wants to know whether this side lives.
     Ping,
-    /// It has taken everything up to our ping.
+    /// The server has handled everything up to our ping.
     Pong,
-    /// Something is wrong; it may hang up.
+    /// Something is wrong. The server may close the connection.
     Error(String),
-    /// Anything else: who it is, or that all is well.
+    /// Anything else: who the server is, or that all is well.
     Other,
 }
 
-/// What cannot be NATS.
+/// The error if the bytes are not the NATS protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("what the server says is not the NATS protocol")]
+#[error("what the server sends is not the NATS protocol")]
 pub(super) struct Malformed;
 
-/// Takes what a server said next; `None` where it has not said all of it yet.
+/// Drains the next thing that a server sent. Returns `None` if not all of it has arrived yet.
 pub(super) fn next(buffer: &mut BytesMut) -> Result<Option<ServerOp>, Malformed> {
     let Some(end) = buffer.windows(2).position(|pair| pair == b"\r\n") else {
         return if buffer.len() > LINE { Err(Malformed) } else { Ok(None) };
@@ -61,7 +61,7 @@ pub(super) fn next(buffer: &mut BytesMut) -> Result<Option<ServerOp>, Malformed>
     Ok(Some(said))
 }
 
-/// `<subject> <sid> [reply] <bytes>`.
+/// Parses `<subject> <sid> [reply] <bytes>`. Returns the sid and the number of bytes.
 fn message(rest: &str) -> Option<(u64, usize)> {
     let mut words = rest.split_ascii_whitespace();
     let sid = words.nth(1)?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Reads all subscriptions on one plain connection; connects and subscribes again by itself.
+//! A reader of all subscriptions on one plain connection. It reconnects and subscribes again by itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -19,17 +19,17 @@ use crate::subject;
 
 const CONNECT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(250);
-/// After so many of these pings without a byte from the server it is given up.
+/// A server that has sent no byte since this many pings of the clock is given up.
 const UNHEARD_PINGS: u32 = 2;
 
-/// Where a server is, and how to sign in there.
+/// The address of a server, and how to sign in there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     host: String,
     user: Option<(String, String)>,
 }
 
-/// Takes apart a list of servers; `None` where one of them cannot be reached by a plain connection.
+/// Parses a list of servers. Returns `None` if one of them cannot be reached by a plain connection.
 pub(super) fn addresses(servers: &str) -> Option<Vec<Address>> {
     let parse = |server: &str| {
         let rest = match server.split_once("://") {
@@ -49,7 +49,7 @@ pub(super) fn addresses(servers: &str) -> Option<Vec<Address>> {
     servers.split(',').map(str::trim).filter(|server| !server.is_empty()).map(parse).collect()
 }
 
-/// The subscriptions; cheap to clone.
+/// The subscriptions. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct SubjectReader(Arc<SharedTable>);
 
@@ -63,14 +63,15 @@ struct SharedTable {
 struct SubscriptionTable {
     last_sid: u64,
     users: HashMap<u64, UserId>,
-    /// What the server is to be told; only while a connection stands.
+    /// What is to be sent to the server. Subscriptions are added only while the connection is up.
     out: Vec<u8>,
     connected: bool,
-    /// Who waits for the next ping's answer.
+    /// Those who wait for the answer to the next ping.
     waiting: Vec<oneshot::Sender<()>>,
-    /// Who waits for the answers to pings under way.
+    /// Those who wait for the answers to the pings under way.
     pinged: VecDeque<Vec<oneshot::Sender<()>>>,
-    /// Pings of the clock since the server was last heard. Those of sign-ins do not count: many of them may be under way at any time.
+    /// The pings of the clock since the server was last heard. Those of sign-ins do not count, because many of them
+    /// may be under way at any time.
     unheard: u32,
 }
 
@@ -110,7 +111,8 @@ impl SubscriptionTable {
         self.pinged.push_back(waiting);
     }
 
-    /// A connection stands: everything is subscribed to again, and whoever waits goes on to wait for this ping's answer.
+    /// Begins a connection. It subscribes to everything again, and those who wait now wait for the answer to this
+    /// ping.
     fn connected(&mut self) {
         self.connected = true;
         self.unheard = 0;
@@ -122,7 +124,7 @@ impl SubscriptionTable {
         self.ping();
     }
 
-    /// Pings as the clock asks; false where the server is to be given up.
+    /// Sends a ping of the clock. Returns `false` if the server must be given up.
     fn tick(&mut self) -> bool {
         if self.unheard >= UNHEARD_PINGS {
             return false;
@@ -134,7 +136,7 @@ impl SubscriptionTable {
 
     fn pong(&mut self) {
         for tell in self.pinged.pop_front().into_iter().flatten() {
-            // Who does not wait any more has no use for the answer.
+            // A waiter that has dropped its receiver needs no answer.
             let _ = tell.send(());
         }
     }
@@ -148,7 +150,7 @@ impl SubjectReader {
         Self(shared)
     }
 
-    /// Subscribes to a user's subject, and waits until the server knows.
+    /// Subscribes to a user's subject and waits until the server knows of it.
     pub(super) async fn subscribe(&self, user: &UserId) -> Subscribed {
         let (tell, known) = oneshot::channel();
         let sid = {
@@ -164,7 +166,7 @@ impl SubjectReader {
         };
         let subscribed = Subscribed { shared: Arc::clone(&self.0), sid };
         self.0.news.notify_one();
-        // It fails only when the reader has ended with the process.
+        // It fails only if the reader has ended with the process.
         drop(known.await);
         subscribed
     }
@@ -178,7 +180,7 @@ struct ReaderTask {
 }
 
 impl ReaderTask {
-    /// Runs until nobody takes the messages.
+    /// Runs until nobody receives the messages any more.
     async fn run(self) {
         for address in self.addresses.iter().cycle() {
             let ended = tokio::select! {
@@ -227,7 +229,7 @@ impl ReaderTask {
             ServerOp::Message { sid, payload } => {
                 let Some(user) = self.shared.table().users.get(&sid).cloned() else { return };
                 if self.tell.try_send(UserMessage { user, payload }).is_err() {
-                    tracing::debug!("a message about a user is lost");
+                    tracing::debug!("a message to a user's devices is lost");
                 }
             }
             ServerOp::Ping => {
@@ -235,7 +237,7 @@ impl ReaderTask {
                 self.shared.news.notify_one();
             }
             ServerOp::Pong => self.shared.table().pong(),
-            ServerOp::Error(error) => tracing::warn!(error, "the server refuses something about users' subjects"),
+            ServerOp::Error(error) => tracing::warn!(error, "the server reports an error about users' subjects"),
             ServerOp::Other => {}
         }
     }

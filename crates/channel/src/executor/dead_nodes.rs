@@ -1,4 +1,4 @@
-//! Nodes that come and go: what becomes of their users, and of what they did not settle.
+//! Nodes that come and go: what becomes of their users, and of the events that they did not settle.
 
 use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::{NodeChange, purge_node};
@@ -10,13 +10,13 @@ use tokio::time::{Duration, Instant};
 use super::Executor;
 use crate::room::{Bounce, QueuedRequest};
 
-/// How long after a bounce could not be worked out it is tried again.
+/// The pause before another try of a bounce whose event could not be read.
 const BOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// A node that died or became unreachable, with what it did not settle.
+/// A node that was given up, with the events that it did not settle.
 #[derive(Debug)]
 pub(super) struct GivenUpNode {
-    /// When that is bounced.
+    /// When the events are bounced.
     due: Instant,
     undelivered: Vec<Undelivered>,
 }
@@ -42,7 +42,8 @@ impl Executor {
         }
     }
 
-    /// Ends the link to a node. Its users leave L1, and what it did not settle is bounced later, for the users who do not come back.
+    /// Gives up a node and ends the link to it. Its users leave L1, and the events that it did not settle are bounced
+    /// later, for the users who do not come back.
     pub(super) fn give_up(&mut self, node: &NodeId) {
         let Some(undelivered) = self.links.give_up(node) else { return };
         for entry in self.rooms.values_mut() {
@@ -60,13 +61,13 @@ impl Executor {
             let due = Instant::now() + self.config.bounce_after;
             self.given_up.push(GivenUpNode { due, undelivered });
         }
-        // As long as its key lives it is offered the next incarnation: a link announces itself every second.
+        // As long as its key exists, the node is offered the next incarnation: a link announces itself every second.
         if self.live_nodes.contains(node) && !mutant(Mutant::OfferOff) {
             self.links.to(node);
         }
     }
 
-    /// Bounces what is due.
+    /// Queues the bounces that are due.
     pub(super) fn bounce_due(&mut self) {
         let now = Instant::now();
         let (due, later): (Vec<_>, Vec<_>) =
@@ -76,7 +77,7 @@ impl Executor {
         {
             for user in users {
                 if !self.partitions.contains_key(&partition) {
-                    // The next owner dispatches it again.
+                    // The next owner dispatches the event again.
                     self.pending.done(partition, at);
                     continue;
                 }
@@ -86,7 +87,7 @@ impl Executor {
         }
     }
 
-    /// Puts a bounce of the worker's own back, to be tried again.
+    /// Keeps a bounce of the worker's own, to be tried again.
     pub(super) fn bounce_again(&mut self, partition: Partition, room: RoomId, bounce: Bounce) {
         let Bounce { pending_at, user, seq, .. } = bounce;
         let at = pending_at.unwrap_or_default();

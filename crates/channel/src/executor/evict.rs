@@ -1,4 +1,4 @@
-//! Eviction: a channel that is idle ends, after its head is written.
+//! Eviction: an idle channel ends after its head is written.
 
 use sendpi_model::{Millis, RoomId};
 use sendpi_store::Row;
@@ -42,7 +42,7 @@ impl Executor {
         });
     }
 
-    /// The head is written: the channel ends, unless something came meanwhile.
+    /// Ends the channel after its head is written, unless requests have come in the meantime.
     pub(super) fn evicted(&mut self, id: &RoomId) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         if !entry.end(Stage::Evicting) {
@@ -56,7 +56,7 @@ impl Executor {
         self.links.end_audience(&room);
     }
 
-    /// At the end: writes the heads of all live channels, so that the next owner finds them up to date.
+    /// Writes the heads of all live channels when the worker ends, so that the next owner finds them up to date.
     pub(super) async fn write_heads(&mut self) {
         self.settle();
         let tenures: Vec<Tenure> = self.partitions.values().map(|owned| owned.tenure).collect();

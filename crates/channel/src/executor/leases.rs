@@ -12,7 +12,7 @@ use super::results::JobResult;
 use crate::claim::{ClaimError, ClaimedPartition, claim};
 use crate::owned_partition::OwnedPartition;
 
-/// How often leases that could not be written again are tried.
+/// How often leases that could not be written are tried again.
 const RESUME_EVERY: Duration = Duration::from_millis(500);
 /// How long a partition that was lost is left alone before it is claimed again.
 const RECLAIM_AFTER: Duration = Duration::from_secs(1);
@@ -30,7 +30,8 @@ impl Executor {
         self.subscribe_requests(partition).await
     }
 
-    /// Stops serving when this node's key has not been refreshed for too long, and serves again when the leases could be renewed.
+    /// Stops serving if this node's key has not been refreshed for too long. Serves again once the leases are
+    /// renewed.
     pub(super) async fn check_leases(&mut self) {
         let all_suspended = !self.partitions.is_empty() && self.partitions.values().all(|owned| owned.suspended);
         if self.key.watch().borrow().refreshed.elapsed() > NODE_KEY_MAX_AGE && !all_suspended {
@@ -44,8 +45,8 @@ impl Executor {
         }
     }
 
-    /// After a reconnect the client has subscribed again by itself. A worker that was away therefore stops serving until it knows that no
-    /// other worker held its leases in the meantime.
+    /// Stops serving after a reconnect until the leases are renewed. The client has subscribed again by itself, so a
+    /// worker that was away must first find out that no other worker held its leases in the meantime.
     pub(super) async fn connection_changed(&mut self) {
         let connection = *self.context.bus.connection().borrow();
         if !connection.up || connection.connects == self.connects {
@@ -63,7 +64,8 @@ impl Executor {
         self.unsubscribe_requests().await;
     }
 
-    /// Writes each lease again from its own revision. If the write succeeds, no other worker held the lease in the meantime.
+    /// Writes each lease again from its own revision. If the write succeeds, no other worker held the lease in the
+    /// meantime.
     async fn renew_leases(&mut self) {
         self.last_resume = Instant::now();
         if self.key.refresh().await.is_none() {
@@ -97,7 +99,8 @@ impl Executor {
         }
     }
 
-    /// Another worker owns the partition now: its rooms are forgotten, and the flows of `nodes` and of whoever waits are told.
+    /// Forgets a partition that another worker owns now, with its rooms. The flows of `nodes`, and of everybody with
+    /// a queued request, are refused.
     pub(super) async fn lose_partition(&mut self, partition: Partition, mut nodes: Vec<NodeId>) {
         if let Some(owned) = self.partitions.remove(&partition) {
             tracing::warn!(%partition, epoch = owned.tenure.epoch, "the partition was lost to another worker");
@@ -116,7 +119,7 @@ impl Executor {
         }
     }
 
-    /// Claims a lost partition again, as soon as its owner lets it go or dies: no partition is left without a worker for good.
+    /// Claims a lost partition again after a pause, so that no partition is left without a worker for good.
     fn claim_again(&mut self, partition: Partition) {
         let (context, leases, config) = (self.context.clone(), self.leases.clone(), self.config);
         self.start_job(async move {

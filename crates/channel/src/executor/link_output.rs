@@ -11,7 +11,8 @@ use sendpi_model::timing::RECONNECT_GRACE;
 use super::Executor;
 
 impl Executor {
-    /// Sends everything that waits, one message on each link; then the push jobs of what is live now.
+    /// Sends everything that waits, as one message on each link unless it is too large, then starts the push jobs of
+    /// what is live now.
     pub(super) async fn send_links(&mut self) {
         let waiting = self.links.drain();
         for (node, messages) in waiting {
@@ -73,7 +74,8 @@ impl Executor {
         }
     }
 
-    /// A worker without a connection hears nobody, and after a reconnect it may count silence only once the links know of it.
+    /// Returns whether silence counts. A worker without a connection hears nobody, and after a reconnect, silence
+    /// counts only once the links know of the reconnect.
     fn can_hear(&self) -> bool {
         let connection = *self.context.bus.connection().borrow();
         connection.up && connection.connects == self.connects

@@ -5,7 +5,7 @@
 //! | stage | job under way | its result, in `results` or `evict` | next stage |
 //! |---|---|---|---|
 //! | `Closed` | none | | `Opening`, at the first request |
-//! | `Opening` | `job/open`: row, starts, tail, members, fence | `opened` | `Ready`, or `Evicting` if only its head row was behind |
+//! | `Opening` | `job/open`: row, starts, tail, members, fence | `opened` | `Ready`, or `Evicting` if its row lags |
 //! | `Ready` | none | | any of the next four, or out of the table if it is not active and nothing waits |
 //! | `LookingUp` | `job/read`: nonces that the tail does not know | `looked_up` | `Ready` |
 //! | `Activating` | `job`: order rows, then presence behind the barrier | `activated` | `Ready` |
@@ -40,12 +40,12 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// Whether a job is under way.
+    /// Returns whether a job is under way.
     pub(super) fn is_busy(self) -> bool {
         !matches!(self, Self::Closed | Self::Ready)
     }
 
-    /// Whether a job may begin that leads to `next`.
+    /// Returns whether a job that leads to `next` may begin.
     fn may_become(self, next: Self) -> bool {
         match next {
             Self::Opening => self == Self::Closed,
@@ -60,11 +60,11 @@ impl Stage {
 pub(super) struct LiveEntry {
     pub(super) partition: Partition,
     stage: Stage,
-    /// There in every stage but `Closed` and `Opening`.
+    /// Present in every stage but `Closed` and `Opening`.
     pub(super) room: Option<Box<Room>>,
-    /// Requests that wait, in order.
+    /// The queued requests, in order.
     pub(super) queue: VecDeque<QueuedRequest>,
-    /// What a look-up found for the requests that wait.
+    /// What a look-up found for the queued requests.
     pub(super) lookups: Lookups,
     /// Events that an earlier owner may not have dispatched to everybody.
     pub(super) unsettled: Vec<Event>,
@@ -95,15 +95,15 @@ impl LiveEntry {
         self.stage.is_busy()
     }
 
-    /// A job begins.
+    /// Begins a job.
     pub(super) fn begin(&mut self, job: Stage) {
         assert!(self.stage.may_become(job), "a room that is {:?} cannot be {job:?}", self.stage);
         debug_assert_eq!(self.room.is_some(), self.stage == Stage::Ready);
         self.stage = job;
     }
 
-    /// The job of this stage has ended well. Returns `false`, and changes nothing, if the room has another stage by now: the result is
-    /// one of an earlier tenure, and means nothing any more.
+    /// Ends the job of this stage, which succeeded. Returns `false`, and changes nothing, if the room has another
+    /// stage by now. The result then belongs to an earlier tenure, and means nothing any more.
     #[must_use]
     pub(super) fn end(&mut self, job: Stage) -> bool {
         let ends = self.stage == job;
@@ -113,14 +113,14 @@ impl LiveEntry {
         ends
     }
 
-    /// Forgets what is in memory; what waits stays.
+    /// Forgets what is in memory. The queued requests stay.
     pub(super) fn close(&mut self) -> Option<Box<Room>> {
         self.stage = Stage::Closed;
         self.lookups.clear();
         self.room.take()
     }
 
-    /// Whether something waits for the room.
+    /// Returns whether anything waits for the room.
     pub(super) fn has_work(&self) -> bool {
         !self.queue.is_empty() || !self.unsettled.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Push jobs: published until they are kept.
+//! Push jobs, which are published until they are kept.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -14,12 +14,12 @@ use sendpi_model::server_frame::OkAnswer;
 use super::Executor;
 use crate::dispatch::PendingPush;
 
-/// Jobs under way at one time.
+/// The most pushes under way at one time.
 const UNDER_WAY: usize = 256;
 
 type Publishing = Pin<Box<dyn Future<Output = PendingPush> + Send>>;
 
-/// The pushes that are owed, in order, some of them under way.
+/// The pending pushes, in order, some of them under way.
 pub(super) struct PushQueue {
     bus: Bus,
     waiting: VecDeque<PendingPush>,
@@ -39,8 +39,8 @@ impl PushQueue {
         self.waiting.push_back(push);
     }
 
-    /// Begins to publish what waits, as far as there is room. It is called after the links were sent, so that nobody is pushed what is not
-    /// live yet.
+    /// Begins to publish the pushes that wait, as far as there is room. `send_links` calls it after the links are
+    /// sent, so that nobody is pushed what is not live yet. `next` calls it too, and does not wait for the links.
     pub(super) fn start_waiting(&mut self) {
         while self.under_way.len() < UNDER_WAY {
             let Some(push) = self.waiting.pop_front() else { return };
@@ -48,7 +48,7 @@ impl PushQueue {
         }
     }
 
-    /// Waits for the next push whose jobs are kept. `None` if none is under way.
+    /// Returns the next push whose jobs are kept. `None` if none is under way.
     pub(super) async fn next(&mut self) -> Option<PendingPush> {
         let push = self.under_way.next().await;
         self.start_waiting();
@@ -58,12 +58,16 @@ impl PushQueue {
 
 async fn publish_until_kept(bus: Bus, push: PendingPush) -> PendingPush {
     for users in push.users.chunks(JOB_USERS) {
-        // The frame is JSON that this project encoded; anything else could never be published, and is not worth a stop.
+        // The frame is JSON that this project encoded. Anything else could never be published, and must not stop the
+        // worker.
         let Ok(event) = serde_json::from_slice(&push.event.frame) else { continue };
         let job = PushJob { v: 1, room: push.room.clone(), seq: push.event.head.seq, users: users.to_vec(), event };
         let mut pause = Duration::from_millis(50);
         while let Err(error) = publish_job(&bus, push.partition, &job).await {
-            tracing::warn!(%error, partition = %push.partition, room = %push.room, seq = job.seq, "a push job is not kept yet; it is published again");
+            tracing::warn!(
+                %error, partition = %push.partition, room = %push.room, seq = job.seq,
+                "a push job is not kept yet; it is published again"
+            );
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }
@@ -81,7 +85,7 @@ impl Executor {
         self.pushes.add(push);
     }
 
-    /// A push is kept.
+    /// Records that a push is kept, and confirms its bounce.
     pub(super) fn pushed(&mut self, push: PendingPush) {
         self.pending.done(push.partition, push.event.head.at);
         if let Some(to) = push.then {

@@ -1,4 +1,4 @@
-//! Requests: from a flow's message to the rooms where they wait.
+//! Requests: from a flow's message to the rooms where they are queued.
 
 use futures_util::StreamExt;
 use sendpi_bus::{NatsMessage, SendError, subject};
@@ -12,7 +12,7 @@ use super::results::JobResult;
 use crate::dispatch::dispatch_typing;
 use crate::room::{AnswerAddress, QueuedRequest};
 
-/// Requests that may wait at one room; what comes beyond is answered `unavailable`.
+/// The most queued requests of one room. Further ones are answered `unavailable`.
 const ROOM_QUEUE: usize = 4_096;
 
 impl Executor {
@@ -26,7 +26,8 @@ impl Executor {
 
     /// Ends the subscriptions to the requests of all partitions.
     pub(super) async fn unsubscribe_requests(&mut self) {
-        // Dropping a subscription ends it at the server; what had arrived is answered by "no responders" and sent again.
+        // Dropping a subscription ends it at the server. Flows resend the requests that had arrived but were not
+        // read.
         self.requests.clear();
         if let Err(error) = self.context.bus.flush().await {
             tracing::debug!(%error, "the subscriptions may end later");
@@ -55,7 +56,8 @@ impl Executor {
         }
     }
 
-    /// Tells a node that this worker does not own the partition: everything unanswered is sent again, to whoever does.
+    /// Refuses a flow, because this worker does not own the partition. The node resends everything unanswered, to the
+    /// worker that does.
     pub(super) async fn refuse_flow(&mut self, node: &NodeId, partition: Partition) {
         let payload = encode_json(&FlowRefusal::NotOwner);
         if let Err(error) = self.context.bus.publish(subject::flow_reply(node, partition), payload.into()).await {
@@ -78,7 +80,8 @@ impl Executor {
         }
     }
 
-    /// Typing in an active channel goes out at once: it is neither stored nor fenced, and goes on while the store is down.
+    /// Dispatches typing in an active channel at once. It is neither stored nor fenced, and goes on while the store
+    /// is down. Returns `false` if the channel is not active.
     fn typing_now(&mut self, request: &FlowRequest) -> bool {
         let Some(entry) = self.rooms.get_mut(&request.room) else { return false };
         let Some(room) = entry.room.as_mut().filter(|room| room.active) else { return false };
@@ -90,7 +93,7 @@ impl Executor {
         true
     }
 
-    /// Puts a request into the queue of its room; the room is put into the live table if it is not there.
+    /// Puts a request into the queue of its room. The room is put into the live table if it is not there.
     pub(super) fn enqueue(&mut self, partition: Partition, waiting: QueuedRequest) {
         let id = waiting.request.room.clone();
         let entry = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));

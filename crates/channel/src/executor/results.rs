@@ -23,11 +23,11 @@ pub(super) enum JobResult {
     LookedUp { room: RoomId, result: Result<Lookups, JobError> },
     /// The order rows were written (if there is a time) and presence was read behind the barrier.
     Activated { room: RoomId, rows_at: Option<Millis>, result: Result<Online, JobError> },
-    /// Batches are in the store, behind the fence.
+    /// Batches were committed. If that succeeded, they are in the store, behind the fence.
     Committed(CommitOutcome),
     /// The head of a room that is to be evicted was written.
     Evicted { room: RoomId, result: Result<(), JobError> },
-    /// A partition that was lost was claimed again, or not yet.
+    /// A lost partition was claimed again, or not yet.
     Claimed { partition: Partition, result: Result<Box<ClaimedPartition>, ClaimError> },
     /// The heads of several rooms were read.
     Heads { to: AnswerAddress, result: Result<Vec<(RoomId, u64)>, JobError> },
@@ -81,7 +81,7 @@ impl Executor {
         if !mutant(Mutant::RedispatchOff) {
             entry.unsettled = unsettled;
         }
-        // What is dispatched again counts as not dispatched yet.
+        // Events that are dispatched again count as not dispatched yet.
         if let Some(first) = entry.unsettled.first() {
             room.dispatched = first.head.seq - 1;
         }
@@ -90,7 +90,8 @@ impl Executor {
             entry.unsettled.clear();
             owned.recovering.remove(id);
         }
-        // A channel that was live when its worker died has not written its head: lists of rooms show the one before.
+        // A channel that was live when its worker died has not written its head, so lists of rooms show the one
+        // before.
         let stale = room.row.as_ref().is_some_and(|row| row.head.seq < room.head.seq) && !room.members.is_empty();
         entry.room = Some(Box::new(room));
         if stale && !entry.has_work() {
@@ -108,7 +109,8 @@ impl Executor {
         }
     }
 
-    /// The users whom presence found are added to L1, a user who attached meanwhile stays, and the other members are L2.
+    /// Adds the users whom presence found to L1. A user who attached in the meantime stays, and the other members are
+    /// L2.
     fn activated(&mut self, id: &RoomId, rows_at: Option<Millis>, online: &Online) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         if !entry.end(Stage::Activating) {
@@ -172,7 +174,8 @@ impl Executor {
         }
     }
 
-    /// What a room does after a job: the next thing that waits. A room that is not active leaves the live table if nothing waits.
+    /// Continues a room after a job, with the next thing that waits. A room that is not active leaves the live table
+    /// if nothing waits.
     fn continue_room(&mut self, id: &RoomId) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let Some(room) = &entry.room else { return };
@@ -187,17 +190,19 @@ impl Executor {
         }
     }
 
-    /// A job of a room came to nothing: the room is forgotten, to be opened anew, and whoever waited for this is told.
+    /// Handles a failed job of a room. The room is forgotten, to be opened anew, and everybody who waited for it is
+    /// refused.
     async fn room_failed(&mut self, id: &RoomId, error: &JobError, steps: Vec<BatchStep>) {
         if let JobError::NotOwner(lost) = error {
             let asked = steps.iter().filter_map(answered_by).filter(|to| to.partition == *lost);
             let nodes = asked.map(|to| to.node.clone()).collect();
             self.lose_partition(*lost, nodes).await;
         }
-        // A job may be of several partitions, of which only one was lost: the others' rooms are opened anew as well.
+        // A job may be of several partitions, of which only one was lost. The rooms of the others are opened anew as
+        // well.
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let partition = entry.partition;
-        // Events of the batch may be in the store without having been dispatched: until that is done nothing is settled.
+        // Events of the batch may be in the store without having been dispatched. Until they are, nothing is settled.
         if steps.iter().any(|step| matches!(step, BatchStep::Event(_)))
             && let Some(owned) = self.partitions.get_mut(&partition)
         {
@@ -227,14 +232,14 @@ impl Executor {
         if bounces.is_empty() && !recovering {
             self.rooms.remove(id);
         } else {
-            // The worker's own: tried again with the next tick.
+            // The worker's own bounces and the room's recovery are tried again with the next tick.
             entry.queue.extend(bounces);
             self.slowed.insert(id.clone());
         }
     }
 }
 
-/// Where the answer to a step goes.
+/// Returns where the answer to a step goes.
 fn answered_by(step: &BatchStep) -> Option<&AnswerAddress> {
     match step {
         BatchStep::Attach { to, .. }

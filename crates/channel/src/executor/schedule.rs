@@ -12,9 +12,9 @@ use super::{Executor, PENDING_MAX};
 use crate::job::BatchCommit;
 use crate::room::{Batch, Lookup, QueuedRequest, Room};
 
-/// Requests of one batch.
+/// The most requests of one batch.
 const BATCH_REQUESTS: usize = 1_000;
-/// Bodies of one batch, in bytes: a batch is at most 1 MiB in the store.
+/// The most bytes of bodies in one batch. A batch is at most 1 MiB in the store.
 const BATCH_BYTES: usize = 768 * 1024;
 
 impl Executor {
@@ -73,7 +73,8 @@ impl Executor {
         Some(BatchCommit { room: id.clone(), tenure, chain: room.chain.clone(), batch })
     }
 
-    /// Under a heavy load only what lessens it goes on: bounces of the worker's own. If they waited as well, nothing would ever end.
+    /// Starts only the bounces of the worker's own, because under a heavy load only what lessens it goes on. If they
+    /// waited as well, the load would never end.
     fn start_own_bounces(&mut self, id: &RoomId) -> Option<BatchCommit> {
         let entry = self.rooms.get_mut(id)?;
         let owned = self.partitions.get_mut(&entry.partition)?;
@@ -114,7 +115,7 @@ impl Executor {
         });
     }
 
-    /// Activates a channel: order rows for a durable event, then presence behind the barrier.
+    /// Activates a channel: writes the order rows for a durable event, then reads presence behind the barrier.
     fn activate(&mut self, id: &RoomId, now: Millis, durable: bool) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
@@ -130,7 +131,8 @@ impl Executor {
     }
 }
 
-/// Whether the room must be activated before it takes what waits: for a durable event with order rows, for typing without.
+/// Returns whether the room must be activated before it admits the queued requests. `Some(true)` is for a durable
+/// event, with order rows. `Some(false)` is for typing, without them.
 fn needs_activation(entry: &LiveEntry, now: Millis, age: Duration) -> Option<bool> {
     let room = entry.room.as_ref()?;
     if room.members.is_empty() {
@@ -146,7 +148,7 @@ fn needs_activation(entry: &LiveEntry, now: Millis, age: Duration) -> Option<boo
     (typing && !room.active).then_some(false)
 }
 
-/// Whether the request may make a durable event. What is refused anyhow activates nothing.
+/// Returns whether the request may make a durable event. A request that will be refused activates nothing.
 fn makes_event(room: &Room, QueuedRequest { request, .. }: &QueuedRequest) -> bool {
     match request.verb {
         Verb::Send { .. } | Verb::Invite { .. } | Verb::Leave => room.members.contains_key(&request.user),
@@ -166,7 +168,7 @@ fn batch_length(queue: &[QueuedRequest]) -> usize {
     fits.count().max(1)
 }
 
-/// Before a minute's first answer in a room, `active_rooms` tells that something went on there.
+/// Adds a row to `active_rooms` before a minute's first answer in a room. It records that the room had an event.
 fn note_active(noted: &mut u64, room: &Room, batch: &mut Batch, now: Millis, partition: sendpi_model::Partition) {
     let minute = minute(now);
     if !batch.events.is_empty() && *noted != minute {

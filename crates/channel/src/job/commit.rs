@@ -1,4 +1,4 @@
-//! Committing batches: rows, then the fence, then what follows the fence, then reads.
+//! Committing batches: rows, then the fence, then the rows that follow the fence, then reads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) struct BatchCommit {
     pub(crate) batch: Batch,
 }
 
-/// What became of batches that were committed together.
+/// The outcome of batches that were committed together.
 #[derive(Debug)]
 pub(crate) struct CommitOutcome {
     pub(crate) rooms: Vec<CommittedBatch>,
@@ -36,12 +36,12 @@ pub(crate) struct CommitOutcome {
 pub(crate) struct CommittedBatch {
     pub(crate) room: RoomId,
     pub(crate) batch: Batch,
-    /// What the batch read from the store.
+    /// The results of the batch's reads from the store.
     pub(crate) reads: Vec<ReadResult>,
 }
 
 impl JobContext {
-    /// Commits batches that only write events: all of them in one store job, and one fence read for each partition.
+    /// Commits batches that only write events, all of them in one store job, with one fence read for each partition.
     pub(crate) async fn commit_plain(self, commits: Vec<BatchCommit>) -> CommitOutcome {
         let mut rows = Vec::new();
         let mut tenures: Vec<Tenure> = Vec::new();
@@ -75,7 +75,7 @@ impl JobContext {
         Ok(())
     }
 
-    /// Commits one room's batch that has more to it.
+    /// Commits one room's batch that does more than write events.
     pub(crate) async fn commit(self, commit: BatchCommit) -> CommitOutcome {
         let BatchCommit { room, tenure, chain, mut batch } = commit;
         let (mut online, mut reads) = (Online::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! Opening a room: its starts, then its tail, then its own start under this epoch, then the fence.
+//! Opening a room: its starts and its tail are read, its own start under this epoch is written, and the fence is
+//! passed.
 
 use sendpi_model::{Event, RoomId};
 use sendpi_store::{EpochChain, EventRow, SettledRow, Start};
@@ -7,16 +8,16 @@ use super::{JobContext, JobError};
 use crate::room::{StoredRoom, cut_at_hole, is_settled, tail_from};
 use crate::tenure::Tenure;
 
-/// Rows of one read.
+/// The most rows of one read.
 const PAGE: usize = 1_000;
-/// How far back unsettled events are looked for before the tail.
+/// The search for older unsettled events ends once this many rows were read.
 const UNSETTLED_MAX: usize = 100_000;
 
-/// What opening a room found.
+/// The result of opening a room.
 #[derive(Debug)]
 pub(crate) struct OpenedRoom {
     pub(crate) stored: StoredRoom,
-    /// The events of the tail that an earlier owner may not have handed out to everybody, oldest first.
+    /// The events of the tail that an earlier owner may not have dispatched to everybody, oldest first.
     pub(crate) unsettled: Vec<Event>,
 }
 
@@ -52,7 +53,8 @@ impl JobContext {
         Ok(OpenedRoom { stored: StoredRoom { row, members, chain: EpochChain::of(&starts), tail }, unsettled })
     }
 
-    /// From the head row on, before it the newest 200 events, and all that are not settled.
+    /// Reads everything after the head row, the newest 200 events up to it, and all older events that are not
+    /// settled.
     async fn read_tail(
         &self,
         room: &RoomId,
@@ -81,7 +83,7 @@ impl JobContext {
             let (full, last) = (page.len() == PAGE, page.last().map(|row| row.event.head.seq));
             rows.extend(chain.filter(page));
             match last {
-                // The last seq may have more rows than were read: it is read again from there.
+                // The last seq may have more rows than were read, so it is read again from there.
                 Some(last) if full => {
                     rows.retain(|row| row.event.head.seq < last);
                     from = last;

@@ -1,4 +1,4 @@
-//! Reads of a room's older events, always behind the fence.
+//! Reads of a room's older events, which always pass the fence.
 
 use sendpi_model::{Event, RoomId, UserId};
 use sendpi_store::{EpochChain, ReadError};
@@ -8,11 +8,11 @@ use crate::dispatch::ReadResult;
 use crate::room::{BatchRead, Lookup, Lookups, PageRequest, page_frame};
 use crate::tenure::Tenure;
 
-/// Rows of one read.
+/// The most rows of one read.
 const PAGE: usize = 1_000;
 
 impl JobContext {
-    /// Reads what a batch asks for. A store that does not answer refuses this one request, not the batch.
+    /// Reads what a batch asks for. If the store does not answer, this one request is refused, and not the batch.
     pub(crate) async fn read(
         &self,
         tenure: Tenure,
@@ -25,7 +25,7 @@ impl JobContext {
             BatchRead::Event(seq) => self.event(room, chain, *seq).await.map(ReadResult::Event),
             BatchRead::Members { cursor, limit } => return Ok(self.members(room, cursor.clone(), *limit).await),
         };
-        // The rows may be void for an owner that was overtaken while it read.
+        // The rows may be void if the owner was overtaken while it read.
         self.pass_fence(tenure).await?;
         Ok(result.unwrap_or_else(|error| {
             tracing::warn!(%error, %room, "a read failed");
@@ -41,7 +41,7 @@ impl JobContext {
             high = before.saturating_sub(1);
         }
         let newest = page.after.is_none();
-        // Void rows take places too: read on until the page is full or the timeline ends.
+        // Void rows take up places too, so the loop reads on until the page is full or the timeline ends.
         while events.len() < most && low <= high {
             let rows = self.store.timeline(room, low..=high, PAGE, newest).await?;
             let ended = rows.len() < PAGE;
@@ -49,7 +49,7 @@ impl JobContext {
                 break;
             };
             let mut found: Vec<Event> = chain.filter(rows).into_iter().map(|row| row.event).collect();
-            // The last seq that was read may have further rows: it is read again, unless that would never end.
+            // The last seq that was read may have further rows, so it is read again unless the timeline has ended.
             if !ended {
                 found.retain(|event| event.head.seq != edge);
             }
@@ -107,7 +107,8 @@ impl JobContext {
         Ok(lookup.finish(found))
     }
 
-    /// The heads of rooms that are not live, from their rows: these were brought up to date when the room was last evicted.
+    /// Returns the heads of rooms that are not live, from their rows. These were brought up to date when the room was
+    /// last evicted.
     pub(crate) async fn heads(&self, tenure: Tenure, rooms: Vec<RoomId>) -> Result<Vec<(RoomId, u64)>, JobError> {
         let mut heads = Vec::with_capacity(rooms.len());
         for room in rooms {

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use sendpi_model::{NodeId, UserId};
 
-/// Who gets the room's events live, on which nodes, with which sign-in number there.
+/// The users who get the room's events live, on which nodes, with which sign-in number there.
 #[derive(Debug, Default)]
 pub(crate) struct Audience {
     users: HashMap<UserId, Vec<(NodeId, u64)>>,
-    /// How many users each node holds.
+    /// How many users are in it on each node.
     nodes: HashMap<NodeId, usize>,
 }
 
 impl Audience {
-    /// Puts a user in; true where the user was not in it on that node.
+    /// Adds a user. Returns `true` if the user was not in it on that node.
     pub(crate) fn add(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
         let places = self.users.entry(user.clone()).or_default();
         if let Some(place) = places.iter_mut().find(|(n, _)| n == node) {
@@ -25,7 +25,8 @@ impl Audience {
         true
     }
 
-    /// Takes a user out whose sign-in number on that node is at most `signin`: a later attach stays. True where that was so.
+    /// Removes a user whose sign-in number on that node is at most `signin`, so that a later attach stays. Returns
+    /// `true` if the user was removed.
     pub(crate) fn remove(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
         let Some(places) = self.users.get_mut(user) else { return false };
         let before = places.len();
@@ -40,14 +41,14 @@ impl Audience {
         removed
     }
 
-    /// Takes a user out everywhere; gives the nodes where it was.
+    /// Removes a user on all nodes. Returns the nodes where the user was.
     pub(crate) fn remove_user(&mut self, user: &UserId) -> Vec<NodeId> {
         let nodes: Vec<NodeId> = self.users.remove(user).into_iter().flatten().map(|(node, _)| node).collect();
         nodes.iter().for_each(|node| self.leave(node, 1));
         nodes
     }
 
-    /// Takes all users of a node out.
+    /// Removes all users on a node.
     pub(crate) fn remove_node(&mut self, node: &NodeId) {
         if self.nodes.remove(node).is_some() {
             self.users.retain(|_, places| {
@@ -67,22 +68,22 @@ impl Audience {
         }
     }
 
-    /// Whether a user is in it on any node.
+    /// Returns whether a user is in it on any node.
     pub(crate) fn contains(&self, user: &UserId) -> bool {
         self.users.contains_key(user)
     }
 
-    /// Whether nobody is in it.
+    /// Returns whether nobody is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// The nodes that hold somebody in it.
+    /// Returns the nodes with a user in it.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         self.nodes.keys()
     }
 
-    /// Everybody in it, node by node.
+    /// Returns everybody in it, with each node.
     pub(crate) fn places(&self) -> impl Iterator<Item = (&UserId, &NodeId)> {
         self.users.iter().flat_map(|(user, places)| places.iter().map(move |(node, _)| (user, node)))
     }

@@ -1,7 +1,8 @@
 //! Admission: everything that waits at a room becomes one batch.
 //!
-//! What a batch says is worked out here, against the room with the batch already in it; nothing of it is shown to anybody before its rows
-//! are in the store and the fence is passed. A batch that fails is forgotten together with the room, which is then opened anew.
+//! A batch is decided against the room with the batch already in it. Nothing of it is shown to anybody before its
+//! rows are in the store and the fence is passed. If a batch fails, it is forgotten together with the room, which is
+//! then opened anew.
 
 use bytes::Bytes;
 use sendpi_model::flow::FlowRequest;
@@ -12,49 +13,49 @@ use sendpi_store::{EventRow, Row};
 
 use super::{AnswerAddress, Lookups, PageRequest, QueuedRequest, Room, page_frame};
 
-/// What is to be done once a batch is in the store and behind the fence, in this order.
+/// A step to carry out once a batch is in the store and behind the fence. The order of the steps counts.
 #[derive(Debug)]
 pub(crate) enum BatchStep {
-    /// Hand the event to L1 and push it to L2.
+    /// Dispatch the event to L1 and push it to L2.
     Event(Event),
-    /// Hand an ephemeral event to L1.
+    /// Dispatch an ephemeral event to L1.
     Typing(Bytes),
-    /// These became members: those who are online come into L1.
+    /// These users became members. Add those who are online to L1.
     Joined(Vec<(UserId, RoomInfo)>),
-    /// These ceased to be members.
+    /// These users are not members any more.
     Left(Vec<UserId>, AudienceReason),
-    /// Put the user into L1, then answer.
+    /// Add the user to L1, then answer.
     Attach { to: AnswerAddress, user: UserId, signin: u64, frame: Bytes },
-    /// Take the user out of L1, then answer.
+    /// Remove the user from L1, then answer.
     Detach { to: AnswerAddress, user: UserId, signin: u64 },
     /// Answer.
     Answer { to: AnswerAddress, frame: Bytes },
     /// Answer with a page of the members, and who of them is in L1 by then.
     Members { to: AnswerAddress, cursor: Option<UserId>, limit: usize },
-    /// Answer with what a read of the store gave.
+    /// Answer with the result of a read from the store.
     Read { to: AnswerAddress, read: usize },
-    /// Push to one user an event that no device took, then answer.
+    /// Push an event to a user of whom no device confirmed it, then answer.
     Bounce(Bounce),
 }
 
-/// A bounce: an event that was handed to a node for a user, and that no device of the user took.
+/// A bounce: an event that was dispatched to a node for a user, and that no device of the user confirmed.
 #[derive(Debug)]
 pub(crate) struct Bounce {
-    /// Where it is confirmed; none for what the worker itself owes.
+    /// The request that is confirmed. `None` for a bounce of the worker's own.
     pub(crate) to: Option<AnswerAddress>,
-    /// The time under which the worker owes it.
+    /// The time under which a bounce of the worker's own is pending.
     pub(crate) pending_at: Option<Millis>,
-    /// Whose device did not take it.
+    /// The user whose devices did not confirm the event.
     pub(crate) user: UserId,
-    /// Which event.
+    /// The event's seq.
     pub(crate) seq: u64,
-    /// The event, where the tail has it.
+    /// The event, if the tail has it.
     pub(crate) event: Option<Event>,
-    /// The read that gives the event, where the tail does not have it.
+    /// The read that returns the event, if the tail does not have it.
     pub(crate) read: Option<usize>,
 }
 
-/// What a batch reads from the store, after its rows are written.
+/// A read of a batch from the store, after the batch's rows are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BatchRead {
     /// A page of the timeline.
@@ -68,22 +69,22 @@ pub(crate) enum BatchRead {
 /// Everything that waited at a room, admitted.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// Rows that must be in the store before the events: what new members need to find the room.
+    /// The rows that must be in the store before the events: what new members need to find the room.
     pub(crate) before: Vec<Row>,
-    /// New members, whose presence is to be read after `before` is written.
+    /// The new members, whose presence is read after `before` is written.
     pub(crate) newcomers: Vec<UserId>,
-    /// The events.
+    /// The rows of the events.
     pub(crate) events: Vec<Row>,
-    /// Rows that follow the fence.
+    /// The rows that follow the fence.
     pub(crate) after: Vec<Row>,
-    /// What is to be read from the store.
+    /// The reads from the store.
     pub(crate) reads: Vec<BatchRead>,
-    /// What is to be done then.
+    /// The steps to carry out after all that.
     pub(crate) steps: Vec<BatchStep>,
 }
 
 impl Batch {
-    /// Whether it only writes events: such batches of many rooms share one store job.
+    /// Returns whether the batch only writes events. Such batches of many rooms share one store job.
     pub(crate) fn is_plain(&self) -> bool {
         self.before.is_empty() && self.newcomers.is_empty() && self.after.is_empty() && self.reads.is_empty()
     }
@@ -103,7 +104,7 @@ impl Batch {
 }
 
 impl Room {
-    /// Admits what waits, in order. `now` never falls within a partition.
+    /// Admits the queued requests, in order. `now` never falls within a partition.
     pub(crate) fn decide(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
         let mut batch = Batch::default();
         for QueuedRequest { to, pending_at, request } in waiting {
@@ -127,7 +128,7 @@ impl Room {
         let user = request.user;
         match request.verb {
             Verb::Create { .. } => return self.create(batch, to, &user, request.verb, now),
-            // Whether the user is a member still does not matter for what ends its stay.
+            // A detach ends the user's place in L1, whether the user is still a member or not.
             Verb::Detach { signin } => {
                 if let Some(to) = to {
                     batch.steps.push(BatchStep::Detach { to, user, signin });
@@ -135,7 +136,7 @@ impl Room {
                 return Ok(());
             }
             Verb::Join => return self.join(batch, to, &user, now),
-            // Sent again by its flow, it was done the first time.
+            // The flow resent this leave, which was done the first time.
             Verb::Leave if request.first.is_some() && !self.members.contains_key(&user) => {
                 batch.answer(to, &OkAnswer::repeated());
                 return Ok(());
@@ -190,7 +191,7 @@ impl Room {
                 batch.answer(to, &self.view(&user, self.active, false)?);
             }
             Verb::Typing => batch.steps.push(BatchStep::Typing(Event::typing(&self.id, &user, now))),
-            // Heads never wait at one room; the others were taken above.
+            // Heads are never queued at a room, and the others were handled above.
             Verb::Heads { .. } | Verb::Bounce { .. } | Verb::Create { .. } | Verb::Detach { .. } | Verb::Join => {
                 batch.answer(to, &OkAnswer::default());
             }
@@ -198,7 +199,7 @@ impl Room {
         Ok(())
     }
 
-    /// Gives the room its next event, in the batch.
+    /// Adds the room's next event to the batch.
     pub(super) fn event(
         &mut self,
         batch: &mut Batch,
@@ -257,7 +258,8 @@ impl Room {
         }
     }
 
-    /// Whoever is no member any more wants no push, which is for the end to tell: a bounce is always confirmed.
+    /// Adds a bounce, which is always confirmed. Whether the user still wants a push, and is still a member, is
+    /// decided at the dispatch.
     fn bounce(
         &mut self,
         batch: &mut Batch,

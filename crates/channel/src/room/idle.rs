@@ -1,4 +1,4 @@
-//! When a channel that nothing happens in is evicted.
+//! The rule by which idle channels are evicted.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use sendpi_model::timing::{IDLE_MAX, IDLE_MIN};
 /// The bounds of N, the time without a subscriber after which a channel is evicted.
 #[derive(Debug, Clone, Copy)]
 pub struct IdleConfig {
-    /// The least N, and N itself for a room that is hardly ever active.
+    /// The least N, which is also the N of a room that is hardly ever active.
     pub min: Duration,
-    /// The greatest N, and the time without a durable event after which a channel is evicted even with subscribers: the next event
-    /// brings it back.
+    /// The greatest N, and the time without a durable event after which a channel is evicted even with subscribers.
+    /// The next event brings it back.
     pub max: Duration,
 }
 
@@ -24,19 +24,19 @@ impl Default for IdleConfig {
 /// The weight of the newest gap in the mean.
 const WEIGHT: f64 = 0.2;
 
-/// Follows the mean gap between a channel's events and tells when it is idle.
+/// A clock that follows the mean gap between a channel's events and decides when the channel is idle.
 #[derive(Debug)]
 pub(crate) struct IdleClock {
     config: IdleConfig,
     /// g, the exponentially weighted mean gap, in milliseconds.
     mean_gap: Option<f64>,
     last_event: Millis,
-    /// Since when nobody subscribes.
+    /// Since when nobody subscribes. `None` while somebody does.
     alone_since: Option<Millis>,
 }
 
 impl IdleClock {
-    /// A clock that begins with the times of the tail's events, oldest first.
+    /// Creates a clock from the times of the tail's events, oldest first.
     pub(crate) fn new(config: IdleConfig, events: impl IntoIterator<Item = Millis>, now: Millis) -> Self {
         let mut clock = Self { config, mean_gap: None, last_event: Millis(0), alone_since: Some(now) };
         events.into_iter().for_each(|at| clock.event(at));
@@ -44,7 +44,7 @@ impl IdleClock {
         clock
     }
 
-    /// A durable event happened.
+    /// Records a durable event.
     pub(crate) fn event(&mut self, at: Millis) {
         if self.last_event > Millis(0) {
             let gap = at.since(self.last_event).as_millis() as f64;
@@ -53,12 +53,12 @@ impl IdleClock {
         self.last_event = at;
     }
 
-    /// Whether somebody subscribes now.
+    /// Records whether anybody subscribes now.
     pub(crate) fn subscribed(&mut self, somebody: bool, now: Millis) {
         self.alone_since = if somebody { None } else { self.alone_since.or(Some(now)) };
     }
 
-    /// N: clamp(3 g, min, max), and min where g is above max.
+    /// Returns N: clamp(3 g, min, max), or min if g is above max.
     pub(crate) fn patience(&self) -> Duration {
         match self.mean_gap {
             Some(gap) if gap <= self.config.max.as_millis() as f64 => {
@@ -68,7 +68,7 @@ impl IdleClock {
         }
     }
 
-    /// Whether the channel is to be evicted.
+    /// Returns whether the channel is to be evicted.
     pub(crate) fn is_idle(&self, now: Millis) -> bool {
         self.alone_since.is_some_and(|since| now.since(since) >= self.patience())
             || now.since(self.last_event) >= self.config.max

@@ -1,4 +1,4 @@
-//! Nonces that the tail does not know: how far back in the timeline each is looked for.
+//! Nonces that the tail does not know, and how far back in the timeline each one is looked for.
 
 use std::collections::HashMap;
 
@@ -7,33 +7,33 @@ use sendpi_model::{Event, Head, Millis, Nonce, Refusal, UserId, Verb, limits};
 
 use super::{QueuedRequest, Room};
 
-/// What one nonce was found to be.
+/// The result of the look-up of a nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NonceResult {
-    /// The event that it made.
+    /// The head of the event that was sent with the nonce.
     Found(Head),
-    /// No event as far back as it can be.
+    /// There is no such event as far back as it can be.
     Absent,
 }
 
-/// What a look-up found, by sender and nonce.
+/// The results of look-ups, by sender and nonce.
 pub(crate) type Lookups = HashMap<(UserId, Nonce), NonceResult>;
 
-/// A range of the timeline to be looked through, newest first.
+/// A range of the timeline to be searched, newest first.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Lookup {
-    /// From this seq on.
+    /// The first seq of the range.
     pub(crate) from: u64,
-    /// Up to this seq, the last one before the tail.
+    /// The last seq of the range, which is the last one before the tail.
     pub(crate) to: u64,
-    /// Not further back than this time, where no seq is known.
+    /// How far back in time the search goes, if no seq is known.
     pub(crate) since: Option<Millis>,
-    /// What is looked for.
+    /// The senders and nonces that are looked for.
     pub(crate) wanted: Vec<(UserId, Nonce)>,
 }
 
 impl Lookup {
-    /// Notes what of `events` is wanted.
+    /// Adds the wanted nonces that `events` have to `found`.
     pub(crate) fn learn<'a>(&self, events: impl IntoIterator<Item = &'a Event>, found: &mut Lookups) {
         for event in events {
             let Some(nonce) = &event.nonce else { continue };
@@ -44,7 +44,7 @@ impl Lookup {
         }
     }
 
-    /// Everything wanted that was not found is absent.
+    /// Marks every wanted nonce that was not found as absent.
     pub(crate) fn finish(self, mut found: Lookups) -> Lookups {
         for key in self.wanted {
             found.entry(key).or_insert(NonceResult::Absent);
@@ -54,7 +54,8 @@ impl Lookup {
 }
 
 impl Room {
-    /// The look-up that these requests need before they can be admitted; `None` where the tail and what is known suffice.
+    /// Returns the look-up that these requests need before they can be admitted. `None` if the tail and `known`
+    /// suffice.
     pub(crate) fn lookup<'a>(
         &self,
         waiting: impl IntoIterator<Item = &'a QueuedRequest>,
@@ -69,7 +70,7 @@ impl Room {
         }
         let farthest = first.saturating_sub(limits::NONCE_LOOKBACK).max(1);
         let (mut from, mut since, mut wanted) = (first, None::<Millis>, Vec::new());
-        // A known seq reaches back whatever the time.
+        // A known seq decides how far back the search goes, whatever the time.
         let mut any_by_seq = false;
         for QueuedRequest { request, .. } in waiting {
             let Verb::Send { nonce: Some(nonce), retry, .. } = &request.verb else { continue };
@@ -95,7 +96,7 @@ impl Room {
         (!wanted.is_empty()).then_some(Lookup { from, to: first - 1, since, wanted })
     }
 
-    /// The event that this send made already, if it did.
+    /// Returns the event that this send made already, if it did.
     pub(super) fn repeat_of(
         &self,
         user: &UserId,

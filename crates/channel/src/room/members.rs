@@ -6,14 +6,14 @@ use sendpi_model::{Role, UserId};
 use super::Room;
 
 impl Room {
-    /// The members of a page, by user.
+    /// Returns the members of a page, ordered by user.
     pub(crate) fn members_page(&self, cursor: Option<&UserId>, limit: usize) -> impl Iterator<Item = (&UserId, Role)> {
         use std::ops::Bound;
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         self.members.range::<UserId, _>((from, Bound::Unbounded)).take(limit).map(|(user, member)| (user, member.role))
     }
 
-    /// The answer `members`; `online` tells who of them is.
+    /// Returns the answer `members`. `online` says whether a member is online.
     pub(crate) fn members_answer(
         &self,
         cursor: Option<&UserId>,

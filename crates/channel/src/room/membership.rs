@@ -1,7 +1,8 @@
-//! Membership: a change of it is its durable event.
+//! Membership: every change of it is a durable event.
 //!
-//! A join writes the user's rows first, so that whoever is a member finds the room; then the event and the fence; then the member's row. A
-//! leave writes the user's rows last. What a crash leaves in between, opening the room heals from the tail.
+//! A join writes the user's rows first, so that every member finds the room. The event and the fence follow, then the
+//! member's row. A leave writes the user's rows last. If a crash comes in between, opening the room mends it from the
+//! tail.
 
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OkAnswer;
@@ -27,7 +28,7 @@ impl Room {
             let same = row.creator == *creator && row.nonce == nonce.as_str();
             let direct = kind == RoomKind::Direct && row.kind == RoomKind::Direct;
             if !row.deleted && (same || direct) {
-                // One side of a direct room had left, and talks to the other again.
+                // One side of a direct room had left, and talks to the other one again.
                 if direct && !self.members.contains_key(creator) {
                     self.add(batch, creator, None, vec![creator.clone()], now);
                 }
@@ -66,7 +67,7 @@ impl Room {
         if let Some(owner) = self.members.get_mut(creator) {
             owner.role = Role::Owner;
         }
-        // The creator's row was made with the others; it is made again with its role.
+        // The creator's rows were made with those of the others. They are made again with the creator's role.
         let creator_row = self.members.get(creator).map(|member| self.member_row(creator, member));
         let of_user = self.members.get(creator).map(|member| self.room_of_user(creator, member));
         batch.after.extend(creator_row);
@@ -79,7 +80,7 @@ impl Room {
         Ok(())
     }
 
-    /// Whether `user` is no member, and may become one.
+    /// Returns whether `user` is not a member and may become one.
     pub(crate) fn may_join(&self, user: &UserId) -> bool {
         let open = self.row.as_ref().is_some_and(|row| row.access == Access::Open && !row.deleted);
         open && !self.members.contains_key(user)
@@ -177,7 +178,7 @@ impl Room {
         batch.answer(to, &OkAnswer::event(head, false));
     }
 
-    /// The last owner who leaves hands over to the oldest admin, else to the oldest member.
+    /// Makes the oldest admin the owner if the last owner leaves, or the oldest member if there is no admin.
     fn promote_next_owner(&mut self, batch: &mut Batch, from: &UserId, now: Millis) {
         if self.members.values().any(|member| member.role == Role::Owner) {
             return;

@@ -1,4 +1,4 @@
-//! Opening a room: what its rows in the store come to.
+//! Opening a room from its rows in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,24 +7,24 @@ use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
 
 use super::{Audience, Room, RoomMember, Tail};
 
-/// What was read of a room that is being opened.
+/// The rows of a room that is being opened.
 #[derive(Debug, Default)]
 pub(crate) struct StoredRoom {
     pub(crate) row: Option<RoomRow>,
     pub(crate) members: Vec<MemberRow>,
-    /// The starts that count, with the one of this epoch.
+    /// The starts that count, including the one of this epoch.
     pub(crate) chain: EpochChain,
-    /// The newest rows that count, with their epochs, oldest first and without a hole above the head row.
+    /// The newest rows that count, with their epochs, oldest first and without a gap above the head row.
     pub(crate) tail: Vec<(u64, Event)>,
 }
 
-/// Whether what an epoch wrote at a time is settled, by the newest record of its partition.
+/// Returns whether what an epoch wrote at a time is settled, by the newest record of its partition.
 pub(crate) fn is_settled(newest: Option<&SettledRow>, epoch: u64, at: Millis) -> bool {
     newest.is_some_and(|settled| epoch < settled.epoch || (epoch == settled.epoch && at <= settled.at))
 }
 
 impl Room {
-    /// The room as its rows tell it, inactive.
+    /// Opens the room from its rows, inactive.
     pub(crate) fn open(id: RoomId, epoch: u64, opened: StoredRoom) -> Self {
         let StoredRoom { row, members, chain, tail: rows } = opened;
         let members: BTreeMap<UserId, RoomMember> = members.into_iter().filter_map(member_of).collect();
@@ -47,7 +47,7 @@ impl Room {
         };
         for (_, event) in rows {
             room.apply_again(&event);
-            // The head is the greater of row and tail.
+            // The head is the greater one of the head row and the tail.
             if event.head.seq > room.head.seq {
                 room.head = event.head;
             }
@@ -65,8 +65,8 @@ impl Room {
         }
     }
 
-    /// A crash may have come between a membership event and its row: the tail's joins and leaves are applied again, each to rows
-    /// that are older.
+    /// Applies a membership event of the tail again to a row that is older. A crash may have come between the event
+    /// and its row.
     fn apply_again(&mut self, event: &Event) {
         let seq = event.head.seq;
         match event.kind {
@@ -100,13 +100,13 @@ impl Room {
         }
     }
 
-    /// `all`, and `mentions` in rooms of more than 200.
+    /// Returns `all`, or `mentions` in a room of more than 200 members.
     pub(crate) fn notify_default(&self) -> Notify {
         if self.members.len() > 200 { Notify::Mentions } else { Notify::All }
     }
 }
 
-/// A member who joined with the event whose head this is.
+/// Returns a member who joined with the event of this head.
 pub(crate) fn new_member(role: Role, head: Head, notify: Notify) -> RoomMember {
     let joined = Mark { seq: head.seq, count: head.count };
     RoomMember { role, joined, joined_at: head.at, notify, muted_until: None, stamp: head.seq }
@@ -124,19 +124,20 @@ fn member_of(row: MemberRow) -> Option<(UserId, RoomMember)> {
     Some((row.user, member))
 }
 
-/// The lowest seq of the tail that is to be read beside the head row.
+/// Returns the lowest seq of the tail that is to be read beside the head row.
 pub(crate) fn tail_from(head_row: u64) -> u64 {
     (head_row + 1).saturating_sub(super::tail::TAIL_MIN as u64).max(1)
 }
 
-/// Cuts rows at the first hole above the head row: what follows was never answered, and older rows may have expired.
+/// Cuts the rows at the first gap above the head row, because what follows it was never answered. Below the head row
+/// it only drops what is before the last gap, because older rows may have expired.
 pub(crate) fn cut_at_hole(rows: Vec<(u64, Event)>, head_row: u64) -> Vec<(u64, Event)> {
     let mut due = None;
     let mut kept: Vec<(u64, Event)> = Vec::with_capacity(rows.len());
     for (epoch, event) in rows {
         let seq = event.head.seq;
         match due {
-            // Below the head row a hole only means that older rows have expired: the tail begins after it.
+            // Below the head row, a gap only means that older rows have expired. The tail begins after it.
             Some(due) if seq != due && seq <= head_row + 1 => kept.clear(),
             Some(due) if seq != due => break,
             None if seq > head_row + 1 => break,

@@ -7,11 +7,11 @@ use sendpi_model::{Event, RoomId, limits};
 /// Which page is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PageRequest {
-    /// It ends before this seq, where it is read backwards.
+    /// The page ends before this seq, if it is read backwards.
     pub(crate) before: Option<u64>,
-    /// It begins after this seq.
+    /// The page begins after this seq.
     pub(crate) after: Option<u64>,
-    /// How many messages.
+    /// The most messages in the page.
     pub(crate) limit: usize,
 }
 
@@ -24,13 +24,13 @@ struct Filling {
 }
 
 impl PageRequest {
-    /// The most events that it may hold.
+    /// Returns the most events that the page may hold.
     pub(crate) fn most_events(self) -> usize {
         self.limit * limits::PAGE_EVENTS_PER_MESSAGE
     }
 
-    /// Takes events until the page is full. `events` come in the order of reading: oldest first for `after`, newest first otherwise.
-    /// Gives the page, oldest first, and whether it was filled before `events` ended.
+    /// Adds events until the page is full. `events` come in the order of reading: oldest first for `after`, newest
+    /// first otherwise. Returns the page, oldest first, and whether it was full before `events` ended.
     pub(crate) fn fill<'a>(self, events: impl Iterator<Item = &'a Event>) -> (Vec<&'a Event>, bool) {
         let mut filling = Filling::default();
         let mut page = Vec::new();
@@ -53,7 +53,7 @@ impl PageRequest {
     }
 }
 
-/// The answer `page`, with the events as they were stored.
+/// Encodes the answer `page`, with the events as they were stored.
 pub(crate) fn page_frame(room: &RoomId, events: &[&Event], more: bool) -> Vec<u8> {
     let frames: Vec<&[u8]> = events.iter().map(|event| event.frame.as_ref()).collect();
     EventPage::join(room, &frames, more && !mutant(Mutant::MoreOff))

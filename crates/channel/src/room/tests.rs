@@ -38,7 +38,7 @@ struct TestRoom {
 }
 
 impl TestRoom {
-    /// A room of ann, bob and eve, with ann on node n1.
+    /// Creates a room of ann, bob and eve, with ann on node n1.
     fn new() -> Self {
         let room = Room::open(RoomId::parse("r").unwrap(), 1, StoredRoom::default());
         let mut table = Self { room, links: OutboundLinks::default(), clock: 1_000 };
@@ -63,7 +63,7 @@ impl TestRoom {
         self.online(&[], waiting).1
     }
 
-    /// Everything that the links carry since the last look, by node.
+    /// Returns everything that was put on the links since the last call, by node.
     fn told(&mut self) -> Vec<(String, LinkItem)> {
         let mut told = Vec::new();
         for (node, messages) in self.links.drain() {
@@ -75,7 +75,7 @@ impl TestRoom {
         told
     }
 
-    /// The answers among what was told, as JSON.
+    /// Returns the answers on the links, as JSON.
     fn answers(&mut self) -> Vec<serde_json::Value> {
         let answer = |item| match item {
             LinkItem::Answer { frame, .. } => Some(serde_json::from_slice(&frame).unwrap()),
@@ -100,7 +100,7 @@ fn a_created_room_has_its_members_and_tells_those_who_are_online() {
         _ => None,
     });
     assert_eq!(added, Some(("n2", "bob", AudienceReason::Joined, 1)));
-    // The same creation again is a repeat; another's is a conflict.
+    // The same creation again is a repeat. One by another user is a conflict.
     table.run(vec![ask("ann", create), ask("eve", create)]);
     let answers = table.answers();
     assert_eq!((answers[0]["repeat"].as_bool(), answers[1]["code"].as_str()), (Some(true), Some("conflict")));
@@ -332,7 +332,7 @@ fn the_tail_ends_at_the_first_hole_above_the_head_row() {
     assert_eq!(kept(&[1, 3, 4], 3), [3, 4]);
     assert!(kept(&[4, 5], 2).is_empty());
     assert_eq!(kept(&[3, 4], 2), [3, 4]);
-    // What the head row counts was there, whatever became of its row: what follows it was answered.
+    // An event that the head row counts was there, whatever became of its own row. So what follows it was answered.
     assert_eq!(kept(&[1, 2, 4, 5], 3), [4, 5]);
 }
 

@@ -10,7 +10,7 @@ use crate::open;
 
 type TestServer = WebSocketStream<TcpStream>;
 
-/// A client, and the server's side of its connection in the hands of the test.
+/// Returns a client, and the server's side of its connection for the test to play.
 async fn pair(options: Options) -> (Client, Frames, TestServer) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-// The chat page: puts what the client and the rooms know into the document.
+// The chat page: shows the state of the client and of the rooms in the document.
 
 import { Client, unique } from "/client.js";
 import { Rooms } from "/rooms.js";
@@ -37,7 +37,7 @@ function take(frame) {
     if (frame.room === current) typists.delete(frame.from);
   }
   rooms.take(frame);
-  // A room that was chosen before the connection broke may not be loaded yet.
+  // If the connection broke after a room was chosen, the room may not be loaded yet.
   if (frame.op === "welcome" && current) attempt(rooms.load(current));
   if (frame.op === "welcome") showRooms();
 }
@@ -150,7 +150,7 @@ function typing({ room, from }) {
 function showTyping() {
   const names = [...typists.keys()].join(", ");
   const text = names && `${names} ${typists.size > 1 ? "are" : "is"} typing…`;
-  // Only where it differs: a live region is read out at each change.
+  // Only if it differs: screen readers read a live region aloud at each change.
   if (at("typing").textContent !== text) at("typing").textContent = text;
 }
 
@@ -164,7 +164,7 @@ function notice(text) {
   at("notice").textContent = text;
 }
 
-/// Shows what went wrong with something that the user asked for.
+/// Waits for something that the user asked for, and shows the error if it fails.
 async function attempt(promise) {
   try {
     await promise;

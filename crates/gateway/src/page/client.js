@@ -1,5 +1,5 @@
-// One signed-in user's connection: signs in, comes back after a break and resumes, matches answers to requests, and sends each
-// message until it is answered. What it shows, it tells through the callbacks in `on`; it knows nothing of the page.
+// The connection of one user. It signs in, reconnects and resumes after a break, matches answers to requests, and sends
+// each message until it is answered. It reports through the callbacks in `on` and knows nothing of the page.
 
 const FIRST_WAIT = 300;
 const LONGEST_WAIT = 15_000;
@@ -15,8 +15,9 @@ export class RequestError extends Error {
 }
 
 export class Client {
-  /// `on.frame(frame)` gets what the server sends on its own, `on.state(text)` what to show as the state of the connection,
-  /// `on.ended(reason)` the end for good; `resume()` tells the rooms to resume, each with the last seq seen.
+  /// `on.frame(frame)` receives `welcome` and each frame that the server sends on its own, `on.state(text)` receives
+  /// the state of the connection to show, and `on.ended(reason)` is called when the session has ended for good.
+  /// `resume()` returns the rooms to resume, each with the last seq seen.
   constructor(user, { on, resume }) {
     Object.assign(this, { user, on, resume });
     this.requests = new Map();
@@ -71,7 +72,7 @@ export class Client {
         this.bye = frame.reconnect_in_ms;
         return;
       case "error":
-        // The answer to hello: the close that follows says whether to come back.
+        // The answer to `hello`. The close code that follows says whether to come back.
         this.refused = frame;
         return;
       case "welcome":
@@ -86,7 +87,7 @@ export class Client {
     this.patience = 2 * heartbeat_ms;
     this.watch();
     clearTimeout(this.renewal);
-    // Timers hold 31 bits of milliseconds; a minute before the end is early enough.
+    // A timer holds at most 31 bits of milliseconds. One minute before the token expires is early enough.
     this.renewal = setTimeout(() => this.renew(), Math.min(Math.max(expires_at - now - 60_000, 1_000), 2 ** 31 - 1));
     this.on.state(`Signed in as ${this.user}`);
     for (const room of this.outbox.keys()) this.flush(room);
@@ -97,11 +98,11 @@ export class Client {
       const token = await (await fetch(`/dev/token?user=${encodeURIComponent(this.user)}`)).text();
       await this.request({ op: "token", token });
     } catch {
-      // The session ends at the token's end, and comes back with a new one.
+      // The session ends when the token expires, and the client comes back with a new one.
     }
   }
 
-  /// No frame for twice the heartbeat: the connection is dead, whatever the socket says.
+  /// Restarts the watchdog. Without a frame for twice the heartbeat the connection is dead, whatever the socket says.
   watch(patience = this.patience) {
     clearTimeout(this.watchdog);
     this.watchdog = setTimeout(() => this.closed(1006), patience);
@@ -119,13 +120,14 @@ export class Client {
     }
     this.requests.clear();
     if (this.stopped) return;
-    if (code === 4003) newDevice(); // Another tab was copied from this one: from here on they are two devices.
+    if (code === 4003) newDevice(); // The tab was duplicated, so one of the two becomes a new device.
     if (code === 4100) return this.end(this.refused?.message ?? "not signed in");
     if (FINAL[code]) return this.end(FINAL[code]);
     this.comeBack();
   }
 
-  /// Waits longer each time, and never all clients for the same time; a server that drains says how long.
+  /// Reconnects after a pause. The pause doubles with each failure and is random, so that clients do not come back all
+  /// at once. If the server named a pause in `bye` or in its refusal, that one is used.
   comeBack() {
     if (this.stopped) return;
     const ceiling = Math.min(FIRST_WAIT * 2 ** this.failures++, LONGEST_WAIT);
@@ -149,7 +151,7 @@ export class Client {
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(frame));
   }
 
-  /// Sends a request; resolves with its answer, or rejects with a RequestError.
+  /// Sends a request. Resolves with its answer, or rejects with a `RequestError`.
   request(frame) {
     return new Promise((resolve, reject) => {
       if (this.socket?.readyState !== WebSocket.OPEN) {
@@ -165,8 +167,8 @@ export class Client {
     });
   }
 
-  /// Queues a message; `seq` is the last that is known of its room. The messages of a room go one after the other, so that a
-  /// retry keeps their order. `told(error?)` is called when it is answered for good.
+  /// Queues a message. `seq` is the last known seq of its room. The messages of a room are sent one after the other, so
+  /// that a retry keeps their order. `told(error?)` is called with the final outcome.
   send(room, seq, nonce, body, told) {
     const queue = this.outbox.get(room) ?? [];
     this.outbox.set(room, queue);
@@ -203,7 +205,7 @@ export function unique() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// Each tab is a device of its own, also after a reload.
+// Each tab is a device of its own, and stays the same device after a reload.
 function device() {
   return sessionStorage.getItem("device") ?? newDevice();
 }

@@ -1,16 +1,16 @@
-// What one user knows of the rooms: the list with what is unread, and the timelines of the rooms that were opened.
+// What one user knows about the rooms: the list with unread counts, and the timelines of the rooms that were opened.
 
 const PAGE = 50;
 
 export class Rooms {
-  /// `request` sends a request and resolves with its answer; `changed(room)` is called when something of a room is different.
+  /// `request` sends a request and resolves with its answer. `changed(room)` is called when a room has changed.
   constructor(request, changed) {
     Object.assign(this, { request, changed });
     this.list = new Map();
     this.next = null;
   }
 
-  /// The rooms to resume: those with a timeline, each with the last seq up to which nothing is missing.
+  /// Returns the rooms to resume: at most 100 with a timeline, each with the last seq up to which nothing is missing.
   open() {
     const opened = [...this.list.values()].filter((room) => room.events).slice(0, 100);
     return Object.fromEntries(opened.map((room) => [room.info.room, room.seq]));
@@ -22,7 +22,7 @@ export class Rooms {
 
   put(info) {
     const known = this.list.get(info.room);
-    // A page may have been on its way while newer events came live.
+    // A page may be older than the live events that arrived while it was on its way.
     if (known) info.seq >= known.info.seq && Object.assign(known.info, info);
     else this.list.set(info.room, { info, seq: 0, events: null, more: false });
     this.changed(info.room);
@@ -34,7 +34,7 @@ export class Rooms {
     page.rooms.forEach((info) => this.put(info));
   }
 
-  /// Opens a room's timeline at its newest page.
+  /// Loads the newest page of a room's timeline, unless the room has a timeline already.
   async load(id) {
     const room = this.list.get(id);
     if (!room || room.events || room.loading) return;
@@ -44,7 +44,7 @@ export class Rooms {
       room.events = new Map(page.events.map((event) => [event.seq, event]));
       room.seq = Math.max(0, ...room.events.keys());
       room.more = page.more;
-      // What came live while the page was on its way.
+      // Fetch the events that came live while the page was on its way.
       if (room.info.seq > room.seq) await this.fill(room);
     } finally {
       room.loading = false;
@@ -61,7 +61,7 @@ export class Rooms {
     this.changed(id);
   }
 
-  /// Reads what lies behind the last seq up to which nothing is missing.
+  /// Reads the events after the last seq up to which nothing is missing.
   async fill(room) {
     if (room.filling) return;
     room.filling = true;
@@ -82,7 +82,7 @@ export class Rooms {
     while (room.events.has(room.seq + 1)) room.seq++;
   }
 
-  /// Takes a frame that the server sent on its own.
+  /// Receives a frame that the server sent on its own.
   take(frame) {
     switch (frame.op) {
       case "welcome":
@@ -113,7 +113,7 @@ export class Rooms {
     const room = this.list.get(id);
     if (gone) return this.remove(id);
     if (!room || !truncated) return;
-    // Too much was missed to replay: begin again at the newest page.
+    // Too much was missed to replay it. Begin again at the newest page.
     room.events = null;
     this.load(id).catch(() => {});
   }
@@ -123,7 +123,7 @@ export class Rooms {
     this.changed(id);
   }
 
-  /// The newest rooms as the server sees them.
+  /// Fetches the newest rooms from the server.
   async peek() {
     const page = await this.request({ op: "rooms", limit: PAGE });
     page.rooms.forEach((info) => this.put(info));
@@ -154,7 +154,7 @@ export class Rooms {
     this.changed(id);
   }
 
-  /// Marks everything of a room as read.
+  /// Marks all events of a room as read.
   async read(id) {
     const { info } = this.list.get(id);
     if (info.marker.seq >= info.seq) return;

@@ -5,21 +5,21 @@ use bytes::{Buf, BufMut, Bytes};
 use super::LinkError;
 use crate::{Partition, RoomId, UserId};
 
-/// Why a user came into, or fell out of, a room's audience on a node.
+/// The reason why a user entered or left a room's audience on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum AudienceReason {
-    /// Attached, or found online when the channel was activated: silent for the client.
+    /// The user attached or detached, or was online when the channel was activated. The client gets no notice.
     Presence = 0,
-    /// Became a member: `room_added`.
+    /// The user became a member: `room_added`.
     Joined = 1,
-    /// Left: `room_removed`.
+    /// The user left: `room_removed`.
     Left = 2,
-    /// Was kicked: `room_removed`.
+    /// The user was kicked: `room_removed`.
     Kicked = 3,
-    /// Was banned: `room_removed`.
+    /// The user was banned: `room_removed`.
     Banned = 4,
-    /// The room is no more: `room_removed`.
+    /// The room was deleted: `room_removed`.
     Deleted = 5,
 }
 
@@ -29,7 +29,7 @@ impl AudienceReason {
         [Joined, Left, Kicked, Banned, Deleted].into_iter().find(|reason| *reason as u8 == number).unwrap_or(Presence)
     }
 
-    /// What `room_removed` tells the client; `None` for reasons that are silent.
+    /// Returns the reason in `room_removed`. `None` if the client gets no such notice.
     #[must_use]
     pub fn removal(self) -> Option<&'static str> {
         match self {
@@ -42,29 +42,29 @@ impl AudienceReason {
     }
 }
 
-/// `+user`: the user's sessions on this node get the room's events from here on.
+/// `+user`: from here on, the user's sessions on this node get the room's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudienceAdded {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// Which user.
+    /// The user.
     pub user: UserId,
-    /// Why.
+    /// The reason.
     pub reason: AudienceReason,
-    /// The seq of the last event dispatched before.
+    /// The seq of the last event that was dispatched before.
     pub seq: u64,
-    /// [`crate::RoomInfo`] as JSON, where the reason is [`AudienceReason::Joined`]; else empty.
+    /// [`crate::RoomInfo`] as JSON if the reason is [`AudienceReason::Joined`], otherwise empty.
     pub info: Bytes,
 }
 
-/// `−user`: the user's sessions on this node get no more of the room's events.
+/// `−user`: from here on, the user's sessions on this node get no events of the room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudienceRemoved {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// Which user.
+    /// The user.
     pub user: UserId,
-    /// Why.
+    /// The reason.
     pub reason: AudienceReason,
 }
 
@@ -73,9 +73,9 @@ pub struct AudienceRemoved {
 pub enum LinkItem {
     /// An event for the room's audience on this node.
     Event {
-        /// Which room.
+        /// The room.
         room: RoomId,
-        /// Its seq; 0 for an ephemeral one.
+        /// The seq of the event, or 0 if it is ephemeral.
         seq: u64,
         /// The client's frame.
         frame: Bytes,
@@ -86,9 +86,9 @@ pub enum LinkItem {
     Removed(AudienceRemoved),
     /// The answer to a request of the node's flow to `partition`.
     Answer {
-        /// Which flow.
+        /// The partition of the flow.
         partition: Partition,
-        /// The request's number in it.
+        /// The number of the request in the flow.
         n: u64,
         /// The client's frame, without an id.
         frame: Bytes,
@@ -136,7 +136,7 @@ pub fn encode_item(message: &mut Vec<u8>, item: &LinkItem) {
     message[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-/// Reads one item, without its length; `None` where its kind is unknown.
+/// Reads one item, without its length. `None` if its kind is unknown.
 pub(super) fn decode(mut bytes: Bytes) -> Result<Option<LinkItem>, LinkError> {
     let short = |_| LinkError::Malformed;
     let item = match bytes.try_get_u8().map_err(short)? {
@@ -165,7 +165,7 @@ pub(super) fn decode(mut bytes: Bytes) -> Result<Option<LinkItem>, LinkError> {
     Ok(Some(item))
 }
 
-/// Ids are shorter than 64 KiB by their own rule.
+/// Appends an id. The rules of ids keep its length within a `u16`.
 fn put_text(message: &mut Vec<u8>, text: &str) {
     message.put_u16_le(text.len() as u16);
     message.put_slice(text.as_bytes());

@@ -1,4 +1,4 @@
-//! Answers to what a client, or a node, asked.
+//! Answers to the requests of clients and nodes.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::OpFrame;
 use crate::{Head, Mark, Millis, RoomId, RoomInfo, UserId, limits};
 
-/// `ok`: it was done. Which fields are there depends on what was asked.
+/// `ok`: the request was carried out. Which fields are present depends on the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OkAnswer {
-    /// The seq of the event that was made, or of the read marker.
+    /// The seq of the event that was created, or of the read marker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
     /// The count at that seq.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// When the event happened.
+    /// The time of the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Millis>,
-    /// The room, for `create`, and for the `attach` and `peek` of a node.
+    /// The room, for `create` and for the `attach` and `peek` of a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<RoomInfo>,
-    /// Whether the room's channel is active: if this answers an attach, the user is in L1 now.
+    /// Whether the room's channel is active. In the answer to an attach it means that the user is in L1.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub live: bool,
-    /// Whether it had been done before: this is the result of the first time.
+    /// Whether the request had been carried out before. The answer then has the result of the first time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repeat: bool,
     /// When the renewed token expires.
@@ -38,38 +38,38 @@ impl OpFrame for OkAnswer {
 }
 
 impl OkAnswer {
-    /// Nothing was left to do.
+    /// Answers a request after which nothing was left to do.
     #[must_use]
     pub fn repeated() -> Self {
         Self { repeat: true, ..Self::default() }
     }
 
-    /// The event with this head was made, or had been made before.
+    /// Answers with the head of the event that the request created. `repeat` means that an earlier try created it.
     #[must_use]
     pub fn event(head: Head, repeat: bool) -> Self {
         Self { seq: Some(head.seq), count: Some(head.count), at: Some(head.at), repeat, ..Self::default() }
     }
 
-    /// A room as one of its members sees it.
+    /// Answers with a room as one of its members sees it.
     #[must_use]
     pub fn room(info: RoomInfo, live: bool, repeat: bool) -> Self {
         Self { info: Some(info), live, repeat, ..Self::default() }
     }
 
-    /// The token was renewed.
+    /// Answers that the token was renewed.
     #[must_use]
     pub fn renewed(expires_at: Millis) -> Self {
         Self { expires_at: Some(expires_at), ..Self::default() }
     }
 
-    /// The place in the timeline that the answer names, if it names one.
+    /// Returns the place in the timeline that the answer contains. `None` if it contains none.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
         Some(Mark { seq: self.seq?, count: self.count? })
     }
 }
 
-/// `heads`, as the owner of rooms answers a node, and as a node tells a session that it missed something.
+/// `heads`: the answer of a partition's owner to a node, and a node's notice to a session that it missed something.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadsAnswer {
     /// Each room with the seq of its head.
@@ -91,11 +91,11 @@ impl OpFrame for Pong {
 /// `welcome`: the answer to `hello`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// Who is signed in.
+    /// The user who is signed in.
     pub user: UserId,
-    /// The session's name.
+    /// The name of the session.
     pub session: String,
-    /// The server's clock.
+    /// The time of the server's clock.
     pub now: Millis,
     /// When the token expires.
     pub expires_at: Millis,
@@ -103,12 +103,12 @@ pub struct Welcome {
     pub heartbeat_ms: u64,
     /// The first page of rooms.
     pub rooms: Vec<RoomInfo>,
-    /// Where the next page begins; `None` if this is the last one.
+    /// Where the next page begins. `None` if this is the last page.
     pub next: Option<String>,
     /// The limits that concern a client.
     #[serde(default)]
     pub limits: WelcomeLimits,
-    /// Optional features that this server has.
+    /// The optional features of this server.
     #[serde(default)]
     pub caps: Vec<String>,
 }
@@ -117,7 +117,7 @@ impl OpFrame for Welcome {
     const OP: &'static str = "welcome";
 }
 
-/// The limits of [`crate::limits`] that a client is told.
+/// The limits in [`crate::limits`] that `welcome` reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each is documented in `limits`, under a name of its own")]
 pub struct WelcomeLimits {
@@ -152,10 +152,10 @@ impl Default for WelcomeLimits {
     }
 }
 
-/// `resumed`: the end of a replay, and how each room stands.
+/// `resumed`: the end of a replay, and the state of each room.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resumed {
-    /// By room.
+    /// The state of each room.
     pub rooms: BTreeMap<RoomId, ResumedRoom>,
 }
 
@@ -163,16 +163,17 @@ impl OpFrame for Resumed {
     const OP: &'static str = "resumed";
 }
 
-/// How a resumed room stands.
+/// The state of a resumed room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumedRoom {
-    /// The seq up to which the client has everything now; if `truncated`, the room's head.
+    /// The seq up to which the client has everything. If `truncated`, it is the seq of the room's head, or the seq
+    /// that the client sent if the owner did not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// Nothing more was replayed: the client pages through `history`.
+    /// Whether the replay is incomplete. The client then pages through `history`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    /// The user is not a member any more.
+    /// Whether the user is no longer a member.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
 }

@@ -1,4 +1,4 @@
-//! What a server sends on its own.
+//! The frames that a server sends on its own.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 use super::{HeadsAnswer, OpFrame, Resumed};
 use crate::{Millis, Refusal, RoomId, RoomInfo, UserId};
 
-/// Any frame that a server sends on its own, as a client reads it. Fields that this release does not know are ignored.
+/// Any frame that a server sends on its own, as a client reads it. Unknown fields are ignored.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum ServerFrame {
-    /// Something happened in a room.
+    /// An event of a room.
     Event(EventFrame),
     /// The end of a replay.
     Resumed(Resumed),
@@ -22,11 +22,11 @@ pub enum ServerFrame {
     },
     /// The user ceased to be a member.
     RoomRemoved(RoomRemoved),
-    /// Another device of the user read.
+    /// The user read on another device.
     Marker(MarkerFrame),
     /// The session missed something in these rooms.
     Heads(HeadsAnswer),
-    /// The server is about to close.
+    /// The server is about to close the session.
     Bye(Bye),
     /// A refusal of something that carried no id.
     Error(Refusal),
@@ -35,34 +35,34 @@ pub enum ServerFrame {
     Unknown,
 }
 
-/// `event`, as a client reads it; [`crate::Event`] writes it.
+/// `event`, as a client reads it. [`crate::Event`] writes it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct EventFrame {
-    /// Where.
+    /// The room.
     pub room: RoomId,
-    /// Its place in the timeline; `None` for an ephemeral one.
+    /// The place of the event in the timeline. `None` if the event is ephemeral.
     pub seq: Option<u64>,
-    /// The count after it; `None` for an ephemeral one.
+    /// The count after the event. `None` if the event is ephemeral.
     pub count: Option<u64>,
-    /// `message`, `joined`, `typing`, …; kinds that this release does not know are kept as they are.
+    /// The kind: `message`, `joined`, `typing`, …. Unknown kinds are kept as they are.
     pub kind: String,
-    /// Who made it happen.
+    /// The user who caused the event.
     pub from: UserId,
-    /// When.
+    /// The time of the event.
     pub at: Millis,
-    /// The sender's name for it.
+    /// The sender's name for the event.
     pub nonce: Option<String>,
-    /// What a message says.
+    /// The body of a message.
     pub body: Option<Value>,
-    /// Whom it is about, for `joined` and `left`.
+    /// The users whom a `joined` or `left` event is about.
     #[serde(default)]
     pub users: Vec<UserId>,
-    /// Who brought it about, if it was not the users themselves.
+    /// The user who added or removed them, if it was not the users themselves.
     pub by: Option<UserId>,
 }
 
 impl EventFrame {
-    /// `body.text`.
+    /// Returns `body.text`.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.body.as_ref()?.get("text")?.as_str()
@@ -72,7 +72,7 @@ impl EventFrame {
 /// `room_added`: the user is in a room that the session may not know.
 #[derive(Debug, Serialize)]
 pub struct RoomAdded<'a> {
-    /// [`RoomInfo`], encoded by the room's owner; `None` if that could not be read.
+    /// [`RoomInfo`], encoded by the room's owner. `None` if it could not be read.
     pub info: Option<&'a RawValue>,
 }
 
@@ -80,12 +80,12 @@ impl OpFrame for RoomAdded<'_> {
     const OP: &'static str = "room_added";
 }
 
-/// `room_removed`: the user is not a member any more.
+/// `room_removed`: the user is no longer a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRemoved {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// `left`, `kicked`, `banned` or `deleted`.
+    /// The reason: `left`, `kicked`, `banned` or `deleted`.
     pub reason: String,
 }
 
@@ -93,12 +93,12 @@ impl OpFrame for RoomRemoved {
     const OP: &'static str = "room_removed";
 }
 
-/// `marker`: up to where the user has read on another device.
+/// `marker`: how far the user has read on another device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkerFrame {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// The last event read.
+    /// The seq of the last event read.
     pub seq: u64,
     /// The count there.
     pub count: u64,
@@ -111,9 +111,9 @@ impl OpFrame for MarkerFrame {
 /// `bye`: the server is about to close this session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
-    /// Why: `drain`.
+    /// The reason: `drain`.
     pub reason: String,
-    /// When to come back, in milliseconds.
+    /// How long to wait before reconnecting, in milliseconds.
     pub reconnect_in_ms: u64,
 }
 
@@ -122,7 +122,7 @@ impl OpFrame for Bye {
 }
 
 impl Bye {
-    /// The node is being drained.
+    /// Asks the client to reconnect after `reconnect_in_ms`, with the reason `drain`.
     #[must_use]
     pub fn drain(reconnect_in_ms: u64) -> Self {
         Self { reason: "drain".to_owned(), reconnect_in_ms }

@@ -1,4 +1,4 @@
-//! Pages: of a timeline, of a user's rooms, of a room's members.
+//! Pages of a timeline, of a user's rooms, and of a room's members.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -6,15 +6,15 @@ use serde_json::value::RawValue;
 use super::OpFrame;
 use crate::{JsonObject, Role, RoomId, RoomInfo, UserId};
 
-/// `page`: the answer to `history`, with events oldest first, each as it was stored.
+/// `page`: the answer to `history`, with the oldest event first and each event as it was stored.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EventPage<'a> {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// The events' frames.
+    /// The frames of the events.
     #[serde(borrow)]
     pub events: Vec<&'a RawValue>,
-    /// Whether there are more events in the direction asked for.
+    /// Whether there are more events in the requested direction.
     pub more: bool,
 }
 
@@ -23,7 +23,7 @@ impl OpFrame for EventPage<'_> {
 }
 
 impl EventPage<'_> {
-    /// Encodes the page of these events' frames without looking into them.
+    /// Encodes a page of these frames without parsing them.
     #[must_use]
     pub fn join(room: &RoomId, frames: &[&[u8]], more: bool) -> Vec<u8> {
         let bytes = frames.iter().map(|frame| frame.len() + 1).sum::<usize>() + room.as_str().len() + 64;
@@ -36,12 +36,12 @@ impl EventPage<'_> {
     }
 }
 
-/// `rooms`: the answer to `rooms`, newest message first.
+/// `rooms`: the answer to `rooms`, with the room of the newest durable event first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomsPage {
     /// The rooms.
     pub rooms: Vec<RoomInfo>,
-    /// Where the next page begins; `None` if this is the last one.
+    /// Where the next page begins. `None` if this is the last page.
     pub next: Option<String>,
 }
 
@@ -49,14 +49,14 @@ impl OpFrame for RoomsPage {
     const OP: &'static str = "rooms";
 }
 
-/// `members`: the answer to `members`, by user.
+/// `members`: the answer to `members`, ordered by user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MembersPage {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
     /// The members.
     pub members: Vec<MemberEntry>,
-    /// The user after whom the next page begins; `None` if this is the last one.
+    /// The user after whom the next page begins. `None` if this is the last page.
     pub next: Option<UserId>,
 }
 
@@ -67,10 +67,10 @@ impl OpFrame for MembersPage {
 /// One member of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberEntry {
-    /// Who.
+    /// The user.
     pub user: UserId,
-    /// What this member may do.
+    /// The role of the member.
     pub role: Role,
-    /// Whether any device of the user is connected.
+    /// Whether the user is online.
     pub online: bool,
 }

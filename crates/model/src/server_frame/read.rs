@@ -1,4 +1,4 @@
-//! Reading an answer of the op that is expected, or the refusal that came in its place, in one pass.
+//! Reads, in one pass, an answer of the expected op or the refusal that came in its place.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,21 +10,21 @@ use serde::de::{Deserialize, Error as _, MapAccess, Visitor};
 use super::OpFrame;
 use crate::Refusal;
 
-/// Why an answer is not of the op that was expected.
+/// The reason why an answer is not of the expected op.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
-    /// It is a refusal.
+    /// The answer is a refusal.
     #[error("refused: {0}")]
     Refused(Refusal),
-    /// It is of another op, or not a frame at all: a defect of whoever wrote it.
+    /// The answer is of another op, or is not a frame at all. Its writer has a defect.
     #[error("the answer cannot be read")]
     Malformed(#[source] serde_json::Error),
 }
 
-/// Reads an answer.
+/// Reads an answer of the op of `T`.
 ///
 /// # Errors
-/// [`AnswerError`] tells a refusal from what cannot be read.
+/// Returns [`AnswerError::Refused`] if the answer is a refusal, and [`AnswerError::Malformed`] if it cannot be read.
 pub fn read_answer<'a, T: OpFrame + Deserialize<'a>>(answer: &'a [u8]) -> Result<T, AnswerError> {
     let mut deserializer = serde_json::Deserializer::from_slice(answer);
     let frame = serde::Deserializer::deserialize_map(&mut deserializer, OpFirst(PhantomData))
@@ -33,7 +33,7 @@ pub fn read_answer<'a, T: OpFrame + Deserialize<'a>>(answer: &'a [u8]) -> Result
     frame.map_err(AnswerError::Refused)
 }
 
-/// Visits an object whose first field is `op`; the others are those of `T`, or of a refusal.
+/// Visits an object whose first field is `op`. The other fields are those of `T` or of a refusal.
 struct OpFirst<T>(PhantomData<T>);
 
 impl<'de, T: OpFrame + Deserialize<'de>> Visitor<'de> for OpFirst<T> {

@@ -26,7 +26,7 @@ fn info() -> RoomInfo {
     }
 }
 
-/// Reads back what was written, and compares.
+/// Checks that the encoded frame is read back unchanged.
 fn comes_back<T>(frame: &T)
 where
     T: OpFrame + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,

@@ -1,4 +1,4 @@
-//! Writing a verb, under the field names that it is read by.
+//! Encodes a verb, under the field names by which it is read.
 
 use serde::Serialize;
 

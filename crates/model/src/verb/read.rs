@@ -1,4 +1,4 @@
-//! Reading a verb's fields, each with its rule.
+//! Reads the fields of a verb and checks the rule of each.
 
 use super::{Mentions, Verb};
 use crate::{Fields, Nonce, Refusal, RoomKind, UserId, limits};
@@ -57,7 +57,7 @@ pub(super) fn send(fields: &Fields<'_>) -> Result<Verb, Refusal> {
     Ok(Verb::Send { body: body.to_owned(), nonce, retry, mentions })
 }
 
-/// Checks shape, size and depth of a body, which is valid JSON already.
+/// Checks the shape, the size and the depth of a body, which is already known to be valid JSON.
 fn check_body(body: &str) -> Result<(), Refusal> {
     if !body.starts_with('{') {
         return Err(Refusal::field("body", "must be a JSON object"));
@@ -94,7 +94,7 @@ pub(super) fn members(fields: &Fields<'_>) -> Result<Verb, Refusal> {
     Ok(Verb::Members { cursor: fields.optional("cursor")?, limit: read_limit(fields, limits::PAGE_MEMBERS)? })
 }
 
-/// The protocol's integers stay below 2^53, so that every client's JSON can hold them.
+/// Reads an integer of the protocol. Integers are below 2^53, so that every client's JSON can represent them.
 fn read_seq(fields: &Fields<'_>, name: &str) -> Result<Option<u64>, Refusal> {
     let seq: Option<u64> = fields.optional(name)?;
     if seq.is_some_and(|seq| seq >= 1 << 53) {

@@ -1,4 +1,4 @@
-//! Reads what a room's sessions here are missing from the room's owner.
+//! Fills gaps: reads the events that sessions on this node are missing from the owner of their room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use crate::context::{NodeContext, lock};
 use crate::keys::RoomKey;
 use crate::owners::answer::HistoryPage;
 
-/// Before what could not be read is asked for again.
+/// The pause after a failed read.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often that is done.
+/// The number of failed reads of a room after which its gaps are skipped.
 const TRIES: u32 = 4;
 
-/// Starts to fill the gaps that come up, until the node's shutdown.
+/// Spawns a task for each room that gets a gap, until the node's shutdown.
 pub(crate) async fn run(node: Arc<NodeContext>) {
     while node.shutdown.run_until_cancelled(node.fill_due.notified()).await.is_some() {
         for room in std::mem::take(&mut *lock(&node.fills)) {
@@ -23,7 +23,8 @@ pub(crate) async fn run(node: Arc<NodeContext>) {
     }
 }
 
-/// Reads until nobody in the room misses anything. What is too much to be read is skipped, and the sessions are told so.
+/// Reads until no user in the room has a gap. If too many events are missing, or reads keep failing, the gaps are
+/// skipped and the sessions are told so.
 async fn fill(node: Arc<NodeContext>, room: RoomKey) {
     let mut events = 0;
     let mut failures = 0;
@@ -50,7 +51,7 @@ async fn fill(node: Arc<NodeContext>, room: RoomKey) {
                 failures += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            // No member any more: the link will tell.
+            // Retrying would not help. As a rule, the user is not a member any more, which the link reports.
             Err(_) => node.with(|state, effects| state.skip_missing(room, Some(missing.user), effects)),
         }
     }

@@ -1,4 +1,5 @@
-//! Compares, every so often, the heads of rooms with recent events: what a link lost without a trace is noticed here at the latest.
+//! Compares the heads of rooms with recent events at an interval: events that a link lost without a trace are
+//! noticed here at the latest. A second task retries what was not confirmed, and settles what was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::context::NodeContext;
 use crate::owners::answer;
 
-/// Rooms of one request.
+/// The most rooms of one request.
 const ROOMS: usize = 200;
-/// Requests under way at one time.
+/// The most requests under way at one time.
 const PARALLEL: usize = 8;
 
 /// Compares heads until the node's shutdown.
@@ -42,15 +43,15 @@ async fn compare(node: &Arc<NodeContext>) {
     while let Some(answer) = answers.next().await {
         match answer.and_then(|answer| answer::read::<HeadsAnswer>(&answer)) {
             Ok(heads) => node.with(|state, effects| state.heads(heads.rooms, effects)),
-            Err(refusal) => tracing::debug!(%refusal, "heads could not be compared"),
+            Err(refusal) => tracing::debug!(%refusal, "could not compare heads"),
         }
     }
 }
 
-/// How often to look again at what was not confirmed, and at what is settled.
+/// How often to retry what was not confirmed, and to settle what was.
 const UPKEEP: Duration = Duration::from_millis(500);
 
-/// Asks again what was not confirmed, and settles what was, until the node's shutdown.
+/// Retries what was not confirmed, and settles what was, until the node's shutdown.
 pub(crate) async fn upkeep(node: Arc<NodeContext>) {
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,5 @@
-//! After a link was cut: this node puts its presence anew, attaches its users again, and reads what they missed.
+//! Recovers from a cut link: puts the presence of this node and its users again, attaches the users again, and so
+//! finds what they missed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use crate::sign_in::attach::attach;
 use crate::sign_in::room_list;
 use crate::state::OnlineUser;
 
-/// Users attached again at one time.
+/// The most users that are attached again at one time.
 const USERS: usize = 16;
-/// Before what failed is tried again.
+/// The pause before a failed step is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Waits for cut links, and for the loss of this node's own key, until the node's shutdown.
+/// Waits for cut links, and for the loss of this node's own key, and recovers from them until the node's shutdown.
 pub(crate) async fn run(node: Arc<NodeContext>) {
     let shutdown = node.shutdown.clone();
     tokio::select! {
@@ -32,7 +33,7 @@ async fn serve(node: &Arc<NodeContext>) {
     loop {
         node.resync.notified().await;
         let users = node.state.lock().users_with_sessions();
-        tracing::info!(users, "presence is put anew, and users are attached again");
+        tracing::info!(users, "putting presence again and attaching users again after a link was cut");
         while node.node_key.put_anew().await.is_none() {
             sleep(PAUSE).await;
         }
@@ -43,7 +44,8 @@ async fn serve(node: &Arc<NodeContext>) {
     }
 }
 
-/// Where the refresh of our own key was refused, this node counted as dead for a while, and workers have dropped its users.
+/// Cuts all links if a refresh of this node's own key was refused: the node counted as dead for a while, and
+/// workers have given it up.
 async fn watch_own_key(node: &Arc<NodeContext>) {
     let mut state = node.node_key.watch();
     let mut refusals = state.borrow_and_update().refusals;
@@ -51,7 +53,7 @@ async fn watch_own_key(node: &Arc<NodeContext>) {
         let present = state.borrow_and_update().refusals;
         if present > refusals {
             refusals = present;
-            tracing::warn!("this node's own key was lost; all links count as cut");
+            tracing::warn!("this node's own key was lost; cutting all links");
             node.cut_all();
         }
     }
@@ -63,7 +65,7 @@ async fn attach_again(node: &Arc<NodeContext>, user: &OnlineUser) {
         if node.state.lock().online_user(user.key).is_none_or(|present| present.signin != user.signin) {
             return;
         }
-        tracing::debug!(%refusal, user = %user.id, "a user is attached again later");
+        tracing::debug!(%refusal, user = %user.id, "could not attach a user again; retrying later");
         sleep(PAUSE).await;
     }
 }
@@ -81,7 +83,7 @@ async fn attach_once(node: &Arc<NodeContext>, user: &OnlineUser) -> Result<(), R
                 node.with(|state, effects| state.room_added(user.key, &room, &info, effects));
             }
             None if known.contains(&room) => {
-                // How it came to that was lost with the link.
+                // The reason was lost with the link.
                 node.with(|state, effects| state.room_removed(user.key, &room, "left", effects));
             }
             _ => {}

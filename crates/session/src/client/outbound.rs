@@ -1,4 +1,4 @@
-//! A session's line to its client: the queue, the socket, and what both the gateway's task and the deliveries need to share.
+//! A session's outbound queue towards its client, with its socket. The gateway's task and the deliveries share it.
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -16,23 +16,23 @@ use crate::client::transport::{Flush, Transport};
 use crate::client::typing_limit::TypingLimit;
 use crate::client::ws_frame;
 
-/// Slices of one write.
+/// The most slices of one write.
 const SLICES: usize = 64;
-/// A replay waits until less than this is queued, so that a heartbeat behind it is answered in time.
+/// A replay waits until less than this is queued, so that a heartbeat behind it is answered in time. In bytes.
 const REPLAY_BYTES: usize = 64 * 1024;
 
-/// The line of one session.
+/// The outbound queue of one session.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     queue: Mutex<Queue>,
-    /// Tells the gateway's task that a flush is due.
+    /// Notified when a flush by the gateway's task is due.
     wake: Notify,
-    /// Tells a replay that there is room.
+    /// Notified when there is room for a replay.
     drained: Notify,
     limit: usize,
-    /// Unanswered requests.
+    /// The number of unanswered requests.
     requests: AtomicU32,
-    /// Whether a round of deliveries has this line on its list.
+    /// Whether a round of deliveries has this queue on its list.
     touched: AtomicBool,
     user: OnceLock<UserId>,
     pub(crate) typing: Mutex<Option<Box<TypingLimit>>>,
@@ -40,24 +40,27 @@ pub(crate) struct Outbound {
 
 #[derive(Debug)]
 struct Queue {
-    /// Given back when the session ends, so that the gateway can close the socket while answers are still under way.
+    /// The socket. It is dropped when the session ends, so that the gateway can close it while answers are still
+    /// under way.
     wire: Option<Arc<dyn Transport>>,
     outbox: Outbox,
-    /// The socket took nothing at the last try: only the gateway's task, which waits for the socket, tries again.
+    /// Whether the socket took nothing at the last try. If so, only the gateway's task, which waits for the socket,
+    /// tries again.
     blocked: bool,
     failed: bool,
     pace: WritePace,
 }
 
-/// Whether what came for the session was written at once; the client's own close frame answers only for what was.
+/// Whether frames were written at once. The client's own close frame confirms only what was.
 #[derive(Debug)]
 enum WritePace {
+    /// Everything was written at once.
     Prompt,
-    /// Something waited, and is not written yet.
+    /// Something had to wait and is not written yet.
     Late,
-    /// Something waited, and all was written at that time.
+    /// Something had to wait, and everything was written at that time.
     CaughtUp(Instant),
-    /// Something was dropped.
+    /// Something was dropped, or the socket failed.
     Lost,
 }
 
@@ -93,18 +96,18 @@ impl Outbound {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The user, once signed in.
+    /// Returns the user, once the session is signed in.
     pub(crate) fn user(&self) -> Option<&UserId> {
         self.user.get()
     }
 
-    /// The session is signed in as `user`; the first call counts.
+    /// Sets the user as whom the session is signed in. Only the first call counts.
     pub(crate) fn set_user(&self, user: UserId) {
-        // A session signs in once; the state refuses a second time.
+        // A session signs in only once: the state refuses a second sign-in.
         drop(self.user.set(user));
     }
 
-    /// Queues an encoded WebSocket frame; a flush is to follow.
+    /// Queues an encoded WebSocket frame. The caller flushes afterwards.
     pub(crate) fn push(&self, frame: Bytes, ephemeral: bool) {
         let mut queue = self.queue();
         if queue.outbox.push(frame, ephemeral, self.limit) == Pushed::TooSlow {
@@ -113,7 +116,7 @@ impl Outbound {
         }
     }
 
-    /// Queues an encoded answer with the id of its frame.
+    /// Queues a JSON answer. Adds the id of the frame that it answers, if it has one.
     pub(crate) fn answer(&self, json: &[u8], id: Option<&FrameId>) {
         let frame = match id {
             Some(_) => ws_frame::text(&with_id(json, id)),
@@ -127,7 +130,7 @@ impl Outbound {
         self.answer(&refusal.to_frame(), id);
     }
 
-    /// Queues the close frame; nothing follows it.
+    /// Queues the close frame, which nothing follows.
     pub(crate) fn close(&self, code: CloseCode) {
         let mut queue = self.queue();
         queue.outbox.close(code);
@@ -136,12 +139,12 @@ impl Outbound {
         }
     }
 
-    /// What is queued now was held back before.
+    /// Notes that frames were queued late, because they were held back before.
     pub(crate) fn late(&self) {
         self.queue().late();
     }
 
-    /// Whether all that came for the session up to `age` ago was written by then.
+    /// Returns whether everything that came for the session up to `age` ago was written by then.
     pub(crate) fn was_prompt(&self, age: Duration, now: Instant) -> bool {
         let queue = self.queue();
         let prompt = match queue.pace {
@@ -152,7 +155,7 @@ impl Outbound {
         prompt && queue.outbox.is_empty()
     }
 
-    /// Gives up on a socket that does not take its close frame.
+    /// Ends the session if its socket has not taken everything up to the close frame yet.
     pub(crate) fn abandon(&self) {
         if !self.queue().outbox.is_empty() {
             self.end();
@@ -160,7 +163,7 @@ impl Outbound {
         }
     }
 
-    /// The session has ended: nothing is written any more.
+    /// Ends the session: drops what is queued, and the socket. Nothing is written any more.
     pub(crate) fn end(&self) {
         let mut queue = self.queue();
         queue.outbox.fail();
@@ -170,12 +173,12 @@ impl Outbound {
         self.drained.notify_waiters();
     }
 
-    /// Whether the session is ending.
+    /// Returns whether the session is ending.
     pub(crate) fn is_closing(&self) -> bool {
         self.queue().outbox.is_closing()
     }
 
-    /// Counts a request that will be answered; false where too many are unanswered.
+    /// Counts a request that will be answered. Returns `false` if too many are unanswered.
     pub(crate) fn begin_request(&self) -> bool {
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
         if before as usize >= limits::SESSION_REQUESTS {
@@ -185,18 +188,19 @@ impl Outbound {
         true
     }
 
-    /// A request was answered.
+    /// Notes that a request was answered.
     pub(crate) fn end_request(&self) {
         let before = self.requests.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "more requests ended than began");
     }
 
-    /// Puts the line on a round's list; false where it is on one already.
+    /// Marks the queue as being on a round's list. Returns `false` if it is on one already.
     pub(crate) fn touch(&self) -> bool {
         !self.touched.swap(true, Ordering::AcqRel)
     }
 
-    /// Writes what waits, as the one who queued it; what blocks is left to the gateway's task.
+    /// Writes what is queued, on behalf of whoever queued it. Leaves the rest to the gateway's task if the socket
+    /// blocks.
     pub(crate) fn flush_now(&self) {
         self.touched.store(false, Ordering::Release);
         let mut queue = self.queue();
@@ -210,7 +214,10 @@ impl Outbound {
         }
     }
 
-    /// Writes what waits, as the gateway's task.
+    /// Writes what is queued, on behalf of the gateway's task.
+    ///
+    /// # Errors
+    /// Returns the socket's error, or `BrokenPipe` if the session has ended.
     pub(crate) fn flush(&self) -> io::Result<Flush> {
         let mut queue = self.queue();
         if queue.failed {
@@ -259,7 +266,7 @@ impl Outbound {
         self.wake.notified().await;
     }
 
-    /// Waits until little is queued; false where the session is ending.
+    /// Waits until less than `REPLAY_BYTES` is queued. Returns `false` if the session is ending.
     pub(crate) async fn has_room(&self) -> bool {
         loop {
             let drained = self.drained.notified();

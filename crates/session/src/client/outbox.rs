@@ -1,4 +1,4 @@
-//! What waits to be written to one session: bounded in bytes, ephemeral events dropped first.
+//! The frames that wait to be written to one session, bounded in bytes. Ephemeral events are dropped first. Pure.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -9,17 +9,18 @@ use sendpi_model::faults::{Mutant, mutant};
 
 use crate::client::ws_frame;
 
-/// A queue that was longer keeps no more room than this when it is empty: most sessions are idle.
+/// The capacity, in frames, that an empty queue keeps. It is small because most sessions are idle.
 const KEEP_CAPACITY: usize = 4;
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// It waits to be written.
+    /// The frame waits to be written.
     Queued,
-    /// It was dropped: the session is ending, or the frame is ephemeral and there is no room.
+    /// The frame was dropped, because the session is ending, or because the frame is ephemeral and there is no room.
     Dropped,
-    /// There is no room: all that waited was dropped, and the session is closed as too slow.
+    /// There was no room. Everything queued was dropped, except a frame that is partly written, and the session is
+    /// closed as too slow.
     TooSlow,
 }
 
@@ -33,15 +34,15 @@ struct Frame {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     frames: VecDeque<Frame>,
-    /// How much of the first frame is written.
+    /// How many bytes of the first frame are written.
     begun: usize,
-    /// How much waits, without what is written.
+    /// How many bytes wait, without those that are written.
     bytes: usize,
     closing: bool,
 }
 
 impl Outbox {
-    /// Adds a frame under a limit of `limit` bytes. A frame that finds an empty queue is always taken.
+    /// Adds a frame under a limit of `limit` bytes. An empty queue accepts a frame of any size.
     pub(crate) fn push(&mut self, bytes: Bytes, ephemeral: bool, limit: usize) -> Pushed {
         if self.closing {
             return Pushed::Dropped;
@@ -65,7 +66,7 @@ impl Outbox {
         Pushed::Queued
     }
 
-    /// Adds the close frame; nothing follows it.
+    /// Adds the close frame, which nothing follows.
     pub(crate) fn close(&mut self, code: CloseCode) {
         if !self.closing {
             let bytes = ws_frame::close(code);
@@ -86,7 +87,8 @@ impl Outbox {
         self.count();
     }
 
-    /// A frame that is begun must be finished, or what follows could not be read.
+    /// Drops all frames but one that is partly written: unless that one is finished, the client cannot read what
+    /// follows.
     fn drop_unbegun(&mut self) {
         self.frames.truncate(usize::from(self.begun > 0));
         self.count();
@@ -96,14 +98,14 @@ impl Outbox {
         self.bytes = self.frames.iter().map(|frame| frame.bytes.len()).sum::<usize>() - self.begun;
     }
 
-    /// Drops everything: the socket is gone.
+    /// Drops everything, because the socket is gone or the session has ended.
     pub(crate) fn fail(&mut self) {
         self.closing = true;
         self.frames = VecDeque::new();
         (self.begun, self.bytes) = (0, 0);
     }
 
-    /// Fills `slices` with what is next to be written; gives how many are filled.
+    /// Fills `slices` with what is to be written next. Returns how many of them are filled.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
         for (slice, frame) in slices.iter_mut().zip(&self.frames) {
@@ -114,9 +116,9 @@ impl Outbox {
         filled
     }
 
-    /// `written` more bytes are written.
+    /// Notes that `written` more bytes are written, and removes the frames that are complete.
     pub(crate) fn advance(&mut self, written: usize) {
-        debug_assert!(written <= self.bytes, "more was written than waited");
+        debug_assert!(written <= self.bytes, "more bytes were written than were queued");
         self.bytes -= written.min(self.bytes);
         self.begun += written;
         while let Some(first) = self.frames.front() {
@@ -131,17 +133,17 @@ impl Outbox {
         }
     }
 
-    /// How many bytes wait.
+    /// Returns the number of bytes that wait to be written.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing waits to be written.
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Whether the close frame is queued or written.
+    /// Returns whether the session is ending: the close frame is queued or written, or the socket is gone.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing
     }
@@ -155,7 +157,7 @@ mod tests {
         Bytes::copy_from_slice(text.as_bytes())
     }
 
-    /// All that would be written.
+    /// Returns everything that would be written.
     fn waiting(outbox: &Outbox) -> String {
         let mut slices = [IoSlice::new(&[]); 16];
         let filled = outbox.slices(&mut slices);

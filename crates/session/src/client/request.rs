@@ -1,4 +1,5 @@
-//! What a client asks of a room: goes into the flow to the room's owner, and the answer straight back into the session's queue.
+//! A client's requests to rooms. Each goes into the flow to the room's owner, and its answer goes straight into the
+//! session's outbound queue.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::context::lock;
 use crate::owners::answer;
 use crate::owners::reply_to::{MarkerMove, ReplyTo};
 
-/// A message needs a name, so that the owner can tell when it is sent again.
+/// Returns a nonce for a message that came without one. The owner recognizes a resent message by its nonce.
 fn fresh_nonce() -> Option<Nonce> {
     Nonce::parse(&format!("{:032x}", rand::random::<u128>())).ok()
 }
@@ -35,7 +36,7 @@ impl Session {
     fn send(&self, id: Option<FrameId>, room: &RoomId, verb: &Verb, marks: Option<MarkerMove>) {
         let Some(user) = self.begin(id.as_ref()) else { return };
         let tag = ReplyTo::Client { outbound: Arc::clone(&self.outbound), id, marks };
-        // Encoded before the lock is taken: all sessions share it.
+        // The request is encoded before the lock is acquired, because all sessions share the lock.
         let request = flow::encode_request(room, &user, verb);
         let pushed = self.node.flows.lock().push(self.node.partitions.of(room), request, tag, Instant::now());
         match pushed {
@@ -49,7 +50,7 @@ impl Session {
         }
     }
 
-    /// Never answered; what is too much is not passed on.
+    /// Passes a typing notice on. It is never answered, and dropped if the session sends too many.
     fn typing(&self, room: &RoomId) {
         let Some(user) = self.outbound.user() else { return };
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! One session, as the gateway holds it.
+//! A session as the gateway holds it.
 
 use std::io;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::sign_in::room_list;
 use crate::sign_in::sign_in;
 use crate::state::session_state::Hold;
 
-/// When a client with too many unanswered requests may come back, in milliseconds.
+/// The time after which a client with too many unanswered requests may retry, in milliseconds.
 const RETRY_MS: u64 = 100;
 
 fn too_many_requests() -> Refusal {
     Refusal { retry_in_ms: Some(RETRY_MS), ..Refusal::new(Code::RateLimited, "too many requests are unanswered") }
 }
 
-/// One session. Its end is reported when it is dropped, whichever way it came.
+/// A session of one client. Dropping it ends the session.
 #[derive(Debug)]
 pub struct Session {
     pub(super) node: Arc<NodeContext>,
@@ -37,23 +37,23 @@ impl Session {
         Self { node, key, outbound }
     }
 
-    /// Signs in: queues the welcome, and begins the replay that `hello` asks for.
+    /// Signs the session in: queues the welcome, and begins the replay that `hello` asks for.
     ///
     /// # Errors
-    /// The refusal for the client; the session is then to be closed.
+    /// Returns the refusal for the client. The caller then closes the session.
     pub async fn hello(&self, id: Option<FrameId>, who: Identity, hello: Hello) -> Result<(), Refusal> {
         let session = (self.key, Arc::clone(&self.outbound));
-        // Boxed, so that the many sessions that are signed in do not keep room for it.
+        // Boxed, so that the tasks of the many sessions that are signed in do not reserve space for the sign-in.
         Box::pin(sign_in(&self.node, session, id, who, hello)).await
     }
 
-    /// The user, once signed in.
+    /// Returns the user, once the session is signed in.
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
         self.outbound.user().cloned()
     }
 
-    /// Takes any frame of a signed-in client but `hello` and `token`.
+    /// Handles a frame of a signed-in client. Refuses `hello` and `token`, which the gateway handles itself.
     pub fn frame(&self, frame: ClientFrame) {
         let ClientFrame { id, op } = frame;
         match op {
@@ -67,31 +67,31 @@ impl Session {
         }
     }
 
-    /// The token was renewed: tells the client.
+    /// Notes that the token was renewed, and answers the client.
     pub fn renewed(&self, id: Option<FrameId>, expires_at: Millis) {
         self.node.with(|state, _| state.renewed(self.key, expires_at, Instant::now()));
         self.reply(&OkAnswer::renewed(expires_at), id.as_ref());
     }
 
-    /// Refuses a frame.
+    /// Sends the refusal of a frame.
     pub fn refuse(&self, id: Option<FrameId>, refusal: &Refusal) {
         self.outbound.refuse(refusal, id.as_ref());
         self.outbound.flush_now();
     }
 
-    /// Queues a control frame, such as a pong.
+    /// Sends a control frame, such as a pong.
     pub fn send_control(&self, opcode: u8, payload: &[u8]) {
         self.outbound.push(ws_frame::control(opcode, payload), false);
         self.outbound.flush_now();
     }
 
-    /// Queues the close frame; nothing follows it.
+    /// Sends the close frame, which nothing follows.
     pub fn close(&self, code: CloseCode) {
         self.outbound.close(code);
         self.outbound.flush_now();
     }
 
-    /// The client has sent its own close frame: it answers for what was written a while before.
+    /// Handles the client's own close frame, which confirms what was written a while before.
     pub fn client_closed(&self) {
         self.node.with(|state, _| state.client_closed(self.key, Instant::now()));
     }
@@ -101,10 +101,10 @@ impl Session {
         self.outbound.wake().await;
     }
 
-    /// Writes what waits.
+    /// Writes what is queued.
     ///
     /// # Errors
-    /// What the socket says; the session is over then.
+    /// Returns the socket's error, after which the session is over.
     pub fn flush(&self) -> io::Result<Flush> {
         self.outbound.flush()
     }
@@ -143,7 +143,8 @@ impl Session {
         });
     }
 
-    /// Counts a request; `None`, and a refusal to the client, where too many are unanswered.
+    /// Counts a request and returns the user. Refuses it and returns `None` if too many requests are unanswered, or
+    /// if the session is not signed in.
     pub(super) fn begin(&self, id: Option<&FrameId>) -> Option<UserId> {
         let refusal = match self.outbound.user() {
             Some(user) if self.outbound.begin_request() => return Some(user.clone()),

@@ -1,36 +1,37 @@
-//! What the user tier knows of a socket, and what a gateway tells of who is behind it.
+//! What the user tier knows of a socket, and of the client behind it.
 
 use std::io::{self, IoSlice};
 
 use sendpi_model::{Millis, UserId};
 
-/// The way out to one client: a socket that does not block.
+/// The writing side of a non-blocking socket to one client.
 pub trait Transport: Send + Sync + std::fmt::Debug + 'static {
     /// Writes as much as the socket takes now.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where it takes nothing now; any other error ends the session.
+    /// Returns [`io::ErrorKind::WouldBlock`] if the socket takes nothing now. Any other error but
+    /// [`io::ErrorKind::Interrupted`] ends the session.
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
-/// Who signs in, as the token says.
+/// The identity of a client that signs in, taken from its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Which user.
+    /// The user.
     pub user: UserId,
-    /// When the token ends.
+    /// When the token expires.
     pub expires_at: Millis,
-    /// Whether the token is a service's.
+    /// Whether the token belongs to a service.
     pub service: bool,
 }
 
-/// How far a session's queue got.
+/// The result of flushing a session's outbound queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
-    /// Nothing waits.
+    /// Everything is written.
     Idle,
-    /// The socket takes nothing now: flush again when it does.
+    /// The socket takes nothing now. Flush again when it is writable.
     Blocked,
-    /// Everything is written, the close frame last: the socket is to be closed.
+    /// Everything is written, and the close frame was the last. Close the socket.
     Ended,
 }

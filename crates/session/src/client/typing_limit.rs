@@ -1,4 +1,5 @@
-//! How often "is typing" is passed on: every 2 s for one room, 10 different rooms a minute.
+//! Limits how often a session's "is typing" is passed on: every 2 s for one room, and for 10 different rooms a
+//! minute. Pure.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ const SAME_ROOM: Duration = Duration::from_secs(2);
 const ROOMS: usize = 10;
 const FORGET: Duration = Duration::from_secs(60);
 
-/// Where a session was typing in the last minute.
+/// The rooms for which a session's typing was passed on in the last minute, with the times.
 #[derive(Debug, Default)]
 pub(crate) struct TypingLimit(Vec<(RoomId, Instant)>);
 
 impl TypingLimit {
-    /// Whether to pass it on.
+    /// Returns whether to pass on that the user is typing in `room`.
     pub(crate) fn admit(&mut self, room: &RoomId, now: Instant) -> bool {
         self.0.retain(|(_, at)| now - *at < FORGET);
         if let Some((_, at)) = self.0.iter_mut().find(|(known, _)| known == room) {

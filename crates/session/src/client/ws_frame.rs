@@ -1,4 +1,5 @@
-//! WebSocket frames of a server: not masked, so that one encoded frame serves all sessions of a node.
+//! Encodes WebSocket frames. A server does not mask its frames, so one encoded frame serves all sessions of a node.
+//! Pure.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sendpi_model::CloseCode;
@@ -6,10 +7,10 @@ use sendpi_model::CloseCode;
 const FINAL: u8 = 0x80;
 const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
-/// The longest payload of a control frame.
+/// The longest payload of a control frame, in bytes.
 const CONTROL_MAX: usize = 125;
 
-/// A text frame.
+/// Encodes a text frame.
 #[must_use]
 pub(crate) fn text(payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(payload.len() + 10);
@@ -29,7 +30,7 @@ pub(crate) fn text(payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// A control frame; what is too long for one is cut.
+/// Encodes a control frame. Truncates a payload that is too long.
 #[must_use]
 pub(crate) fn control(opcode: u8, payload: &[u8]) -> Bytes {
     let payload = payload.get(..CONTROL_MAX).unwrap_or(payload);
@@ -40,7 +41,7 @@ pub(crate) fn control(opcode: u8, payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// A close frame.
+/// Encodes a close frame.
 #[must_use]
 pub(crate) fn close(code: CloseCode) -> Bytes {
     let mut payload = code.code().to_be_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! What nodes tell each other about one user's devices, on the user's subject. It may be lost.
+//! Notices: what nodes tell each other about one user's devices, on the user's subject. A notice may be lost.
 
 use bytes::Bytes;
 use sendpi_model::server_frame::MarkerFrame;
@@ -11,15 +11,15 @@ use crate::keys::SessionKey;
 /// The version of this format.
 pub(crate) const VERSION: u8 = 1;
 
-/// One notice; a node ignores what it does not know.
+/// A notice. A node ignores fields that it does not know.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Notice {
     pub(crate) v: u8,
-    /// The session that it came from.
+    /// The name of the session that the notice comes from.
     pub(crate) session: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) marker: Option<MarkerFrame>,
-    /// This device signed in again.
+    /// The device that signed in with this session: older sessions of the same device end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replaced: Option<DeviceId>,
     pub(crate) at: Millis,
@@ -31,12 +31,12 @@ impl Notice {
     }
 }
 
-/// A session's name, which no other session ever has.
+/// Returns the name of a session, which no other session ever has.
 pub(crate) fn session_id(node: &NodeId, key: SessionKey) -> String {
     format!("{node}-{:x}", key.data().as_ffi())
 }
 
-/// The session of this node that has this name. `None` if it is one of another node.
+/// Returns the key of the session with this name. `None` if the name is one of another node.
 pub(crate) fn session_key(node: &NodeId, id: &str) -> Option<SessionKey> {
     let number = id.strip_prefix(node.as_str())?.strip_prefix('-')?;
     Some(KeyData::from_ffi(u64::from_str_radix(number, 16).ok()?).into())

@@ -1,4 +1,5 @@
-//! Read markers that are not in the store yet: the last one of each user and room wins. And notices on their way to other nodes.
+//! The read markers that are not in the store yet, the highest one of each user and room. Also the queue of notices
+//! that are not published yet.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,19 +10,20 @@ use tokio::sync::mpsc;
 
 use crate::markers::notice::Notice;
 
-/// PendingMarkers that wait at one time; what comes beyond is dropped: the next one of its room says more.
+/// The most markers that wait to be written. Further ones are dropped; the next marker of the same room makes up
+/// for them.
 const WAITING: usize = 200_000;
-/// Notices that wait at one time; they may be lost.
+/// The most notices that wait to be published. Further ones are lost.
 const NOTICES: usize = 1024;
 
-/// Read markers that are not in the store yet.
+/// The read markers that are not in the store yet.
 #[derive(Debug)]
 pub(crate) struct PendingMarkers {
     dirty: Mutex<HashMap<(UserId, RoomId), Mark>>,
     notices: mpsc::Sender<(UserId, Bytes)>,
 }
 
-/// Notices on their way to other nodes.
+/// The queue of notices that are not published yet.
 pub(crate) type Notices = mpsc::Receiver<(UserId, Bytes)>;
 
 impl PendingMarkers {
@@ -30,7 +32,7 @@ impl PendingMarkers {
         (Self { dirty: Mutex::default(), notices }, waiting)
     }
 
-    /// The user has read up to `mark`.
+    /// Notes that the user has read up to `mark`.
     pub(crate) fn set(&self, user: &UserId, room: &RoomId, mark: Mark) {
         let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (user.clone(), room.clone());
@@ -41,19 +43,19 @@ impl PendingMarkers {
         }
     }
 
-    /// The user's marker in a room, where it is not in the store yet.
+    /// Returns the user's marker in a room if it is not in the store yet.
     pub(crate) fn get(&self, user: &UserId, room: &RoomId) -> Option<Mark> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner).get(&(user.clone(), room.clone())).copied()
     }
 
-    /// Tells the nodes of a user something, if there is room for it now.
+    /// Queues a notice to the nodes of a user. The notice is lost if the queue is full.
     pub(crate) fn publish_notice(&self, user: &UserId, notice: &Notice) {
         if let Err(error) = self.notices.try_send((user.clone(), notice.encode())) {
-            tracing::debug!(%error, "a notice is lost");
+            tracing::debug!(%error, "could not queue a notice; it is lost");
         }
     }
 
-    /// Takes out everything that waits.
+    /// Drains all pending markers.
     pub(crate) fn drain(&self) -> Vec<((UserId, RoomId), Mark)> {
         let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *dirty).into_iter().collect()

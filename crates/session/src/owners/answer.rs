@@ -1,4 +1,4 @@
-//! Reads what owners answer, as far as this node has to know it.
+//! Reads the owners' answers, as far as this node has to understand them.
 
 use bytes::Bytes;
 use sendpi_model::server_frame::{AnswerError, EventPage, OkAnswer, OpFrame, read_answer};
@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use crate::client::ws_frame;
 
-/// When it is worth trying again, in milliseconds.
+/// The time after which a client may retry, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 
-/// The refusal of a request that got no answer.
+/// Returns the refusal for a request that got no answer.
 pub(crate) fn unavailable() -> Refusal {
     Refusal::unavailable("the room could not be reached in time; it may have been done or not", RETRY_MS)
 }
@@ -18,7 +18,7 @@ pub(crate) fn unavailable() -> Refusal {
 /// Reads an answer.
 ///
 /// # Errors
-/// The refusal that it is, or `internal` if it is not of the op expected.
+/// Returns the refusal if the answer is one, or `internal` if the answer is not of the expected op.
 pub(crate) fn read<'a, T: OpFrame + Deserialize<'a>>(answer: &'a [u8]) -> Result<T, Refusal> {
     read_answer(answer).map_err(|error| match error {
         AnswerError::Refused(refusal) => refusal,
@@ -27,20 +27,20 @@ pub(crate) fn read<'a, T: OpFrame + Deserialize<'a>>(answer: &'a [u8]) -> Result
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> Refusal {
-    tracing::error!(%error, "an owner's answer cannot be read");
+    tracing::error!(%error, "an owner's answer is unreadable");
     Refusal::new(Code::Internal, "the answer could not be read")
 }
 
-/// Whether a refusal says that the user is not in the room.
+/// Returns whether a refusal says that the user is not in the room.
 pub(crate) fn is_not_a_member(refusal: &Refusal) -> bool {
     matches!(refusal.code, Code::NoSuchRoom | Code::NotAMember | Code::Forbidden)
 }
 
-/// A room as its owner told it to a member.
+/// A room as its owner describes it to a member.
 #[derive(Debug)]
 pub(crate) struct RoomAnswer {
     pub(crate) info: RoomInfo,
-    /// Whether the channel is active.
+    /// Whether the room's channel is active.
     pub(crate) live: bool,
 }
 
@@ -52,17 +52,17 @@ impl RoomAnswer {
     pub(crate) fn read(answer: &[u8]) -> Result<Self, Refusal> {
         match read(answer)? {
             OkAnswer { info: Some(info), live, .. } => Ok(Self { info, live }),
-            _ => Err(malformed(&"it tells no room")),
+            _ => Err(malformed(&"the answer holds no room info")),
         }
     }
 }
 
-/// Events of a timeline, as WebSocket frames.
+/// A page of a timeline, its events encoded as WebSocket frames.
 #[derive(Debug)]
 pub(crate) struct HistoryPage {
-    /// Each with its seq, oldest first.
+    /// The events with their seqs, oldest first.
     pub(crate) events: Vec<(u64, Bytes)>,
-    /// Whether there are more.
+    /// Whether the timeline goes on after this page.
     pub(crate) more: bool,
 }
 

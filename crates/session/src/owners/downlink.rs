@@ -1,5 +1,5 @@
-//! The way down: one task per node takes everything that links have brought, queues it for each session, and then writes once per
-//! session that has something.
+//! The downlink: one task per node that receives everything that the links brought, queues it for each session, and
+//! then writes once to each session that has something to write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,21 +20,21 @@ use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::Effects;
 use crate::state::{LinkOrigin, State};
 
-/// Messages taken in one round.
+/// The most messages that one round receives.
 const ROUND: usize = 256;
-/// Writes in a row before other tasks get their turn.
+/// The number of writes in a row after which other tasks get their turn.
 const WRITES: usize = 256;
-/// How often answers that wait for time are looked at.
+/// How often silent links are cut, and answers that became due are sent, if no message comes.
 const TICK: Duration = Duration::from_millis(100);
-/// How long the connection may take an answer; the next one says the same and more.
+/// How long the connection may take to accept an answer. A lost answer does no harm: the next one covers it.
 const PUBLISH: Duration = Duration::from_millis(500);
 
-/// Runs the way down until the node's shutdown.
+/// Runs the downlink until the node's shutdown.
 pub(crate) async fn run(node: Arc<NodeContext>, messages: Subscription) {
     let shutdown = node.shutdown.clone();
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = serve(&node, messages) => tracing::error!("the way down from the workers has ended"),
+        () = serve(&node, messages) => tracing::error!("the downlink from the workers ended before shutdown"),
     }
 }
 
@@ -76,33 +76,34 @@ async fn answer_links(node: &NodeContext) {
             continue;
         }
         if let Ok(Err(error)) = timeout(PUBLISH, node.bus.publish(reply, ack.encode())).await {
-            tracing::debug!(%error, "a link could not be answered");
+            tracing::debug!(%error, "could not answer a link");
         }
     }
 }
 
 impl NodeContext {
-    /// Takes one message of a link.
+    /// Receives one message of a link.
     fn receive(&self, message: &NatsMessage, effects: &mut Effects) {
         let Some(reply) = message.reply() else { return };
         let Some(worker) = subject::link_reply_worker(reply) else {
-            tracing::warn!(reply, "a link message from nobody known");
+            tracing::warn!(reply, "ignored a link message whose reply subject names no worker");
             return;
         };
         let bytes = message.payload().len();
         let (header, items) = match read_message(message.payload().clone()) {
             Ok(opened) => opened,
             Err(error) => {
-                tracing::warn!(%error, %worker, "a link message cannot be read");
+                tracing::warn!(%error, %worker, "ignored an unreadable link message");
                 return;
             }
         };
         let now = Instant::now();
-        // Held until the items are in: a link that is cut meanwhile must not leave an audience behind.
+        // The lock is held until all items are received: a link that is cut in the meantime must not leave an
+        // audience behind.
         let mut links = self.links.lock();
         let unconfirmed = links.receive(worker.clone(), reply, (header, items, bytes), now);
         if let Some(link) = unconfirmed.cut {
-            tracing::warn!(%worker, "the link of a worker began anew");
+            tracing::warn!(%worker, "the link of a worker began a new incarnation");
             self.change(effects, |state, _| state.cut(link));
             self.resync.notify_one();
         }
@@ -123,12 +124,13 @@ impl NodeContext {
                 Ok(LinkItem::Answer { partition, n, frame }) => {
                     self.answer(state, from.link, (partition, n), frame, effects)
                 }
-                Err(error) => tracing::error!(%error, "an item of a link cannot be read"),
+                Err(error) => tracing::error!(%error, "ignored an unreadable item of a link"),
             }
         }
     }
 
-    /// An answer: straight into the queue of the session that asked, or to whoever waits.
+    /// Receives an answer. It goes straight into the outbound queue of the session that asked, to the waiting task,
+    /// or to the retry queue.
     fn answer(&self, state: &mut State, link: LinkId, to: (Partition, u64), frame: Bytes, effects: &mut Effects) {
         match self.flows.lock().answered(to.0, to.1, Instant::now()) {
             Some(ReplyTo::Client { outbound, id, marks }) => {
@@ -139,7 +141,7 @@ impl NodeContext {
                 outbound.answer(&frame, id.as_ref());
                 effects.touch(&outbound);
             }
-            // Who does not wait any more has no use for it.
+            // Sending fails if the waiter is gone, and then nobody needs the answer.
             Some(ReplyTo::Wait(tell)) => drop(tell.send(frame)),
             Some(ReplyTo::Retry(key)) => {
                 let retry = answer::read::<OkAnswer>(&frame).is_err_and(|refusal| refusal.retry_in_ms.is_some());
@@ -162,11 +164,11 @@ impl NodeContext {
         }
     }
 
-    /// A worker's node key is gone.
+    /// Cuts the link of a worker whose node key is gone.
     pub(crate) fn worker_gone(self: &Arc<Self>, worker: &NodeId) {
         let mut links = self.links.lock();
         if let Some(link) = links.cut(worker, Instant::now()) {
-            tracing::warn!(%worker, "a worker is gone");
+            tracing::warn!(%worker, "a worker is gone; its link is cut");
             self.with(|state, _| state.cut(link));
             self.resync.notify_one();
         }

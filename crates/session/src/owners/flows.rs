@@ -1,4 +1,4 @@
-//! The flows of this node, one to each partition.
+//! The flows of this node, one to each partition. Pure.
 
 use bytes::Bytes;
 use sendpi_bus::flow::{FlowFull, FlowSender};
@@ -7,18 +7,18 @@ use tokio::time::Instant;
 
 use crate::owners::reply_to::ReplyTo;
 
-/// What one step of all flows gives.
+/// The result of one step of all flows.
 #[derive(Debug, Default)]
 pub(crate) struct FlowsStep {
-    /// Messages to be published now, in order within each partition.
+    /// The messages to publish now, in order within each partition.
     pub(crate) messages: Vec<(Partition, Bytes)>,
-    /// Requests that end unanswered.
+    /// The tags of requests that end unanswered.
     pub(crate) ended: Vec<ReplyTo>,
-    /// When the next step is due; `None` while all flows are empty.
+    /// When the next step is due. `None` if all flows are empty.
     pub(crate) due: Option<Instant>,
 }
 
-/// The flows of this node.
+/// All flows of this node.
 #[derive(Debug)]
 pub(crate) struct Flows {
     partitions: Partitions,
@@ -34,10 +34,10 @@ impl Flows {
         self.senders.get_mut(usize::from(partition.0))
     }
 
-    /// Puts an encoded request into the flow to a partition.
+    /// Pushes an encoded request into the flow to a partition.
     ///
     /// # Errors
-    /// The tag, where the flow is full.
+    /// Returns the tag if the flow is full.
     pub(crate) fn push(
         &mut self,
         partition: Partition,
@@ -51,31 +51,33 @@ impl Flows {
         }
     }
 
-    /// The same, for a request that is never answered.
+    /// Pushes a request that is never answered. Drops it if the flow is full.
     pub(crate) fn push_unanswered(&mut self, partition: Partition, request: Vec<u8>, now: Instant) {
         if let Some(sender) = self.sender(partition) {
             sender.push_unanswered(request, now);
         }
     }
 
-    /// A request is answered.
+    /// Marks request `n` as answered and returns its tag. Returns `None` if it was answered before or has ended.
     pub(crate) fn answered(&mut self, partition: Partition, n: u64, now: Instant) -> Option<ReplyTo> {
         self.sender(partition)?.answered(n, now)
     }
 
-    /// Nobody answers for a partition now.
+    /// Schedules a resend of everything unanswered in the flow to a partition, because nobody answers for it at the
+    /// moment.
     pub(crate) fn schedule_resend(&mut self, partition: Partition, now: Instant, random: f64) {
         if let Some(sender) = self.sender(partition) {
             sender.schedule_resend(now, random);
         }
     }
 
-    /// The connection was lost and made again: what was under way may be lost.
+    /// Schedules a resend in all flows. The connection was lost and made again, so anything under way may be lost.
     pub(crate) fn schedule_all_resends(&mut self, now: Instant, random: f64) {
         self.senders.iter_mut().for_each(|sender| sender.schedule_resend(now, random));
     }
 
-    /// Takes what waits; nothing is sent while the connection is down.
+    /// Drains the messages that are due, and ends the requests that are too old. Drains no messages while the
+    /// connection is down.
     pub(crate) fn drain(&mut self, now: Instant, wall: Millis, connected: bool, random: f64) -> FlowsStep {
         let mut step = FlowsStep::default();
         for (partition, sender) in self.partitions.all().zip(&mut self.senders) {
@@ -88,7 +90,7 @@ impl Flows {
         step
     }
 
-    /// How many requests are unanswered.
+    /// Returns the number of unanswered requests.
     pub(crate) fn unanswered(&self) -> usize {
         self.senders.iter().map(FlowSender::unanswered).sum()
     }

@@ -1,6 +1,7 @@
-//! The links of this node, one from each worker.
+//! The links of this node, one from each worker. Pure.
 //!
-//! Each incarnation of a link gets a [`LinkId`] here: what one of them told, and what is not settled of it, is void when it is cut.
+//! Each incarnation of a link gets a [`LinkId`] here. When an incarnation is cut, its audiences and everything of
+//! it that is not settled become void.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use tokio::time::Instant;
 
 use crate::keys::LinkId;
 
-/// A link that has been down for this long is forgotten.
+/// How long a link that is down is remembered.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// The links of this node.
+/// All links of this node.
 #[derive(Debug, Default)]
 pub(crate) struct InboundLinks {
     links: HashMap<NodeId, InboundLink>,
@@ -26,24 +27,24 @@ pub(crate) struct InboundLinks {
 struct InboundLink {
     receiver: LinkReceiver,
     id: LinkId,
-    /// Where its answers go.
+    /// The subject that the link's answers go to.
     reply: String,
     down_since: Option<Instant>,
 }
 
-/// What became of a message.
+/// The result of receiving a message.
 #[derive(Debug)]
 pub(crate) struct InboundMessage {
-    /// The incarnation that ended with this message.
+    /// The incarnation that ended because this message belongs to a newer one.
     pub(crate) cut: Option<LinkId>,
     /// The incarnation that the message belongs to.
     pub(crate) link: LinkId,
-    /// Messages that are due now, in order, with their numbers.
+    /// The messages to deliver now, in order, with their numbers.
     pub(crate) ready: Vec<(u64, LinkItems)>,
 }
 
 impl InboundLinks {
-    /// Receives a message of `bytes` bytes from a worker.
+    /// Receives a message from a worker: its header, its items and its size in bytes.
     pub(crate) fn receive(
         &mut self,
         worker: NodeId,
@@ -83,7 +84,8 @@ impl InboundLinks {
         workers.iter().filter_map(|worker| self.cut(worker, now)).collect()
     }
 
-    /// Cuts the links that have been silent, or have had a gap, for too long. Returns the incarnations that ended, with their workers.
+    /// Cuts the links that have been silent, or have had a gap, for too long. Forgets links that have been down for
+    /// long. Returns the incarnations that ended, with their workers.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<(NodeId, LinkId)> {
         let mut cut = Vec::new();
         for (worker, link) in &mut self.links {
@@ -96,7 +98,8 @@ impl InboundLinks {
         cut
     }
 
-    /// The answers that are due, and where they go. `settled` returns how far an incarnation is settled, given how far it was received.
+    /// Returns the answers that are due, with the subjects they go to. `settled` returns up to which number an
+    /// incarnation is settled, given up to which number it was received.
     pub(crate) fn answers(
         &mut self,
         mut settled: impl FnMut(LinkId, u64) -> u64,

@@ -1,4 +1,4 @@
-//! Asking a room's owner how one of its members sees it.
+//! Asks a room's owner how one of its members sees the room.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use sendpi_model::{Refusal, RoomId, UserId, Verb};
 use crate::context::NodeContext;
 use crate::owners::answer::RoomAnswer;
 
-/// Owners that are asked at one time on behalf of one user.
+/// The most owners that one attach, list or resume of a user asks at one time.
 pub(crate) const OWNERS_IN_PARALLEL: usize = 32;
 
-/// Asks how the user sees the room, without joining its live events.
+/// Asks how the user sees the room, without attaching the user to its live events.
 ///
 /// # Errors
-/// What the owner refuses, or `unavailable`.
+/// Returns the owner's refusal, or `unavailable` if no answer came.
 pub(crate) async fn peek(node: &Arc<NodeContext>, user: &UserId, room: &RoomId) -> Result<RoomAnswer, Refusal> {
     RoomAnswer::read(&node.ask(room, user, Verb::Peek).await?)
 }

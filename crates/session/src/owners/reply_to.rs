@@ -1,4 +1,4 @@
-//! What the answer to a request of a flow is for.
+//! The tag of a request in a flow: what its answer is for.
 
 use std::sync::Arc;
 
@@ -12,23 +12,24 @@ use crate::keys::{RetryKey, SessionKey};
 /// What an answer is for.
 #[derive(Debug)]
 pub(crate) enum ReplyTo {
-    /// A client's request: the answer goes straight into its session's queue.
+    /// A client's request. The answer goes straight into the outbound queue of its session.
     Client {
         outbound: Arc<Outbound>,
         id: Option<FrameId>,
-        /// The room whose read marker the answer moves.
+        /// The read marker that the answer moves, if it moves one.
         marks: Option<MarkerMove>,
     },
-    /// Somebody on this node waits for it.
+    /// A request whose answer a task on this node waits for.
     Wait(oneshot::Sender<Bytes>),
-    /// One of what is repeated until it is confirmed.
+    /// A request that is retried until it is confirmed.
     Retry(RetryKey),
 }
 
-/// An answer that moves a read marker.
+/// The effect of an answer that moves a user's read marker.
 #[derive(Debug)]
 pub(crate) struct MarkerMove {
     pub(crate) room: RoomId,
-    /// The session to whose other devices the marker is told; `None` where it is not told: the sender of a message has read it.
+    /// The session that moved the marker, if the user's other devices are told. `None` for a sent message: the
+    /// devices get the message itself, and its sender has read it.
     pub(crate) tell: Option<SessionKey>,
 }

@@ -1,4 +1,4 @@
-//! The way up: one task per node sends what waits in the flows, and hears when nobody answers for a partition.
+//! The uplink: one task per node that sends the requests in the flows, and hears when nobody answers for a partition.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use crate::context::NodeContext;
 use crate::owners::answer;
 use crate::owners::reply_to::ReplyTo;
 
-/// How often it is said that nobody answers for a partition.
+/// The least time between two reports that a partition has no owner.
 const ORPHAN_EVERY: Duration = Duration::from_secs(1);
-/// How long the connection may take a message; what it does not take is sent again by its flow.
+/// How long the connection may take to accept a message. Its flow resends what the connection does not accept.
 const PUBLISH: Duration = Duration::from_secs(1);
-/// How long to sleep when nothing is due.
+/// How long to sleep if nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
-/// How often to look while the connection is down.
+/// The shortest sleep between two steps while the connection is down.
 const DOWN: Duration = Duration::from_millis(50);
 
-/// Runs the way up until the node's shutdown.
+/// Runs the uplink until the node's shutdown.
 pub(crate) async fn run(node: Arc<NodeContext>, replies: Subscription) {
     let shutdown = node.shutdown.clone();
     let mut uplink = Uplink { node, replies, said_orphan: HashMap::new() };
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = uplink.serve() => tracing::error!("the way up to the owners has ended"),
+        () = uplink.serve() => tracing::error!("the uplink to the owners ended before shutdown"),
     }
 }
 
@@ -73,7 +73,7 @@ impl Uplink {
         }
     }
 
-    /// Sends what waits; gives when to look again.
+    /// Sends what is due in all flows. Returns when the next step is due.
     async fn step(&self, up: bool) -> Instant {
         let now = Instant::now();
         let step = self.node.flows.lock().drain(now, Millis::now(), up, rand::random());
@@ -83,20 +83,21 @@ impl Uplink {
             let sent = self.node.bus.publish_with_reply(subject::room(partition), reply, message);
             match timeout(PUBLISH, sent).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, %partition, "requests could not be sent"),
-                Err(_) => tracing::warn!(%partition, "the connection to NATS takes nothing; requests are sent again"),
+                Ok(Err(error)) => tracing::warn!(%error, %partition, "could not send requests"),
+                Err(_) => tracing::warn!(%partition, "the connection to NATS is blocked; requests will be resent"),
             }
         }
         let due = step.due.unwrap_or(now + IDLE);
         if up { due } else { due.max(now + DOWN) }
     }
 
-    /// NATS says that nobody listens, or a worker that it does not own the partition.
+    /// Handles a message about a flow: NATS reports no responders, or a worker reports that it does not own the
+    /// partition.
     async fn reply(&mut self, reply: &NatsMessage) {
         let Some(partition) = subject::flow_reply_partition(reply.subject()) else { return };
         let orphan = reply.is_no_responders();
         if !orphan && serde_json::from_slice::<FlowRefusal>(reply.payload()).is_err() {
-            tracing::warn!(%partition, "an unknown word about a flow");
+            tracing::warn!(%partition, "ignored an unknown reply about a flow");
             return;
         }
         let now = Instant::now();
@@ -106,14 +107,14 @@ impl Uplink {
             self.said_orphan.insert(partition, now);
             let payload = Bytes::from_static(b"{\"v\":1}");
             if let Ok(Err(error)) = timeout(PUBLISH, self.node.bus.publish(subject::orphan(partition), payload)).await {
-                tracing::debug!(%error, "cannot say that a partition has no owner");
+                tracing::debug!(%error, "could not report that a partition has no owner");
             }
         }
     }
 }
 
 impl NodeContext {
-    /// Requests have ended without an answer.
+    /// Handles requests that ended without an answer.
     pub(crate) fn ended(self: &Arc<Self>, tags: Vec<ReplyTo>) {
         for tag in tags {
             match tag {
@@ -122,7 +123,7 @@ impl NodeContext {
                     outbound.refuse(&answer::unavailable(), id.as_ref());
                     outbound.flush_now();
                 }
-                // The end of its tag tells whoever waits.
+                // Dropping the reply closes the oneshot, which tells the waiter that no answer will come.
                 ReplyTo::Wait(_) => {}
                 ReplyTo::Retry(key) => self.with(|state, _| state.retries.failed(key)),
             }

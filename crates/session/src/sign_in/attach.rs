@@ -1,4 +1,4 @@
-//! Attaching a user to rooms: from then on the user's sessions here get their events live.
+//! Attaches a user to rooms. From then on the user's sessions on this node get the rooms' events live.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,10 +12,14 @@ use crate::owners::peek::OWNERS_IN_PARALLEL;
 use crate::sign_in::room_list;
 use crate::state::OnlineUser;
 
-/// A room with the time of its newest order row.
+/// Rooms with the times of their newest order rows.
 pub(crate) type Recent = Vec<(RoomId, Millis)>;
 
-/// Lists the rooms with recent order rows, and attaches to those that may have a live channel.
+/// Lists the rooms with recent order rows, and attaches the user to those that may have a live channel. Returns the
+/// list, and the answers of the rooms that the user was attached to.
+///
+/// # Errors
+/// Returns `unavailable` if the store or an owner does not answer, or if the user's last session has ended.
 pub(crate) async fn attach_recent(
     node: &Arc<NodeContext>,
     user: &OnlineUser,
@@ -29,10 +33,10 @@ pub(crate) async fn attach_recent(
     Ok((recent, known.collect()))
 }
 
-/// Attaches a user to rooms; `None` for those that deny the user.
+/// Attaches a user to rooms. The answer is `None` for a room that the user is not in.
 ///
 /// # Errors
-/// `unavailable` where an owner does not answer, or the user's last session has ended.
+/// Returns `unavailable` if an owner does not answer, or if the user's last session has ended.
 pub(crate) async fn attach(
     node: &Arc<NodeContext>,
     user: &OnlineUser,

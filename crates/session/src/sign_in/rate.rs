@@ -1,10 +1,11 @@
-//! Lets sign-ins begin at a rate, so that a herd of clients that come back at once does not overrun the owners of their rooms.
+//! Lets sign-ins begin at a limited rate, so that many clients that reconnect at once do not overload the owners of
+//! their rooms. Pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When the next sign-in may begin.
+/// The rate limit of sign-ins: when the next one may begin.
 #[derive(Debug)]
 pub(crate) struct SignInRate {
     every: Duration,
@@ -13,17 +14,17 @@ pub(crate) struct SignInRate {
 }
 
 impl SignInRate {
-    /// Lets `per_second` begin in a second, and makes nobody wait longer than `most`.
+    /// Lets `per_second` sign-ins begin in a second, and lets none wait longer than `most`.
     pub(crate) fn new(per_second: u32, most: Duration, now: Instant) -> Self {
         Self { every: Duration::from_secs(1) / per_second.max(1), next: now, most }
     }
 
-    /// When a sign-in that comes now may begin.
+    /// Returns when a sign-in that comes now may begin.
     ///
     /// # Errors
-    /// How long to stay away, where that would be too long to wait.
+    /// Returns how long to stay away, if the wait would be too long.
     pub(crate) fn admit(&mut self, now: Instant) -> Result<Instant, Duration> {
-        // A tenth of a second's worth may begin at once after a pause.
+        // After a pause, the sign-ins of a tenth of a second may begin at once.
         let begin = self.next.max(now - Duration::from_millis(100));
         let wait = begin.saturating_duration_since(now);
         if wait > self.most {

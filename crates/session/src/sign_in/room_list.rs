@@ -1,7 +1,7 @@
 //! A user's rooms, newest message first, in pages.
 //!
-//! The order rows of the last while tell which rooms may have events that `rooms_of_user` does not know of yet: of those the owner
-//! is asked. All others are idle, and their time in `rooms_of_user` is that of their last event.
+//! Recent order rows name the rooms that may have events that `rooms_of_user` does not know of yet. The owners of
+//! these rooms are asked. All other rooms are idle, and their time in `rooms_of_user` is that of their last event.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -17,14 +17,14 @@ use crate::context::NodeContext;
 use crate::owners::answer::{RoomAnswer, is_not_a_member};
 use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
 
-/// Order rows of one read.
+/// The most order rows of one read.
 const ROWS: usize = 1_000;
-/// A place in the order: newest first, and by room where times are equal.
+/// A place in the order of the list: newest first, and by room if times are equal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ListPosition(Reverse<Millis>, RoomId);
 
 impl ListPosition {
-    /// Before every room.
+    /// Returns the place before every room.
     fn start() -> Option<Self> {
         RoomId::parse("!").ok().map(|room| Self(Reverse(Millis(u64::MAX)), room))
     }
@@ -33,10 +33,10 @@ impl ListPosition {
         format!("{}.{}", self.0.0.0, self.1)
     }
 
-    /// Reads a cursor of an earlier page.
+    /// Reads the cursor of an earlier page.
     ///
     /// # Errors
-    /// `bad_field` where it is none.
+    /// Returns `bad_field` if it is not such a cursor.
     pub(crate) fn decode(cursor: &str) -> Result<Self, Refusal> {
         let place = cursor
             .split_once('.')
@@ -45,16 +45,16 @@ impl ListPosition {
     }
 }
 
-/// A read that failed is for the client to try again.
+/// Logs a failed read and returns the refusal that lets the client retry.
 pub(crate) fn store_failed(error: ReadError) -> Refusal {
-    tracing::warn!(%error, "a read for a user failed");
+    tracing::warn!(%error, "could not read a user's rows");
     Refusal::unavailable("the store did not answer", 1_000)
 }
 
-/// The rooms with an order row since then, newest first, each once.
+/// Returns the rooms with an order row since `since`, newest first, each once.
 ///
 /// # Errors
-/// `unavailable` where the store does not answer.
+/// Returns `unavailable` if the store does not answer.
 pub(crate) async fn recent(node: &NodeContext, user: &UserId, since: Millis) -> Result<Vec<(RoomId, Millis)>, Refusal> {
     let (mut rooms, mut seen, mut before) = (Vec::new(), HashSet::new(), None);
     loop {
@@ -69,11 +69,11 @@ pub(crate) async fn recent(node: &NodeContext, user: &UserId, since: Millis) -> 
     }
 }
 
-/// A page after `after`. `recent` are the rooms with recent order rows, without those that denied the user; `known` is what their
-/// owners told already.
+/// Returns the page after `after`. `recent` holds the rooms with recent order rows, without those that the user was
+/// found not to be in. `known` holds the answers that their owners gave already.
 ///
 /// # Errors
-/// `unavailable` where the store or an owner does not answer.
+/// Returns `unavailable` if the store or an owner does not answer.
 pub(crate) async fn page(
     node: &Arc<NodeContext>,
     user: &UserId,
@@ -99,7 +99,7 @@ pub(crate) async fn page(
     places.truncate(limit);
     let next =
         if more { places.last().cloned().or_else(ListPosition::start).map(|place| place.encode()) } else { None };
-    // Where the attach did not find the channel live, the head may have moved since.
+    // If the attach did not find the channel live, the head may have moved since.
     let stale = places.iter().map(|place| &place.1).filter(|room| known.get(*room).is_none_or(|k| !k.live));
     peek_all(node, user, stale.cloned().collect(), &mut known).await?;
     let rooms = places.iter().filter_map(|place| known.remove(&place.1).map(|known| known.info)).collect();
@@ -108,7 +108,8 @@ pub(crate) async fn page(
     Ok(RoomsPage { rooms, next })
 }
 
-/// Asks the owners of rooms how the user sees them; those that deny the user are left out.
+/// Asks the owners of rooms how the user sees them, and puts the answers into `known`. Removes the rooms that the
+/// user is not in.
 async fn peek_all(
     node: &Arc<NodeContext>,
     user: &UserId,
@@ -125,7 +126,7 @@ async fn peek_all(
     let mut peeks = futures_util::stream::iter(peeks).buffer_unordered(OWNERS_IN_PARALLEL);
     while let Some((room, view)) = peeks.try_next().await? {
         match view {
-            // A second peek of the same page is not needed: this one is of now.
+            // Counts as live, so that the same page does not peek a second time: this answer is fresh.
             Some(view) => drop(known.insert(room, RoomAnswer { live: true, ..view })),
             None => drop(known.remove(&room)),
         }
@@ -133,10 +134,10 @@ async fn peek_all(
     Ok(())
 }
 
-/// Puts the user's read markers in.
+/// Adds the user's read markers to rooms.
 ///
 /// # Errors
-/// `unavailable` where the store does not answer.
+/// Returns `unavailable` if the store does not answer.
 pub(crate) async fn add_markers(
     node: &NodeContext,
     user: &UserId,
@@ -154,10 +155,10 @@ pub(crate) async fn add_markers(
     Ok(marked.collect())
 }
 
-/// Answers `rooms`.
+/// Returns the encoded answer to a `rooms` request.
 ///
 /// # Errors
-/// `bad_field` for the cursor, or `unavailable`.
+/// Returns `bad_field` if the cursor is invalid, and `unavailable` if the store or an owner does not answer.
 pub(crate) async fn answer(
     node: &Arc<NodeContext>,
     user: &UserId,

@@ -1,4 +1,4 @@
-//! What links tell: events, and who is in a room's audience.
+//! Delivers the events of the links to sessions, and keeps the audiences that the links name.
 
 use bytes::Bytes;
 use sendpi_model::RoomId;
@@ -16,7 +16,7 @@ use crate::state::rooms::UnconfirmedEvent;
 use crate::state::rooms::member::Offer;
 use crate::state::session_state::Delivery;
 
-/// Which message of which link.
+/// The message of a link that brought an item.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkOrigin {
     pub(crate) link: LinkId,
@@ -24,7 +24,9 @@ pub(crate) struct LinkOrigin {
 }
 
 impl State {
-    /// An event for the room's audience.
+    /// Delivers an event to the audience that the link named for the room. A durable event goes into the log of
+    /// unconfirmed events; for a user without sessions it is bounced at once. A `seq` of 0 means an ephemeral
+    /// event.
     pub(crate) fn event(
         &mut self,
         from: LinkOrigin,
@@ -100,7 +102,7 @@ impl State {
         }
     }
 
-    /// `+user`.
+    /// Handles `+user`: a link adds a user to a room's audience.
     pub(crate) fn added(&mut self, link: LinkId, added: &AudienceAdded, now: Instant, effects: &mut Effects) {
         let user = self.user_or_new(&added.user);
         let key = self.enter(&added.room, user);
@@ -118,7 +120,7 @@ impl State {
             return;
         }
         if added.reason == AudienceReason::Joined {
-            // What was before the join is for `history`.
+            // A client reads events from before the join with `history`.
             if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user)) {
                 member.skip_to(added.seq);
             }
@@ -128,14 +130,14 @@ impl State {
         }
     }
 
-    /// `−user`.
+    /// Handles `−user`: a link removes a user from a room's audience.
     pub(crate) fn removed(&mut self, link: LinkId, removed: &AudienceRemoved, effects: &mut Effects) {
         let Some(user) = self.user_index.get(&removed.user).copied() else { return };
         let Some(key) = self.rooms.find(&removed.room) else { return };
         let Some(room) = self.rooms.get_mut(key) else { return };
         let was_in = room.remove_from_audience(link, user);
         if !was_in && room.is_in_audience(user) {
-            // A former owner's word, late: the present one has the user in its audience.
+            // A late message of a former owner: the link of the present owner has the user in its audience.
             return;
         }
         if let Some(reason) = removed.reason.removal() {
@@ -145,7 +147,7 @@ impl State {
         }
     }
 
-    /// The user is no member any more: the sessions are told, and the entry goes.
+    /// Tells the sessions that the user is no longer a member of a room, and removes the entry.
     pub(crate) fn room_removed(&mut self, user: UserKey, room: &RoomId, reason: &str, effects: &mut Effects) {
         let frame = RoomRemoved { room: room.clone(), reason: reason.to_owned() }.to_frame();
         self.send_to_sessions(user, room, &ws_frame::text(&frame), effects);
@@ -154,13 +156,13 @@ impl State {
         }
     }
 
-    /// The user is in a room that the sessions may not know.
+    /// Tells the sessions of a room that they may not know.
     pub(crate) fn room_added(&mut self, user: UserKey, room: &RoomId, info: &[u8], effects: &mut Effects) {
         let frame = RoomAdded { info: serde_json::from_slice(info).ok() }.to_frame();
         self.send_to_sessions(user, room, &ws_frame::text(&frame), effects);
     }
 
-    /// Gives all sessions of a user something that is no durable event.
+    /// Delivers a frame about a room, which is not a durable event, to all sessions of a user.
     pub(crate) fn send_to_sessions(&mut self, user: UserKey, room: &RoomId, frame: &Bytes, effects: &mut Effects) {
         let Some(user) = self.users.get(user) else { return };
         for session in &user.sessions {
@@ -171,7 +173,8 @@ impl State {
         }
     }
 
-    /// A link is cut: its audience is void, and its worker answers for what is not settled.
+    /// Handles the cut of a link. Its audiences are void. Its worker is responsible for everything that is not
+    /// settled.
     pub(crate) fn cut(&mut self, link: LinkId) {
         let mut gone = Vec::new();
         for (key, room) in self.rooms.iter_mut() {
@@ -183,7 +186,8 @@ impl State {
         self.unconfirmed.cut(link);
     }
 
-    /// All links are cut: their workers answer for all that is not settled, so nothing of it is waited for here any more.
+    /// Handles the cut of all links. Their workers are responsible for everything that is not settled, so the log
+    /// is emptied and all bounces are dropped.
     pub(crate) fn all_cut(&mut self) {
         let end = self.unconfirmed.end();
         for (_, session) in self.sessions.iter_mut() {

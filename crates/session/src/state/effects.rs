@@ -1,4 +1,4 @@
-//! What a change of the state asks for, carried out by the shell around it.
+//! What a change of the state asks the code around it to do.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::client::outbound::Outbound;
 use crate::keys::RoomKey;
 use crate::owners::reply_to::ReplyTo;
 
-/// A request to a room's owner.
+/// A request to push into the flow to a room's owner.
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) room: RoomId,
@@ -18,25 +18,25 @@ pub(crate) struct Ask {
     pub(crate) tag: ReplyTo,
 }
 
-/// What a change of the state asks for.
+/// The effects of a change of the state.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
-    /// Lines that have something to write, each once.
+    /// The outbound queues with something to write, each once.
     pub(crate) touched: Vec<Arc<Outbound>>,
-    /// Requests, in order.
+    /// The requests to send, in order.
     pub(crate) asks: Vec<Ask>,
-    /// Rooms of which something is missing that nobody reads yet.
+    /// Rooms with a new gap that no task fills yet.
     pub(crate) fills: Vec<RoomKey>,
-    /// Users who are offline here from now on.
+    /// Users whose presence keys are to be removed.
     pub(crate) signed_out: Vec<UserId>,
-    /// Subscriptions that end.
+    /// Subscriptions to end by dropping them.
     pub(crate) unsubscribed: Vec<UserSubscription>,
-    /// More is unsettled than may be: all links are to be cut.
+    /// Whether all links are to be cut, because the log of unconfirmed events or the retry queue is full.
     pub(crate) overrun: bool,
 }
 
 impl Effects {
-    /// A line has something to write.
+    /// Notes that an outbound queue has something to write.
     pub(crate) fn touch(&mut self, outbound: &Arc<Outbound>) {
         if outbound.touch() {
             self.touched.push(Arc::clone(outbound));

@@ -1,4 +1,4 @@
-//! Gaps: what a user's sessions are missing of a room is read from its owner.
+//! Gaps: which events of a room a user's sessions are missing. They are read from the room's owner.
 
 use bytes::Bytes;
 use sendpi_model::server_frame::{HeadsAnswer, OpFrame};
@@ -11,7 +11,7 @@ use crate::keys::{RoomKey, UserKey};
 use crate::state::effects::Effects;
 use crate::state::session_state::Delivery;
 
-/// Whose gap is to be read next, and from where on.
+/// The user whose gap is to be read next, and the seq after which to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MissingRange {
     pub(crate) room: RoomId,
@@ -20,13 +20,13 @@ pub(crate) struct MissingRange {
     pub(crate) after: u64,
 }
 
-/// `{"op":"heads",…}`: the session missed something.
+/// Encodes `{"op":"heads",…}`, which tells a session that it missed events up to `seq`.
 pub(super) fn heads_frame(room: &RoomId, seq: u64) -> Bytes {
     ws_frame::text(&HeadsAnswer { rooms: [(room.clone(), seq)].into() }.to_frame())
 }
 
 impl State {
-    /// The room's head is known to be at `seq`: a user who is behind gets what is missing.
+    /// Notes that the room's head is at `seq`. If the user is behind, a gap begins, which is then read and filled.
     pub(super) fn note_head(&mut self, key: RoomKey, user_key: UserKey, seq: u64, effects: &mut Effects) {
         let Some(room) = self.rooms.get_mut(key) else { return };
         let Some(member) = room.member_mut(user_key) else { return };
@@ -40,7 +40,7 @@ impl State {
         }
     }
 
-    /// The heads of rooms, as their owner tells them.
+    /// Handles the heads of rooms, as their owner reports them.
     pub(crate) fn heads(&mut self, heads: impl IntoIterator<Item = (RoomId, u64)>, effects: &mut Effects) {
         for (room, seq) in heads {
             let Some(key) = self.rooms.find(&room) else { continue };
@@ -53,7 +53,8 @@ impl State {
         }
     }
 
-    /// The rooms with an event after `since`, by partition, each with somebody who is here.
+    /// Returns the rooms that were active since `since`, sorted by partition, each with one user who has a session
+    /// on this node.
     pub(crate) fn recent_rooms(&self, partitions: Partitions, since: Instant) -> Vec<(Partition, RoomId, UserId)> {
         let mut recent: Vec<_> = self
             .rooms
@@ -69,7 +70,8 @@ impl State {
         recent
     }
 
-    /// What to read next of a room; `None` where nothing is missing any more.
+    /// Returns what to read next of a room: the gap that begins at the lowest seq. `None` if no gap is left. Drops
+    /// the gaps of users without sessions.
     pub(crate) fn next_missing(&mut self, key: RoomKey) -> Option<MissingRange> {
         let room = self.rooms.get_mut(key)?;
         let mut next: Option<MissingRange> = None;
@@ -88,7 +90,7 @@ impl State {
         next
     }
 
-    /// Events of a room were read, in order: everybody who misses them gets them.
+    /// Delivers events of a room that were read, in order, to all users who miss them.
     pub(crate) fn deliver_missing(&mut self, key: RoomKey, events: &[(u64, Bytes)], effects: &mut Effects) {
         let Self { rooms, users, sessions, config, unconfirmed, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
@@ -96,7 +98,8 @@ impl State {
         for member in room.members.iter_mut() {
             let Some(gap) = &member.gap else { continue };
             let Some(user) = users.get_mut(member.user) else { continue };
-            // Where nothing came by a link yet, what was read may come by it later: at the log's end or after.
+            // If no event after the gap came by a link yet, the events that were read may still come by one. Their
+            // positions are then at the log's end or later.
             let position = gap.from.or(Some(unconfirmed.end()));
             member.fill(events, |seq, frame| {
                 for session in &user.sessions {
@@ -111,8 +114,8 @@ impl State {
         }
     }
 
-    /// What a user is missing cannot be had: the sessions go on with what follows, and are told that they are behind. `None` means
-    /// everybody in the room.
+    /// Skips events that a user is missing and that cannot be read. The sessions are told that they are behind, and
+    /// go on with the events after the gap. `whose` is `None` for all users in the room.
     pub(crate) fn skip_missing(&mut self, key: RoomKey, whose: Option<UserKey>, effects: &mut Effects) {
         let Self { rooms, users, sessions, config, unconfirmed, .. } = self;
         let Some(room) = rooms.get_mut(key) else { return };
@@ -137,7 +140,7 @@ impl State {
         }
     }
 
-    /// The first position that is held back for a user by a gap.
+    /// Returns the first position that gaps hold back for a user.
     pub(super) fn held_by_gaps(&self, user_key: UserKey) -> Option<u64> {
         let user = self.users.get(user_key).filter(|user| user.gaps > 0)?;
         let gaps = user.rooms.iter().filter_map(|key| self.rooms.get(*key)?.member(user_key)?.gap.as_ref()?.from);

@@ -1,4 +1,4 @@
-//! Heartbeats, and what their answers confirm.
+//! Heartbeats, what their answers confirm, and the end of silent and expired sessions.
 
 use std::time::Duration;
 
@@ -16,23 +16,24 @@ use crate::keys::SessionKey;
 use crate::state::effects::Effects;
 
 impl State {
-    /// How exact heartbeats are.
+    /// Returns the length of a tick, to which heartbeats are exact.
     pub(crate) fn tick_of(config: &SessionConfig) -> Duration {
         (config.heartbeat.min(config.pong_timeout) / 8).clamp(Duration::from_millis(5), Duration::from_millis(250))
     }
 
-    /// What time asks of sessions: heartbeats, and the end of those that do not answer or whose token ends.
+    /// Does what is due by `now`: queues heartbeats, and closes the sessions that do not answer or whose token has
+    /// expired.
     pub(crate) fn beat(&mut self, now: Instant, wall: Millis, effects: &mut Effects) {
         let ping = ws_frame::text(&Ping {}.to_frame());
         for (key, tick) in self.timers.due(now) {
-            // An entry that was replaced is not followed by another one.
+            // A replaced entry of the wheel ends here: only the entry that `due` names counts.
             if self.sessions.get_mut(key).is_some_and(|session| session.due.take_if(|due| *due == tick).is_some()) {
                 self.beat_one(key, &ping, now, wall, effects);
             }
         }
     }
 
-    /// The session is next looked at then, instead of at whatever time it was before.
+    /// Schedules the next look at a session. It replaces the one that was scheduled before.
     pub(super) fn schedule_beat(&mut self, key: SessionKey, at: Instant) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.due = Some(self.timers.schedule(key, at));
@@ -73,7 +74,7 @@ impl State {
         self.schedule_beat(key, next.min(expiry));
     }
 
-    /// A session that was closed from here ends, even if its socket does not take the close frame.
+    /// Ends a session that the node closed, even if its socket does not take the close frame in time.
     fn end_closing(&mut self, key: SessionKey, now: Instant) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let since = *session.closing_since.get_or_insert(now);
@@ -84,7 +85,7 @@ impl State {
         }
     }
 
-    /// A session answered its heartbeat: everything before it arrived.
+    /// Handles the answer to a heartbeat: everything that was queued before the heartbeat has arrived.
     pub(crate) fn pong(&mut self, key: SessionKey) {
         if let Some(session) = self.sessions.get_mut(key)
             && session.beat.waiting_since.take().is_some()
@@ -93,8 +94,8 @@ impl State {
         }
     }
 
-    /// The client's own close frame answers for what was written a while before: where what was queued by then may have been written
-    /// later, or never, it answers for nothing.
+    /// Handles the client's own close frame. It confirms what was written `CLOSE_CONFIRMS_AFTER` earlier. It
+    /// confirms nothing if something that was queued by then may have been written later, or never.
     pub(crate) fn client_closed(&mut self, key: SessionKey, now: Instant) {
         let answered = self.unconfirmed.answered_by_close(now);
         let Some(session) =
@@ -108,7 +109,7 @@ impl State {
         }
     }
 
-    /// A session's token is renewed.
+    /// Handles the renewal of a session's token.
     pub(crate) fn renewed(&mut self, key: SessionKey, expires_at: Millis, now: Instant) {
         if let Some(session) = self.sessions.get_mut(key) {
             let earlier = expires_at < session.expires_at;
@@ -119,7 +120,7 @@ impl State {
         }
     }
 
-    /// Settles what every session has confirmed.
+    /// Removes what every signed-in session has confirmed from the log of unconfirmed events.
     pub(crate) fn settle(&mut self) {
         let end = self.unconfirmed.end();
         let signed_in = self.sessions.iter().filter(|(_, session)| session.user.is_some());

@@ -1,4 +1,5 @@
-//! A session's beginning: joins its user channel, and lets the live flow go when its welcome is queued.
+//! The beginning of a session: it joins its user channel, and its live events are released when the welcome is
+//! queued.
 
 use std::sync::Arc;
 
@@ -21,14 +22,17 @@ use crate::state::user::UserPresence;
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) user: UserKey,
-    /// Comes true when the user counts as online; `None` where that is so already.
+    /// Resolves to `true` once the user counts as online. `None` if the user already does.
     pub(crate) up: Option<watch::Receiver<bool>>,
-    /// This is the user's first session: its number, and where to tell that the user counts as online.
+    /// Set if this session has to announce the user: the number of the announcement, and the sender of its result.
     pub(crate) announce: Option<(u64, watch::Sender<bool>)>,
 }
 
 impl State {
-    /// A client has connected.
+    /// Opens a session for a client that has connected.
+    ///
+    /// # Errors
+    /// Returns `unavailable` if the node is being drained.
     pub(crate) fn open(&mut self, outbound: Arc<Outbound>, now: Instant) -> Result<SessionKey, Refusal> {
         if self.draining {
             return Err(Refusal::unavailable("this node is being drained", 1_000));
@@ -36,7 +40,12 @@ impl State {
         Ok(self.sessions.insert(SessionState::new(outbound, now)))
     }
 
-    /// It says who it is: its live flow begins here, and is held back.
+    /// Adds a session to its user channel. Its live events begin here, and are held back until the welcome. Closes
+    /// the older sessions of the same device.
+    ///
+    /// # Errors
+    /// Returns `unavailable` if the node is being drained, and `conflict` if the user has too many sessions or this
+    /// one is signed in already.
     pub(crate) fn join(
         &mut self,
         key: SessionKey,
@@ -96,7 +105,8 @@ impl State {
         joined
     }
 
-    /// What was known while nobody was here says nothing about what a client has.
+    /// Forgets which events a user has. What links brought while the user had no session says nothing about what a
+    /// client has.
     fn forget_lasts(&mut self, user_key: UserKey) {
         let rooms = self.users.get(user_key).map(|user| user.rooms.clone()).unwrap_or_default();
         for key in rooms {
@@ -113,8 +123,8 @@ impl State {
         }
     }
 
-    /// The user's subject is subscribed to: the presence key is next, and `sign_in` asks for it. `None` where the user has left
-    /// meanwhile.
+    /// Notes that the user's subject is subscribed to, and requests the presence key with `sign_in`. Returns `None`
+    /// if the user has left in the meantime.
     pub(crate) fn subscribed<W>(
         &mut self,
         user: UserKey,
@@ -134,7 +144,7 @@ impl State {
         Some(written)
     }
 
-    /// The presence key is written, or could not be.
+    /// Notes whether the presence key was written.
     pub(crate) fn announced(&mut self, user: UserKey, announce: u64, good: bool) {
         if let Some(user) = self.users.get_mut(user)
             && matches!(&user.presence, UserPresence::Announcing(number, _) if *number == announce)
@@ -143,8 +153,8 @@ impl State {
         }
     }
 
-    /// Queues the welcome, and lets the live flow go, except of the rooms that are replayed next. `heads` tells how far
-    /// it, and the attaches before it, cover which rooms.
+    /// Queues the welcome and releases the live events, except those of the rooms that are replayed next. `heads`
+    /// says up to which seq the welcome, and the attaches before it, cover each room.
     pub(crate) fn welcome(
         &mut self,
         key: SessionKey,
@@ -169,7 +179,7 @@ impl State {
         self.schedule_beat(key, now + self.config.heartbeat);
     }
 
-    /// A replay begins: these rooms are held back. False where another one is under way.
+    /// Begins a replay by holding back the live events of its rooms. Returns `false` if another replay is under way.
     pub(crate) fn hold(&mut self, key: SessionKey, hold: Hold) -> bool {
         match self.sessions.get_mut(key) {
             Some(session) if session.hold.is_none() => {
@@ -180,7 +190,7 @@ impl State {
         }
     }
 
-    /// A replay is over: everything up to these seqs was replayed.
+    /// Ends a replay that covered everything up to these seqs: queues its last frame and releases the live events.
     pub(crate) fn replayed(&mut self, key: SessionKey, frame: Bytes, rooms: Vec<(RoomId, u64)>, effects: &mut Effects) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.raise_floors(rooms);

@@ -1,4 +1,5 @@
-//! A session's end, whichever way it came: bounces what no device of the user took, and with the last session the user goes.
+//! The end of a session, however it came: bounces what no device of the user confirmed, and signs the user out with
+//! the last session. Also what ends or informs sessions from outside: replaced devices, read markers, the drain.
 
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::{Bye, MarkerFrame, OpFrame};
@@ -12,7 +13,7 @@ use crate::state::retry_queue::{RetriedRequest, RetriedVerb};
 use crate::state::user::UserPresence;
 
 impl State {
-    /// A session has ended.
+    /// Removes a session that has ended.
     pub(crate) fn leave(&mut self, key: SessionKey, effects: &mut Effects) {
         let Some(session) = self.sessions.remove(key) else { return };
         session.outbound.end();
@@ -21,7 +22,8 @@ impl State {
         user.sessions.retain(|session| *session != key);
         let last = user.sessions.is_empty();
         if last {
-            // In the flow before the bounces: those are for a user whom no device attaches any more.
+            // The detaches go into the flows before the bounces: for a user who is still attached, the owner would
+            // not push.
             self.detach(user_key, effects);
         }
         self.bounce_untaken(user_key, session.confirmed, effects);
@@ -45,7 +47,8 @@ impl State {
         }
     }
 
-    /// Bounces what came since the ended session's last confirmation, unless another session of the user was there for it.
+    /// Bounces what came after the ended session's last confirmation, up to the point from which another session of
+    /// the user got the events as well.
     fn bounce_untaken(&mut self, user_key: UserKey, confirmed: u64, effects: &mut Effects) {
         let Some(user) = self.users.get(user_key) else { return };
         let others = user.sessions.iter().filter_map(|session| self.sessions.get(*session));
@@ -79,7 +82,7 @@ impl State {
         self.forget_if_gone(user_key);
     }
 
-    /// The same device signed in elsewhere, at that time: its older sessions here end.
+    /// Closes the sessions of a device that signed in on another node at `at`, if they are older than that.
     pub(crate) fn replaced(&mut self, user: &UserId, device: &DeviceId, at: Millis, effects: &mut Effects) {
         let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
         for session in &user.sessions {
@@ -91,7 +94,7 @@ impl State {
         }
     }
 
-    /// The user has read on another device: the sessions here are told, except the one where that was.
+    /// Sends a read marker that moved on another device to the user's sessions, except to the session that moved it.
     pub(crate) fn send_marker(
         &mut self,
         user: &UserId,
@@ -102,7 +105,8 @@ impl State {
         let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
         let frame = ws_frame::text(&marker.to_frame());
         for session in user.sessions.iter().filter(|session| Some(**session) != except) {
-            // Before the welcome there is nothing that a marker could change for the client.
+            // Before the welcome, a client has nothing that a marker could change. The check also skips sessions
+            // with a replay under way.
             if let Some(session) = self.sessions.get(*session).filter(|session| session.hold.is_none()) {
                 session.outbound.push(frame.clone(), false);
                 effects.touch(&session.outbound);
@@ -110,7 +114,8 @@ impl State {
         }
     }
 
-    /// No session begins here any more, and those that are there are told to go.
+    /// Refuses new sessions from now on, and closes all sessions. `delay` returns after how many milliseconds each
+    /// client is told to reconnect.
     pub(crate) fn drain(&mut self, mut delay: impl FnMut() -> u64, effects: &mut Effects) {
         self.draining = true;
         for (_, session) in self.sessions.iter() {

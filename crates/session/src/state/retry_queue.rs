@@ -1,7 +1,7 @@
-//! Requests that are repeated until they are confirmed: detaches and bounces.
+//! The requests that are retried until they are confirmed: detaches and bounces.
 //!
-//! A session that ends may leave thousands of bounces. So that they do not fill the flows, on which everybody else waits, only so many
-//! to one partition are under way at one time; the others wait, in order.
+//! A session that ends may leave thousands of bounces. They must not fill the flows that all sessions share, so
+//! only a limited number is under way to one partition at one time. The others wait in order.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,12 +11,12 @@ use slotmap::SlotMap;
 
 use crate::keys::{LinkId, RetryKey};
 
-/// Requests that may wait to be confirmed at one time.
+/// The most requests in the queue, under way or not.
 const WAITING: usize = 1_000_000;
-/// Requests under way to one partition at one time.
+/// The most requests under way to one partition at one time.
 const UNDER_WAY: usize = 512;
 
-/// A request that is repeated until it is confirmed.
+/// A request that is retried until it is confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RetriedRequest {
     pub(crate) room: RoomId,
@@ -24,17 +24,17 @@ pub(crate) struct RetriedRequest {
     pub(crate) what: RetriedVerb,
 }
 
-/// What is asked.
+/// The kind of a retried request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetriedVerb {
     /// The user's last session with this sign-in number has ended.
     Detach { signin: u64 },
-    /// No device of the user here took this event, which came in message `number` of a link.
+    /// No device of the user on this node confirmed this event, which message `number` of a link brought.
     Bounce { seq: u64, link: LinkId, number: u64 },
 }
 
 impl RetriedRequest {
-    /// What the owner is asked.
+    /// Returns the request to the owner.
     pub(crate) fn verb(&self) -> Verb {
         match self.what {
             RetriedVerb::Detach { signin } => Verb::Detach { signin },
@@ -57,17 +57,17 @@ struct Lane {
     queue: VecDeque<RetryKey>,
 }
 
-/// All that is repeated.
+/// The retried requests of a node.
 #[derive(Debug, Default)]
 pub(crate) struct RetryQueue {
     entries: SlotMap<RetryKey, QueueEntry>,
     lanes: HashMap<Partition, Lane>,
-    /// Asked without a confirmation: to be asked again, in this order.
+    /// Requests that were sent and not confirmed. They are sent again in this order.
     again: Vec<RetryKey>,
 }
 
 impl RetryQueue {
-    /// Adds a request; false where too many wait.
+    /// Adds a request. Returns `false` if the queue is full.
     pub(crate) fn add(&mut self, partition: Partition, repeat: RetriedRequest) -> bool {
         if self.entries.len() >= WAITING {
             return false;
@@ -77,12 +77,12 @@ impl RetryQueue {
         true
     }
 
-    /// The next request to a partition that may be asked now.
+    /// Returns the next request that may be sent to a partition, and counts it as under way.
     pub(crate) fn next(&mut self, partition: Partition) -> Option<(RetryKey, RetriedRequest)> {
         let lane = self.lanes.get_mut(&partition)?;
         while lane.under_way < UNDER_WAY {
             let key = lane.queue.pop_front()?;
-            // What was forgotten meanwhile is passed over.
+            // Keys of requests that were removed in the meantime are skipped.
             if let Some(entry) = self.entries.get_mut(key) {
                 entry.under_way = true;
                 lane.under_way += 1;
@@ -92,14 +92,14 @@ impl RetryQueue {
         None
     }
 
-    /// The owner has confirmed it.
+    /// Removes a request that the owner confirmed, and returns it.
     pub(crate) fn confirmed(&mut self, key: RetryKey) -> Option<(Partition, RetriedRequest)> {
         let entry = self.entries.remove(key)?;
         self.arrived(entry.partition, entry.under_way);
         Some((entry.partition, entry.repeat))
     }
 
-    /// It was not confirmed.
+    /// Notes that a request was not confirmed.
     pub(crate) fn failed(&mut self, key: RetryKey) {
         if let Some(entry) = self.entries.get_mut(key)
             && std::mem::take(&mut entry.under_way)
@@ -116,7 +116,8 @@ impl RetryQueue {
         }
     }
 
-    /// What was not confirmed is due again, before what has not been asked yet; gives the partitions that have something.
+    /// Queues the requests that were not confirmed again, before those that have not been sent yet. Returns the
+    /// partitions with requests.
     pub(crate) fn retry(&mut self) -> Vec<Partition> {
         for key in std::mem::take(&mut self.again).into_iter().rev() {
             if let Some(entry) = self.entries.get(key) {
@@ -127,7 +128,7 @@ impl RetryQueue {
         self.lanes.keys().copied().collect()
     }
 
-    /// Forgets all bounces: others make them.
+    /// Removes all bounces, because the workers of cut links make them instead.
     pub(crate) fn drop_bounces(&mut self) {
         let bounces = self.entries.iter().filter(|(_, entry)| matches!(entry.repeat.what, RetriedVerb::Bounce { .. }));
         let bounces: Vec<RetryKey> = bounces.map(|(key, _)| key).collect();
@@ -136,7 +137,7 @@ impl RetryQueue {
         }
     }
 
-    /// How many wait to be confirmed.
+    /// Returns the number of requests that are not confirmed.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

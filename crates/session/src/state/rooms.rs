@@ -1,4 +1,5 @@
-//! The rooms that matter on this node: who is here, up to where each has the events, and who is in the audience of which link.
+//! The rooms with users on this node: up to which seq each user has the events, and who is in the audience of which
+//! link.
 
 pub(crate) mod member;
 
@@ -16,19 +17,20 @@ use crate::keys::{LinkId, RoomKey, UserKey};
 #[derive(Debug)]
 pub(crate) struct LocalRoom {
     pub(crate) id: RoomId,
-    /// Who is here, by user.
+    /// The entries of the users on this node, sorted by user.
     pub(crate) members: Vec<UserInRoom>,
-    /// Whom each link has told to be in the room's audience; nearly always one link.
+    /// The audience that each link named for the room. Nearly always there is one link.
     audiences: Vec<LinkAudience>,
-    /// Events that not every session has confirmed.
+    /// The events that not every session has confirmed, in the order of their positions.
     pub(crate) recent: VecDeque<UnconfirmedEvent>,
-    /// When an event, or the beginning of an audience, was last handed over.
+    /// When a link last brought a durable event or an addition to an audience.
     pub(crate) active: Option<Instant>,
-    /// Whether somebody reads what is missing.
+    /// Whether a task fills the gaps of this room, or was asked for.
     pub(crate) filling: bool,
 }
 
-/// An event that not every session has confirmed.
+/// An event that not every session has confirmed: its position in the log, the link message that brought it, and
+/// its seq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UnconfirmedEvent {
     pub(crate) position: u64,
@@ -48,18 +50,18 @@ impl LocalRoom {
         Self { id, members: Vec::new(), audiences: Vec::new(), recent: VecDeque::new(), active: None, filling: false }
     }
 
-    /// The member entry of a user, if the user is here.
+    /// Returns the entry of a user.
     pub(crate) fn member(&self, user: UserKey) -> Option<&UserInRoom> {
         self.members.binary_search_by_key(&user, |member| member.user).ok().and_then(|i| self.members.get(i))
     }
 
-    /// The member entry of a user, if the user is here.
+    /// Returns the entry of a user, to be changed.
     pub(crate) fn member_mut(&mut self, user: UserKey) -> Option<&mut UserInRoom> {
         let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
         self.members.get_mut(place)
     }
 
-    /// Adds a user who is not here yet.
+    /// Adds an entry of a user, unless there is one.
     fn add_member(&mut self, user: UserKey) {
         if let Err(place) = self.members.binary_search_by_key(&user, |member| member.user) {
             self.members.insert(place, UserInRoom::new(user));
@@ -72,7 +74,7 @@ impl LocalRoom {
         }
     }
 
-    /// Puts a user into a link's audience.
+    /// Adds a user to a link's audience.
     pub(crate) fn add_to_audience(&mut self, link: LinkId, user: UserKey) {
         let audience = match self.audiences.iter_mut().position(|audience| audience.link == link) {
             Some(place) => self.audiences.get_mut(place),
@@ -88,7 +90,7 @@ impl LocalRoom {
         }
     }
 
-    /// Takes a user out of a link's audience; false where it was not in it.
+    /// Removes a user from a link's audience. Returns `false` if the user was not in it.
     pub(crate) fn remove_from_audience(&mut self, link: LinkId, user: UserKey) -> bool {
         let Some(place) = self.audiences.iter().position(|audience| audience.link == link) else { return false };
         let Some(audience) = self.audiences.get_mut(place) else { return false };
@@ -100,7 +102,7 @@ impl LocalRoom {
         true
     }
 
-    /// Takes a user out of all audiences.
+    /// Removes a user from the audiences of all links.
     pub(crate) fn remove_from_audiences(&mut self, user: UserKey) {
         for audience in &mut self.audiences {
             if let Ok(index) = audience.users.binary_search(&user) {
@@ -110,30 +112,31 @@ impl LocalRoom {
         self.audiences.retain(|audience| !audience.users.is_empty());
     }
 
-    /// Ends a link's audience; gives who was in it.
+    /// Removes a link's audience and returns the users who were in it.
     pub(crate) fn cut(&mut self, link: LinkId) -> Vec<UserKey> {
         let Some(place) = self.audiences.iter().position(|audience| audience.link == link) else { return Vec::new() };
         self.audiences.remove(place).users
     }
 
-    /// Whether a user is in an audience.
+    /// Returns whether a user is in the audience of any link.
     pub(crate) fn is_in_audience(&self, user: UserKey) -> bool {
         self.audiences.iter().any(|audience| audience.users.binary_search(&user).is_ok())
     }
 
-    /// Who is in a link's audience.
+    /// Returns the users in a link's audience.
     pub(crate) fn audience(&self, link: LinkId) -> &[UserKey] {
         self.audiences.iter().find(|audience| audience.link == link).map_or(&[], |audience| &audience.users)
     }
 
-    /// A link's audience with the entries of its members; both are in the order of their users.
+    /// Returns the room's id, and the entries of the users in a link's audience. One pass finds them, because
+    /// audiences and entries are both sorted by user.
     pub(crate) fn audience_mut(&mut self, link: LinkId) -> (&RoomId, impl Iterator<Item = &mut UserInRoom>) {
         let users = self.audiences.iter().find(|audience| audience.link == link).map_or(&[][..], |a| &a.users);
         let mut members = self.members.iter_mut().peekable();
         let found = users.iter().filter_map(move |user| {
             while members.next_if(|member| member.user < *user).is_some() {}
             let found = members.next_if(|member| member.user == *user);
-            debug_assert!(found.is_some(), "a user is in an audience and has no entry in the room");
+            debug_assert!(found.is_some(), "a user in an audience has no entry in the room");
             found
         });
         (&self.id, found)
@@ -144,7 +147,7 @@ impl LocalRoom {
     }
 }
 
-/// All rooms that matter on this node.
+/// All rooms with users on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     rooms: SlotMap<RoomKey, LocalRoom>,
@@ -152,22 +155,22 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    /// The number of a room.
+    /// Returns the key of a room.
     pub(crate) fn find(&self, room: &RoomId) -> Option<RoomKey> {
         self.index.get(room).copied()
     }
 
-    /// The room of this number.
+    /// Returns the room of a key.
     pub(crate) fn get(&self, key: RoomKey) -> Option<&LocalRoom> {
         self.rooms.get(key)
     }
 
-    /// The room of this number.
+    /// Returns the room of a key, to be changed.
     pub(crate) fn get_mut(&mut self, key: RoomKey) -> Option<&mut LocalRoom> {
         self.rooms.get_mut(key)
     }
 
-    /// The entry of a user in a room; made where there is none, and then `true` comes along.
+    /// Adds an entry of a user in a room, unless there is one. Returns the room's key, and whether the entry is new.
     pub(crate) fn enter(&mut self, room: &RoomId, user: UserKey) -> (RoomKey, bool) {
         let key = match self.index.get(room) {
             Some(key) => *key,
@@ -185,7 +188,7 @@ impl Rooms {
         (key, new)
     }
 
-    /// Takes a user's entry, and its place in all audiences, away; a room without anybody is forgotten.
+    /// Removes a user's entry and the user from all audiences. Forgets the room if no user is left.
     pub(crate) fn leave(&mut self, key: RoomKey, user: UserKey) {
         if let Some(room) = self.rooms.get_mut(key) {
             room.remove_from_audiences(user);
@@ -198,12 +201,12 @@ impl Rooms {
         }
     }
 
-    /// All rooms.
+    /// Returns all rooms, to be changed.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (RoomKey, &mut LocalRoom)> {
         self.rooms.iter_mut()
     }
 
-    /// All rooms.
+    /// Returns all rooms.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RoomKey, &LocalRoom)> {
         self.rooms.iter()
     }

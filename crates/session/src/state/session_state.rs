@@ -1,4 +1,4 @@
-//! A session as the state knows it: the line to its client, what it has confirmed, and what is held back for it.
+//! A session as the state knows it: its outbound queue, what it has confirmed, and what is held back for it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use crate::client::outbound::Outbound;
 use crate::keys::UserKey;
 use crate::state::effects::Effects;
 
-/// What a session is given.
+/// A frame that is delivered to a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delivery<'a> {
     pub(crate) room: &'a RoomId,
-    /// The event's seq; 0 for what is no durable event.
+    /// The event's seq. 0 for a frame that is not a durable event.
     pub(crate) seq: u64,
-    /// Its position in the log of what was taken, or one before it; `None` for what is not in the log.
+    /// The event's position in the log of unconfirmed events, or one before it. `None` for a frame that is not in
+    /// the log.
     pub(crate) position: Option<u64>,
     pub(crate) frame: &'a Bytes,
     pub(crate) ephemeral: bool,
@@ -34,18 +35,18 @@ pub(crate) struct SessionState {
     pub(crate) signed_in: Millis,
     pub(crate) expires_at: Millis,
     pub(crate) beat: Heartbeat,
-    /// The tick of its one entry in the wheel that counts.
+    /// The tick of the session's only entry in the timer wheel that counts.
     pub(crate) due: Option<u64>,
-    /// Since when it is known to be ending.
+    /// When a heartbeat's turn first found the session closing.
     pub(crate) closing_since: Option<Instant>,
-    /// Where the log ended when the session joined the live flow.
+    /// The position at which the log ended when the session joined its user channel.
     pub(crate) started: u64,
-    /// Everything before this position is confirmed.
+    /// The position before which everything is confirmed.
     pub(crate) confirmed: u64,
-    /// What an answer to the heartbeat under way will confirm.
+    /// The position before which an answer to the heartbeat under way will confirm everything.
     pub(crate) pinged: u64,
     pub(crate) hold: Option<Box<Hold>>,
-    /// Up to where the welcome or a replay went, where the live flow has not got there yet.
+    /// The seqs up to which the welcome or a replay covered rooms whose live events have not got there yet.
     #[expect(clippy::box_collection, reason = "nearly all sessions have none, and there are many sessions")]
     floors: Option<Box<HashMap<RoomId, u64>>>,
 }
@@ -53,22 +54,23 @@ pub(crate) struct SessionState {
 /// A session's heartbeat.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heartbeat {
-    /// When the heartbeat that is not answered yet was queued.
+    /// When the heartbeat that is not answered yet was queued. `None` if none is under way.
     pub(crate) waiting_since: Option<Instant>,
-    /// When the next one is due.
+    /// When the next heartbeat is due.
     pub(crate) next: Instant,
 }
 
-/// The live flow of a session that waits for its welcome, or for a replay.
+/// The live events that are held back for a session that waits for its welcome or for a replay.
 #[derive(Debug, Default)]
 pub(crate) struct Hold {
-    /// The rooms that are held back; `None` for all.
+    /// The rooms whose events are held back. `None` for all rooms.
     rooms: Option<HashSet<RoomId>>,
     queue: VecDeque<HeldEvent>,
     bytes: usize,
-    /// Where too much was held back, the oldest was dropped: up to which seq of which room. The welcome or the replay has to cover that.
+    /// The seqs up to which the oldest events of rooms were dropped because too much was held back. The welcome or
+    /// the replay has to cover them.
     dropped: HashMap<RoomId, u64>,
-    /// The position of the first event that is held back.
+    /// The first position that is held back.
     from: Option<u64>,
 }
 
@@ -80,25 +82,25 @@ struct HeldEvent {
 }
 
 impl Hold {
-    /// Holds everything back.
+    /// Holds back the events of all rooms.
     pub(crate) fn all() -> Self {
         Self::default()
     }
 
-    /// Holds these rooms back.
+    /// Holds back the events of these rooms.
     pub(crate) fn of(rooms: impl IntoIterator<Item = RoomId>) -> Self {
         Self { rooms: Some(rooms.into_iter().collect()), ..Self::default() }
     }
 
     fn push(&mut self, held: HeldEvent, position: Option<u64>, limit: usize) {
         self.bytes += held.frame.len();
-        // What a gap held back may have come before what is here already.
+        // An event that a gap held back may have an earlier position than those that are in the queue already.
         self.from = self.from.into_iter().chain(position).min();
         self.queue.push_back(held);
         while self.bytes > limit {
             let Some(oldest) = self.queue.pop_front() else { break };
             self.bytes -= oldest.frame.len();
-            // What is no event is covered by nothing.
+            // Nothing covers a frame that is not a durable event.
             let seq = if oldest.seq == 0 { u64::MAX } else { oldest.seq };
             let dropped = self.dropped.entry(oldest.room).or_default();
             *dropped = seq.max(*dropped);
@@ -129,7 +131,8 @@ impl SessionState {
         }
     }
 
-    /// Gives the session an event, or whatever else concerns a room. `limit` bounds what is held back.
+    /// Delivers a frame about a room to the session, or holds it back. `limit` bounds the bytes that are held back.
+    /// Drops an ephemeral frame instead of holding it back, and an event that the welcome or a replay covered.
     pub(crate) fn deliver(&mut self, parcel: Delivery<'_>, limit: usize, effects: &mut Effects) {
         if let Some(hold) = self.hold.as_mut().filter(|hold| hold.covers(parcel.room)) {
             if parcel.ephemeral {
@@ -146,7 +149,8 @@ impl SessionState {
         effects.touch(&self.outbound);
     }
 
-    /// Whether an event lies above what the welcome or a replay covered.
+    /// Returns whether an event lies above what the welcome or a replay covered. Forgets the floor once the live
+    /// events have reached it.
     fn passes(&mut self, room: &RoomId, seq: u64) -> bool {
         let Some(floors) = self.floors.as_mut() else { return true };
         let Some(floor) = floors.get(room).copied() else { return true };
@@ -159,7 +163,7 @@ impl SessionState {
         seq > floor
     }
 
-    /// The session has everything of these rooms up to these seqs.
+    /// Notes that the welcome or a replay covered these rooms up to these seqs.
     pub(crate) fn raise_floors(&mut self, rooms: impl IntoIterator<Item = (RoomId, u64)>) {
         let floors = self.floors.get_or_insert_default();
         for (room, seq) in rooms {
@@ -168,7 +172,8 @@ impl SessionState {
         }
     }
 
-    /// Lets what was held back go, except what `next` goes on to hold.
+    /// Releases what was held back, except what `next` continues to hold back. Closes the session as too slow if
+    /// events were dropped that neither the welcome nor a replay covers.
     pub(crate) fn release(&mut self, next: Option<Hold>, effects: &mut Effects) {
         let Some(hold) = self.hold.take() else {
             self.hold = next.map(Box::new);
@@ -179,7 +184,7 @@ impl SessionState {
             if let Some(next) = next.as_mut().filter(|next| next.covers(&room)) {
                 next.dropped.insert(room, seq);
             } else if self.floors.as_ref().and_then(|floors| floors.get(&room)).is_none_or(|floor| *floor < seq) {
-                // The client comes back and resumes.
+                // The client reconnects and resumes.
                 self.outbound.close(CloseCode::TooSlow);
             }
         }
@@ -197,7 +202,8 @@ impl SessionState {
         effects.touch(&self.outbound);
     }
 
-    /// Keeps only the floors that the live flow has yet to reach: `last` tells up to where it is in a room.
+    /// Keeps only the floors that the live events have not reached yet. `last` returns the seq of a room's last
+    /// live event.
     pub(crate) fn prune_floors(&mut self, last: impl Fn(&RoomId) -> Option<u64>) {
         if let Some(floors) = self.floors.as_mut() {
             floors.retain(|room, floor| last(room).is_some_and(|last| last < *floor));
@@ -208,7 +214,7 @@ impl SessionState {
         }
     }
 
-    /// The position of the first event that is held back.
+    /// Returns the first position that is held back.
     pub(crate) fn held_from(&self) -> Option<u64> {
         self.hold.as_ref()?.from
     }

@@ -27,7 +27,7 @@ impl Transport for Socket {
     }
 }
 
-/// One client.
+/// A client that reads everything from its socket.
 struct TestClient {
     key: SessionKey,
     outbound: Arc<Outbound>,
@@ -35,7 +35,7 @@ struct TestClient {
 }
 
 impl TestClient {
-    /// What came since the last look, without what is not text.
+    /// Returns the text that came since the last call, without the other bytes.
     fn got(&self) -> String {
         drop(self.outbound.flush());
         let bytes = std::mem::take(&mut *self.socket.0.lock().unwrap());
@@ -43,7 +43,7 @@ impl TestClient {
     }
 }
 
-/// A state with what it asked for.
+/// A state with its effects.
 struct Test {
     state: State,
     now: Instant,
@@ -87,7 +87,7 @@ impl Test {
         Ok(joined.user)
     }
 
-    /// A client that is signed in and welcomed.
+    /// Returns a client that is signed in and has received its welcome.
     fn client(&mut self, name: &str, device: &str) -> TestClient {
         let client = self.connect();
         self.join(&client, name, device).unwrap();
@@ -116,7 +116,7 @@ impl Test {
         self.state.removed(link, &removed, &mut self.effects);
     }
 
-    /// An event that is message `number` of link 1.
+    /// Delivers an event as message `number` of link 1.
     fn event(&mut self, number: u64, seq: u64) {
         self.event_of(1, number, seq);
     }
@@ -141,7 +141,7 @@ impl Test {
         self.state.settled(1, 99)
     }
 
-    /// What was asked of owners since the last look.
+    /// Returns what owners were asked since the last call. Retried requests count as not confirmed.
     fn asked(&mut self) -> Vec<String> {
         let asks = std::mem::take(&mut self.effects.asks);
         let say = |ask: &Ask| match &ask.verb {
@@ -158,7 +158,7 @@ impl Test {
         said
     }
 
-    /// Owners confirm everything that is asked of them, on link 1.
+    /// Confirms everything that owners are asked, on link 1.
     fn confirm_all(&mut self) {
         self.state.ask_again(&mut self.effects);
         while let Some(ask) = self.effects.asks.pop() {

@@ -1,4 +1,4 @@
-//! One timer wheel for all heartbeats of a node.
+//! The timer wheel for all heartbeats of a node.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::keys::SessionKey;
 
 const SLOTS: u64 = 512;
 
-/// Who is due when, to the exactness of a tick.
+/// The times at which sessions are due, exact to one tick.
 #[derive(Debug)]
 pub(crate) struct TimerWheel {
     start: Instant,
     tick: Duration,
-    /// The first tick that has not been looked at.
+    /// The first tick that [`TimerWheel::due`] has not looked at.
     next: u64,
     slots: Vec<Vec<(SessionKey, u64)>>,
 }
@@ -23,7 +23,8 @@ impl TimerWheel {
         Self { start, tick, next: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect() }
     }
 
-    /// `key` is due at `at`. Gives the entry's tick, by which the caller knows it: an entry that another one replaces stays until its time.
+    /// Adds an entry for a session that is due at `at`. Returns the entry's tick. An entry cannot be removed before
+    /// its time, so the caller compares ticks to ignore an entry that it has replaced.
     pub(crate) fn schedule(&mut self, key: SessionKey, at: Instant) -> u64 {
         let nanos = (at - self.start).as_nanos().div_ceil(self.tick.as_nanos().max(1));
         let tick = (nanos as u64).max(self.next);
@@ -33,11 +34,11 @@ impl TimerWheel {
         tick
     }
 
-    /// Everybody who is due by now, with the entry's tick.
+    /// Removes and returns the entries that are due by `now`, with their ticks.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<(SessionKey, u64)> {
         let present = ((now - self.start).as_nanos() / self.tick.as_nanos().max(1)) as u64;
         let mut due = Vec::new();
-        // One turn looks at every slot.
+        // One turn of the wheel looks at every slot, so more ticks than slots need no second turn.
         let until = present.min(self.next + SLOTS - 1);
         for tick in self.next..=until {
             let Some(slot) = self.slots.get_mut((tick % SLOTS) as usize) else { continue };
@@ -52,7 +53,7 @@ impl TimerWheel {
         due
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.iter().map(Vec::len).sum()

@@ -1,8 +1,10 @@
-//! Which durable events of the links were taken: the log behind `settled`.
+//! The log of the durable events that not every session has confirmed. The number up to which a link is settled
+//! follows from it.
 //!
-//! Every event that a link hands to somebody here gets the next *position*. A session keeps only positions: what it has *confirmed* by its
-//! last answered heartbeat, and where the log ended when the heartbeat under way was queued. An event is settled when every session
-//! has confirmed its position and no bounce for it is under way.
+//! Every durable event that a link brings for an audience on this node gets the next *position*. A session keeps
+//! only positions: up to where its last answered heartbeat *confirmed* the log, and up to where the answer to the
+//! heartbeat under way will confirm it. An event is settled when every session of the node has confirmed its
+//! position and no bounce of it is under way.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -11,10 +13,11 @@ use tokio::time::Instant;
 use crate::keys::{LinkId, RoomKey};
 use sendpi_model::timing::CLOSE_CONFIRMS_AFTER;
 
-/// Events in the log at one time. A log that is full ends all links, whose workers then bounce what is not settled.
+/// The number of events at which the log is full. All links are then cut, and their workers bounce what is not
+/// settled.
 const ENTRIES: usize = 4_000_000;
 
-/// The log.
+/// The log of unconfirmed events.
 #[derive(Debug)]
 pub(crate) struct Unconfirmed {
     start: Instant,
@@ -34,9 +37,9 @@ struct LoggedEvent {
 /// What is not settled of one link.
 #[derive(Debug, Default)]
 struct LinkLog {
-    /// For each message with events: its number and the position after its last one.
+    /// For each message with unconfirmed events: its number, and the position after its last event.
     messages: VecDeque<(u64, u64)>,
-    /// Bounces under way, by message.
+    /// The number of bounces under way, by message.
     bounces: BTreeMap<u64, u32>,
 }
 
@@ -45,17 +48,17 @@ impl Unconfirmed {
         Self { start, first: 0, entries: VecDeque::new(), links: HashMap::new() }
     }
 
-    /// Where the log ends: the position of the next event.
+    /// Returns the end of the log: the position of the next event.
     pub(crate) fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
 
-    /// Whether there is no room for another event.
+    /// Returns whether the log is full.
     pub(crate) fn is_full(&self) -> bool {
         self.entries.len() >= ENTRIES
     }
 
-    /// An event of `room` came in message `number` of a link; gives its position.
+    /// Adds an event of `room` that message `number` of a link brought. Returns its position.
     pub(crate) fn push(&mut self, link: LinkId, number: u64, room: RoomKey, now: Instant) -> u64 {
         let position = self.end();
         self.entries.push_back(LoggedEvent { room, at: (now - self.start).as_millis() as u64 });
@@ -67,12 +70,12 @@ impl Unconfirmed {
         position
     }
 
-    /// A bounce of an event of message `number` is under way.
+    /// Notes that a bounce of an event of message `number` is under way.
     pub(crate) fn bounce_began(&mut self, link: LinkId, number: u64) {
         *self.links.entry(link).or_default().bounces.entry(number).or_default() += 1;
     }
 
-    /// It is confirmed.
+    /// Notes that a bounce of an event of message `number` was confirmed.
     pub(crate) fn bounce_ended(&mut self, link: LinkId, number: u64) {
         if let Some(link) = self.links.get_mut(&link)
             && let Some(count) = link.bounces.get_mut(&number)
@@ -84,7 +87,7 @@ impl Unconfirmed {
         }
     }
 
-    /// Every session has confirmed all positions below `floor`: forgets them, and tells each one's room.
+    /// Removes all events below `floor`, which every session has confirmed. Calls `tell` with the room of each.
     pub(crate) fn confirm(&mut self, floor: u64, mut tell: impl FnMut(RoomKey)) {
         let count = floor.saturating_sub(self.first).min(self.entries.len() as u64);
         for entry in self.entries.drain(..count as usize) {
@@ -101,7 +104,7 @@ impl Unconfirmed {
         }
     }
 
-    /// Up to which number everything of a link is settled, where the node has everything up to `has`.
+    /// Returns the number up to which all messages of a link are settled, given that all up to `has` were received.
     pub(crate) fn settled(&self, link: LinkId, has: u64) -> u64 {
         let Some(link) = self.links.get(&link) else { return has };
         let unconfirmed = link.messages.front().map(|(number, _)| *number);
@@ -110,13 +113,13 @@ impl Unconfirmed {
         open.map_or(has, |number| number.saturating_sub(1)).min(has)
     }
 
-    /// The position after the last event that is old enough for a client's close frame to answer for it.
+    /// Returns the position after the last event that is old enough for a client's close frame to confirm it.
     pub(crate) fn answered_by_close(&self, now: Instant) -> u64 {
         let before = (now - self.start).saturating_sub(CLOSE_CONFIRMS_AFTER).as_millis() as u64;
         self.first + self.entries.partition_point(|entry| entry.at < before) as u64
     }
 
-    /// The link is cut: its worker answers for what is not settled.
+    /// Forgets what is not settled of a link that was cut. Its worker is responsible for that.
     pub(crate) fn cut(&mut self, link: LinkId) {
         self.links.remove(&link);
     }

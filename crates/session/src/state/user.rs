@@ -1,4 +1,4 @@
-//! A user channel: all sessions of one user on this node.
+//! The user channel: all sessions of one user on this node, and the user's presence.
 
 use sendpi_bus::UserSubscription;
 use sendpi_model::UserId;
@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::keys::{RoomKey, SessionKey};
 
-/// A user who has sessions here, or who is still in an audience here after the last one ended.
+/// A user who has sessions on this node, or who is in an audience on this node without having any.
 #[derive(Debug)]
 pub(crate) struct User {
     pub(crate) id: UserId,
@@ -14,24 +14,25 @@ pub(crate) struct User {
     /// The rooms in which the user has an entry.
     pub(crate) rooms: Vec<RoomKey>,
     pub(crate) presence: UserPresence,
-    /// The number of the present, or else the last, sign-in; 0 before the first.
+    /// The number of the current sign-in, or else of the last one. 0 before the first.
     pub(crate) signin: u64,
-    /// Whether the presence key was asked for with this number.
+    /// Whether the presence key was requested for the current sessions, with the number `signin`.
     pub(crate) key_requested: bool,
-    /// In how many rooms something is missing.
+    /// The number of rooms in which the user has a gap.
     pub(crate) gaps: u32,
     pub(crate) subscription: Option<UserSubscription>,
 }
 
-/// Whether the user counts as online here.
+/// Whether the user counts as online on this node.
 #[derive(Debug, Default)]
 pub(crate) enum UserPresence {
-    /// No session.
+    /// The user has no session, or the last announcement failed.
     #[default]
     Offline,
-    /// The first session waits for the subscription and the key. The number tells this rise from others.
+    /// The first session waits for the subscription and the presence key. The number distinguishes this
+    /// announcement from others.
     Announcing(u64, watch::Receiver<bool>),
-    /// The key is known to be written.
+    /// The presence key is written.
     Online,
 }
 
@@ -49,7 +50,7 @@ impl User {
         }
     }
 
-    /// Whether the user has a session here, even if it is only about to be signed in.
+    /// Returns whether the user has a session on this node, signed in or about to be.
     pub(crate) fn has_sessions(&self) -> bool {
         !self.sessions.is_empty()
     }

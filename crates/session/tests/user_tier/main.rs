@@ -1,4 +1,4 @@
-//! The user tier of one node against a NATS server and an owner that can be disturbed.
+//! Tests of one node's user tier against a NATS server and an owner whose behavior can be disturbed.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
@@ -15,7 +15,7 @@ use sendpi_bus::subject::{self, PRESENCE_BUCKET};
 use sendpi_bus::{Bucket, Bus};
 use sendpi_model::{Code, NodeId, Partitions, UserId};
 use sendpi_session::{SessionConfig, UserTier, start};
-use support::{Nats, Rows, TestClient, until};
+use support::{Nats, Rows, SocketlessClient, until};
 use tokio_util::sync::CancellationToken;
 
 struct World {
@@ -44,7 +44,7 @@ impl World {
         Self { nats, owner, store, bus, handle, stop }
     }
 
-    /// Whether the user has a presence key.
+    /// Returns whether the user has a presence key.
     async fn is_online(&self, user: &str) -> bool {
         let key = subject::user_key(&UserId::parse(user).unwrap(), self.bus.node());
         let entry = Bucket::new(&self.bus, PRESENCE_BUCKET).read(&key).await.unwrap();
@@ -74,10 +74,10 @@ async fn a_message_reaches_everybody_who_is_signed_in() {
     world.store.active("bob", "r");
     world.store.active("bob", "closed");
     world.owner.happen("r", 3);
-    let (ann, welcome) = TestClient::sign_in(&world.handle, "ann").await;
+    let (ann, welcome) = SocketlessClient::sign_in(&world.handle, "ann").await;
     assert_eq!((&welcome["rooms"][0]["seq"], &welcome["next"]), (&3.into(), &serde_json::Value::Null));
     assert!(world.is_online("ann").await);
-    let (bob, welcome) = TestClient::sign_in(&world.handle, "bob").await;
+    let (bob, welcome) = SocketlessClient::sign_in(&world.handle, "bob").await;
     assert_eq!(welcome["rooms"].as_array().unwrap().len(), 1);
     ann.say(&send("1"));
     let event = ann.next().await;
@@ -91,7 +91,7 @@ async fn a_message_reaches_everybody_who_is_signed_in() {
 async fn a_hundred_messages_come_in_order_though_links_lose_some() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
+    let (ann, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
     for n in 0..100 {
         ann.say(&send(&n.to_string()));
         if n % 10 == 5 {
@@ -112,7 +112,7 @@ async fn resume_replays_what_was_missed_and_goes_on_live() {
     let world = World::new().await;
     world.store.active("ann", "r");
     world.owner.happen("r", 5);
-    let ann = TestClient::connect(&world.handle, "ann");
+    let ann = SocketlessClient::connect(&world.handle, "ann");
     let hello = r#"{"op":"hello","device":"d","resume":{"r":2,"closed":1}}"#;
     ann.hello(hello).await.unwrap();
     assert_eq!(ann.next().await["op"], "welcome");
@@ -128,7 +128,7 @@ async fn resume_replays_what_was_missed_and_goes_on_live() {
 async fn a_session_that_vanishes_is_bounced_and_its_user_goes_offline() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
+    let (ann, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
     ann.say(&send("1"));
     assert_eq!(ann.seqs(1).await, [1]);
     assert_eq!(world.owner.audience("r"), ["ann"]);
@@ -159,7 +159,7 @@ async fn an_answered_heartbeat_settles_and_nothing_is_bounced() {
     };
     let world = World::with(config).await;
     world.store.active("ann", "r");
-    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
+    let (ann, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
     ann.say(&send("1"));
     let mut pongs = 0;
     while pongs < 4 {
@@ -182,7 +182,7 @@ async fn an_answered_heartbeat_settles_and_nothing_is_bounced() {
 async fn after_a_cut_link_users_are_attached_again_and_get_what_they_missed() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
+    let (ann, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
     ann.say(&send("1"));
     assert_eq!(ann.seqs(1).await, [1]);
     world.owner.anew.store(true, Ordering::Relaxed);
@@ -202,7 +202,7 @@ async fn after_a_cut_link_users_are_attached_again_and_get_what_they_missed() {
 async fn a_request_that_nobody_answers_ends_as_unavailable() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
+    let (ann, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
     world.owner.deaf.store(true, Ordering::Relaxed);
     ann.say(&send("1"));
     assert_eq!(ann.next().await["code"], "unavailable");
@@ -218,8 +218,8 @@ async fn a_read_marker_reaches_the_users_other_devices_and_the_store() {
     let other = node(&other_node, &world.store, SessionConfig::default(), &world.stop).await;
     world.store.active("ann", "r");
     world.owner.happen("r", 3);
-    let (phone, _) = TestClient::sign_in(&world.handle, "ann").await;
-    let laptop = TestClient::connect(&other, "ann");
+    let (phone, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
+    let laptop = SocketlessClient::connect(&other, "ann");
     laptop.hello(r#"{"op":"hello","device":"laptop"}"#).await.unwrap();
     assert_eq!(laptop.next().await["op"], "welcome");
     phone.say(r#"{"op":"read","id":1,"room":"r","seq":2}"#);
@@ -233,7 +233,7 @@ async fn a_read_marker_reaches_the_users_other_devices_and_the_store() {
 async fn a_drain_sends_everybody_away_and_leaves_nothing_behind() {
     let world = World::new().await;
     world.store.active("ann", "r");
-    let (ann, _) = TestClient::sign_in(&world.handle, "ann").await;
+    let (ann, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
     let handle = world.handle.clone();
     let drained = tokio::spawn(async move { handle.drain().await });
     let bye = ann.next().await;
@@ -242,6 +242,6 @@ async fn a_drain_sends_everybody_away_and_leaves_nothing_behind() {
     drained.await.unwrap();
     assert_eq!(world.handle.sessions(), 0);
     assert!(world.owner.audience("r").is_empty() && !world.is_online("ann").await);
-    let late = TestClient::connect_refused(&world.handle);
+    let late = SocketlessClient::connect_refused(&world.handle);
     assert_eq!(late.code, Code::Unavailable);
 }

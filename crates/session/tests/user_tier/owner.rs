@@ -25,21 +25,21 @@ struct OwnerRoom {
     audience: BTreeMap<UserId, u64>,
 }
 
-/// What a test sees of the owner, and how it disturbs it.
+/// The owner: what a test can see of it, and how a test can disturb it.
 #[derive(Default)]
 pub(crate) struct Owner {
     rooms: Mutex<HashMap<RoomId, OwnerRoom>>,
     pub(crate) bounced: Mutex<BTreeSet<(UserId, u64)>>,
     pub(crate) settled: Mutex<LinkProgress>,
-    /// Messages of links that are lost next.
+    /// How many of the next link messages are lost.
     pub(crate) lose: AtomicU32,
-    /// Begins the links anew.
+    /// If set, the links begin a new incarnation. Unset once that is done.
     pub(crate) anew: AtomicBool,
-    /// Does not answer.
+    /// If set, the owner ignores all requests.
     pub(crate) deaf: AtomicBool,
 }
 
-/// The last answer to a link: has, settled.
+/// The numbers in the last answer to a link: received and settled.
 pub(crate) type LinkProgress = (u64, u64);
 
 impl Owner {
@@ -173,7 +173,7 @@ impl Owner {
         }
     }
 
-    /// Adds events without telling anybody.
+    /// Adds events to a room without dispatching them.
     pub(crate) fn happen(&self, id: &str, count: usize) {
         let id = RoomId::parse(id).unwrap();
         let mut rooms = self.rooms.lock().unwrap();

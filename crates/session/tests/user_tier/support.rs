@@ -1,4 +1,4 @@
-//! A NATS server of the test's own, clients without sockets, and a store that holds only order rows.
+//! A NATS server for one test, clients without sockets, and a store that holds only order rows.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -18,10 +18,10 @@ use sendpi_store::{
 };
 use tokio::time::{sleep, timeout};
 
-/// How long anything may take.
+/// How long a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A NATS server, ended on drop.
+/// A NATS server that is killed when it is dropped.
 pub(crate) struct Nats {
     child: Child,
     port: u16,
@@ -71,7 +71,7 @@ pub(crate) async fn until(what: &str, mut fact: impl FnMut() -> bool) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("in vain: {what}"));
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("timed out waiting for: {what}"));
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ impl Transport for TestSocket {
 }
 
 impl TestSocket {
-    /// The next text frame.
+    /// Removes and returns the next text frame.
     fn text(&self) -> Option<String> {
         let mut bytes = self.0.lock().unwrap();
         let (length, header) = match *bytes.get(1)? {
@@ -103,13 +103,13 @@ impl TestSocket {
 }
 
 /// A client without a socket.
-pub(crate) struct TestClient {
+pub(crate) struct SocketlessClient {
     pub(crate) session: Session,
     socket: Arc<TestSocket>,
     user: UserId,
 }
 
-impl TestClient {
+impl SocketlessClient {
     pub(crate) fn connect(handle: &UserTier, user: &str) -> Self {
         let socket = Arc::new(TestSocket::default());
         let session = handle.open(Arc::clone(&socket) as Arc<dyn Transport>).unwrap();
@@ -128,7 +128,7 @@ impl TestClient {
         self.session.hello(frame.id, who, hello).await
     }
 
-    /// Signs in, and gives the welcome.
+    /// Connects a client and signs it in. Returns it with its welcome.
     pub(crate) async fn sign_in(handle: &UserTier, user: &str) -> (Self, serde_json::Value) {
         let client = Self::connect(handle, user);
         client.hello(r#"{"op":"hello","device":"d"}"#).await.unwrap();
@@ -141,7 +141,7 @@ impl TestClient {
         self.session.frame(ClientFrame::parse(frame.as_bytes(), Some(&self.user), nonce).unwrap());
     }
 
-    /// The next frame.
+    /// Waits for the next frame and returns it.
     pub(crate) async fn next(&self) -> serde_json::Value {
         let mut text = None;
         until("a frame", || {
@@ -152,7 +152,7 @@ impl TestClient {
         serde_json::from_str(&text.unwrap()).unwrap()
     }
 
-    /// The seqs of the next events.
+    /// Waits for the next events and returns their seqs.
     pub(crate) async fn seqs(&self, count: usize) -> Vec<u64> {
         let mut seqs = Vec::new();
         while seqs.len() < count {
@@ -169,7 +169,7 @@ fn nonce() -> Nonce {
     Nonce::parse("fresh").unwrap()
 }
 
-/// Order rows, and what was written.
+/// A store of order rows, which also records what was written.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) order: Mutex<Vec<OrderRow>>,

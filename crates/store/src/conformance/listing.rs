@@ -13,7 +13,7 @@ fn listed(rows: &[OrderRow]) -> Vec<(Millis, &str)> {
     rows.iter().map(|row| (row.active_at, row.room.as_str())).collect()
 }
 
-/// Order rows come newest first and then by room; `since` belongs to what is asked for.
+/// Checks that order rows come newest first and then by room, and that a row at `since` is included.
 pub async fn order_rows_come_newest_first_and_not_before_since(store: Subject) {
     let (new, middle, old) = (ago(1), ago(50), ago(5000));
     put(&store, vec![order("ann", old, "a"), order("ann", new, "b"), order("bob", new, "z")]).await;
@@ -27,7 +27,7 @@ pub async fn order_rows_come_newest_first_and_not_before_since(store: Subject) {
     assert_eq!(listed(&read(Millis(new.0 + 1), 100).await), []);
 }
 
-/// Pages of any size give every row once, also where many rooms have one time.
+/// Checks that pages of any size contain every row once, even if many rooms have the same time.
 pub async fn order_rows_are_paged_without_gap_or_repeat_where_times_are_equal(store: Subject) {
     let times = [ago(3), ago(2), ago(1)];
     let rooms = ["a", "ab", "b", "b!", "c", "é"];
@@ -45,12 +45,12 @@ pub async fn order_rows_are_paged_without_gap_or_repeat_where_times_are_equal(st
         let expected: Vec<_> = times.iter().rev().flat_map(|at| rooms.map(|id| (*at, id))).collect();
         assert_eq!(listed(&all), expected, "in pages of {limit}");
     }
-    // Where the last page ended may be older than what is asked for now.
+    // The end of the last page may be older than `since`.
     let before = Some((times[0], room("z")));
     assert_eq!(store.rooms_by_activity(&user("ann"), times[1], before, 9).await.expect("a page"), []);
 }
 
-/// Order rows and active rooms live for seven days.
+/// Checks that order rows and active rooms are still there after six of their seven days.
 pub async fn order_rows_of_six_days_ago_are_still_there(store: Subject) {
     let old = ago(6 * 24 * 60);
     put(&store, vec![order("ann", old, "r"), active(1, minute(old), "r")]).await;
@@ -58,7 +58,8 @@ pub async fn order_rows_of_six_days_ago_are_still_there(store: Subject) {
     assert_eq!(store.active_rooms(Partition(1), 0..=minute(ago(0))).await.expect("the rooms"), [room("r")]);
 }
 
-/// A room that was active in several minutes is told once, and rooms of other minutes and partitions are not.
+/// Checks that a room that was active in several minutes is listed once, and that rooms of other minutes and
+/// partitions are not listed.
 pub async fn active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked(store: Subject) {
     let m = minute(ago(100));
     put(&store, vec![active(1, m, "a"), active(1, m + 1, "a"), active(1, m + 1, "b"), active(1, m + 2, "a")]).await;
@@ -73,7 +74,7 @@ pub async fn active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked
     assert_eq!(read(m + 4..=m + 9).await, []);
 }
 
-/// The markers of the rooms asked come in that order, with nothing where nothing was read.
+/// Checks that markers come in the order of the requested rooms, and that a room in which nothing was read has none.
 pub async fn read_markers_come_in_the_order_of_the_rooms_asked(store: Subject) {
     put(&store, vec![marker("ann", "a", 1, 1), marker("ann", "b", 2, 1), marker("bob", "c", 3, 1)]).await;
     let asked = ["b", "c", "a", "b"].map(room);
@@ -86,7 +87,7 @@ pub async fn read_markers_come_in_the_order_of_the_rooms_asked(store: Subject) {
     assert!(marks.len() == 1000 && marks.iter().all(Option::is_none));
 }
 
-/// Members come by user and rooms by room, and who left is among neither.
+/// Checks that members are ordered by user and rooms by room, and that a user who left is in neither list.
 pub async fn those_who_left_are_not_among_members_or_rooms(store: Subject) {
     let rows = [("bob", Some(Role::Member)), ("ann", Some(Role::Owner)), ("eve", None), ("bo", Some(Role::Admin))];
     for (n, (name, role)) in (1..).zip(rows) {
@@ -101,7 +102,7 @@ pub async fn those_who_left_are_not_among_members_or_rooms(store: Subject) {
     assert_eq!(rooms[2], room_of("ann", "bob", 1, Some(Role::Member)));
 }
 
-/// Ids that begin alike, or hold the characters that a key might be put together with, do not mix.
+/// Checks that rows do not mix if their ids begin alike, or contain characters that a key might use as separators.
 pub async fn rows_of_one_room_or_user_never_show_under_another(store: Subject) {
     let ids = ["r", "r1", "r/", "r:1", "r.", "rr", "é", "e", "r\u{10ffff}"];
     let at = ago(1);

@@ -1,4 +1,4 @@
-//! Rows to write, and what reading them says.
+//! Rows for the conformance suite to write and to compare with.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(super) fn event(id: &str, seq: u64, epoch: u64) -> Row {
     Row::Event(room(id), event_row(seq, epoch))
 }
 
-/// The seq and epoch of all rows of a page.
+/// Returns the seq and the epoch of each row of a page.
 pub(super) fn places(rows: &[EventRow]) -> Vec<(u64, u64)> {
     rows.iter().map(|row| (row.event.head.seq, row.epoch)).collect()
 }

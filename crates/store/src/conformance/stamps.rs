@@ -3,7 +3,7 @@ use sendpi_model::{Mark, Millis, Partition, Role};
 use super::sample::{Subject, event, fence, marker, member, put, room, room_of, room_row, settled, user};
 use crate::{Fence, Row, SettledRow};
 
-/// Of two fences the one with the higher epoch stays, in whatever order they come.
+/// Checks that of two fences the one with the higher epoch stays, whatever their order.
 pub async fn the_fence_is_never_lowered(store: Subject) {
     let read = async || store.fence(Partition(3)).await.expect("the fence");
     put(&store, vec![fence(5, "a")]).await;
@@ -14,7 +14,7 @@ pub async fn the_fence_is_never_lowered(store: Subject) {
     assert_eq!(store.fence(Partition(4)).await.expect("the fence"), None);
 }
 
-/// Of two rows of one room the one with the higher stamp stays, in whatever order they come.
+/// Checks that of two rows of one room the one with the higher stamp stays, whatever their order.
 pub async fn the_room_row_with_the_higher_stamp_stays(store: Subject) {
     let read = async || store.room(&room("r")).await.expect("the room");
     put(&store, vec![Row::Room(room_row("r", 255, "first"))]).await;
@@ -26,7 +26,7 @@ pub async fn the_room_row_with_the_higher_stamp_stays(store: Subject) {
     assert_eq!(read().await, Some(deleted));
 }
 
-/// Of two rows with equal stamps the later one stays.
+/// Checks that of two rows with equal stamps the later one stays.
 pub async fn of_equal_stamps_the_later_row_stays(store: Subject) {
     put(&store, vec![fence(5, "a"), Row::Room(room_row("r", 4, "first"))]).await;
     let (joined, left) = (member("r", "ann", 4, Some(Role::Member)), room_of("ann", "r", 4, None));
@@ -43,7 +43,7 @@ pub async fn of_equal_stamps_the_later_row_stays(store: Subject) {
     assert_eq!(store.rooms_of_user(&user("ann")).await.expect("the rooms"), []);
 }
 
-/// The same holds where both rows come in one write.
+/// Checks that the row with the higher stamp, or the later of equal ones, stays even if both are in one write.
 pub async fn the_higher_stamp_stays_within_one_write(store: Subject) {
     let rows = [7, 9, 8].map(|stamp| Row::Room(room_row("r", stamp, &format!("as of {stamp}"))));
     put(&store, rows.to_vec()).await;
@@ -51,12 +51,13 @@ pub async fn the_higher_stamp_stays_within_one_write(store: Subject) {
     let twice = ["first", "second"].map(|name| Row::Room(room_row("q", 9, name)));
     put(&store, twice.to_vec()).await;
     assert_eq!(store.room(&room("q")).await.expect("the room"), Some(room_row("q", 9, "second")));
-    // What gives way does not take the rest of its write with it.
+    // A row that is not kept does not affect the rest of its write.
     put(&store, vec![Row::Room(room_row("r", 1, "late")), event("r", 1, 1)]).await;
     assert_eq!(store.timeline(&room("r"), 1..=1, 1, false).await.expect("a page").len(), 1);
 }
 
-/// A join that comes after a later leave brings nobody back, and a leave that comes after a later join removes nobody.
+/// Checks that an old join does not undo a newer leave that was written first, and the same for an old
+/// leave and a newer join.
 pub async fn a_late_join_does_not_bring_back_who_left(store: Subject) {
     let (join, leave, again) = (Some(Role::Member), None, Some(Role::Admin));
     for (stamp, role) in [(9, leave), (7, join)] {
@@ -73,7 +74,7 @@ pub async fn a_late_join_does_not_bring_back_who_left(store: Subject) {
     assert_eq!(store.rooms_of_user(&user("ann")).await.expect("the rooms"), [room_of("ann", "r", 11, again)]);
 }
 
-/// A marker that comes late does not take back what was read.
+/// Checks that an older marker that is written late does not lower the stored one.
 pub async fn a_read_marker_only_rises(store: Subject) {
     let read = async || store.read_markers(&user("ann"), &[room("r")]).await.expect("the markers");
     put(&store, vec![marker("ann", "r", 300, 200)]).await;
@@ -83,7 +84,7 @@ pub async fn a_read_marker_only_rises(store: Subject) {
     assert_eq!(read().await, [Some(Mark { seq: 301, count: 201 })]);
 }
 
-/// What is settled rises by time within its epoch, and the epochs come in order.
+/// Checks that the settled time of an epoch only rises, and that the epochs come in order.
 pub async fn what_is_settled_only_rises(store: Subject) {
     for row in [settled(300, 50), settled(2, 1000), settled(2, 999), settled(300, 51)] {
         put(&store, vec![row]).await;
@@ -93,7 +94,7 @@ pub async fn what_is_settled_only_rises(store: Subject) {
     assert_eq!(store.settled(Partition(2)).await.expect("what is settled"), []);
 }
 
-/// The number of partitions is written once.
+/// Checks that the number of partitions stays when it is written again.
 pub async fn the_number_of_partitions_stays(store: Subject) {
     put(&store, vec![Row::Partitions(64)]).await;
     put(&store, vec![Row::Partitions(64)]).await;

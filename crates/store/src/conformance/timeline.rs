@@ -4,7 +4,8 @@ use sendpi_model::{Event, EventKind, Head, Millis, Nonce};
 use super::sample::{Subject, event, places, put, room, start, user};
 use crate::{EventRow, Row};
 
-/// Every field of an event is read as it was written, whatever its kind, with a body of 16 KiB and without a nonce.
+/// Checks that every field of an event is read as it was written: for every kind, with a frame of more than 16 KiB, and
+/// with and without a nonce.
 pub async fn an_event_comes_back_as_it_was_written(store: Subject) {
     use EventKind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
     let kinds = [Message, System, Joined, Left, Changed, Edited, Deleted, Reaction];
@@ -27,7 +28,7 @@ pub async fn an_event_comes_back_as_it_was_written(store: Subject) {
     assert_eq!(store.timeline(&id, 0..=100, 100, true).await.expect("a page"), rows);
 }
 
-/// Both ends of a range of seqs belong to it, and a range that holds none gives none.
+/// Checks that a range of seqs includes both its ends, and that an empty range returns no rows.
 pub async fn a_range_of_seqs_includes_both_ends(store: Subject) {
     put(&store, (1..=9).map(|seq| event("r", seq, 1)).collect()).await;
     let id = room("r");
@@ -43,7 +44,8 @@ pub async fn a_range_of_seqs_includes_both_ends(store: Subject) {
     }
 }
 
-/// A limit keeps the lowest rows, or the highest ones where the newest are asked for; both oldest first.
+/// Checks that a limit keeps the lowest rows, or the highest ones if the newest are requested, and
+/// that both come oldest first.
 pub async fn a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first(store: Subject) {
     put(&store, (1..=100).map(|seq| event("r", seq, 1)).collect()).await;
     let id = room("r");
@@ -55,7 +57,7 @@ pub async fn a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first(store: Su
     assert_eq!(page(1000, true).await.len(), 80);
 }
 
-/// Rows of several epochs at one seq are all read, by epoch; a limit may cut between them.
+/// Checks that all rows of several epochs at one seq are read, ordered by epoch, and that a limit may cut between them.
 pub async fn rows_that_do_not_count_are_read_too(store: Subject) {
     put(&store, vec![event("r", 2, 9), event("r", 2, 1), event("r", 1, 1)]).await;
     put(&store, vec![event("r", 2, 300), event("r", 3, 300), event("r", 3, 9)]).await;
@@ -68,7 +70,7 @@ pub async fn rows_that_do_not_count_are_read_too(store: Subject) {
     assert_eq!(page(3, true).await, all[3..]);
 }
 
-/// A timeline is one sequence for its readers, however a store cuts it into pieces.
+/// Checks that a timeline is one sequence for its readers, however a store cuts it into pieces.
 pub async fn a_timeline_crosses_every_border_in_order(store: Subject) {
     let borders = [8192, 16384, 65536, 1 << 32];
     let seqs: Vec<_> = borders.iter().flat_map(|border| border - 2..=border + 2).collect();
@@ -87,7 +89,7 @@ pub async fn a_timeline_crosses_every_border_in_order(store: Subject) {
     assert_eq!(places(&rows), [(16383, 2), (16384, 2), (16385, 2), (16386, 2)]);
 }
 
-/// The starts of a room come by epoch, all of them.
+/// Checks that all starts of a room are returned, ordered by epoch.
 pub async fn starts_come_by_epoch(store: Subject) {
     for epoch in [300, 1, 2, 70_000] {
         put(&store, vec![Row::Start(room("r"), start(epoch, epoch * 10))]).await;
@@ -95,6 +97,6 @@ pub async fn starts_come_by_epoch(store: Subject) {
     put(&store, vec![Row::Start(room("other"), start(5, 1))]).await;
     let starts = store.starts(&room("r")).await.expect("the starts");
     assert_eq!(starts, [start(1, 10), start(2, 20), start(300, 3000), start(70_000, 700_000)]);
-    // The first of all continues none, and that comes back as well.
+    // The first start continues none, and is read back that way.
     assert_eq!(starts[0].continues, None);
 }

@@ -9,7 +9,7 @@ use super::sample::{
 };
 use crate::{Row, minute};
 
-/// A new store answers every question, with nothing.
+/// Checks that a new store answers every read, with nothing.
 pub async fn a_new_store_holds_nothing(store: Subject) {
     let (r, u, p) = (room("r"), user("ann"), Partition(0));
     assert_eq!(store.partitions().await, Ok(None));
@@ -25,7 +25,7 @@ pub async fn a_new_store_holds_nothing(store: Subject) {
     assert_eq!(store.settled(p).await, Ok(vec![]));
 }
 
-/// A write without rows is done at once.
+/// Checks that a write without rows is done.
 pub async fn a_write_of_nothing_is_done(store: Subject) {
     assert_eq!(store.write(vec![]).await, Ok(()));
 }
@@ -61,13 +61,13 @@ async fn check_one_of_each(store: &Subject) {
     assert_eq!(store.settled(p).await.map(|rows| rows.len()), Ok(1));
 }
 
-/// One write may hold rows of every kind, and a read that begins after it sees them all.
+/// Checks that one write may contain rows of every kind, and that reads that begin after it see them all.
 pub async fn rows_of_all_kinds_go_in_one_write(store: Subject) {
     put(&store, one_of_each(Millis::now())).await;
     check_one_of_each(&store).await;
 }
 
-/// The same rows written again, as after an unknown outcome, lead to the same state.
+/// Checks that writing the same rows again, as after an unknown outcome, leads to the same state.
 pub async fn what_is_written_again_changes_nothing(store: Subject) {
     let rows = one_of_each(Millis::now());
     for _ in 0..2 {
@@ -77,7 +77,7 @@ pub async fn what_is_written_again_changes_nothing(store: Subject) {
     check_one_of_each(&store).await;
 }
 
-/// A write holds as much as a batch may: a megabyte of messages of the largest size.
+/// Checks that one write may contain about a megabyte of messages of the maximum size.
 pub async fn many_large_rows_fit_in_one_write(store: Subject) {
     let frame = Bytes::from("x".repeat(limits::BODY_BYTES));
     let rows = (1..=60).map(|seq| {
@@ -91,7 +91,7 @@ pub async fn many_large_rows_fit_in_one_write(store: Subject) {
     assert!(read.iter().all(|row| row.event.frame == frame));
 }
 
-/// Each of many writers at once finds its own rows, all of them, after its write is done.
+/// Checks that each of many concurrent writers finds all its own rows after its write is done.
 pub async fn concurrent_writers_lose_nothing(store: Subject) {
     let mut writers = tokio::task::JoinSet::new();
     for n in 0..32 {
@@ -116,7 +116,7 @@ pub async fn concurrent_writers_lose_nothing(store: Subject) {
     }
 }
 
-/// Writers of one key at once leave the row with the highest stamp.
+/// Checks that concurrent writers of one key leave the row with the highest stamp.
 pub async fn of_concurrent_writes_the_highest_stamp_stays(store: Subject) {
     let mut writers = tokio::task::JoinSet::new();
     for n in 0..16u64 {
@@ -126,7 +126,7 @@ pub async fn of_concurrent_writes_the_highest_stamp_stays(store: Subject) {
                 let stamp = (n * 7919 + k * 104_729) % 1000;
                 put(&store, vec![Row::Room(room_row("r", stamp, "r")), fence(stamp, "c")]).await;
                 let row = store.room(&room("r")).await.expect("the room").expect("a row");
-                assert!(row.stamp >= stamp, "{} after {stamp} was done", row.stamp);
+                assert!(row.stamp >= stamp, "the stamp is {} after {stamp} was done", row.stamp);
             }
             (0..20).map(|k| (n * 7919 + k * 104_729) % 1000).max()
         });
@@ -139,7 +139,7 @@ pub async fn of_concurrent_writes_the_highest_stamp_stays(store: Subject) {
     assert_eq!(store.fence(Partition(3)).await.expect("the fence").expect("a row").epoch, highest);
 }
 
-/// While events are written, a reader finds them up to some seq and without a hole before it.
+/// Checks that a reader that runs while events are written finds them up to some seq, without a hole before it.
 pub async fn a_reader_never_sees_a_hole(store: Subject) {
     let done = std::sync::Arc::new(AtomicBool::new(false));
     let reader = tokio::spawn({

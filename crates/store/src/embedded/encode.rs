@@ -1,18 +1,18 @@
-//! Rows as they go to the engine: which table, under which key, and which of two writes stays.
+//! Rows as they are passed to the engine: the table, the key, and which of two writes stays.
 
 use super::key::RowKey;
 use super::table::Table;
 use super::value::{encode_event, encode_json};
 use crate::Row;
 
-/// Which of two writes of one key stays.
+/// The rule for which of two writes of one key stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// Both are the same, so that nothing needs to be looked up.
+    /// Either one, because they are equal. Nothing needs to be looked up.
     Either,
-    /// The first one.
+    /// The first write.
     First,
-    /// The one with the higher stamp, and of equal ones the later.
+    /// The write with the higher stamp, or the later one if the stamps are equal.
     Higher(u64),
 }
 

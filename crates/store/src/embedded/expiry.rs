@@ -1,6 +1,7 @@
 //! Removes expired rows, a few at a time.
 //!
-//! Readers never look at expired rows, nor at the marks that their removal leaves behind: both lie outside of what they ask for.
+//! Readers never read expired rows, nor the tombstones that their removal leaves behind. Both are outside the
+//! ranges that readers request.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -12,19 +13,19 @@ use super::key::{RowKey, split_id};
 use super::table::{Table, Tables};
 use crate::minute;
 
-/// While a pass is under way, a round follows the last one after this time.
+/// The interval between two rounds of a pass.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
-/// A pass begins this long after the last one ended.
+/// The time from the end of a pass to the beginning of the next one.
 const PASS_EVERY: Duration = Duration::from_hours(1);
-/// How many users or partitions one round looks at.
+/// The maximum number of users or partitions that one round examines.
 const STEPS: usize = 256;
-/// How many rows one round removes.
+/// The maximum number of rows that one round removes.
 const REMOVALS: usize = 4096;
 
-/// The tables that hold rows with an end.
+/// The tables whose rows expire.
 const TABLES: [Table; 2] = [Table::Order, Table::ActiveRooms];
 
-/// Where the sweep has got to.
+/// The position of the sweep.
 #[derive(Debug, Default)]
 pub(super) struct ExpirySweep {
     due: Millis,
@@ -32,7 +33,7 @@ pub(super) struct ExpirySweep {
     cursor: Vec<u8>,
 }
 
-/// The expired rows of one user or partition, and where the next one begins.
+/// The key range of the expired rows of one user or partition, and the key at which the next one begins.
 struct Expired {
     low: Vec<u8>,
     high: Vec<u8>,
@@ -40,7 +41,7 @@ struct Expired {
 }
 
 impl ExpirySweep {
-    /// Removes what has expired at `now`, as far as one round goes; does nothing between rounds.
+    /// Removes what has expired at `now`, up to the limits of one round. Does nothing if no round is due.
     pub(super) fn round(&mut self, now: Millis, tables: &Tables) -> fjall::Result<()> {
         if now < self.due {
             return Ok(());
@@ -60,7 +61,7 @@ impl ExpirySweep {
                 continue;
             };
             let Some(expired) = expired(table, &first, now.before(KEPT)) else {
-                tracing::error!(?table, "a key cannot be read; its table is not swept beyond it");
+                tracing::error!(?table, "a key cannot be read; the rest of its table is not swept");
                 self.table += 1;
                 self.cursor.clear();
                 continue;
@@ -71,7 +72,7 @@ impl ExpirySweep {
             budget -= keys.len();
             tables.remove(table, keys)?;
             if budget == 0 {
-                // The next round begins with the same one again.
+                // The next round begins with the same user or partition.
                 return Ok(());
             }
             self.cursor = expired.next;
@@ -80,12 +81,13 @@ impl ExpirySweep {
     }
 }
 
-/// What has expired of the one whose key is `key`; everything before `cutoff` has.
+/// Returns what has expired of the user or partition to which `key` belongs: everything before `cutoff`. `None` if
+/// the key cannot be read.
 fn expired(table: Table, key: &[u8], cutoff: Millis) -> Option<Expired> {
     match table {
         Table::Order => {
             let (user, _) = split_id(key)?;
-            // The newest come first, so what has expired is behind what happened at the cutoff.
+            // The newest rows come first, so what has expired comes after the rows at the cutoff.
             let mut next = user.as_bytes().to_vec();
             next.push(1);
             let low = RowKey::of_id(user).falling(cutoff.0).after_ids().bytes();
@@ -117,7 +119,7 @@ mod tests {
         TABLES.map(|table| tables.prefix(table, &[]).count())
     }
 
-    /// `users` users and as many partitions, each with one row per day from 1 to `days`.
+    /// Creates `users` users and as many partitions, each with one row per day from 1 to `days`.
     fn filled(path: &std::path::Path, users: u16, days: u64) -> Tables {
         let tables = Tables::open(path).unwrap();
         let room = RoomId::parse("r").unwrap();
@@ -142,7 +144,7 @@ mod tests {
         sweep.round(Millis(10 * DAY), &tables).unwrap();
         // Days 3 to 10 are not older than seven days.
         assert_eq!(rows(&tables), [24, 24]);
-        // The pass has ended; the next one comes after an hour.
+        // The pass has ended. The next one begins after an hour.
         let next = Millis(10 * DAY).after(PASS_EVERY);
         sweep.round(Millis(next.0 - 1), &tables).unwrap();
         assert_eq!(rows(&tables), [24, 24]);

@@ -1,4 +1,4 @@
-//! The fences, in memory.
+//! A copy of the fences in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,8 +10,8 @@ use super::table::{Table, Tables};
 use super::value::decode_json;
 use crate::Fence;
 
-/// The fences, in memory: one process writes them, so this is what the store holds, and reading it costs no look into the engine
-/// after every batch of every channel.
+/// A copy of the fences in memory. It equals what the store holds, because one process writes them. It saves a read
+/// from the engine after every batch of every channel.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fences(Arc<RwLock<HashMap<Partition, Fence>>>);
 
@@ -30,12 +30,12 @@ impl Fences {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned()
     }
 
-    /// The fences among rows that are about to be written.
+    /// Returns the fences among rows that are about to be written.
     pub(super) fn among(rows: &[EncodedRow]) -> Vec<(Partition, Fence)> {
         rows.iter().filter(|row| row.table == Table::Fence).filter_map(|row| decode(&row.key, &row.value)).collect()
     }
 
-    /// These fences are durable now.
+    /// Stores fences that have become durable.
     pub(super) fn set(&self, fences: Vec<(Partition, Fence)>) {
         if !fences.is_empty() {
             self.0.write().unwrap_or_else(PoisonError::into_inner).extend(fences);

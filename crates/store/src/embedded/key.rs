@@ -1,9 +1,9 @@
-//! Keys whose bytes sort as the rows are read.
+//! Keys whose bytes sort in the order in which the rows are read.
 //!
-//! An id ends with a zero byte, which no id contains, so that no id's keys lie among those of another one; numbers are big-endian,
-//! and inverted where the highest comes first.
+//! An id is followed by a zero byte, which no id contains, so the keys of one id are never among those of another.
+//! Numbers are big-endian, and inverted if the highest comes first.
 
-/// No id holds this byte: it sorts after every id.
+/// A byte that no id contains. It sorts after every id.
 const AFTER_IDS: u8 = 0xff;
 
 /// A key under construction.
@@ -30,18 +30,18 @@ impl RowKey {
         self
     }
 
-    /// A number of which the highest comes first.
+    /// Appends a number. The highest number sorts first.
     pub(super) fn falling(self, number: u64) -> Self {
         self.number(!number)
     }
 
-    /// An id at the end of a key.
+    /// Appends an id at the end of a key.
     pub(super) fn last_id(mut self, id: &str) -> Self {
         self.0.extend_from_slice(id.as_bytes());
         self
     }
 
-    /// Behind all keys that go on with an id from here.
+    /// Makes a bound that sorts after all keys that continue with an id.
     pub(super) fn after_ids(mut self) -> Self {
         self.0.push(AFTER_IDS);
         self
@@ -52,19 +52,19 @@ impl RowKey {
     }
 }
 
-/// The first id of a key, and what follows it.
+/// Returns the first id of a key, and what follows it.
 pub(super) fn split_id(key: &[u8]) -> Option<(&str, &[u8])> {
     let end = key.iter().position(|byte| *byte == 0)?;
     Some((std::str::from_utf8(key.get(..end)?).ok()?, key.get(end + 1..)?))
 }
 
-/// The first number of a key, and what follows it.
+/// Returns the first number of a key, and what follows it.
 pub(super) fn split_number(key: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = key.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*number), rest))
 }
 
-/// The first number of a key of which the highest comes first, and what follows it.
+/// Returns the first number of a key that was written by [`RowKey::falling`], and what follows it.
 pub(super) fn split_falling(key: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = split_number(key)?;
     Some((!number, rest))

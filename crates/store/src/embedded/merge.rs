@@ -1,4 +1,4 @@
-//! What a group of writes comes to: at most one row for each key, and none that would have to give way to a stored one.
+//! Merges a batch of writes into at most one row for each key. It leaves out rows that must give way to a stored row.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,9 +7,11 @@ use super::encode::{EncodedRow, Keep};
 use super::table::Table;
 use super::value::stamp;
 
-/// Keeps of `puts`, in their order of arrival, what is to be written; `stored` reads what the store holds.
+/// Returns the rows of `puts` that must be written. `puts` are in their order of arrival, and `stored` reads what
+/// the store holds.
 ///
-/// A key that came twice is written once: the engine gives all rows of a batch one number, and could not tell them apart.
+/// A key that occurs twice is written once, because the engine gives all rows of a batch the same number and could
+/// not order them.
 pub(super) fn merge<V: AsRef<[u8]>, E>(
     puts: impl IntoIterator<Item = EncodedRow>,
     mut stored: impl FnMut(Table, &[u8]) -> Result<Option<V>, E>,
@@ -36,7 +38,7 @@ pub(super) fn merge<V: AsRef<[u8]>, E>(
     Ok(merged.into_iter().map(|((table, key), (value, keep))| EncodedRow { table, key, value, keep }).collect())
 }
 
-/// Whether a row stays away because of what is stored.
+/// Returns whether a row is left out because of what is stored.
 fn gives_way<V: AsRef<[u8]>, E>(keep: Keep, stored: impl FnOnce() -> Result<Option<V>, E>) -> Result<bool, E> {
     Ok(match keep {
         Keep::Either => false,

@@ -1,4 +1,4 @@
-//! The store's contract, kept by the embedded one.
+//! The embedded store's implementation of the contract.
 
 use std::collections::HashSet;
 use std::ops::{Bound, RangeInclusive};
@@ -16,8 +16,8 @@ use crate::{
     minute,
 };
 
-/// A scan lets other tasks run after this many rows: some 100 µs. Handing it to a thread for blocking work would cost every
-/// scan more than most of them take.
+/// A scan lets other tasks run after this many rows, which is about every 100 µs. Passing a scan to a thread for
+/// blocking work would cost more than most scans take.
 const PIECE: usize = 256;
 
 fn failed(error: impl std::fmt::Display) -> ReadError {
@@ -28,7 +28,7 @@ fn damaged() -> ReadError {
     ReadError("a key is damaged".into())
 }
 
-/// Takes every row of `rows` through `take`, which keeps what it wants.
+/// Passes the key and the value of every row to `take`, which keeps what it needs.
 async fn scan(
     rows: impl Iterator<Item = fjall::Guard> + Send,
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), ReadError> + Send,
@@ -46,19 +46,19 @@ async fn scan(
 impl Inner {
     fn check(&self) -> Result<(), ReadError> {
         if self.writer.is_broken() {
-            return Err(ReadError("the disk failed; the store answers nothing until it is opened again".into()));
+            return Err(ReadError("the disk failed; the store answers no reads until it is opened again".into()));
         }
         Ok(())
     }
 
-    /// One row of JSON.
+    /// Reads one JSON row.
     fn one<T: DeserializeOwned>(&self, table: Table, key: RowKey) -> Result<Option<T>, ReadError> {
         self.check()?;
         let value = self.tables.get(table, &key.bytes()).map_err(failed)?;
         value.map(|value| decode_json(&value).map_err(failed)).transpose()
     }
 
-    /// All rows of JSON below `prefix` that `wanted` wants, in the order of their keys.
+    /// Reads all JSON rows whose keys begin with `prefix` and that `wanted` accepts, in the order of their keys.
     async fn all<T: DeserializeOwned + Send>(
         &self,
         table: Table,

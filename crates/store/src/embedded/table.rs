@@ -1,4 +1,4 @@
-//! The tables, each a keyspace of the engine.
+//! The tables. Each is a keyspace of the engine.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    /// In the order of their numbers.
+    /// All tables, in the order of their numbers.
     const ALL: [Self; 11] = [
         Self::Partitions,
         Self::Fence,
@@ -55,14 +55,15 @@ impl Table {
         }
     }
 
-    /// Rows wait in memory up to this size, in bytes, before they go into a file: most rows are a timeline's.
+    /// Returns the size, in bytes, up to which rows stay in memory before they are written to a file. Timelines
+    /// have the most rows.
     fn memory(self) -> u64 {
         const MIB: u64 = 1024 * 1024;
         if self == Self::Timeline { 32 * MIB } else { 8 * MIB }
     }
 }
 
-/// The engine with all tables open. Clones share it.
+/// The engine with all tables open. Clones share the engine.
 #[derive(Clone)]
 pub(super) struct Tables {
     db: Database,
@@ -84,7 +85,7 @@ impl Tables {
                 db.keyspace(table.name(), || KeyspaceCreateOptions::default().max_memtable_size(table.memory()))
             })
             .collect::<fjall::Result<Vec<_>>>()?;
-        // As many as tables, by construction.
+        // There are as many keyspaces as tables, by construction.
         let keyspaces = keyspaces.try_into().map_err(|_| fjall::Error::Unrecoverable)?;
         Ok(Self { db, keyspaces })
     }
@@ -93,12 +94,12 @@ impl Tables {
         &self.keyspaces[table as usize]
     }
 
-    /// What is stored under `key`, or has been taken into the batch that is being applied.
+    /// Returns what is stored under `key`. A batch that is being applied is not visible.
     pub(super) fn get(&self, table: Table, key: &[u8]) -> fjall::Result<Option<UserValue>> {
         self.db.snapshot().get(self.keyspace(table), key)
     }
 
-    /// Several keys at one moment.
+    /// Returns what is stored under several keys, as of one moment.
     pub(super) fn get_all<'a>(
         &self,
         table: Table,
@@ -108,17 +109,18 @@ impl Tables {
         keys.map(|key| snapshot.get(self.keyspace(table), key)).collect()
     }
 
-    /// The rows from `low` to `high`, as they are at this moment: a batch that is being applied is not among them.
+    /// Returns the rows from `low` to `high`, as of this moment. A batch that is being applied is not visible.
     pub(super) fn range(&self, table: Table, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Iter {
         self.db.snapshot().range::<&[u8], _>(self.keyspace(table), (low, high))
     }
 
-    /// The rows whose key begins with `prefix`.
+    /// Returns the rows whose keys begin with `prefix`.
     pub(super) fn prefix(&self, table: Table, prefix: &[u8]) -> Iter {
         self.db.snapshot().prefix(self.keyspace(table), prefix)
     }
 
-    /// Writes all of `puts`, each key at most once. They are durable before any reader sees them, and are seen together.
+    /// Writes all of `puts`, which contain each key at most once. They are durable before any reader sees them, and
+    /// readers see them together.
     pub(super) fn commit(&self, puts: Vec<EncodedRow>) -> fjall::Result<()> {
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
         for put in puts {
@@ -127,7 +129,7 @@ impl Tables {
         batch.commit()
     }
 
-    /// Removes rows, without waiting for the disk: what a crash brings back is removed again.
+    /// Removes rows without waiting for the disk. Rows that a crash brings back are removed again later.
     pub(super) fn remove(&self, table: Table, keys: Vec<fjall::UserKey>) -> fjall::Result<()> {
         let mut batch = self.db.batch();
         for key in keys {

@@ -64,7 +64,7 @@ async fn a_write_that_nobody_waits_for_is_done_before_the_store_closes() {
     let store = Embedded::open(dir.path()).unwrap();
     {
         let mut write = std::pin::pin!(store.write(vec![Row::Partitions(8)]));
-        // Polled once, it is in the queue; then its caller goes away.
+        // One poll puts the write into the queue. Then its caller goes away.
         let waker = std::task::Waker::noop();
         let _ = write.as_mut().poll(&mut std::task::Context::from_waker(waker));
     }

@@ -1,4 +1,5 @@
-//! Values. A timeline's are binary and begin with a version; the others are JSON behind the stamp that decides which row stays.
+//! Values of rows. Those of a timeline are binary and begin with a version. The others are the stamp, which
+//! determines which row stays, followed by JSON.
 
 use bytes::{Buf, BufMut, Bytes};
 use sendpi_model::{Event, EventKind, Head, Millis, Nonce, UserId};
@@ -7,22 +8,23 @@ use serde::de::DeserializeOwned;
 
 use crate::EventRow;
 
-/// The version of a timeline's rows.
+/// The version of the rows of timelines.
 const VERSION: u8 = 1;
 
-/// Why a stored row cannot be read.
+/// The reason why a stored row cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ValueError {
-    /// A later release wrote it.
-    #[error("the row is of version or kind {0}, which is not known here")]
+    /// A later release wrote the row.
+    #[error("the row is of version or kind {0}, which is not supported")]
     Later(u8),
-    /// It is not what was written.
+    /// The row is not what the store wrote.
     #[error("the row is damaged")]
     Damaged,
 }
 
-/// `version u8 · count u64 · at u64 · kind u8 · from (u8 length) · nonce (u8 length, 0 for none) · frame`, numbers little-endian;
-/// seq and epoch are in the key.
+/// Encodes an event as
+/// `version u8 · count u64 · at u64 · kind u8 · from (u8 length) · nonce (u8 length, 0 for none) · frame`. Numbers
+/// are little-endian. The seq and the epoch are in the key.
 pub(super) fn encode_event(event: &Event) -> Vec<u8> {
     let nonce = event.nonce.as_ref().map_or("", Nonce::as_str);
     let mut bytes = Vec::with_capacity(20 + event.from.as_str().len() + nonce.len() + event.frame.len());
@@ -30,7 +32,7 @@ pub(super) fn encode_event(event: &Event) -> Vec<u8> {
     bytes.put_u64_le(event.head.count);
     bytes.put_u64_le(event.head.at.0);
     bytes.put_u8(event.kind as u8);
-    // Both are at most 128 bytes, by the rules of their ids.
+    // Both are at most 128 bytes long, by the rules of their ids.
     for text in [event.from.as_str(), nonce] {
         bytes.put_u8(text.len() as u8);
         bytes.put_slice(text.as_bytes());
@@ -76,7 +78,7 @@ pub(super) fn decode_json<T: DeserializeOwned>(value: &[u8]) -> Result<T, ValueE
     serde_json::from_slice(json).map_err(|_| ValueError::Damaged)
 }
 
-/// The stamp in front of a row.
+/// Returns the stamp in front of a row.
 pub(super) fn stamp(value: &[u8]) -> Option<u64> {
     value.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }

@@ -1,6 +1,6 @@
-//! The write path, whole: rows are encoded by their callers, queued, and written by one thread. Whatever came while the last batch went
-//! to disk becomes the next one. Of each batch, rows that have to give way to others are left out ([`merge`]); the rest is written and
-//! synced once, and only then are the callers answered.
+//! The write path. Callers encode and queue their rows, and one thread writes them. Everything that was queued
+//! while the last batch was written becomes the next batch. Rows of a batch that must give way to other rows are
+//! left out ([`merge`]). The rest is written and synced once, and only then are the callers answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,28 +16,29 @@ use super::merge::merge;
 use super::table::Tables;
 use crate::{Row, WriteError};
 
-/// How many writes may wait; more wait with their callers. Also the most that one batch takes.
+/// The maximum number of queued writes. Callers of further writes wait. It is also the maximum number
+/// of writes in one batch.
 const QUEUE: usize = 1024;
 
 type WriteResult = Result<(), WriteError>;
 
-/// Why a batch did not get through.
+/// The reason why a batch was not committed.
 #[derive(Debug)]
 pub(super) enum CommitError {
-    /// Nothing of it reached the disk, and the next one may.
+    /// Nothing of the batch reached the disk. The next batch may succeed.
     Failed(String),
-    /// The engine takes no more writes, and this one was not begun.
+    /// The engine accepts no more writes, and this one was not begun.
     Closed(String),
-    /// It was begun, and nobody knows how far it went.
+    /// The write was begun, and it is unknown how much of it was done.
     Unknown(String),
 }
 
-/// What the writer writes to.
+/// The destination of the writer.
 pub(super) trait Disk: Send + 'static {
-    /// Writes what `rows` comes to, and returns when it is durable.
+    /// Writes the rows that [`merge`] leaves of `rows`, and returns when they are durable.
     fn commit(&mut self, rows: Vec<EncodedRow>) -> Result<(), CommitError>;
 
-    /// Does a little of what nobody waits for.
+    /// Does a little of the work for which no caller waits.
     fn tidy(&mut self);
 }
 
@@ -47,7 +48,7 @@ struct WriteJob {
     answer: oneshot::Sender<WriteResult>,
 }
 
-/// The thread and the way to it. Dropping it finishes what waits, and then ends the thread.
+/// The writer thread and its queue. Dropping it finishes the queued writes and then ends the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<WriteJob>>,
@@ -64,14 +65,15 @@ impl Writer {
         Ok(Self { queue: Some(queue), thread: Some(thread), broken })
     }
 
-    /// Whether a batch failed in a way that ends the store's use until it is opened again.
+    /// Returns whether a batch failed in a way that makes the store unusable until it is opened again.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
     }
 
-    /// Writes rows, and returns when they are durable. A caller that gives up waiting leaves the write to be done.
+    /// Writes rows, and returns when they are durable. The write is done even if the caller stops
+    /// waiting once it is queued.
     pub(super) async fn write(&self, rows: &[Row]) -> WriteResult {
-        // Encoded here, so that the one thread that writes has as little to do as can be.
+        // Rows are encoded here, so that the only thread that writes has as little to do as possible.
         let encoded: Result<Vec<_>, _> = rows.iter().map(EncodedRow::of).collect();
         let encoded = encoded.map_err(|error| WriteError::Failed(error.to_string()))?;
         if encoded.is_empty() { Ok(()) } else { self.write_encoded(encoded).await }
@@ -82,7 +84,7 @@ impl Writer {
         let (answer, outcome) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(closed)?;
         queue.send(WriteJob { rows, answer }).await.map_err(|_| closed())?;
-        outcome.await.unwrap_or_else(|_| Err(WriteError::Unknown("the writer ended".into())))
+        outcome.await.unwrap_or_else(|_| Err(WriteError::Unknown("the writer thread ended".into())))
     }
 }
 
@@ -90,7 +92,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the store's writer ended by a panic");
+            tracing::error!("the store's writer thread panicked");
         }
     }
 }
@@ -106,7 +108,7 @@ fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<WriteJob>, broken: &AtomicB
         }
         let outcome = commit(&mut disk, rows, broken);
         for answer in answers {
-            // A caller that is gone does not ask.
+            // The caller may have stopped waiting.
             let _ = answer.send(outcome.clone());
         }
         if !broken.load(Ordering::Relaxed) {
@@ -115,11 +117,12 @@ fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<WriteJob>, broken: &AtomicB
     }
 }
 
-/// After a failed flush nobody knows what the disk holds, and flushing again would claim success for pages that the kernel has
-/// dropped: so the batch is unknown, and nothing is accepted after it.
+/// Commits a batch. After a failed flush it is unknown what the disk holds, and another flush would report success
+/// for pages that the kernel has dropped. Therefore the outcome of the batch is unknown, and
+/// nothing is accepted after it.
 fn commit(disk: &mut impl Disk, rows: Vec<EncodedRow>, broken: &AtomicBool) -> WriteResult {
     if broken.load(Ordering::Relaxed) {
-        return Err(WriteError::Failed("the disk failed; the store takes nothing until it is opened again".into()));
+        return Err(WriteError::Failed("the disk failed; the store accepts no writes until it is opened again".into()));
     }
     let error = match disk.commit(rows) {
         Ok(()) => return Ok(()),
@@ -128,11 +131,11 @@ fn commit(disk: &mut impl Disk, rows: Vec<EncodedRow>, broken: &AtomicBool) -> W
         Err(CommitError::Unknown(why)) => WriteError::Unknown(why),
     };
     broken.store(true, Ordering::Release);
-    tracing::error!(%error, "the store takes no more writes until it is opened again");
+    tracing::error!(%error, "the store accepts no more writes until it is opened again");
     Err(error)
 }
 
-/// The files, as the writer writes them.
+/// The destination in use: the tables of the engine.
 pub(super) struct TableDisk {
     tables: Tables,
     fences: Fences,
@@ -152,7 +155,7 @@ impl Disk for TableDisk {
             .map_err(|error| CommitError::Failed(error.to_string()))?;
         let raised = Fences::among(&rows);
         self.tables.commit(rows).map_err(|error| match error {
-            // The engine looks for an earlier failure before it touches anything.
+            // The engine checks for an earlier failure before it writes anything.
             fjall::Error::Poisoned => CommitError::Closed(error.to_string()),
             _ => CommitError::Unknown(error.to_string()),
         })?;

@@ -63,7 +63,7 @@ fn after_a_refusal_all_unanswered_is_sent_again_in_order_and_says_when_it_was_fi
     flow.answered(2, now);
     flow.schedule_resend(now, 0.5);
     push(&mut flow, [13], now);
-    assert!(take(&mut flow, now).is_none(), "nothing overtakes what is sent again");
+    assert!(take(&mut flow, now).is_none(), "nothing overtakes a resend");
     let message = take(&mut flow, now + Duration::from_millis(20)).unwrap();
     assert_eq!(numbers(&message), [1, 2, 3, 4]);
     let first = |i: usize| message.requests[i].1.as_ref().ok().and_then(|r| r.first);

@@ -68,7 +68,7 @@ fn answers_wait_for_time_or_bytes() {
     let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     take(&mut receiver, message(7, 1), now);
     assert!(receiver.answer(|received| received, now).is_some());
-    assert!(receiver.answer(|received| received, now + LINK_ANSWER_EVERY).is_none(), "nothing is to be answered");
+    assert!(receiver.answer(|received| received, now + LINK_ANSWER_EVERY).is_none(), "there is nothing to answer");
     let (header, items, _) = message(7, 2);
     receiver.receive(header, items, 100, now);
     assert!(receiver.answer(|received| received, now).is_none());

@@ -59,7 +59,7 @@ fn what_the_node_lacks_is_sent_again_after_a_second_or_at_once_when_it_asks() {
     assert_eq!(numbers(&tick.send), [(1, false), (2, false), (2, true)]);
     let gap = LinkAck { gap: true, ..ack(1, 0) };
     assert_eq!(numbers(&link.ack(&gap, start + Duration::from_millis(1100))), [(2, false)]);
-    assert!(link.ack(&gap, start + Duration::from_millis(1101)).is_empty(), "asked again at once");
+    assert!(link.ack(&gap, start + Duration::from_millis(1101)).is_empty(), "no second resend at once");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn an_answer_to_another_incarnation_counts_for_nothing() {
     event(&mut link, 1);
     link.drain(start);
     link.ack(&LinkAck { incarnation: 6, ..ack(1, 1) }, start);
-    assert_eq!(link.tick(start + LINK_RESEND_AFTER).send.len(), 2, "the message is sent again, beside an announcement");
+    assert_eq!(link.tick(start + LINK_RESEND_AFTER).send.len(), 2, "the message is resent, beside an announcement");
     assert_eq!(link.give_up().len(), 1);
 }
 

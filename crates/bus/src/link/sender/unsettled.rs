@@ -1,21 +1,21 @@
-//! What a node was told and has not settled: events, and who was in their audience.
+//! The events that a node was sent and has not settled, and who was in their audience.
 
 use std::collections::{HashMap, VecDeque};
 
 use sendpi_model::{Millis, Partition, RoomId, UserId};
 
-/// An event that a node which is given up did not settle.
+/// An event that a node had not settled when it was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {
     /// The room's partition.
     pub partition: Partition,
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// Which event.
+    /// The event's seq.
     pub seq: u64,
-    /// When it happened.
+    /// The event's time.
     pub at: Millis,
-    /// Who was in the audience on that node when it was sent.
+    /// The users who were in the audience on that node when the event was sent.
     pub users: Vec<UserId>,
 }
 
@@ -27,7 +27,7 @@ struct Entry {
     partition: Partition,
 }
 
-/// A user's stay in an audience that has ended, while an event of that time is not settled.
+/// A user's stay in an audience that has ended, kept while an event of that time is not settled.
 #[derive(Debug)]
 struct Stay {
     room: RoomId,
@@ -36,14 +36,15 @@ struct Stay {
     to: u64,
 }
 
-/// The events of one link that are not settled. An event's place is how many were sent before it.
+/// The durable events of one link that are not settled. An event's place is the number of events that were sent
+/// before it.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
     first: u64,
     entries: VecDeque<Entry>,
-    /// For each message with events: its number and the place after its last one.
+    /// For each message with events, its number and the place after its last event.
     messages: VecDeque<(u64, u64)>,
-    /// Who is in the audience, and since which place.
+    /// Who is in the audience, and from which place on.
     audience: HashMap<RoomId, HashMap<UserId, u64>>,
     ended: VecDeque<Stay>,
 }
@@ -84,7 +85,7 @@ impl Unsettled {
         }
     }
 
-    /// Everything up to message `number` is settled.
+    /// Settles everything up to message `number`.
     pub(super) fn settled(&mut self, number: u64) {
         let mut end = self.first;
         while let Some(message) = self.messages.front().filter(|message| message.0 <= number) {

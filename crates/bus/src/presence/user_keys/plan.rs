@@ -1,43 +1,43 @@
-//! What each key should be, and which write is due: pure.
+//! The plan of the user keys: what each key should be, and which write is due. It is pure.
 
 use std::collections::{HashMap, VecDeque};
 
 use sendpi_model::UserId;
 use tokio::sync::oneshot;
 
-/// One write.
+/// One write of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyWrite {
     pub(super) user: UserId,
-    /// The sign-in number to be put; `None` where the key is to be purged.
+    /// The sign-in number to put. `None` if the key is to be purged.
     pub(super) number: Option<u64>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct KeyPlan {
     last_number: u64,
-    keys: HashMap<UserId, UserKey>,
-    /// Keys whose write is due, each once.
+    keys: HashMap<UserId, PlannedKey>,
+    /// The users whose keys are due for a write, each one once.
     due: VecDeque<UserId>,
 }
 
 #[derive(Debug, Default)]
-struct UserKey {
-    /// What it should be.
+struct PlannedKey {
+    /// The sign-in number that the key should hold. `None` if there should be no key.
     number: Option<u64>,
     state: WriteState,
-    /// Who waits for the present number to be written.
+    /// Those who wait for the present number to be written.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum WriteState {
-    /// It is as it should be.
+    /// The key is as it should be.
     #[default]
     Written,
-    /// In `due`.
+    /// The key is in `due`.
     Due,
-    /// A write is under way; `stale` where the key should be something else by now.
+    /// A write is under way. `stale` means that the key must be written again after it.
     Writing { stale: bool },
 }
 
@@ -101,7 +101,7 @@ impl KeyPlan {
         }
         key.state = WriteState::Written;
         for tell in key.waiting.drain(..) {
-            // Who does not wait any more has no use for the answer.
+            // A waiter that has dropped its receiver needs no answer.
             let _ = tell.send(());
         }
         key.waiting.shrink_to_fit();
@@ -139,7 +139,7 @@ mod tests {
         assert!(second > first);
         assert_eq!(core.next_job(), None);
         core.done(&job, true);
-        assert!(wait.try_recv().is_err() && again.try_recv().is_err(), "the write was of the former number");
+        assert!(wait.try_recv().is_err() && again.try_recv().is_err(), "the write had the former number");
         let job = core.next_job().unwrap();
         assert_eq!(job.number, Some(second));
         core.done(&job, true);

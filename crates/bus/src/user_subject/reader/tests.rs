@@ -30,7 +30,7 @@ fn a_herd_of_sign_ins_does_not_make_the_server_look_dead() {
     table.connected();
     (0..5).for_each(|_| table.ping());
     assert!(table.tick() && table.tick());
-    assert!(!table.tick(), "nothing was heard of the server meanwhile");
+    assert!(!table.tick(), "nothing was heard from the server in the meantime");
     table.connected();
     assert!(table.tick());
 }

@@ -1,4 +1,4 @@
-//! A resume: which rooms are replayed from where, and what is told in the end. Pure.
+//! The plan of a resume: which rooms are replayed from where, and what the client is told in the end. Pure.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -7,18 +7,18 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::{Resumed, ResumedRoom};
 use sendpi_model::{RoomId, limits};
 
-/// What is known of a room that a client wants to resume.
+/// What was found out about a room that a client wants to resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FoundRoom {
-    /// Its head.
+    /// The seq of the room's head.
     Head(u64),
-    /// There is no such room for the user.
+    /// The user is not in the room, or there is no such room.
     Gone,
-    /// Its owner did not answer.
+    /// The room's owner did not answer.
     Unreachable,
 }
 
-/// A room that is replayed.
+/// A room that is to be replayed.
 #[derive(Debug, PartialEq, Eq)]
 struct Step {
     room: RoomId,
@@ -27,18 +27,19 @@ struct Step {
     head: u64,
 }
 
-/// What a client is told about a room.
+/// What the client is told about a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// It has everything up to this seq.
+    /// The client has everything up to this seq.
     At(u64),
-    /// It is to page through `history`; the room's head.
+    /// The client has to page through `history` itself. The seq is the room's head, or the client's own if the
+    /// owner did not answer.
     Truncated(u64),
-    /// There is no such room.
+    /// The user is not in the room, or there is no such room.
     Gone,
 }
 
-/// One resume.
+/// The plan of one resume, and its progress.
 #[derive(Debug, Default)]
 pub(crate) struct ResumePlan {
     steps: VecDeque<Step>,
@@ -46,7 +47,7 @@ pub(crate) struct ResumePlan {
 }
 
 impl ResumePlan {
-    /// Plans the replay of what a client asks, room by room, under the limits.
+    /// Plans the replay of the rooms that a client asks for, within the limits of events per room and per resume.
     pub(crate) fn plan(asked: &BTreeMap<RoomId, u64>, found: &HashMap<RoomId, FoundRoom>) -> Self {
         let mut replay = Self::default();
         let mut events = 0;
@@ -72,12 +73,12 @@ impl ResumePlan {
         replay
     }
 
-    /// The room whose next page is to be read, and after which seq.
+    /// Returns the room whose next page is to be read, and the seq after which to read. `None` if no page is left.
     pub(crate) fn next(&self) -> Option<(&RoomId, u64)> {
         self.steps.front().map(|step| (&step.room, step.after))
     }
 
-    /// A page came: gives the events that the client gets, in order.
+    /// Receives a page of the current room. Returns the events to send to the client, in order.
     pub(crate) fn page(&mut self, events: Vec<(u64, Bytes)>, more: bool) -> Vec<Bytes> {
         let Some(step) = self.steps.front_mut() else { return Vec::new() };
         let before = step.after;
@@ -92,13 +93,13 @@ impl ResumePlan {
         if after >= head {
             self.finish(Outcome::At(after));
         } else if !more || after == before {
-            // The timeline does not go on where it should: the client looks for itself.
+            // The timeline does not continue where it should. The client has to use `history`.
             self.finish(Outcome::Truncated(head));
         }
         frames
     }
 
-    /// The room's owner refused a page: for good, where the user is no member.
+    /// Ends the current room because its owner refused a page. `gone` says that the user is not a member any more.
     pub(crate) fn refused(&mut self, gone: bool) {
         if let Some(step) = self.steps.front() {
             let head = step.head;
@@ -112,7 +113,7 @@ impl ResumePlan {
         }
     }
 
-    /// Up to where each room is covered: the live flow goes on after that.
+    /// Returns the seq up to which each fully replayed room is covered. The live events continue after it.
     pub(crate) fn raise_floors(&self) -> Vec<(RoomId, u64)> {
         let at = self.outcomes.iter().filter_map(|(room, outcome)| match outcome {
             Outcome::At(seq) => Some((room.clone(), *seq)),
@@ -121,7 +122,7 @@ impl ResumePlan {
         at.collect()
     }
 
-    /// How each room stands.
+    /// Returns what the client is told about each room.
     pub(crate) fn resumed(&self) -> Resumed {
         let state = |outcome: &Outcome| match outcome {
             Outcome::At(seq) => ResumedRoom { seq: Some(*seq), ..ResumedRoom::default() },

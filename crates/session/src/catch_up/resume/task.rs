@@ -1,4 +1,4 @@
-//! Carries out a resume: reads what a client missed, and queues it as fast as the client reads.
+//! Carries out a resume: reads what a client missed, and queues it only as fast as the client reads.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -16,7 +16,8 @@ use crate::keys::SessionKey;
 use crate::owners::answer::{HistoryPage, is_not_a_member};
 use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
 
-/// Replays what was missed in these rooms, whose live flow is held back, and lets that go.
+/// Replays the events that a client missed in these rooms, whose live events are held back, and then releases the
+/// live events.
 pub(crate) async fn replay(
     node: Arc<NodeContext>,
     session: (SessionKey, Arc<Outbound>),

@@ -4,7 +4,7 @@ use super::*;
 
 const AGE: Duration = Duration::from_secs(5);
 
-/// A socket that takes so many bytes.
+/// A socket that takes a limited number of bytes.
 #[derive(Debug, Default)]
 struct Socket(AtomicUsize);
 

@@ -1,4 +1,5 @@
-//! Up to where a user has the events of a room: drops repeats, and holds back what follows a gap until what lies between was read.
+//! Up to which seq a user has the events of a room. Drops duplicates, and holds back the events that follow a gap
+//! until the missing ones were read.
 
 use std::collections::VecDeque;
 
@@ -6,46 +7,46 @@ use bytes::Bytes;
 
 use crate::keys::UserKey;
 
-/// What follows a gap is held back up to so many bytes.
+/// The most bytes of events that are held back behind a gap.
 const HELD_BYTES: usize = 512 * 1024;
-/// And up to so many events.
+/// The most events that are held back behind a gap.
 const HELD_EVENTS: usize = 4_096;
 
 /// A user in a room, on this node.
 #[derive(Debug)]
 pub(crate) struct UserInRoom {
     pub(crate) user: UserKey,
-    /// The last event that the user's sessions have; `None` where that is not known yet.
+    /// The seq up to which the user's sessions have the events, or do not need them. `None` if it is not known yet.
     pub(crate) last: Option<u64>,
-    /// The node has asked the room's owner to let the user have the events.
+    /// Whether the node has asked the room's owner to attach the user.
     pub(crate) attached: bool,
     pub(crate) gap: Option<Box<Gap>>,
 }
 
-/// What is missing, and what waits for it.
+/// The events that are missing, and the later ones that are held back for them.
 #[derive(Debug, Default)]
 pub(crate) struct Gap {
-    /// The gap is filled when everything up to this seq is there.
+    /// The gap is filled when everything up to this seq was delivered.
     pub(crate) target: u64,
     held: VecDeque<(u64, Bytes)>,
     bytes: usize,
-    /// The position of the first event that is held back: no heartbeat may confirm it.
+    /// The position of the first event that is held back. No heartbeat may confirm it.
     pub(crate) from: Option<u64>,
 }
 
-/// What is to be done with an event.
+/// What to do with an event that a link brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// Give it to the user's sessions.
+    /// Deliver it to the user's sessions.
     Deliver,
-    /// The user has it.
+    /// Drop it: it is a duplicate.
     Repeat,
-    /// It is held back: something before it is missing.
+    /// Nothing: it is held back because an event before it is missing.
     HeldEvent {
-        /// The gap is new.
+        /// Whether the gap begins with this event.
         new: bool,
     },
-    /// Too much is held back: the user's sessions are told the head instead.
+    /// Tell the user's sessions the head instead: too much is held back, so everything up to this event is skipped.
     Skipped,
 }
 
@@ -54,7 +55,7 @@ impl UserInRoom {
         Self { user, last: None, attached: false, gap: None }
     }
 
-    /// An event comes by the link.
+    /// Receives an event from a link.
     pub(crate) fn receive(&mut self, seq: u64, frame: &Bytes, position: u64) -> Offer {
         let Some(last) = self.last else {
             self.last = Some(seq);
@@ -85,7 +86,7 @@ impl UserInRoom {
         Offer::HeldEvent { new }
     }
 
-    /// The room's head is known to be at `seq`; true where a gap begins with that.
+    /// Notes that the room's head is at `seq`. Returns `true` if a gap begins with that.
     pub(crate) fn note_head(&mut self, seq: u64) -> bool {
         let Some(last) = self.last else {
             self.last = Some(seq);
@@ -100,12 +101,13 @@ impl UserInRoom {
         new
     }
 
-    /// What the user has no need to be told: everything up to `seq`.
+    /// Notes that the user does not need the events up to `seq`.
     pub(crate) fn skip_to(&mut self, seq: u64) {
         self.last = Some(self.last.map_or(seq, |last| last.max(seq)));
     }
 
-    /// Events that were read to fill the gap, in order; `give` gets each that is due, and those that waited for them.
+    /// Fills the gap with events that were read, in order. Calls `deliver` with each event that is due, and with
+    /// the events that were held back for it.
     pub(crate) fn fill(&mut self, events: &[(u64, Bytes)], mut deliver: impl FnMut(u64, &Bytes)) {
         let (Some(last), Some(gap)) = (self.last.as_mut(), self.gap.as_mut()) else { return };
         let release = |gap: &mut Gap, last: &mut u64, deliver: &mut dyn FnMut(u64, &Bytes)| {
@@ -135,7 +137,8 @@ impl UserInRoom {
         }
     }
 
-    /// What is missing cannot be had: goes on with what was held back. Gives the seq up to which the user is behind.
+    /// Ends the gap without the missing events, and calls `deliver` with those that were held back. Returns the seq
+    /// up to which the user is behind.
     pub(crate) fn skip(&mut self, mut deliver: impl FnMut(u64, &Bytes)) -> Option<u64> {
         let gap = self.gap.take()?;
         let next = gap.held.front().map_or(gap.target, |(seq, _)| seq - 1);
@@ -149,7 +152,7 @@ impl UserInRoom {
         Some(next)
     }
 
-    /// From where on to read what is missing.
+    /// Returns the seq after which to read the missing events. `None` if none are missing.
     pub(crate) fn missing_after(&self) -> Option<u64> {
         self.gap.as_ref().and(self.last)
     }

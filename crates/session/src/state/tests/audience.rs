@@ -1,4 +1,4 @@
-//! Who gets what.
+//! Tests of which sessions get which frames.
 
 use super::*;
 use crate::state::session_state::Hold;
@@ -102,7 +102,7 @@ fn the_audience_of_a_cut_link_is_void() {
     test.event(2, 5);
     assert_eq!(ann.got(), "e4 ");
     test.added(2, "ann", 6);
-    assert_eq!(test.effects.fills.len(), 1, "what came meanwhile is read");
+    assert_eq!(test.effects.fills.len(), 1, "what came in the meantime is read");
 }
 
 #[test]

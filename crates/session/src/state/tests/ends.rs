@@ -1,4 +1,4 @@
-//! Heartbeats, the end of sessions, and what is bounced.
+//! Tests of heartbeats, of the end of sessions, and of what is bounced.
 
 use super::*;
 use crate::state::session_state::Hold;
@@ -14,7 +14,7 @@ fn a_session_that_ends_without_a_word_is_bounced_after_its_detach() {
     test.leave(&ann);
     assert_eq!(test.asked(), ["detach ann 1", "bounce ann 4", "bounce ann 5"]);
     assert_eq!(test.effects.signed_out, [user("ann")]);
-    assert_eq!(test.settled(), 4, "a bounce counts when it is confirmed");
+    assert_eq!(test.settled(), 4, "a bounce counts once it is confirmed");
     test.confirm_all();
     assert_eq!(test.settled(), 99);
     assert!(test.state.user_index.is_empty() && test.state.rooms.find(&room("r")).is_none());
@@ -195,7 +195,7 @@ fn tokens_that_end_now_later_now_earlier_leave_one_expiry_per_session() {
         test.pass(1);
         test.state.pong(ann.key);
     }
-    // The entries that do not count any more last until their time, which is a heartbeat at most.
+    // Replaced entries stay until their time, which is at most one heartbeat away.
     assert!(test.state.timers.len() < 30, "{}", test.state.timers.len());
     test.pass(26);
     assert_eq!(test.state.timers.len(), 1);

@@ -5,7 +5,7 @@ use super::super::encode::Keep;
 use super::super::table::Table;
 use super::*;
 
-/// Answers as it is told to, and waits before each batch until it may go on.
+/// A disk that answers with the given outcomes. Before each batch it waits for a signal.
 struct Fake {
     outcomes: VecDeque<Result<(), CommitError>>,
     go: std::sync::mpsc::Receiver<()>,
@@ -37,7 +37,7 @@ fn one() -> Vec<EncodedRow> {
 async fn what_waited_while_a_batch_was_written_becomes_the_next_one() {
     let (writer, go, sizes) = start(vec![Ok(()), Ok(())]);
     let [a, b, c, d] = std::array::from_fn(|_| writer.write_encoded(one()));
-    // All are queued at their first poll, while the first batch waits at the gate.
+    // All writes are queued at their first poll, while the first batch waits for the signal.
     let release = async {
         go.send(()).unwrap();
         go.send(()).unwrap();
@@ -45,7 +45,7 @@ async fn what_waited_while_a_batch_was_written_becomes_the_next_one() {
     let (a, b, c, d, ()) = tokio::join!(a, b, c, d, release);
     assert_eq!([a, b, c, d], [const { Ok(()) }; 4]);
     let sizes = sizes.lock().unwrap().clone();
-    // The thread may wake for the first alone or find some of the others beside it.
+    // The first batch may contain only the first write, or also some of the others.
     assert!(sizes.len() <= 2 && sizes.iter().sum::<usize>() == 4, "{sizes:?}");
 }
 
