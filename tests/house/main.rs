@@ -69,6 +69,24 @@ fn promises_name_tests_and_mutants_that_exist() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Every log line that `CONTRIBUTING.md` explains is one that the program writes.
+#[test]
+fn log_lines_that_are_explained_are_written() {
+    let source = Source::read();
+    let documents = documents(&source.root);
+    let contributing = documents.iter().find(|document| document.name == "CONTRIBUTING.md").unwrap();
+    let (_, section) = contributing.text.split_once("## Log lines").unwrap();
+    let (section, _) = section.split_once("## ").unwrap();
+    let texts: Vec<String> = source.rust_files().into_iter().map(|(_, text)| text).collect();
+    let lines: Vec<String> = section
+        .lines()
+        .filter_map(|row| documents::quoted(row.strip_prefix("| `").map(|_| row)?).into_iter().next())
+        .collect();
+    assert!(lines.len() > 15, "only {} log lines were found", lines.len());
+    let unknown: Vec<&String> = lines.iter().filter(|line| !texts.iter().any(|text| text.contains(*line))).collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
+}
+
 /// A type that leaves its module has a name that no other type has.
 #[test]
 fn one_name_is_one_type() {

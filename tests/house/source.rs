@@ -19,7 +19,7 @@ impl Source {
         Self { root: Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned() }
     }
 
-    /// The file or folder that a document means: from the top, below `crates` or `docs`, or below the user tier's sources.
+    /// The file or folder that a document means: from the top, or below one of the folders that documents leave out.
     pub(crate) fn find(&self, path: &str) -> Option<PathBuf> {
         let bases = ["", "crates", "docs", "crates/session/src"];
         bases.iter().map(|base| self.root.join(base).join(path)).find(|path| path.exists())

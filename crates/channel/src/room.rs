@@ -3,6 +3,7 @@
 //! The executor feeds it requests and the results of store jobs, and carries out the [`Batch`] that comes back.
 
 mod audience;
+mod batch;
 mod decide;
 mod idle;
 mod lookup;
@@ -26,7 +27,7 @@ use sendpi_model::{
 use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
 pub(crate) use audience::Audience;
-pub(crate) use decide::{Batch, BatchRead, BatchStep, Bounce};
+pub(crate) use batch::{Batch, BatchRead, BatchStep, Bounce};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
 pub(crate) use lookup::{Lookup, Lookups};

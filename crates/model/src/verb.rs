@@ -2,8 +2,7 @@
 //!
 //! The same code reads a verb from a client's frame and from a flow, under the same field names.
 
-mod encode;
-mod read;
+mod codec;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -127,14 +126,14 @@ impl Verb {
     pub fn read(op: &str, fields: &Fields<'_>) -> Option<Result<Self, Refusal>> {
         Some(match op {
             "create" => fields.required("nonce").and_then(|nonce| Self::read_create(fields, nonce)),
-            "invite" => read::users(fields, "users", true).map(|users| Self::Invite { users }),
+            "invite" => codec::users(fields, "users", true).map(|users| Self::Invite { users }),
             "join" => Ok(Self::Join),
             "leave" => Ok(Self::Leave),
-            "send" => read::send(fields),
+            "send" => codec::send(fields),
             "typing" => Ok(Self::Typing),
-            "read" => read::marker(fields),
-            "history" => read::history(fields),
-            "members" => read::members(fields),
+            "read" => codec::marker(fields),
+            "history" => codec::history(fields),
+            "members" => codec::members(fields),
             "attach" => fields.required("signin").map(|signin| Self::Attach { signin }),
             "detach" => fields.required("signin").map(|signin| Self::Detach { signin }),
             "peek" => Ok(Self::Peek),
@@ -149,7 +148,7 @@ impl Verb {
     /// # Errors
     /// Returns `bad_field` or `too_large`, with the field and its rule.
     pub(crate) fn read_create(fields: &Fields<'_>, nonce: Nonce) -> Result<Self, Refusal> {
-        read::create(fields, nonce)
+        codec::create(fields, nonce)
     }
 
     /// Returns whether a client may send this verb. Only nodes send the others.

@@ -2,7 +2,6 @@
 
 pub(crate) mod outbound;
 pub(crate) mod outbox;
-mod request;
 pub(crate) mod session;
 pub(crate) mod transport;
 pub(crate) mod typing_limit;

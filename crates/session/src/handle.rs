@@ -23,7 +23,7 @@ use crate::markers::notice_receiver;
 use crate::markers::pending::PendingMarkers;
 use crate::ordered_lock::OrderedMutex;
 use crate::owners::flows::Flows;
-use crate::owners::{downlink, uplink};
+use crate::owners::{downlink, retries, uplink};
 use crate::sign_in::rate::SignInRate;
 use crate::state::State;
 
@@ -84,7 +84,7 @@ pub async fn start(
     tasks.spawn(uplink::run(Arc::clone(&node), replies));
     tasks.spawn(downlink::run(Arc::clone(&node), messages));
     tasks.spawn(head_check::run(Arc::clone(&node)));
-    tasks.spawn(head_check::upkeep(Arc::clone(&node)));
+    tasks.spawn(retries::run(Arc::clone(&node)));
     tasks.spawn(markers::run(Arc::clone(&node)));
     tasks.spawn(markers::run_notices(Arc::clone(&node), notices));
     tasks.spawn(notice_receiver::run(Arc::clone(&node), about_users));

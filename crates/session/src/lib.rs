@@ -21,7 +21,6 @@
 //! - `ordered_lock`: a mutex that checks the lock order in builds with debug assertions.
 //! - `client`: a session's side towards its client.
 //!   - `client/session`: the session as the gateway holds it.
-//!   - `client/request`: puts a client's room requests into the flows.
 //!   - `client/transport`: what the gateway provides: the socket, and the identity behind it.
 //!   - `client/outbound`: a session's outbound queue together with its socket.
 //!   - `client/outbox`: the bounded queue of frames inside the outbound queue. *Pure.*
@@ -35,6 +34,7 @@
 //!   - `owners/reply_to`: what the answer to a request is for.
 //!   - `owners/answer`: reads the owners' answers.
 //!   - `owners/peek`: asks an owner how a member sees its room.
+//!   - `owners/retries`: the task that retries what owners have not confirmed, and settles what sessions have.
 //! - `state`: all that a node knows of its users. *Pure*, with all its files, except that they queue frames in the
 //!   sessions' outbound queues.
 //!   - `state/join`: the beginning of a session, its welcome, and the beginning and end of a replay.
@@ -60,8 +60,7 @@
 //!   - `catch_up/resume/plan`: which rooms a resume replays, from where, and how each one ends. *Pure.*
 //!   - `catch_up/resume/task`: carries the plan out.
 //!   - `catch_up/gap_fill`: fills the gaps that the state reports.
-//!   - `catch_up/head_check`: compares the heads of recently active rooms; the upkeep of retries and of what is
-//!     settled.
+//!   - `catch_up/head_check`: compares the heads of recently active rooms.
 //!   - `catch_up/resync`: after a link was cut, puts presence again and attaches the node's users again.
 //! - `markers`: writes read markers to the store, and publishes notices to the nodes of a user.
 //!   - `markers/pending`: the markers that are not in the store yet, and the notices that are not published yet.

@@ -6,4 +6,5 @@ pub(crate) mod flows;
 pub(crate) mod inbound_links;
 pub(crate) mod peek;
 pub(crate) mod reply_to;
+pub(crate) mod retries;
 pub(crate) mod uplink;

@@ -1,8 +1,7 @@
 //! Compares the heads of rooms with recent events at an interval: events that a link lost without a trace are
-//! noticed here at the latest. A second task retries what was not confirmed, and settles what was.
+//! noticed here at the latest.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use sendpi_model::server_frame::HeadsAnswer;
@@ -45,20 +44,5 @@ async fn compare(node: &Arc<NodeContext>) {
             Ok(heads) => node.with(|state, effects| state.heads(heads.rooms, effects)),
             Err(refusal) => tracing::debug!(%refusal, "could not compare heads"),
         }
-    }
-}
-
-/// How often to retry what was not confirmed, and to settle what was.
-const UPKEEP: Duration = Duration::from_millis(500);
-
-/// Retries what was not confirmed, and settles what was, until the node's shutdown.
-pub(crate) async fn upkeep(node: Arc<NodeContext>) {
-    let mut ticks = interval(UPKEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        node.with(|state, effects| {
-            state.settle();
-            state.ask_again(effects);
-        });
     }
 }

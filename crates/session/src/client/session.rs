@@ -4,15 +4,19 @@ use std::io;
 use std::sync::Arc;
 
 use sendpi_model::server_frame::{OkAnswer, OpFrame, Pong};
-use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Refusal, UserId};
+use sendpi_model::{
+    ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Nonce, Refusal, RoomId, UserId, Verb, flow,
+};
 use tokio::time::Instant;
 
 use crate::catch_up::resume::task::replay;
 use crate::client::outbound::Outbound;
 use crate::client::transport::{Flush, Identity};
 use crate::client::ws_frame;
-use crate::context::NodeContext;
+use crate::context::{NodeContext, lock};
 use crate::keys::SessionKey;
+use crate::owners::answer;
+use crate::owners::reply_to::{MarkerMove, ReplyTo};
 use crate::sign_in::room_list;
 use crate::sign_in::sign_in;
 use crate::state::session_state::Hold;
@@ -24,12 +28,17 @@ fn too_many_requests() -> Refusal {
     Refusal { retry_in_ms: Some(RETRY_MS), ..Refusal::new(Code::RateLimited, "too many requests are unanswered") }
 }
 
+/// Returns a nonce for a message that came without one. The owner recognizes a resent message by its nonce.
+fn fresh_nonce() -> Option<Nonce> {
+    Nonce::parse(&format!("{:032x}", rand::random::<u128>())).ok()
+}
+
 /// A session of one client. Dropping it ends the session.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) node: Arc<NodeContext>,
-    pub(super) key: SessionKey,
-    pub(super) outbound: Arc<Outbound>,
+    node: Arc<NodeContext>,
+    key: SessionKey,
+    outbound: Arc<Outbound>,
 }
 
 impl Session {
@@ -109,6 +118,50 @@ impl Session {
         self.outbound.flush()
     }
 
+    fn request(&self, id: Option<FrameId>, room: RoomId, verb: Verb) {
+        match verb {
+            Verb::Typing => self.typing(&room),
+            Verb::Send { body, nonce, retry, mentions } => {
+                let verb = Verb::Send { body, nonce: nonce.or_else(fresh_nonce), retry, mentions };
+                let marks = MarkerMove { room: room.clone(), tell: None };
+                self.send(id, &room, &verb, Some(marks));
+            }
+            Verb::Read { .. } => {
+                let marks = MarkerMove { room: room.clone(), tell: Some(self.key) };
+                self.send(id, &room, &verb, Some(marks));
+            }
+            verb => self.send(id, &room, &verb, None),
+        }
+    }
+
+    fn send(&self, id: Option<FrameId>, room: &RoomId, verb: &Verb, marks: Option<MarkerMove>) {
+        let Some(user) = self.begin(id.as_ref()) else { return };
+        let tag = ReplyTo::Client { outbound: Arc::clone(&self.outbound), id, marks };
+        // The request is encoded before the lock is acquired, because all sessions share the lock.
+        let request = flow::encode_request(room, &user, verb);
+        let pushed = self.node.flows.lock().push(self.node.partitions.of(room), request, tag, Instant::now());
+        match pushed {
+            Ok(()) => self.node.uplink.notify_one(),
+            Err(tag) => {
+                self.outbound.end_request();
+                if let ReplyTo::Client { id, .. } = tag {
+                    self.refuse(id, &answer::unavailable());
+                }
+            }
+        }
+    }
+
+    /// Passes a typing notice on. It is never answered, and dropped if the session sends too many.
+    fn typing(&self, room: &RoomId) {
+        let Some(user) = self.outbound.user() else { return };
+        let now = Instant::now();
+        if lock(&self.outbound.typing).get_or_insert_default().admit(room, now) {
+            let request = flow::encode_request(room, user, &Verb::Typing);
+            self.node.flows.lock().push_unanswered(self.node.partitions.of(room), request, now);
+            self.node.uplink.notify_one();
+        }
+    }
+
     fn reply(&self, answer: &impl OpFrame, id: Option<&FrameId>) {
         self.outbound.answer(&answer.to_frame(), id);
         self.outbound.flush_now();
@@ -145,7 +198,7 @@ impl Session {
 
     /// Counts a request and returns the user. Refuses it and returns `None` if too many requests are unanswered, or
     /// if the session is not signed in.
-    pub(super) fn begin(&self, id: Option<&FrameId>) -> Option<UserId> {
+    fn begin(&self, id: Option<&FrameId>) -> Option<UserId> {
         let refusal = match self.outbound.user() {
             Some(user) if self.outbound.begin_request() => return Some(user.clone()),
             Some(_) => too_many_requests(),

@@ -101,15 +101,15 @@ impl NodeContext {
         // The lock is held until all items are received: a link that is cut in the meantime must not leave an
         // audience behind.
         let mut links = self.links.lock();
-        let unconfirmed = links.receive(worker.clone(), reply, (header, items, bytes), now);
-        if let Some(link) = unconfirmed.cut {
+        let received = links.receive(worker.clone(), reply, (header, items, bytes), now);
+        if let Some(link) = received.cut {
             tracing::warn!(%worker, "the link of a worker began a new incarnation");
             self.change(effects, |state, _| state.cut(link));
             self.resync.notify_one();
         }
-        for (number, items) in unconfirmed.ready {
+        for (number, items) in received.ready {
             self.change(effects, |state, effects| {
-                self.items(state, LinkOrigin { link: unconfirmed.link, number }, items, now, effects);
+                self.items(state, LinkOrigin { link: received.link, number }, items, now, effects);
             });
         }
     }

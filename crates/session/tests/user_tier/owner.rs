@@ -58,12 +58,14 @@ impl Owner {
                         if own.deaf.load(Ordering::Relaxed) { continue }
                         let message = FlowMessage::parse(message.payload()).unwrap();
                         let node = message.node.clone();
-                        let link = links.entry(node).or_insert_with(|| link::LinkSender::new(rand::random(), Instant::now()));
+                        let new_link = || link::LinkSender::new(rand::random(), Instant::now());
+                        let link = links.entry(node).or_insert_with(new_link);
                         own.serve(&mut receivers, link, message);
                     }
                     Some(message) = acks.next() => {
                         let Some(node) = subject::link_reply_node(message.subject()) else { continue };
-                        let (Ok(ack), Some(link)) = (LinkAck::parse(message.payload()), links.get_mut(&node)) else { continue };
+                        let Ok(ack) = LinkAck::parse(message.payload()) else { continue };
+                        let Some(link) = links.get_mut(&node) else { continue };
                         *own.settled.lock().unwrap() = (ack.received, ack.settled);
                         for again in link.ack(&ack, Instant::now()) {
                             own.publish(&bus, &node, again).await;

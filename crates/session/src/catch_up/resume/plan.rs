@@ -114,7 +114,7 @@ impl ResumePlan {
     }
 
     /// Returns the seq up to which each fully replayed room is covered. The live events continue after it.
-    pub(crate) fn raise_floors(&self) -> Vec<(RoomId, u64)> {
+    pub(crate) fn covered(&self) -> Vec<(RoomId, u64)> {
         let at = self.outcomes.iter().filter_map(|(room, outcome)| match outcome {
             Outcome::At(seq) => Some((room.clone(), *seq)),
             Outcome::Truncated(_) | Outcome::Gone => None,
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(replay.next(), Some((&id("a"), 5)));
         assert_eq!(replay.page(events(5..=8), false), [Bytes::from("6"), Bytes::from("7"), Bytes::from("8")]);
         assert_eq!(replay.next(), None);
-        assert_eq!(replay.raise_floors(), [(id("a"), 8)]);
+        assert_eq!(replay.covered(), [(id("a"), 8)]);
         assert_eq!(told(&replay), r#"{"op":"resumed","rooms":{"a":{"seq":8}}}"#);
     }
 
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(replay.next(), None);
         let rooms = r#"{"a":{"seq":1001,"truncated":true},"b":{"seq":8,"truncated":true},"c":{"seq":4}}"#;
         assert_eq!(told(&replay), format!(r#"{{"op":"resumed","rooms":{rooms}}}"#));
-        assert_eq!(replay.raise_floors(), [(id("c"), 4)]);
+        assert_eq!(replay.covered(), [(id("c"), 4)]);
     }
 
     #[test]
@@ -200,6 +200,6 @@ mod tests {
     fn a_timeline_that_does_not_go_on_ends_the_replay_of_its_room() {
         let mut replay = plan(&[("a", 1, FoundRoom::Head(5))]);
         assert!(replay.page(events(3..=5), false).is_empty());
-        assert_eq!((replay.next(), replay.raise_floors()), (None, vec![]));
+        assert_eq!((replay.next(), replay.covered()), (None, vec![]));
     }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn replay(
         }
     }
     let resumed = ws_frame::text(&with_id(&replay.resumed().to_frame(), id.as_ref()));
-    node.with(|state, effects| state.replayed(key, resumed, replay.raise_floors(), effects));
+    node.with(|state, effects| state.replayed(key, resumed, replay.covered(), effects));
 }
 
 async fn find(node: &Arc<NodeContext>, user: &UserId, rooms: Vec<RoomId>) -> HashMap<RoomId, FoundRoom> {

@@ -11,9 +11,9 @@ struct Socket(AtomicUsize);
 impl Transport for Socket {
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let length = bufs.iter().map(|buf| buf.len()).sum();
-        let unconfirmed = self.0.load(Ordering::Relaxed).min(length);
-        self.0.fetch_sub(unconfirmed, Ordering::Relaxed);
-        if unconfirmed == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(unconfirmed) }
+        let taken = self.0.load(Ordering::Relaxed).min(length);
+        self.0.fetch_sub(taken, Ordering::Relaxed);
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 }
 
