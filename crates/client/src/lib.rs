@@ -3,6 +3,10 @@
 //! [`connect`] signs in and returns the two halves of a connection: a [`Client`], which sends requests and receives
 //! their answers, and [`Frames`], which the server sends on its own. The caller must drain the frames: once as many
 //! are queued as [`Options::queue`] allows, nothing more is read from the connection, not even answers.
+//!
+//! # Map
+//! - `open`: connects and signs in. `client`: the two halves. `connection`: the task between them. `answers`: which
+//!   requests wait for an answer. `ops`: the protocol's requests in types. `error`: what can go wrong.
 
 mod answers;
 mod client;

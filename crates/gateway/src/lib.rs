@@ -3,6 +3,13 @@
 //! axum and hyper serve HTTP and the handshake of a WebSocket. After the handshake the gateway owns the socket. It
 //! passes what it reads to the session as checked frames. The session sends whole encoded frames, which it writes to
 //! the socket itself, so that the gateway's task per session only reads and finishes the writes that blocked.
+//!
+//! # Map
+//! - `server`: listens, accepts, stops. `shared`: what all connections share. `config`: settings.
+//! - `upgrade`: the handshake of a WebSocket. `handshake`: the first frame, `hello`. `token`: who a client is.
+//! - `ws_session`: one WebSocket from its handshake to its end. `connection`: its reading half. `socket`: its bytes.
+//! - `incoming`: a frame on its way to the session. `http_error`: refusals as HTTP answers.
+//! - `page`: the chat page of `sendpi dev`, and its tokens.
 
 mod config;
 mod connection;

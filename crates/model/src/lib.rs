@@ -3,6 +3,19 @@
 //! This crate does no I/O and has no async code. It defines ids (which are checked once, at the edge), events and
 //! heads, roles, the frames of the client protocol, error and close codes, the requests of flows, and the items of
 //! links. Every other crate except `sendpi-bench` depends on it.
+//!
+//! # Map
+//! - `id`, `partition`, `role`, `room_info`, `time`: ids and their rules, the hash of partitions, roles, ROOM of the
+//!   protocol, milliseconds.
+//! - `event`: durable events, encoded once, and the typing frame.
+//! - `client_frame`, `verb`, `verb/codec`, `fields`: what clients and nodes ask, and the rules of its fields.
+//! - `server_frame`: what the server sends. `answer`, `notice` and `page` have the types, `read` reads answers.
+//! - `refusal`, `close`: error codes and close codes.
+//! - `flow`, `link`, `link/item`: the formats of what nodes and workers exchange.
+//! - `json`: encodes JSON, and joins what is encoded already.
+//! - `subject_token`: ids as tokens of NATS subjects and keys.
+//! - `limits`, `timing`: every limit; the timeouts that depend on each other.
+//! - `faults`: mutants, fail points and bus faults of test builds.
 
 mod client_frame;
 mod close;

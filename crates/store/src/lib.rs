@@ -2,6 +2,12 @@
 //!
 //! [`Store`] is the contract, and its documentation states the rules. [`embedded`] keeps everything on one machine.
 //! [`EpochChain`] is pure and determines which rows of a timeline count.
+//!
+//! # Map
+//! - `store`: the contract. `rows`: the rows. `epoch_chain`: which rows of a timeline count. `conformance`: the suite.
+//! - `embedded`: the store of one machine. `store` reads, `writer` is the whole write path, `merge` decides which of two
+//!   writes stays, `encode`, `key` and `value` are the format, `table` is the engine, `fences` are kept in memory, and
+//!   `expiry` removes old rows.
 
 pub mod conformance;
 pub mod embedded;
