@@ -4,6 +4,15 @@
 //! [`run`] starts the server to be measured (`sendpi dev` on an empty directory, unless an address is given) and
 //! connects users over the client protocol. It checks while it measures: each member of a room has to receive each
 //! event once and in order, or the run fails.
+//!
+//! # Map
+//! - `run`: runs the chosen cases. `args`: the arguments. `report`, `progress`: what is printed. `error`: why it
+//!   failed.
+//! - `case`: the cases. `talk`: members send messages. `signin`: the time to the welcome. `idle`: memory per user.
+//! - `limit`: the bare server that Sendpi is compared with. `server`: the server to be measured.
+//! - `load`: what the connections of a case share, and the check of what arrives. `receiver`: a member under load.
+//! - `connection`: requests that are not measured. `websocket`, `frame`: the protocol, as cheap as it gets.
+//! - `token`: fetches tokens. `histogram`: times. `proc`: what the kernel knows about a process.
 
 mod args;
 mod case;

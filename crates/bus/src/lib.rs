@@ -6,12 +6,13 @@
 //!
 //! # Map
 //! - `subject`: every subject, stream name and key.
-//! - `connection`: a node's connection. `bucket`: a KV bucket with compare-and-set. `streams`: makes buckets and streams.
+//! - `connection`: a node's connection. `bucket`: a KV bucket with compare-and-set. `streams`: makes buckets and
+//!   streams.
 //! - `flow`: `sender` (the node's half) and `receiver` (the owner's half). *Pure.*
 //! - `link`: `sender` (the worker's half, with `unsettled`) and `receiver` (the node's half). *Pure.*
 //! - `lease`: the leases of partitions.
-//! - `presence`: `node_key` (this node's own), `user_keys` (of its users, with the pure `plan`), `barrier` (reads who is
-//!   online), `node_watch` (which nodes come and go), `liveness` (`alive` and what dead nodes left).
+//! - `presence`: `node_key` (this node's own), `user_keys` (of its users, with the pure `plan`), `barrier` (reads who
+//!   is online), `node_watch` (which nodes come and go), `liveness` (`alive` and what dead nodes left).
 //! - `push_stream`: push jobs. `user_subject`: the subjects of this node's users, with a `reader` of its own.
 
 mod bucket;

@@ -88,8 +88,8 @@ impl JobContext {
         self.barrier.read(users).await.ok_or(JobError::Presence)
     }
 
-    /// Runs steps (1) and (3) of an activation: writes the order rows, then reads presence behind the barrier. The
-    /// room is in the live table already, and requests for it are queued there in the meantime.
+    /// Activates a channel: writes the order rows, then reads presence behind the barrier. The room is in the live
+    /// table already, and requests for it are queued there in the meantime.
     pub(crate) async fn activate(
         &self,
         tenure: Tenure,

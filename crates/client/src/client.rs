@@ -16,7 +16,7 @@ use crate::answers::{Answers, ForgetOnDrop};
 use crate::connection::{ClientConnection, ConnectionCommand};
 use crate::{ClientError, Closed, Options};
 
-/// How many commands may be queued for the connection.
+/// How many commands may be queued for the connection. Beyond that, a caller waits.
 const COMMANDS: usize = 256;
 
 /// The half that sends requests and receives their answers. Clones share the connection, which ends with the last of

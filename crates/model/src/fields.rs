@@ -82,9 +82,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// A key. It is borrowed if it has no escapes.
+/// A name, or a short text, borrowed if it has no escapes: a plain `Cow` would always be copied.
 #[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
+pub(crate) struct Name<'a>(#[serde(borrow)] pub(crate) std::borrow::Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

@@ -94,8 +94,7 @@ impl JsonObject {
     /// Adds all fields of an object that is already JSON. There must be no spaces around its braces.
     #[must_use]
     pub fn fields_of(mut self, object: &[u8]) -> Self {
-        debug_assert!(object.starts_with(b"{") && object.ends_with(b"}"), "not an object");
-        let fields = object.get(1..object.len().saturating_sub(1)).unwrap_or_default();
+        let fields = object.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default();
         if !fields.is_empty() {
             self.separate();
             self.bytes.extend_from_slice(fields);

@@ -1,8 +1,8 @@
 //! The vocabulary of the domain, and the messages that the parts of Sendpi exchange.
 //!
-//! This crate does no I/O and has no async code. It defines ids (which are checked once, at the edge), events and
-//! heads, roles, the frames of the client protocol, error and close codes, the requests of flows, and the items of
-//! links. Every other crate except `sendpi-bench` depends on it.
+//! This crate has no async code, and no I/O but for the faults of test builds. It defines ids (which are checked once,
+//! at the edge), events and heads, roles, the frames of the client protocol, error and close codes, the requests of
+//! flows, and the items of links. Every other crate except `sendpi-bench` depends on it.
 //!
 //! # Map
 //! - `id`, `partition`, `role`, `room_info`, `time`: ids and their rules, the hash of partitions, roles, ROOM of the

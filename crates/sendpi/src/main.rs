@@ -1,4 +1,9 @@
 //! Sendpi, a chat backend. One binary holds every role.
+//!
+//! # Map
+//! - `dev`: `sendpi dev`, everything on one machine. `nats_server`: the NATS server that it runs.
+//! - `node`: one node and its roles, from start to stop.
+//! - `logging`: logs. `signals`: the signals that end a process.
 
 mod dev;
 mod logging;

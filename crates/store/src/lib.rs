@@ -5,9 +5,9 @@
 //!
 //! # Map
 //! - `store`: the contract. `rows`: the rows. `epoch_chain`: which rows of a timeline count. `conformance`: the suite.
-//! - `embedded`: the store of one machine. `store` reads, `writer` is the whole write path, `merge` decides which of two
-//!   writes stays, `encode`, `key` and `value` are the format, `table` is the engine, `fences` are kept in memory, and
-//!   `expiry` removes old rows.
+//! - `embedded`: the store of one machine. `store` reads, `writer` is the whole write path, `merge` decides which of
+//!   two writes stays, `encode`, `key` and `value` are the format, `table` is the engine, `fences` are kept in memory,
+//!   and `expiry` removes old rows.
 
 pub mod conformance;
 pub mod embedded;

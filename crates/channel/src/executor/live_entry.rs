@@ -109,6 +109,9 @@ impl LiveEntry {
         let ends = self.stage == job;
         if ends {
             self.stage = Stage::Ready;
+        } else {
+            let (partition, stage) = (self.partition, self.stage);
+            tracing::warn!(%partition, ?job, ?stage, "dropped the result of a job that is over");
         }
         ends
     }

@@ -22,6 +22,7 @@ type Publishing = Pin<Box<dyn Future<Output = PendingPush> + Send>>;
 /// The pending pushes, in order, some of them under way.
 pub(super) struct PushQueue {
     bus: Bus,
+    /// Limited by `PENDING_MAX`: beyond that, rooms decide nothing that leads to another push.
     waiting: VecDeque<PendingPush>,
     under_way: FuturesUnordered<Publishing>,
 }

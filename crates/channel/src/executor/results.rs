@@ -64,7 +64,11 @@ impl Executor {
             JobResult::Heads { to, result } => match result {
                 Ok(heads) => self.links.answer(&to, &HeadsAnswer { rooms: heads.into_iter().collect() }),
                 Err(JobError::NotOwner(_)) => self.refuse_flow(&to.node, to.partition).await,
-                Err(error) => self.links.answer(&to, &Refusal::unavailable(error.to_string(), 1000)),
+                Err(error) => {
+                    let partition = to.partition;
+                    tracing::warn!(error = &error as &dyn std::error::Error, %partition, "heads could not be read");
+                    self.links.answer(&to, &Refusal::unavailable(error.to_string(), 1000));
+                }
             },
         }
     }

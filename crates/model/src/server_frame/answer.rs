@@ -119,6 +119,7 @@ impl OpFrame for Welcome {
 
 /// The limits in [`crate::limits`] that `welcome` reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "each is documented in `limits`, under a name of its own")]
 pub struct WelcomeLimits {
     pub frame_bytes: usize,

@@ -1,6 +1,5 @@
 //! Reads, in one pass, an answer of the expected op or the refusal that came in its place.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -9,6 +8,7 @@ use serde::de::{Deserialize, Error as _, MapAccess, Visitor};
 
 use super::OpFrame;
 use crate::Refusal;
+use crate::fields::Name;
 
 /// The reason why an answer is not of the expected op.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +44,8 @@ impl<'de, T: OpFrame + Deserialize<'de>> Visitor<'de> for OpFirst<T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let op: Cow<'de, str> = match map.next_key::<Cow<'de, str>>()? {
-            Some(name) if name == "op" => map.next_value()?,
+        let Name(op) = match map.next_key()? {
+            Some(Name(name)) if name == "op" => map.next_value()?,
             _ => return Err(A::Error::custom("the first field is not op")),
         };
         let fields = MapAccessDeserializer::new(map);

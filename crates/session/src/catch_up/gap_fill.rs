@@ -17,7 +17,8 @@ const TRIES: u32 = 4;
 /// Spawns a task for each room that gets a gap, until the node's shutdown.
 pub(crate) async fn run(node: Arc<NodeContext>) {
     while node.shutdown.run_until_cancelled(node.fill_due.notified()).await.is_some() {
-        for room in std::mem::take(&mut *lock(&node.fills)) {
+        let rooms = std::mem::take(&mut *lock(&node.fills));
+        for room in rooms {
             node.spawn(fill(Arc::clone(&node), room));
         }
     }

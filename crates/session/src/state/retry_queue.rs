@@ -11,7 +11,7 @@ use slotmap::SlotMap;
 
 use crate::keys::{LinkId, RetryKey};
 
-/// The most requests in the queue, under way or not.
+/// The most requests in the queue, under way or not. Beyond that, `add` takes no more.
 const WAITING: usize = 1_000_000;
 /// The most requests under way to one partition at one time.
 const UNDER_WAY: usize = 512;
