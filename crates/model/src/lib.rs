@@ -14,7 +14,7 @@
 //! - `flow`, `link`, `link/item`: the formats of what nodes and workers exchange.
 //! - `json`: encodes JSON, and joins what is encoded already.
 //! - `subject_token`: ids as tokens of NATS subjects and keys.
-//! - `limits`, `timing`: every limit; the timeouts that depend on each other.
+//! - `limits`, `timing`: the limits that several crates share; the timeouts that depend on each other.
 //! - `faults`: mutants, fail points and bus faults of test builds.
 
 mod client_frame;
