@@ -5,7 +5,7 @@ use std::time::Duration;
 use sendpi_bus::lease::{ClaimOutcome, Lease, Leases};
 use sendpi_bus::{RequestError, Revision, presence};
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
-use sendpi_store::{Fence, ReadError, Row, SettledRow, minute};
+use sendpi_store::{Fence, ReadError, Row, SettledRow};
 use tokio::time::Instant;
 
 use crate::config::ChannelConfig;
@@ -107,8 +107,8 @@ pub(crate) async fn claim(
     // not have written its head yet. One more minute is added, because a row is written before the first answer of
     // its minute, by the clock of the owner at that time.
     let live = config.idle.max + config.window.order_rows_age();
-    let since = settled.map_or(0, |row| minute(row.at.before(live)).saturating_sub(1));
-    let until = minute(Millis::now()) + 60;
+    let since = settled.map_or(0, |row| row.at.before(live).minute().saturating_sub(1));
+    let until = Millis::now().minute() + 60;
     let active_rooms = context.store.active_rooms(partition, since..=until).await.map_err(store)?;
     Ok(ClaimedPartition { tenure, lease, revision, settled, active_rooms })
 }

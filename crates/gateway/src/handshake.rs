@@ -1,21 +1,21 @@
 //! The first frame of a session: `hello`.
 
-use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Refusal, UserId, limits};
+use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Nonce, Refusal, UserId, limits};
 use sendpi_session::{Identity, Session};
 use tungstenite::Utf8Bytes;
 
 use crate::TokenError;
 use crate::connection::{ConnectionEnd, WsConnection};
-use crate::incoming::{close_code, fresh_nonce, receive_frame};
 use crate::shared::Shared;
 
-/// Signs a client in and returns its user. `bearer` is the identity in the token on the upgrade request, if it had one.
+/// Signs a client in. Returns its user, and the frames that came before the welcome, which are to be handled now.
+/// `bearer` is the identity in the token on the upgrade request, if it had one.
 pub(crate) async fn sign_in(
     shared: &Shared,
     connection: &mut WsConnection,
     session: &Session,
     bearer: Option<Identity>,
-) -> Result<UserId, ConnectionEnd> {
+) -> Result<(UserId, Vec<Utf8Bytes>), ConnectionEnd> {
     let (id, hello) = first_frame(shared, connection, session).await?;
     let identity = match identify(shared, &hello, bearer) {
         Ok(identity) => identity,
@@ -43,10 +43,7 @@ pub(crate) async fn sign_in(
         connection.close(session, close_code(&refusal));
         return Err(ConnectionEnd::Closing);
     }
-    for text in held.frames {
-        receive_frame(shared, connection, session, &user, text.as_bytes());
-    }
-    Ok(user)
+    Ok((user, held.frames))
 }
 
 /// Waits for `hello`. Queues a refusal and a close frame if its time runs out or if another request comes first.
@@ -94,6 +91,20 @@ fn identify(shared: &Shared, hello: &Hello, bearer: Option<Identity>) -> Result<
 
 fn not_signed_in(message: &str) -> Refusal {
     Refusal::new(Code::Unauthorized, message)
+}
+
+/// Returns a random nonce for a creation for which the client sent none.
+pub(crate) fn fresh_nonce() -> Nonce {
+    let text = format!("{:032x}", rand::random::<u128>());
+    Nonce::parse(&text).unwrap_or_else(|_| unreachable!("32 hexadecimal digits form a valid nonce"))
+}
+
+/// Returns the close code for a refused sign-in. It says whether it makes sense for the client to come back.
+fn close_code(refusal: &Refusal) -> CloseCode {
+    match refusal.code {
+        Code::Unavailable | Code::RateLimited | Code::Internal => CloseCode::Drain,
+        _ => CloseCode::NotSignedIn,
+    }
 }
 
 /// Text frames that arrive before `welcome` is sent, because a client need not wait for it.

@@ -7,15 +7,14 @@
 //! # Map
 //! - `server`: listens, accepts, stops. `shared`: what all connections share. `config`: settings.
 //! - `upgrade`: the handshake of a WebSocket. `handshake`: the first frame, `hello`. `token`: who a client is.
-//! - `ws_session`: one WebSocket from its handshake to its end. `connection`: its reading half. `socket`: its bytes.
-//! - `incoming`: a frame on its way to the session. `http_error`: refusals as HTTP answers.
-//! - `page`: the chat page of `sendpi dev`, and its tokens.
+//! - `ws_session`: one WebSocket from its handshake to its end, and its frames on their way to the session.
+//!   `connection`: its reading half. `socket`: its bytes.
+//! - `http_error`: refusals as HTTP answers. `page`: the chat page of `sendpi dev`, and its tokens.
 
 mod config;
 mod connection;
 mod handshake;
 mod http_error;
-mod incoming;
 mod page;
 mod server;
 mod shared;

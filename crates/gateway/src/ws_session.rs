@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendpi_model::UserId;
 use sendpi_model::timing::CLOSE_TIMEOUT;
+use sendpi_model::{ClientFrame, ClientOp, Code, FrameId, Millis, Refusal, UserId};
 use sendpi_session::{Identity, Session};
 use tokio::io::AsyncWriteExt;
 use tracing::debug;
+use tungstenite::Utf8Bytes;
 
 use crate::connection::{ConnectionEnd, WsConnection};
-use crate::handshake::sign_in;
-use crate::incoming::receive_frame;
+use crate::handshake::{fresh_nonce, sign_in};
 use crate::shared::Shared;
 use crate::socket::WsSocket;
 
@@ -41,7 +41,7 @@ async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Op
     // Boxed, because signing in has timers and buffers that a session does not need afterwards.
     let signed_in = Box::pin(sign_in(shared, &mut connection, &session, identity)).await;
     let end = match signed_in {
-        Ok(user) => exchange(shared, &mut connection, &session, &user).await,
+        Ok((user, early)) => exchange(shared, &mut connection, &session, &user, early).await,
         Err(end) => end,
     };
     if end == ConnectionEnd::Closing {
@@ -56,13 +56,47 @@ async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Op
     }
 }
 
-/// Passes frames to the session until it ends.
-async fn exchange(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId) -> ConnectionEnd {
+/// Passes frames to the session until it ends, beginning with those that came before the welcome.
+async fn exchange(
+    shared: &Shared,
+    connection: &mut WsConnection,
+    session: &Session,
+    user: &UserId,
+    early: Vec<Utf8Bytes>,
+) -> ConnectionEnd {
+    for text in early {
+        receive_frame(shared, connection, session, user, text.as_bytes());
+    }
     loop {
         match connection.text(session).await {
             Ok(text) => receive_frame(shared, connection, session, user, text.as_bytes()),
             Err(end) => return end,
         }
+    }
+}
+
+/// Receives one text frame for a signed-in session.
+fn receive_frame(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId, text: &[u8]) {
+    match ClientFrame::parse(text, Some(user), fresh_nonce) {
+        Ok(ClientFrame { id, op: ClientOp::Token(token) }) => renew(shared, session, user, id, &token),
+        Ok(frame) => {
+            connection.good();
+            session.frame(frame);
+        }
+        Err((id, refusal)) => {
+            session.refuse(id, &refusal);
+            if refusal.code == Code::BadFrame {
+                connection.garbage(session);
+            }
+        }
+    }
+}
+
+fn renew(shared: &Shared, session: &Session, user: &UserId, id: Option<FrameId>, token: &str) {
+    match shared.tokens.check(token, Millis::now()) {
+        Ok(identity) if identity.user == *user => session.renewed(id, identity.expires_at),
+        Ok(_) => session.refuse(id, &Refusal::new(Code::Forbidden, "this token is of another user")),
+        Err(error) => session.refuse(id, &error.into()),
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Mentions, Millis, Nonce, RoomId, UserId, encode_json};
+use crate::{Mentions, Millis, Nonce, Preview, RoomId, UserId, encode_json};
 
 /// The kinds of durable events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -224,6 +224,13 @@ impl Event {
         }
         let text = serde_json::from_slice::<Frame>(&self.frame).ok()?.body?.text?;
         Some(text.chars().take(crate::limits::PREVIEW_CHARS).collect())
+    }
+
+    /// Returns the event as a preview for lists of rooms.
+    #[must_use]
+    pub fn preview(&self) -> Preview {
+        let (seq, at) = (self.head.seq, self.head.at);
+        Preview { seq, kind: self.kind, from: self.from.clone(), at, text: self.text() }
     }
 
     /// Encodes the client's frame for a user who is typing. The event is ephemeral and has no seq.

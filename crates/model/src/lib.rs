@@ -9,7 +9,7 @@
 //!   protocol, milliseconds.
 //! - `event`: durable events, encoded once, and the typing frame.
 //! - `client_frame`, `verb`, `verb/codec`, `fields`: what clients and nodes ask, and the rules of its fields.
-//! - `server_frame`: what the server sends. `answer`, `notice` and `page` have the types, `read` reads answers.
+//! - `server_frame`: what the server sends. It reads answers, too; `answer`, `notice` and `page` have the types.
 //! - `refusal`, `close`: error codes and close codes.
 //! - `flow`, `link`, `link/item`: the formats of what nodes and workers exchange.
 //! - `json`: encodes JSON, and joins what is encoded already.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Event, EventKind, Millis, Notify, Role, RoomId, RoomKind, UserId};
+use crate::{Access, EventKind, Millis, Notify, Role, RoomId, RoomKind, UserId};
 
 /// A place in a timeline, with the count at that place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,15 +27,6 @@ pub struct Preview {
     /// The first characters of `body.text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-}
-
-impl Preview {
-    /// Returns the preview of `event`.
-    #[must_use]
-    pub fn of(event: &Event) -> Self {
-        let (seq, at) = (event.head.seq, event.head.at);
-        Self { seq, kind: event.kind, from: event.from.clone(), at, text: event.text() }
-    }
 }
 
 /// ROOM in the client protocol: what the owner of a room reports about it to one of its members.

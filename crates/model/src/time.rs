@@ -34,4 +34,10 @@ impl Millis {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// Returns the number of whole minutes since 1970.
+    #[must_use]
+    pub fn minute(self) -> u64 {
+        self.0 / 60_000
+    }
 }

@@ -113,8 +113,8 @@ const _: () = assert!(less(CLOCK_SKEW, ORDER_ROWS_AGE) && less(IDLE_MIN, IDLE_MA
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivityWindow {
     horizon: Duration,
-    skew: Duration,
-    idle_max: Duration,
+    order_rows_age: Duration,
+    unevicted: Duration,
 }
 
 /// Settings of an [`ActivityWindow`] that contradict each other.
@@ -135,7 +135,11 @@ impl ActivityWindow {
         if skew >= horizon {
             return Err(ActivityWindowError { horizon, skew });
         }
-        Ok(Self { horizon, skew, idle_max })
+        Ok(Self::of(horizon, skew, idle_max))
+    }
+
+    fn of(horizon: Duration, skew: Duration, idle_max: Duration) -> Self {
+        Self { horizon, order_rows_age: horizon.saturating_sub(skew), unevicted: horizon + skew + idle_max }
     }
 
     /// Returns H. A sign-in attaches to the rooms that have an order row younger than this.
@@ -147,20 +151,20 @@ impl ActivityWindow {
     /// Returns the age below which order rows allow a channel to dispatch durable events.
     #[must_use]
     pub fn order_rows_age(&self) -> Duration {
-        self.horizon - self.skew
+        self.order_rows_age
     }
 
     /// Returns the age below which an order row may belong to a live channel whose last event is not in
     /// `rooms_of_user` yet. To order a list of rooms, the owners of such rooms are asked.
     #[must_use]
     pub fn unevicted(&self) -> Duration {
-        self.horizon + self.skew + self.idle_max
+        self.unevicted
     }
 }
 
 impl Default for ActivityWindow {
     fn default() -> Self {
-        Self { horizon: ORDER_ROWS_AGE + CLOCK_SKEW, skew: CLOCK_SKEW, idle_max: IDLE_MAX }
+        Self::of(ORDER_ROWS_AGE + CLOCK_SKEW, CLOCK_SKEW, IDLE_MAX)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sendpi_bus::subject;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::server_frame::{MarkerFrame, OkAnswer};
+use sendpi_model::server_frame::{MarkerFrame, OkAnswer, read_answer};
 use sendpi_model::{Mark, Millis, RoomId, UserId};
 use sendpi_store::{MarkerRow, Row, WriteError};
 use tokio::time::{MissedTickBehavior, interval};
@@ -17,7 +17,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::client::outbound::Outbound;
 use crate::context::NodeContext;
 use crate::markers::notice::{Notice, VERSION, session_id};
-use crate::owners::answer;
 use crate::owners::reply_to::MarkerMove;
 
 impl NodeContext {
@@ -28,7 +27,7 @@ impl NodeContext {
             return;
         }
         // A refusal moves nothing.
-        let Ok(answer) = answer::read::<OkAnswer>(frame) else { return };
+        let Ok(answer) = read_answer::<OkAnswer>(frame) else { return };
         let (Some(mark), Some(user)) = (answer.mark(), outbound.user()) else { return };
         self.markers.set(user, &marks.room, mark);
         if let Some(key) = marks.tell {

@@ -14,12 +14,10 @@
 
 mod encode;
 mod expiry;
-mod fences;
 mod key;
 mod merge;
 mod store;
 mod table;
-mod value;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -28,8 +26,7 @@ use std::time::Duration;
 
 use sendpi_model::Millis;
 
-use fences::Fences;
-use table::Tables;
+use table::{Fences, Tables};
 use writer::{TableDisk, Writer};
 
 /// How long order rows and active rooms are kept.

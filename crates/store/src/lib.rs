@@ -6,7 +6,7 @@
 //! # Map
 //! - `store`: the contract. `rows`: the rows. `epoch_chain`: which rows of a timeline count. `conformance`: the suite.
 //! - `embedded`: the store of one machine. `store` reads, `writer` is the whole write path, `merge` decides which of
-//!   two writes stays, `encode`, `key` and `value` are the format, `table` is the engine, `fences` are kept in memory,
+//!   two writes stays, `encode` and `key` are the format, `table` is the engine with a copy of the fences in memory,
 //!   and `expiry` removes old rows.
 
 pub mod conformance;
@@ -17,6 +17,6 @@ mod store;
 
 pub use epoch_chain::EpochChain;
 pub use rows::{
-    ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Start, minute,
+    ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
 };
 pub use store::{ReadError, Store, WriteError};

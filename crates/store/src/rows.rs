@@ -137,12 +137,6 @@ pub struct ActiveRoom {
     pub room: RoomId,
 }
 
-/// Returns the minute of a time, as [`ActiveRoom`] counts it.
-#[must_use]
-pub fn minute(at: Millis) -> u64 {
-    at.0 / 60_000
-}
-
 /// The time up to which an epoch is settled. All rows of earlier epochs are settled too.
 /// Key: partition, epoch. Stamp: `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

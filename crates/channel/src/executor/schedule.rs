@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, RoomId, Verb};
-use sendpi_store::{ActiveRoom, Row, minute};
+use sendpi_store::{ActiveRoom, Row};
 
 use super::live_entry::{LiveEntry, Stage};
 use super::results::JobResult;
@@ -170,7 +170,7 @@ fn batch_length(queue: &[QueuedRequest]) -> usize {
 
 /// Adds a row to `active_rooms` before a minute's first answer in a room. It records that the room had an event.
 fn note_active(noted: &mut u64, room: &Room, batch: &mut Batch, now: Millis, partition: sendpi_model::Partition) {
-    let minute = minute(now);
+    let minute = now.minute();
     if !batch.events.is_empty() && *noted != minute {
         *noted = minute;
         batch.events.push(Row::ActiveRoom(ActiveRoom { partition, minute, room: room.id.clone() }));

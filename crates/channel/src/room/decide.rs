@@ -109,6 +109,13 @@ impl Room {
         Ok(())
     }
 
+    /// Keeps the last message for lists of rooms.
+    pub(super) fn note_last(&mut self, event: &Event) {
+        if event.kind.is_counted() && self.last.as_ref().is_none_or(|last| last.seq < event.head.seq) {
+            self.last = Some(event.preview());
+        }
+    }
+
     /// Adds the room's next event to the batch.
     pub(super) fn event(
         &mut self,

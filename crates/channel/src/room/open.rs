@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Preview, Role, RoleChange, RoomId, UserId};
+use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomId, UserId};
 use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
 
 use super::{Audience, Room, RoomMember, Tail};
@@ -56,13 +56,6 @@ impl Room {
         }
         room.dispatched = room.head.seq;
         room
-    }
-
-    /// Keeps the last message for lists of rooms.
-    pub(crate) fn note_last(&mut self, event: &Event) {
-        if event.kind.is_counted() && self.last.as_ref().is_none_or(|last| last.seq < event.head.seq) {
-            self.last = Some(Preview::of(event));
-        }
     }
 
     /// Applies a membership event of the tail again to a row that is older. A crash may have come between the event

@@ -3,7 +3,7 @@ use std::time::Duration;
 use sendpi_model::{Mark, Millis, Partition, Role};
 
 use super::sample::{Subject, active, event, marker, member, order, places, put, room, room_of, room_row, start, user};
-use crate::{OrderRow, Row, minute};
+use crate::{OrderRow, Row};
 
 fn ago(minutes: u64) -> Millis {
     Millis::now().before(Duration::from_mins(minutes))
@@ -53,15 +53,15 @@ pub async fn order_rows_are_paged_without_gap_or_repeat_where_times_are_equal(st
 /// Checks that order rows and active rooms are still there after six of their seven days.
 pub async fn order_rows_of_six_days_ago_are_still_there(store: Subject) {
     let old = ago(6 * 24 * 60);
-    put(&store, vec![order("ann", old, "r"), active(1, minute(old), "r")]).await;
+    put(&store, vec![order("ann", old, "r"), active(1, old.minute(), "r")]).await;
     assert_eq!(store.rooms_by_activity(&user("ann"), Millis(0), None, 9).await.expect("the rows").len(), 1);
-    assert_eq!(store.active_rooms(Partition(1), 0..=minute(ago(0))).await.expect("the rooms"), [room("r")]);
+    assert_eq!(store.active_rooms(Partition(1), 0..=ago(0).minute()).await.expect("the rooms"), [room("r")]);
 }
 
 /// Checks that a room that was active in several minutes is listed once, and that rooms of other minutes and
 /// partitions are not listed.
 pub async fn active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked(store: Subject) {
-    let m = minute(ago(100));
+    let m = ago(100).minute();
     put(&store, vec![active(1, m, "a"), active(1, m + 1, "a"), active(1, m + 1, "b"), active(1, m + 2, "a")]).await;
     put(&store, vec![active(1, m + 3, "late"), active(2, m, "other"), active(1, m - 1, "early")]).await;
     let read = async |minutes| {

@@ -7,7 +7,7 @@ use super::sample::{
     Subject, active, event, event_row, fence, marker, member, order, places, put, room, room_of, room_row, settled,
     start, user,
 };
-use crate::{Row, minute};
+use crate::Row;
 
 /// Checks that a new store answers every read, with nothing.
 pub async fn a_new_store_holds_nothing(store: Subject) {
@@ -41,7 +41,7 @@ fn one_of_each(now: Millis) -> Vec<Row> {
         Row::RoomOfUser(room_of("ann", "r", 1, Some(Role::Owner))),
         order("ann", now, "r"),
         marker("ann", "r", 1, 1),
-        active(3, minute(now), "r"),
+        active(3, now.minute(), "r"),
         settled(2, 7),
     ]
 }

@@ -11,7 +11,6 @@ use sendpi_model::{Millis, Partition};
 use super::KEPT;
 use super::key::{RowKey, split_id};
 use super::table::{Table, Tables};
-use crate::minute;
 
 /// The interval between two rounds of a pass.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
@@ -100,7 +99,7 @@ fn expired(table: Table, key: &[u8], cutoff: Millis) -> Option<Expired> {
                 None => vec![0xff; 3],
             };
             let low = RowKey::of_partition(partition).bytes();
-            Some(Expired { low, high: RowKey::of_partition(partition).number(minute(cutoff)).bytes(), next })
+            Some(Expired { low, high: RowKey::of_partition(partition).number(cutoff.minute()).bytes(), next })
         }
     }
 }

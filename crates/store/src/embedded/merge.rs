@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::encode::{EncodedRow, Keep};
+use super::encode::{EncodedRow, Keep, stamp};
 use super::table::Table;
-use super::value::stamp;
 
 /// Returns the rows of `puts` that must be written. `puts` are in their order of arrival, and `stored` reads what
 /// the store holds.

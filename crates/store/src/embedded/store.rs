@@ -7,13 +7,12 @@ use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use serde::de::DeserializeOwned;
 
+use super::encode::{decode_event, decode_json};
 use super::key::{RowKey, split_falling, split_id, split_number};
 use super::table::Table;
-use super::value::{decode_event, decode_json};
 use super::{Embedded, Inner, KEPT};
 use crate::{
     EventRow, Fence, MemberRow, OrderRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store, WriteError,
-    minute,
 };
 
 /// A scan lets other tasks run after this many rows, which is about every 100 µs. Passing a scan to a thread for
@@ -193,7 +192,7 @@ impl Store for Embedded {
 
     async fn active_rooms(&self, partition: Partition, minutes: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError> {
         self.0.check()?;
-        let oldest = (*minutes.start()).max(minute((self.0.clock)().before(KEPT)));
+        let oldest = (*minutes.start()).max((self.0.clock)().before(KEPT).minute());
         if minutes.is_empty() || oldest > *minutes.end() {
             return Ok(Vec::new());
         }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sendpi_model::{Partition, RoomId, UserId};
 
 use super::*;
-use crate::{ActiveRoom, Fence, OrderRow, Row, Store, minute};
+use crate::{ActiveRoom, Fence, OrderRow, Row, Store};
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
@@ -42,7 +42,7 @@ async fn rows_older_than_seven_days_are_not_read_and_then_removed() {
     let store = Embedded::open_with_clock(dir.path(), Arc::new(move || Millis(clock.load(Ordering::Relaxed)))).unwrap();
     let (ann, room) = (UserId::parse("ann").unwrap(), RoomId::parse("r").unwrap());
     let active =
-        |at| Row::ActiveRoom(ActiveRoom { partition: Partition(1), minute: minute(Millis(at)), room: room.clone() });
+        |at| Row::ActiveRoom(ActiveRoom { partition: Partition(1), minute: Millis(at).minute(), room: room.clone() });
     store.write(vec![order(4 * DAY), order(9 * DAY), active(4 * DAY)]).await.unwrap();
     let listed = async || store.rooms_by_activity(&ann, Millis(0), None, 10).await.unwrap().len();
     let rooms = async || store.active_rooms(Partition(1), 0..=u64::MAX).await.unwrap().len();

@@ -11,9 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::Clock;
 use super::encode::EncodedRow;
 use super::expiry::ExpirySweep;
-use super::fences::Fences;
 use super::merge::merge;
-use super::table::Tables;
+use super::table::{Fences, Tables};
 use crate::{Row, WriteError};
 
 /// The maximum number of queued writes. Callers of further writes wait. It is also the maximum number
