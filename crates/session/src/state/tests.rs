@@ -16,9 +16,9 @@ mod ends;
 
 /// A socket that takes everything.
 #[derive(Debug, Default)]
-struct Socket(Mutex<Vec<u8>>);
+pub(super) struct OpenSocket(pub(super) Mutex<Vec<u8>>);
 
-impl Transport for Socket {
+impl Transport for OpenSocket {
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut written = self.0.lock().unwrap();
         let before = written.len();
@@ -31,7 +31,7 @@ impl Transport for Socket {
 struct TestClient {
     key: SessionKey,
     outbound: Arc<Outbound>,
-    socket: Arc<Socket>,
+    socket: Arc<OpenSocket>,
 }
 
 impl TestClient {
@@ -68,7 +68,7 @@ impl Test {
     }
 
     fn connect(&mut self) -> TestClient {
-        let socket = Arc::new(Socket::default());
+        let socket = Arc::new(OpenSocket::default());
         let outbound = Arc::new(Outbound::new(Arc::clone(&socket) as Arc<dyn Transport>, 1 << 20));
         let key = self.state.open(Arc::clone(&outbound), self.now).unwrap();
         TestClient { key, outbound, socket }

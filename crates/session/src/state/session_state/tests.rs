@@ -1,29 +1,15 @@
-use std::io::{self, IoSlice};
-use std::sync::Mutex;
-
 use super::*;
 use crate::client::transport::Transport;
-
-#[derive(Debug, Default)]
-struct Socket(Mutex<Vec<u8>>);
-
-impl Transport for Socket {
-    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut written = self.0.lock().unwrap();
-        let before = written.len();
-        bufs.iter().for_each(|buf| written.extend_from_slice(buf));
-        Ok(written.len() - before)
-    }
-}
+use crate::state::tests::OpenSocket;
 
 struct Test {
-    socket: Arc<Socket>,
+    socket: Arc<OpenSocket>,
     session: SessionState,
 }
 
 impl Test {
     fn new(hold: Option<Hold>) -> Self {
-        let socket = Arc::new(Socket::default());
+        let socket = Arc::new(OpenSocket::default());
         let outbound = Arc::new(Outbound::new(Arc::clone(&socket) as Arc<dyn Transport>, 1000));
         let mut session = SessionState::new(outbound, Instant::now());
         session.hold = hold.map(Box::new);

@@ -246,6 +246,6 @@ fn a_drained_node_says_goodbye_and_lets_nobody_in() {
     test.state.drain(|| 17, &mut test.effects);
     let got = ann.got();
     assert!(got.contains(r#""reconnect_in_ms":17"#) && got.ends_with("drain"));
-    let outbound = Arc::new(Outbound::new(Arc::new(Socket::default()), 1));
+    let outbound = Arc::new(Outbound::new(Arc::new(OpenSocket::default()), 1));
     assert_eq!(test.state.open(outbound, test.now).unwrap_err().code, Code::Unavailable);
 }
