@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt};
 use sendpi_client::Options;
 use sendpi_model::faults::BusFault;
 use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup, step, within};
@@ -56,6 +57,60 @@ pub(crate) async fn silent_device(setup: SendpiSetup) {
 #[tokio::test]
 async fn what_a_device_that_died_without_a_word_was_sent_is_pushed() {
     silent_device(SendpiSetup::default()).await;
+}
+
+/// Sends `count` messages, many at a time. Returns the seq of the last one.
+async fn send_many(from: &Recording, room: &str, count: usize) -> u64 {
+    let texts: Vec<String> = (0..count).map(|n| format!("message {n}")).collect();
+    let sends = texts.iter().map(|text| from.client().send(room, text));
+    let sent = futures_util::stream::iter(sends).buffer_unordered(50).try_collect::<Vec<_>>().await.unwrap();
+    sent.iter().map(|sent| sent.seq).max().unwrap()
+}
+
+/// What a session's end costs follows its rooms, not what was under way in them.
+#[tokio::test]
+async fn a_device_that_dies_leaves_one_push_for_a_room_however_much_was_under_way() {
+    let nats = NatsServer::start().await;
+    let heartbeat = Duration::from_secs(4);
+    let server = Sendpi::start_with(SendpiSetup { heartbeat, nats: Some(nats.url()), ..SendpiSetup::default() }).await;
+    let mut pushes = PushRecorder::start(&nats).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let silent = Options { pong: false, ..Options::default() };
+    let bob = Recording::connect_with(server.url(), &server.token("bob").await, "bob", "laptop", silent).await;
+    let room = ann.client().create("lobby", &["bob"]).await.unwrap().room;
+    step("ann sends more than the room keeps in memory, and bob's device answers no heartbeat");
+    let last = send_many(&ann, room.as_str(), 1_500).await;
+    bob.until_seq(room.as_str(), last).await;
+    assert!(pushes.jobs().is_empty(), "{:?}", pushes.jobs());
+    step("bob's session ends");
+    pushes.until(room.as_str(), last, "bob").await;
+    let jobs: Vec<_> = pushes.jobs().iter().map(|job| (job.first, job.last, job.count)).collect();
+    assert_eq!(jobs, [(2, last, 1_500)]);
+    ann.finish().await;
+}
+
+/// Messages to somebody who is offline are pushed at most once a second, and each of them once, whether Sendpi is
+/// started again in between or not.
+#[tokio::test]
+async fn many_messages_are_few_pushes_and_a_restart_pushes_none_of_them_again() {
+    let nats = NatsServer::start().await;
+    let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
+    let mut pushes = PushRecorder::start(&nats).await;
+    let mut ann = Recording::connect(&server, "ann", "phone").await;
+    let room = ann.client().create("lobby", &["bob"]).await.unwrap().room;
+    step("ann sends to bob, who is offline");
+    let last = send_many(&ann, room.as_str(), 500).await;
+    pushes.until(room.as_str(), last, "bob").await;
+    step("Sendpi is started again");
+    server.terminate().await;
+    server.start_again().await;
+    ann.come_back(server.url()).await;
+    let next = ann.client().send(room.as_str(), "after the restart").await.unwrap().seq;
+    pushes.until(room.as_str(), next, "bob").await;
+    let jobs = pushes.jobs();
+    assert_eq!(jobs.iter().map(|job| job.count).sum::<u64>(), 501, "{jobs:?}");
+    assert!(jobs.len() < 10, "{jobs:?}");
+    ann.finish().await;
 }
 
 /// Kills the mutant `PushOff`.

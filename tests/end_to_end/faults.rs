@@ -90,6 +90,9 @@ async fn what_a_node_that_died_had_not_settled_is_pushed_to_who_does_not_come_ba
     let room = ann.client().create("lobby", &["bob"]).await.unwrap().room;
     let room = room.as_str();
     step("ann sends and bob confirms nothing");
+    for _ in 0..99 {
+        ann.client().send(room, "are you there?").await.unwrap();
+    }
     let sent = ann.client().send(room, "are you there?").await.unwrap();
     bob.until_seq(room, sent.seq).await;
     assert!(pushes.seen().is_empty(), "{:?}", pushes.seen());
@@ -97,7 +100,8 @@ async fn what_a_node_that_died_had_not_settled_is_pushed_to_who_does_not_come_ba
     step("bob's node is killed and the message is pushed");
     server.kill_node(1).await;
     pushes.until(room, sent.seq, "bob").await;
-    assert!(pushes.seen().iter().all(|(_, _, user)| user == "bob"), "{:?}", pushes.seen());
+    let jobs: Vec<_> = pushes.jobs().iter().map(|job| (job.first, job.last, job.count, job.users.len())).collect();
+    assert_eq!(jobs, [(2, sent.seq, 100, 1)], "one push for each room and user");
     ann.finish().await;
     bob.finish().await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use sendpi_bus::push_stream::{FetchedJob, fetch_jobs};
+use sendpi_bus::push_stream::{PushJob, fetch_jobs};
 use sendpi_bus::{Bus, BusConfig};
 use sendpi_model::NodeId;
 use tokio::sync::watch;
@@ -15,10 +15,10 @@ use crate::{NatsServer, within};
 /// A push of one event to one user: room, seq and user.
 pub type Push = (String, u64, String);
 
-/// Fetches all push jobs, as a push worker would, and remembers which users they notify of which events.
+/// Fetches all push jobs, as a push worker would, and remembers them.
 #[derive(Debug)]
 pub struct PushRecorder {
-    seen: watch::Receiver<BTreeSet<Push>>,
+    jobs: watch::Receiver<Vec<PushJob>>,
     task: JoinHandle<()>,
 }
 
@@ -32,19 +32,18 @@ impl PushRecorder {
         let config = BusConfig { servers: nats.url(), ..BusConfig::default() };
         let node = NodeId::parse("test-pushes").unwrap_or_else(|error| panic!("{error}"));
         let bus = Bus::connect(&config, node).await.unwrap_or_else(|error| panic!("{error}"));
-        let mut jobs = fetch_jobs(&bus).await.unwrap_or_else(|error| panic!("cannot reach the push stream: {error}"));
-        let (tell, seen) = watch::channel(BTreeSet::new());
+        let mut fetched =
+            fetch_jobs(&bus).await.unwrap_or_else(|error| panic!("cannot reach the push stream: {error}"));
+        let (tell, jobs) = watch::channel(Vec::new());
         let task = tokio::spawn(async move {
-            while let Some(Ok(taken)) = jobs.next().await {
-                let FetchedJob { job, .. } = &taken;
-                tell.send_modify(|seen| {
-                    seen.extend(job.users.iter().map(|user| (job.room.to_string(), job.seq, user.to_string())));
-                });
-                // If the acknowledgement fails, the job comes again, which adds nothing to the set.
-                let _ = taken.done().await;
+            while let Some(Ok(taken)) = fetched.next().await {
+                // If the acknowledgement fails, the job comes again.
+                if taken.done().await.is_ok() {
+                    tell.send_modify(|jobs| jobs.push(taken.job));
+                }
             }
         });
-        Self { seen, task }
+        Self { jobs, task }
     }
 
     /// Waits until event `seq` of `room` has been pushed to `user`.
@@ -53,16 +52,29 @@ impl PushRecorder {
     /// If that does not happen in time.
     pub async fn until(&mut self, room: &str, seq: u64, user: &str) {
         let push = (room.to_owned(), seq, user.to_owned());
-        let waiting = self.seen.wait_for(|seen| seen.contains(&push));
+        let waiting = self.jobs.wait_for(|jobs| events(jobs).any(|pushed| pushed == push));
         let seen = within(Duration::from_secs(20), &format!("a push of {push:?}"), waiting).await;
         assert!(seen.is_ok(), "the push stream broke");
     }
 
-    /// Returns everything pushed so far.
+    /// Returns the jobs so far, in the order in which they were kept.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<PushJob> {
+        self.jobs.borrow().clone()
+    }
+
+    /// Returns everything pushed so far: each event of a job's range, to each of its users.
     #[must_use]
     pub fn seen(&self) -> BTreeSet<Push> {
-        self.seen.borrow().clone()
+        events(&self.jobs.borrow()).collect()
     }
+}
+
+fn events(jobs: &[PushJob]) -> impl Iterator<Item = Push> {
+    jobs.iter().flat_map(|job| {
+        let users = job.users.iter();
+        users.flat_map(|user| (job.first..=job.last).map(|seq| (job.room.to_string(), seq, user.to_string())))
+    })
 }
 
 impl Drop for PushRecorder {

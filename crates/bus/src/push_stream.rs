@@ -1,42 +1,80 @@
 //! Push jobs, which the channel tier leaves for push workers in a work queue.
 
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use sendpi_model::subject_token::encode;
 use sendpi_model::{Partition, RoomId, UserId};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::{Bus, RequestError, subject};
 
 /// The most users of one job.
 pub const JOB_USERS: usize = 500;
 
-/// One event and up to [`JOB_USERS`] users who want a push for it. The same job may come more than once.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A range of a room's events and up to [`JOB_USERS`] users who want a push for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PushJob {
     /// The version of this format.
     pub v: u8,
     /// The room.
     pub room: RoomId,
-    /// The event's seq.
-    pub seq: u64,
+    /// The seq of the first event.
+    pub first: u64,
+    /// The seq of the last event.
+    pub last: u64,
+    /// How many events of the range each of the users wants.
+    pub count: u64,
     /// The users who want the push.
     pub users: Vec<UserId>,
-    /// The event, as the client's frame.
-    pub event: Box<RawValue>,
+    /// The newest event that they want, as the client's frame.
+    #[serde(with = "frame")]
+    pub newest: Bytes,
+}
+
+impl PushJob {
+    /// Returns what names the job in the queue, which keeps a job of the same name once within its duplicate window.
+    /// It follows from the room, the range and the users.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let users = self.users.iter().flat_map(|user| user.as_str().bytes().chain([0]));
+        // FNV-1a, 64 bits: the same on every machine and in every release.
+        let hash =
+            users.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        format!("{}.{}-{}.{}.{hash:016x}", encode(self.room.as_str()), self.first, self.last, self.count)
+    }
+}
+
+/// A frame, which is JSON already, as a field of a job.
+mod frame {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::value::RawValue;
+
+    pub(super) fn serialize<S: Serializer>(frame: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_slice(frame).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(String::from(Box::<str>::from(raw)).into())
+    }
 }
 
 /// Puts a job into the work queue. Returns once the queue keeps it.
 ///
 /// # Errors
-/// [`RequestError`] if that is not known. Publish the job again.
+/// [`RequestError`] if that is not known, or if the queue is full. Publish the job again, as it is.
 pub async fn publish_job(bus: &Bus, partition: Partition, job: &PushJob) -> Result<(), RequestError> {
-    let payload = serde_json::to_vec(job).map_err(|e| RequestError::Unknown(e.to_string()))?;
-    let answer = bus.request(subject::push(partition), Bytes::from(payload)).await?;
-    let ack: serde_json::Value =
-        serde_json::from_slice(answer.payload()).map_err(|e| RequestError::Unknown(e.to_string()))?;
+    let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
+    let payload = serde_json::to_vec(job).map_err(|e| unknown(&e))?;
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", job.id().as_str());
+    let answer = bus.request_with(subject::push(partition), Bytes::from(payload), Some(headers)).await?;
+    let ack: serde_json::Value = serde_json::from_slice(answer.payload()).map_err(|e| unknown(&e))?;
     match ack.get("error") {
-        Some(error) => Err(RequestError::Unknown(error.to_string())),
+        Some(error) => Err(unknown(error)),
         None => Ok(()),
     }
 }
@@ -93,4 +131,36 @@ pub async fn fetch_jobs(
             }
         }
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(room: &str, users: &[&str]) -> PushJob {
+        PushJob {
+            v: 2,
+            room: RoomId::parse(room).unwrap(),
+            first: 3,
+            last: 9,
+            count: 4,
+            users: users.iter().map(|user| UserId::parse(user).unwrap()).collect(),
+            newest: Bytes::from_static(br#"{"op":"event", "seq":9}"#),
+        }
+    }
+
+    #[test]
+    fn a_job_comes_back_with_its_frame_as_it_was() {
+        let job = job("r", &["ann"]);
+        let text = serde_json::to_string(&job).unwrap();
+        assert!(text.ends_with(r#""newest":{"op":"event", "seq":9}}"#), "{text}");
+        assert_eq!(serde_json::from_str::<PushJob>(&text).unwrap(), job);
+    }
+
+    #[test]
+    fn its_name_follows_from_the_room_the_range_and_the_users() {
+        assert_eq!(job("a.b", &["ann"]).id(), "a=2Eb.3-9.4.96bca983b55a6ca8");
+        let others = [job("a", &["ann"]), job("a.b", &["an", "n"]), PushJob { last: 8, ..job("a.b", &["ann"]) }];
+        assert!(others.iter().all(|other| other.id() != job("a.b", &["ann"]).id()));
+    }
 }

@@ -63,11 +63,14 @@ pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result
         // A push that nobody fetched for a day is of no use to anybody.
         max_age: Duration::from_secs(24 * 3600),
         max_bytes: 1 << 30,
-        discard: DiscardPolicy::Old,
+        // A queue that is full refuses further jobs, which slows the rooms that they come from.
+        discard: DiscardPolicy::New,
         num_replicas: replicas,
         ..Config::default()
     };
-    make(bus, subject::PUSH_STREAM, push).await?;
+    let what = subject::PUSH_STREAM;
+    // A queue of an earlier release dropped what it had no room for.
+    bus.jetstream().create_or_update_stream(push).await.map_err(|e| SetupError::Nats { what, why: e.to_string() })?;
     check_config(bus, partitions).await
 }
 

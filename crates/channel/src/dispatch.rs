@@ -1,6 +1,8 @@
 //! What a batch does once it is in the store and behind the fence: events go to L1 over the links and to L2 as push
 //! jobs, and answers go back to the nodes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point_armed, mutant};
@@ -9,7 +11,8 @@ use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{Code, Event, Partition, Refusal, UserId, encode_json};
 
 use crate::outbound_links::OutboundLinks;
-use crate::room::{AnswerAddress, BatchStep, Bounce, Room};
+use crate::pending_pushes::PendingId;
+use crate::room::{AnswerAddress, BatchStep, Bounce, BounceOutcome, BounceScan, Room, WantedRange};
 
 /// The result of a read from the store.
 #[derive(Debug)]
@@ -24,30 +27,46 @@ pub(crate) enum ReadResult {
     Unavailable,
 }
 
-/// A pending push: one event to some users in L2.
+/// A push that is to be made: a range of a room's events to some users.
 #[derive(Debug)]
-pub(crate) struct PendingPush {
-    pub(crate) partition: Partition,
-    pub(crate) room: sendpi_model::RoomId,
-    pub(crate) event: Event,
-    pub(crate) users: Vec<UserId>,
-    /// The request that is answered once the push is kept, which confirms a bounce.
+pub(crate) struct PushOrder {
+    pub(crate) users: Arc<[UserId]>,
+    pub(crate) range: WantedRange,
+    /// The requests that are answered once the push is kept, which confirms a bounce.
     pub(crate) then: Option<AnswerAddress>,
-    /// Whether it is counted as pending already.
-    pub(crate) is_pending: bool,
+    /// Under what it is pending already.
+    pub(crate) pending: Option<PendingId>,
 }
 
 /// What came of a batch, apart from what the links carry.
 #[derive(Debug, Default)]
 pub(crate) struct DispatchOutcome {
-    /// The pushes that are pending from now on.
-    pub(crate) pushes: Vec<PendingPush>,
+    /// The pushes that are to be made.
+    pub(crate) pushes: Vec<PushOrder>,
     /// The heads of the events, for the idle clock.
     pub(crate) heads: Vec<sendpi_model::Head>,
-    /// The times of the events of the worker's own bounces that need no push.
-    pub(crate) not_pending: Vec<sendpi_model::Millis>,
-    /// The worker's own bounces whose event could not be read. They are tried again.
-    pub(crate) again: Vec<Bounce>,
+    /// The worker's own bounces that need no push.
+    pub(crate) not_pending: Vec<PendingId>,
+    /// The bounces for which the timeline has to be read.
+    pub(crate) scans: Vec<BounceScan>,
+}
+
+impl DispatchOutcome {
+    /// Adds what becomes of a bounce. One that needs no push is confirmed at once.
+    pub(crate) fn bounced(&mut self, outcome: BounceOutcome, links: &mut OutboundLinks) {
+        match outcome {
+            BounceOutcome::NoPush(Bounce { to, pending, .. }) => {
+                self.not_pending.extend(pending);
+                if let Some(to) = to {
+                    links.answer(&to, &OkAnswer::default());
+                }
+            }
+            BounceOutcome::Push(Bounce { to, pending, user, .. }, range) => {
+                self.pushes.push(PushOrder { users: [user].into(), range, then: to, pending });
+            }
+            BounceOutcome::Read(scan) => self.scans.push(scan),
+        }
+    }
 }
 
 /// Carries out `steps` in their order.
@@ -117,7 +136,7 @@ pub(crate) fn dispatch(
                 links.answer(&to, &members);
             }
             BatchStep::Read { to, read } => answer_read(room, &to, reads.get(read), links),
-            BatchStep::Bounce(bounce) => dispatch_bounce(room, partition, bounce, reads, links, &mut done),
+            BatchStep::Bounce(bounce) => done.bounced(room.bounced(bounce), links),
         }
     }
     done
@@ -137,9 +156,12 @@ fn dispatch_event(
     }
     room.dispatched = room.dispatched.max(head.seq);
     done.heads.push(head);
-    let users = room.wants_push(&event);
-    if !users.is_empty() && !mutant(Mutant::PushOff) {
-        done.pushes.push(PendingPush { partition, room: room.id.clone(), event, users, then: None, is_pending: false });
+    if mutant(Mutant::PushOff) {
+        return;
+    }
+    for users in room.wants_push(&event) {
+        let range = WantedRange { first: head.seq, last: head.seq, count: 1, newest: event.clone(), at: head.at };
+        done.pushes.push(PushOrder { users, range, then: None, pending: None });
     }
 }
 
@@ -165,46 +187,5 @@ fn answer_read(room: &Room, to: &AnswerAddress, read: Option<&ReadResult>, links
             links.answer(to, &room.members_answer(cursor.as_ref(), *limit, |user| online.contains_key(user)));
         }
         Some(ReadResult::Unavailable) | None => links.answer(to, &unavailable()),
-    }
-}
-
-fn dispatch_bounce(
-    room: &Room,
-    partition: Partition,
-    bounce: Bounce,
-    reads: &[ReadResult],
-    links: &mut OutboundLinks,
-    done: &mut DispatchOutcome,
-) {
-    let event = match (&bounce.event, bounce.read.and_then(|read| reads.get(read))) {
-        (Some(event), _) => Some(event.clone()),
-        (None, Some(ReadResult::Event(event))) => event.clone(),
-        (None, _) => {
-            match bounce.to {
-                Some(to) => links.answer(&to, &unavailable()),
-                None => done.again.push(bounce),
-            }
-            return;
-        }
-    };
-    let Bounce { to, pending_at, user, .. } = bounce;
-    match event.filter(|event| room.wants_bounced(&user, event)) {
-        Some(event) => {
-            let is_pending = pending_at.is_some();
-            done.pushes.push(PendingPush {
-                partition,
-                room: room.id.clone(),
-                event,
-                users: vec![user],
-                then: to,
-                is_pending,
-            });
-        }
-        None => {
-            done.not_pending.extend(pending_at);
-            if let Some(to) = to {
-                links.answer(&to, &OkAnswer::default());
-            }
-        }
     }
 }

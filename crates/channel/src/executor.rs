@@ -4,6 +4,7 @@
 //! room that has something to do, and sends one message on each link. Batches that only write events share one store
 //! job, whatever their rooms and partitions.
 
+mod bounces;
 mod dead_nodes;
 mod evict;
 mod leases;
@@ -17,6 +18,7 @@ mod settle;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, SelectAll};
@@ -25,13 +27,14 @@ use sendpi_bus::lease::Leases;
 use sendpi_bus::presence::{NodeChange, NodeKey};
 use sendpi_bus::{NatsMessage, Subscription};
 use sendpi_model::{NodeId, Partition, RoomId};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use self::bounces::PostponedBounce;
 use self::dead_nodes::GivenUpNode;
 use self::live_entry::LiveEntry;
-use self::push_queue::PushQueue;
+use self::push_queue::{PushQueue, PushRound};
 use self::results::JobResult;
 use crate::config::ChannelConfig;
 use crate::job::JobContext;
@@ -41,14 +44,17 @@ use crate::pending_pushes::PendingPushes;
 
 /// The most messages and results of each kind that one round drains.
 const ROUND_MAX: usize = 512;
-/// The most pushes and bounces that may be pending. While there are more, no room admits further requests.
-const PENDING_MAX: usize = 100_000;
+/// The most timelines that are read for bounces at one time.
+const SCANS: usize = 4;
 /// How often the executor looks at what only time brings.
 const TICK: Duration = Duration::from_millis(100);
 /// A round that takes longer holds up every room of the worker, and is logged.
 const SLOW_ROUND: Duration = Duration::from_millis(50);
 /// How long a worker that stops waits for what is under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a worker that stops waits, with nothing under way, until nodes have settled what they were sent. What is
+/// not settled by then is dispatched, and pushed, again by the next owner.
+const STOP_SETTLE: Duration = Duration::from_secs(2);
 
 type JobFuture = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 type Requests = Pin<Box<dyn Stream<Item = (Partition, NatsMessage)> + Send>>;
@@ -70,8 +76,11 @@ pub(crate) struct Executor {
     /// The nodes whose node key exists.
     live_nodes: HashSet<NodeId>,
     given_up: Vec<GivenUpNode>,
+    postponed: Vec<PostponedBounce>,
     pending: PendingPushes,
     pushes: PushQueue,
+    /// One permit for each timeline that may be read for bounces.
+    scans: Arc<Semaphore>,
     /// Whether events were put on links that have not been sent since.
     has_dispatched: bool,
     jobs: FuturesUnordered<JobFuture>,
@@ -122,6 +131,8 @@ impl Executor {
             links: OutboundLinks::default(),
             live_nodes: HashSet::new(),
             given_up: Vec::new(),
+            postponed: Vec::new(),
+            scans: Arc::new(Semaphore::new(SCANS)),
             pending: PendingPushes::default(),
             jobs: FuturesUnordered::new(),
             requests: SelectAll::new(),
@@ -215,19 +226,28 @@ impl Executor {
     /// time.
     async fn end(mut self) {
         self.unsubscribe_requests().await;
-        let deadline = Instant::now() + STOP_TIMEOUT;
+        let began = Instant::now();
+        self.pushes.hurry(began);
         loop {
             self.start_ready_rooms();
             self.send_links().await;
-            if self.jobs.is_empty() && self.ready.is_empty() && self.pushes.is_empty() {
+            let is_idle = self.jobs.is_empty() && self.ready.is_empty() && self.pushes.is_empty();
+            if is_idle && self.links.is_settled() {
                 break;
             }
             tokio::select! {
                 Some(result) = self.jobs.next() => self.handle_result(result).await,
                 Some(pushed) = self.pushes.next() => self.pushed(pushed),
-                () = tokio::time::sleep_until(deadline) => {
-                    tracing::warn!(jobs = self.jobs.len(), pushes = self.pending.count(), "stopped with work left");
+                Some(message) = self.acks.next() => self.receive_link_answer(&message).await,
+                () = tokio::time::sleep_until(began + if is_idle { STOP_SETTLE } else { STOP_TIMEOUT }) => {
+                    let (jobs, pushes) = (self.jobs.len(), self.pending.count());
+                    tracing::warn!(jobs, pushes, "stopped with work left, or with events that are not settled");
                     break;
+                }
+                () = tokio::time::sleep(TICK) => {
+                    for (node, messages) in self.links.announce_unsettled() {
+                        self.send_to_node(&node, messages).await;
+                    }
                 }
             }
         }
@@ -255,7 +275,7 @@ enum Input {
     Requests(Partition, NatsMessage),
     Result(JobResult),
     LinkAnswer(NatsMessage),
-    Pushed(crate::dispatch::PendingPush),
+    Pushed(PushRound),
     Node(NodeChange),
     Connection,
     Tick,

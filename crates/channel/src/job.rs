@@ -4,6 +4,7 @@
 mod commit;
 mod open;
 mod read;
+mod scan;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use sendpi_bus::link::{LinkLoad, LinkSender, Undelivered};
+use sendpi_bus::link::{LinkLoad, LinkSender, Unsettled};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved, LinkAck};
 use sendpi_model::server_frame::OpFrame;
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
@@ -101,8 +101,20 @@ impl OutboundLinks {
         self.links.values_mut().for_each(|link| link.reset_silence(now));
     }
 
+    /// Returns an announcement for each node that has not settled everything, by node.
+    pub(crate) fn announce_unsettled(&mut self) -> Vec<(NodeId, Vec<Bytes>)> {
+        let now = Instant::now();
+        let unsettled = self.links.iter_mut().filter(|(_, link)| !link.is_settled());
+        unsettled.map(|(node, link)| (node.clone(), vec![link.announce(now)])).collect()
+    }
+
+    /// Returns whether all nodes have settled everything that they were sent.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.links.values().all(LinkSender::is_settled)
+    }
+
     /// Ends a link and returns the events that the node did not settle. `None` if there was no link.
-    pub(crate) fn give_up(&mut self, node: &NodeId) -> Option<Vec<Undelivered>> {
+    pub(crate) fn give_up(&mut self, node: &NodeId) -> Option<Unsettled> {
         self.links.remove(node).map(LinkSender::give_up)
     }
 

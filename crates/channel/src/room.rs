@@ -4,11 +4,13 @@
 
 mod audience;
 mod batch;
+mod bounce;
 mod decide;
 mod idle;
 mod lookup;
 mod members;
 mod membership;
+mod offline;
 mod open;
 mod page;
 mod tail;
@@ -16,24 +18,28 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::{
-    Event, Head, Mark, Mentions, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo, UserId,
+    Event, Head, Mark, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo, UserId,
 };
 use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
 pub(crate) use audience::Audience;
-pub(crate) use batch::{Batch, BatchRead, BatchStep, Bounce};
+pub(crate) use batch::{Batch, BatchRead, BatchStep};
+pub(crate) use bounce::{Bounce, BounceOutcome, BounceScan, WantedRange};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
 pub(crate) use lookup::{Lookup, Lookups};
+use offline::Offline;
 pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
 pub(crate) use page::{PageRequest, page_frame};
 pub(crate) use tail::Tail;
+
+use crate::pending_pushes::PendingId;
 
 /// A member, as the room knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +72,7 @@ pub(crate) struct Room {
     /// L1: the members who are online.
     pub(crate) audience: Audience,
     /// L2: the members who are offline.
-    offline: BTreeSet<UserId>,
+    offline: Offline,
     /// Which rows of the timeline count.
     pub(crate) chain: EpochChain,
     /// Whether the channel is active: presence was read, and the audience is kept current.
@@ -129,14 +135,14 @@ impl Room {
 
     fn update_l2(&mut self, user: &UserId) {
         if self.members.contains_key(user) && !self.audience.contains(user) {
-            self.offline.insert(user.clone());
+            self.offline.insert(user);
         } else {
             self.offline.remove(user);
         }
     }
 
     fn rebuild_l2(&mut self) {
-        self.offline = self.members.keys().filter(|user| !self.audience.contains(user)).cloned().collect();
+        self.offline.replace(self.members.keys().filter(|user| !self.audience.contains(user)).cloned());
     }
 
     /// Returns whether a durable event may be dispatched now, which needs order rows that are confirmed and young
@@ -145,35 +151,9 @@ impl Room {
         self.active && self.rows_at.is_some_and(|at| now.since(at) < age)
     }
 
-    /// Returns the members in L2 who want a push for `event`.
-    pub(crate) fn wants_push(&self, event: &Event) -> Vec<UserId> {
-        if !event.kind.is_counted() || self.offline.is_empty() {
-            return Vec::new();
-        }
-        let mentions = OnceCell::new();
-        self.offline.iter().filter(|user| self.wants(user, event, &mentions)).cloned().collect()
-    }
-
-    /// Returns whether a user wants a push for an event that no device of the user confirmed. A user who is in L1
-    /// again wants none.
-    pub(crate) fn wants_bounced(&self, user: &UserId, event: &Event) -> bool {
-        event.kind.is_counted() && !self.audience.contains(user) && self.wants(user, event, &OnceCell::new())
-    }
-
-    fn wants(&self, user: &UserId, event: &Event, mentions: &OnceCell<Option<Mentions>>) -> bool {
-        let Some(member) = self.members.get(user) else { return false };
-        let muted = member.muted_until.is_some_and(|until| event.head.at < until);
-        let mentioned = || match mentions.get_or_init(|| event.mentions()) {
-            Some(Mentions::All) => true,
-            Some(Mentions::Users(users)) => users.iter().any(|name| name == user.as_str()),
-            None => false,
-        };
-        let asked = match member.notify {
-            Notify::All => true,
-            Notify::Mentions => mentioned(),
-            Notify::None => false,
-        };
-        *user != event.from && !muted && asked
+    /// Returns the members in L2 who want a push for `event`, in lists that events share.
+    pub(crate) fn wants_push(&mut self, event: &Event) -> Vec<Arc<[UserId]>> {
+        self.offline.who_wants(event, &self.members)
     }
 
     /// Returns ROOM as `user` sees it. The marker is the one at which the user joined.
@@ -260,7 +240,7 @@ pub(crate) struct AnswerAddress {
 #[derive(Debug)]
 pub(crate) struct QueuedRequest {
     pub(crate) to: Option<AnswerAddress>,
-    /// The time of the event, if this is a pending bounce of the worker's own.
-    pub(crate) pending_at: Option<Millis>,
+    /// Under what it is pending, if this is a bounce of the worker's own.
+    pub(crate) pending: Option<PendingId>,
     pub(crate) request: FlowRequest,
 }

@@ -111,10 +111,12 @@ pub enum Verb {
         /// The rooms.
         rooms: Vec<crate::RoomId>,
     },
-    /// Reports that no device of the user confirmed an event that was dispatched to the user's node.
+    /// Reports that no device of the user confirmed a range of events that were dispatched to the user's node.
     Bounce {
-        /// The seq of the event.
-        seq: u64,
+        /// The seq of the first event.
+        first: u64,
+        /// The seq of the last event.
+        last: u64,
     },
 }
 
@@ -138,7 +140,7 @@ impl Verb {
             "detach" => fields.required("signin").map(|signin| Self::Detach { signin }),
             "peek" => Ok(Self::Peek),
             "heads" => fields.required("rooms").map(|rooms| Self::Heads { rooms }),
-            "bounce" => fields.required("seq").map(|seq| Self::Bounce { seq }),
+            "bounce" => codec::bounce(fields),
             _ => return None,
         })
     }
@@ -213,7 +215,7 @@ mod tests {
             r#"{"op":"detach","signin":3}"#,
             r#"{"op":"peek"}"#,
             r#"{"op":"heads","rooms":["a"]}"#,
-            r#"{"op":"bounce","seq":3}"#,
+            r#"{"op":"bounce","first":3,"last":5}"#,
         ] {
             assert_eq!(serde_json::to_string(&read(text).unwrap()).unwrap(), text);
         }

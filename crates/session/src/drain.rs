@@ -18,6 +18,8 @@ pub(crate) async fn drain(node: &Arc<NodeContext>) {
     while Instant::now() < until && !is_done(node) {
         sleep(LOOK).await;
     }
+    // The workers hear of it with the next answer to their links, so that nothing is dispatched again after a restart.
+    node.with(|state, _| state.settle());
     node.write_markers().await;
     let (sessions, retries) = {
         let state = node.state.lock();

@@ -31,7 +31,7 @@ use crate::config::SessionConfig;
 use crate::keys::{LinkId, RetryKey, RoomKey, SessionKey, UserKey};
 use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::{Ask, Effects};
-use crate::state::retry_queue::{RetriedRequest, RetriedVerb, RetryQueue};
+use crate::state::retry_queue::{Confirmed, RetriedRequest, RetryQueue, UntakenRange};
 use crate::state::rooms::Rooms;
 use crate::state::session_state::SessionState;
 use crate::state::timer_wheel::TimerWheel;
@@ -137,50 +137,53 @@ impl State {
         }
     }
 
-    /// Adds a request to the retry queue. Returns `false`, and has all links cut, if the queue is full.
-    fn retry(&mut self, repeat: RetriedRequest, effects: &mut Effects) -> bool {
-        let partition = self.partitions.of(&repeat.room);
-        let added = self.retries.add(partition, repeat);
-        effects.overrun |= !added;
+    /// Has the owner of a room told, until it confirms it, that the user's last session has ended.
+    fn owe_detach(&mut self, room: &RoomId, user: &UserId, signin: u64, effects: &mut Effects) {
+        let partition = self.partitions.of(room);
+        effects.overrun |= !self.retries.detach(partition, room, user, signin);
         self.ask_next(partition, effects);
-        added
+    }
+
+    /// Bounces a range of events that no device of the user on this node took.
+    fn bounce(&mut self, room: &RoomId, user: &UserId, range: UntakenRange, effects: &mut Effects) {
+        if mutant(Mutant::BounceOff) {
+            return;
+        }
+        let (partition, origins) = (self.partitions.of(room), range.origins.clone());
+        match self.retries.bounce(partition, room, user, range) {
+            Some(not_needed) => {
+                origins.into_iter().for_each(|origin| self.unconfirmed.bounce_began(origin));
+                not_needed.into_iter().for_each(|origin| self.unconfirmed.bounce_ended(origin));
+            }
+            None => effects.overrun = true,
+        }
+        self.ask_next(partition, effects);
     }
 
     /// Sends the requests of the retry queue that may be under way to a partition now.
     fn ask_next(&mut self, partition: Partition, effects: &mut Effects) {
-        while let Some((key, repeat)) = self.retries.next(partition) {
-            let verb = repeat.verb();
-            effects.asks.push(Ask { room: repeat.room, user: repeat.user, verb, tag: ReplyTo::Retry(key) });
-        }
-    }
-
-    /// Bounces an event that no device of the user on this node confirmed. `from` is the link, and the number of
-    /// the message on it, that brought the event.
-    fn bounce(&mut self, room: RoomId, user: UserId, seq: u64, from: (LinkId, u64), effects: &mut Effects) {
-        if mutant(Mutant::BounceOff) {
-            return;
-        }
-        let (link, number) = from;
-        if self.retry(RetriedRequest { room, user, what: RetriedVerb::Bounce { seq, link, number } }, effects) {
-            self.unconfirmed.bounce_began(link, number);
+        while let Some(RetriedRequest { key, room, user, verb }) = self.retries.next(partition) {
+            effects.asks.push(Ask { room, user, verb, tag: ReplyTo::Retry(key) });
         }
     }
 
     /// Handles the owner's answer to a retried request. `link` is the link that brought the answer.
     pub(crate) fn confirmed(&mut self, key: RetryKey, link: LinkId, effects: &mut Effects) {
-        let Some((partition, repeat)) = self.retries.confirmed(key) else { return };
-        match repeat.what {
-            RetriedVerb::Bounce { link, number, .. } => self.unconfirmed.bounce_ended(link, number),
-            RetriedVerb::Detach { signin } => self.detached(&repeat, signin, link),
+        let Some((partition, confirmed)) = self.retries.confirmed(key) else { return };
+        match confirmed {
+            Confirmed::Bounce { origins } => {
+                origins.into_iter().for_each(|origin| self.unconfirmed.bounce_ended(origin));
+            }
+            Confirmed::Detach { room, user, signin } => self.detached(&room, &user, signin, link),
         }
         self.ask_next(partition, effects);
     }
 
     /// Handles a confirmed detach: the owner removed the user from the audience, and no later event of this link is
     /// for the user.
-    fn detached(&mut self, repeat: &RetriedRequest, signin: u64, link: LinkId) {
-        let Some(user) = self.user_index.get(&repeat.user).copied() else { return };
-        let Some(room) = self.rooms.find(&repeat.room) else { return };
+    fn detached(&mut self, room: &RoomId, user: &UserId, signin: u64, link: LinkId) {
+        let Some(user) = self.user_index.get(user).copied() else { return };
+        let Some(room) = self.rooms.find(room) else { return };
         if self.users.get(user).is_some_and(|user| !user.has_sessions() && user.signin <= signin) {
             if let Some(room) = self.rooms.get_mut(room) {
                 room.remove_from_audience(link, user);

@@ -13,8 +13,7 @@ use sendpi_model::timing::{LINK_ANNOUNCE_EVERY, LINK_NODE_SILENCE, LINK_RESEND_A
 use sendpi_model::{Millis, Partition, RoomId};
 use tokio::time::Instant;
 
-pub use unsettled::Undelivered;
-use unsettled::Unsettled;
+pub use unsettled::{Undelivered, Unsettled};
 
 /// The size at which a message is cut, in bytes. It stays far below what NATS carries.
 const MESSAGE_BYTES: usize = 256 * 1024;
@@ -179,14 +178,17 @@ impl LinkSender {
         }
         let mut send = self.resend(now, LINK_RESEND_AFTER);
         if now - self.announced >= LINK_ANNOUNCE_EVERY {
-            self.announced = now;
-            self.asked_since.get_or_insert(now);
-            let last = self.sent.back().map_or(self.number - 1, |sent| sent.number);
-            send.push(
-                LinkHeader { incarnation: self.incarnation, number: last, is_announcement: true }.encode().into(),
-            );
+            send.push(self.announce(now));
         }
         LinkTick { send, silent: false }
+    }
+
+    /// Returns an announcement of the link: its incarnation and last number. The node answers it.
+    pub fn announce(&mut self, now: Instant) -> Bytes {
+        self.announced = now;
+        self.asked_since.get_or_insert(now);
+        let number = self.sent.back().map_or(self.number - 1, |sent| sent.number);
+        LinkHeader { incarnation: self.incarnation, number, is_announcement: true }.encode().into()
     }
 
     fn resend(&mut self, now: Instant, age: Duration) -> Vec<Bytes> {
@@ -225,15 +227,20 @@ impl LinkSender {
     }
 
     /// Calls `tell` for each partition with the time of the oldest event on this link that is not settled.
-    pub fn oldest_unsettled(&self, mut tell: impl FnMut(Partition, Millis)) {
-        self.unsettled.oldest(&mut tell);
+    pub fn oldest_unsettled(&self, tell: impl FnMut(Partition, Millis)) {
+        self.unsettled.oldest(tell);
     }
 
-    /// Ends the link. Returns every event that is not settled, with the users who were in its audience when it was
-    /// sent.
+    /// Ends the link. Returns the events that are not settled, with their audience.
     #[must_use]
-    pub fn give_up(self) -> Vec<Undelivered> {
-        self.unsettled.undelivered()
+    pub fn give_up(self) -> Unsettled {
+        self.unsettled
+    }
+
+    /// Returns whether the node has settled everything that it was sent.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
     }
 }
 

@@ -1,24 +1,29 @@
 //! Nodes that come and go: what becomes of their users, and of the events that they did not settle.
 
-use sendpi_bus::link::Undelivered;
+use sendpi_bus::link::{Undelivered, Unsettled};
 use sendpi_bus::presence::{NodeChange, purge_node};
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::flow::FlowRequest;
-use sendpi_model::{NodeId, Partition, RoomId, Verb};
-use tokio::time::{Duration, Instant};
+use sendpi_model::{Millis, NodeId, Partition};
+use tokio::time::Instant;
 
 use super::Executor;
-use crate::room::{Bounce, QueuedRequest};
-
-/// The pause before another try of a bounce whose event could not be read.
-const BOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+use super::results::JobResult;
+use crate::pending_pushes::PendingId;
+use crate::room::Bounce;
 
 /// A node that was given up, with the events that it did not settle.
 #[derive(Debug)]
 pub(super) struct GivenUpNode {
     /// When the events are bounced.
     due: Instant,
-    undelivered: Vec<Undelivered>,
+    unsettled: Unsettled,
+}
+
+impl GivenUpNode {
+    /// Calls `tell` for each partition with the time of the oldest event that is not settled.
+    pub(super) fn oldest_unsettled(&self, tell: impl FnMut(Partition, Millis)) {
+        self.unsettled.oldest(tell);
+    }
 }
 
 impl Executor {
@@ -45,7 +50,7 @@ impl Executor {
     /// Gives up a node and ends the link to it. Its users leave L1, and the events that it did not settle are bounced
     /// later, for the users who do not come back.
     pub(super) fn give_up(&mut self, node: &NodeId) {
-        let Some(undelivered) = self.links.give_up(node) else { return };
+        let Some(unsettled) = self.links.give_up(node) else { return };
         for entry in self.rooms.values_mut() {
             if let Some(room) = &mut entry.room {
                 room.detach_node(node);
@@ -54,12 +59,9 @@ impl Executor {
         for owned in self.partitions.values_mut() {
             owned.flows.forget(node);
         }
-        for event in &undelivered {
-            event.users.iter().for_each(|_| self.pending.add(event.partition, event.at));
-        }
-        if !undelivered.is_empty() && !mutant(Mutant::DeadNodeBounceOff) {
+        if !unsettled.is_empty() && !mutant(Mutant::DeadNodeBounceOff) {
             let due = Instant::now() + self.config.bounce_after;
-            self.given_up.push(GivenUpNode { due, undelivered });
+            self.given_up.push(GivenUpNode { due, unsettled });
         }
         // As long as its key exists, the node is offered the next incarnation: a link announces itself every second.
         if self.live_nodes.contains(node) && !mutant(Mutant::OfferOff) {
@@ -67,31 +69,35 @@ impl Executor {
         }
     }
 
-    /// Queues the bounces that are due.
+    /// Finds what is due to be bounced. It is looked for beside the executor, because a node that died may have left
+    /// hundreds of thousands of events.
     pub(super) fn bounce_due(&mut self) {
         let now = Instant::now();
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.given_up).into_iter().partition(|given_up| given_up.due <= now);
-        self.given_up = later;
-        for Undelivered { partition, room, seq, at, users } in due.into_iter().flat_map(|given_up| given_up.undelivered)
+        for GivenUpNode { unsettled, .. } in
+            self.given_up.extract_if(.., |given_up| given_up.due <= now).collect::<Vec<_>>()
         {
-            for user in users {
-                if !self.partitions.contains_key(&partition) {
-                    // The next owner dispatches the event again.
-                    self.pending.done(partition, at);
-                    continue;
-                }
-                let request = FlowRequest { n: 0, room: room.clone(), user, first: None, verb: Verb::Bounce { seq } };
-                self.enqueue(partition, QueuedRequest { to: None, pending_at: Some(at), request });
-            }
+            let mut until_found = Vec::new();
+            unsettled.oldest(|partition, at| until_found.push(self.pending.add(partition, at)));
+            let find = tokio::task::spawn_blocking(move || unsettled.undelivered());
+            self.start_job(async move {
+                let undelivered = find.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                JobResult::Undelivered { undelivered, until_found }
+            });
         }
+        self.bounce_postponed();
     }
 
-    /// Keeps a bounce of the worker's own, to be tried again.
-    pub(super) fn bounce_again(&mut self, partition: Partition, room: RoomId, bounce: Bounce) {
-        let Bounce { pending_at, user, seq, .. } = bounce;
-        let at = pending_at.unwrap_or_default();
-        let undelivered = vec![Undelivered { partition, room, seq, at, users: vec![user] }];
-        self.given_up.push(GivenUpNode { due: Instant::now() + BOUNCE_AGAIN_AFTER, undelivered });
+    /// Queues one bounce for each room and user who did not come back.
+    pub(super) fn bounce_undelivered(&mut self, undelivered: Vec<Undelivered>, until_found: Vec<PendingId>) {
+        for Undelivered { partition, room, user, first, last, at } in undelivered {
+            let present = self.rooms.get(&room).and_then(|entry| entry.room.as_ref());
+            let is_back = present.is_some_and(|room| room.active && room.audience.contains(&user));
+            // The next owner of a partition that was lost dispatches the events again.
+            if !is_back && self.partitions.contains_key(&partition) {
+                let pending = Some(self.pending.add(partition, at));
+                self.enqueue_own_bounce(partition, &room, Bounce { to: None, pending, user, first, last });
+            }
+        }
+        until_found.into_iter().for_each(|id| self.pending.done(id));
     }
 }

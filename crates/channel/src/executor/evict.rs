@@ -1,7 +1,6 @@
 //! Eviction: an idle channel ends after its head is written.
 
 use sendpi_model::{Millis, RoomId};
-use sendpi_store::Row;
 
 use super::Executor;
 use super::live_entry::{LiveEntry, Stage};
@@ -56,9 +55,10 @@ impl Executor {
         self.links.end_audience(&room);
     }
 
-    /// Writes the heads of all live channels when the worker ends, so that the next owner finds them up to date.
+    /// Writes what is settled and the heads of all live channels when the worker ends, so that the next owner finds them
+    /// up to date, and dispatches and pushes nothing again.
     pub(super) async fn write_heads(&mut self) {
-        self.settle();
+        let mut rows = self.settled_rows();
         let tenures: Vec<Tenure> = self.partitions.values().map(|owned| owned.tenure).collect();
         for tenure in tenures {
             if self.context.pass_fence(tenure).await.is_err() {
@@ -68,7 +68,7 @@ impl Executor {
         // The head of a room with a batch under way counts events that may never be stored.
         let idle =
             self.rooms.values().filter(|entry| !entry.is_busy() && self.partitions.contains_key(&entry.partition));
-        let rows: Vec<Row> = idle.filter_map(|entry| entry.room.as_ref()).flat_map(|room| room.head_rows()).collect();
+        rows.extend(idle.filter_map(|entry| entry.room.as_ref()).flat_map(|room| room.head_rows()));
         if !rows.is_empty()
             && let Err(error) = self.context.store.write(rows).await
         {

@@ -104,6 +104,7 @@ impl Executor {
     pub(super) async fn lose_partition(&mut self, partition: Partition, mut nodes: Vec<NodeId>) {
         if let Some(owned) = self.partitions.remove(&partition) {
             tracing::warn!(%partition, epoch = owned.tenure.epoch, "the partition was lost to another worker");
+            self.pending.forget(partition);
             self.claim_again(partition);
         }
         let gone: Vec<RoomId> =

@@ -7,6 +7,7 @@ use sendpi_model::NodeId;
 use sendpi_model::faults::{BusFault, FailPoint, bus_fault, fail_point, fail_point_armed};
 use sendpi_model::link::LinkAck;
 use sendpi_model::timing::RECONNECT_GRACE;
+use tokio::time::Instant;
 
 use super::Executor;
 
@@ -27,10 +28,10 @@ impl Executor {
                 }
             }
         }
-        self.pushes.start_waiting();
+        self.pushes.start_due(Instant::now());
     }
 
-    async fn send_to_node(&mut self, node: &NodeId, messages: Vec<Bytes>) {
+    pub(super) async fn send_to_node(&mut self, node: &NodeId, messages: Vec<Bytes>) {
         let (to, reply) = (subject::node(node, NodeSubject::Link), subject::link_reply(self.context.bus.node(), node));
         for message in messages {
             if bus_fault(BusFault::LoseLinkMessage) {

@@ -1,7 +1,13 @@
-//! Push jobs, which are published until they are kept.
+//! Push jobs: ranges of a room's events and the users who want them, published until they are kept.
+//!
+//! A room publishes at most once a second. What comes meanwhile for the same users joins the range that waits, so that
+//! what a room costs follows its users, not its messages. Ranges that are alike become one job. A job that is under way
+//! does not change any more, and is published again as it is, so that the queue recognizes it by its name.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -10,63 +16,195 @@ use sendpi_bus::Bus;
 use sendpi_bus::push_stream::{JOB_USERS, PushJob, publish_job};
 use sendpi_model::faults::{FailPoint, fail_point};
 use sendpi_model::server_frame::OkAnswer;
+use sendpi_model::{Partition, RoomId, UserId};
+use tokio::time::Instant;
 
 use super::Executor;
-use crate::dispatch::PendingPush;
+use crate::dispatch::PushOrder;
+use crate::pending_pushes::{PendingId, PendingPushes};
+use crate::room::{AnswerAddress, WantedRange};
 
-/// The most pushes under way at one time.
+/// The most rooms whose jobs are under way at one time.
 const UNDER_WAY: usize = 256;
+/// A room publishes at most once in this time.
+const EVERY: Duration = Duration::from_secs(1);
+/// A room with this many ranges that wait decides nothing more until the queue has taken some.
+const RANGES: usize = 256;
 
-type Publishing = Pin<Box<dyn Future<Output = PendingPush> + Send>>;
+type Publishing = Pin<Box<dyn Future<Output = PushRound> + Send>>;
 
-/// The pending pushes, in order, some of them under way.
+/// A range that waits, and the users who want it.
+#[derive(Debug)]
+struct WaitingRange {
+    users: Arc<[UserId]>,
+    range: WantedRange,
+    /// The bounces that are confirmed with it.
+    then: Vec<AnswerAddress>,
+    pending: PendingId,
+}
+
+/// What a room publishes in one go.
+#[derive(Debug)]
+pub(super) struct PushRound {
+    partition: Partition,
+    room: RoomId,
+    jobs: Vec<PushJob>,
+    then: Vec<AnswerAddress>,
+    pending: Vec<PendingId>,
+}
+
+/// The pushes of one room.
+#[derive(Debug)]
+struct RoomPushes {
+    partition: Partition,
+    waiting: VecDeque<WaitingRange>,
+    under_way: bool,
+    /// When the room may publish next.
+    next: Instant,
+}
+
+/// The pushes of all rooms.
 pub(super) struct PushQueue {
     bus: Bus,
-    /// Limited by `PENDING_MAX`: beyond that, rooms decide nothing that leads to another push.
-    waiting: VecDeque<PendingPush>,
+    rooms: HashMap<RoomId, RoomPushes>,
+    /// When each room of `rooms` that publishes nothing now is looked at next.
+    due: BinaryHeap<Reverse<(Instant, RoomId)>>,
     under_way: FuturesUnordered<Publishing>,
 }
 
 impl PushQueue {
     pub(super) fn new(bus: Bus) -> Self {
-        Self { bus, waiting: VecDeque::new(), under_way: FuturesUnordered::new() }
+        Self { bus, rooms: HashMap::new(), due: BinaryHeap::new(), under_way: FuturesUnordered::new() }
     }
 
+    /// Returns whether nothing waits and nothing is under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way.is_empty() && self.waiting.is_empty()
+        self.rooms.values().all(|room| room.waiting.is_empty() && !room.under_way)
     }
 
-    fn add(&mut self, push: PendingPush) {
-        self.waiting.push_back(push);
+    /// Returns whether a room has to wait for the queue.
+    pub(super) fn holds_up(&self, room: &RoomId) -> bool {
+        self.rooms.get(room).is_some_and(|room| room.waiting.len() >= RANGES)
     }
 
-    /// Begins to publish the pushes that wait, as far as there is room. `send_links` calls it after the links are
-    /// sent, so that nobody is pushed what is not live yet. `next` calls it too, and does not wait for the links.
-    pub(super) fn start_waiting(&mut self) {
-        while self.under_way.len() < UNDER_WAY {
-            let Some(push) = self.waiting.pop_front() else { return };
-            self.under_way.push(Box::pin(publish_until_kept(self.bus.clone(), push)));
+    fn add(&mut self, partition: Partition, id: &RoomId, order: PushOrder, pending: &mut PendingPushes, now: Instant) {
+        let room = match self.rooms.get_mut(id) {
+            Some(room) => room,
+            None => {
+                self.due.push(Reverse((now, id.clone())));
+                let room = RoomPushes { partition, waiting: VecDeque::new(), under_way: false, next: now };
+                self.rooms.entry(id.clone()).or_insert(room)
+            }
+        };
+        if let Some(given_back) = room.add(order, |at| pending.add(partition, at)) {
+            pending.done(given_back);
         }
     }
 
-    /// Returns the next push whose jobs are kept. `None` if none is under way.
-    pub(super) async fn next(&mut self) -> Option<PendingPush> {
-        let push = self.under_way.next().await;
-        self.start_waiting();
-        push
+    /// Begins to publish what is due, as far as there is room. `send_links` calls it after the links are sent, so that
+    /// nobody is pushed what is not live yet.
+    pub(super) fn start_due(&mut self, now: Instant) {
+        while self.under_way.len() < UNDER_WAY {
+            let Some(Reverse((at, _))) = self.due.peek() else { return };
+            if *at > now {
+                return;
+            }
+            let Some(Reverse((_, id))) = self.due.pop() else { return };
+            let Some(room) = self.rooms.get_mut(&id) else { continue };
+            if room.waiting.is_empty() {
+                self.rooms.remove(&id);
+                continue;
+            }
+            room.under_way = true;
+            room.next = now + EVERY;
+            let round = room.take(id);
+            self.under_way.push(Box::pin(publish_until_kept(self.bus.clone(), round)));
+        }
+    }
+
+    /// Makes everything that waits due, because the worker ends.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        let idle = self.rooms.iter().filter(|(_, room)| !room.under_way);
+        self.due = idle.map(|(id, _)| Reverse((now, id.clone()))).collect();
+        self.rooms.values_mut().for_each(|room| room.next = now);
+    }
+
+    /// Returns the next room whose jobs are kept. `None` if none is under way.
+    pub(super) async fn next(&mut self) -> Option<PushRound> {
+        let round = self.under_way.next().await?;
+        if let Some(room) = self.rooms.get_mut(&round.room) {
+            room.under_way = false;
+            self.due.push(Reverse((room.next, round.room.clone())));
+        }
+        Some(round)
     }
 }
 
-async fn publish_until_kept(bus: Bus, push: PendingPush) -> PendingPush {
-    for users in push.users.chunks(JOB_USERS) {
-        // The frame is JSON that this project encoded. Anything else could never be published, and must not stop the
-        // worker.
-        let Ok(event) = serde_json::from_slice(&push.event.frame) else { continue };
-        let job = PushJob { v: 1, room: push.room.clone(), seq: push.event.head.seq, users: users.to_vec(), event };
+impl RoomPushes {
+    /// Adds a push to the range that waits for the same users, or behind the others. Returns a pending id that is not
+    /// needed any more, because the range has an older one.
+    fn add(&mut self, order: PushOrder, pending: impl FnOnce(sendpi_model::Millis) -> PendingId) -> Option<PendingId> {
+        let PushOrder { users, range, then, pending: known } = order;
+        let same = |waiting: &&mut WaitingRange| Arc::ptr_eq(&waiting.users, &users) || waiting.users == users;
+        if let Some(waiting) = self.waiting.iter_mut().rev().find(same) {
+            waiting.then.extend(then);
+            waiting.range.join(range);
+            let (older, newer) = match known {
+                Some(known) => (known.min(waiting.pending), Some(known.max(waiting.pending))),
+                None => (waiting.pending, None),
+            };
+            waiting.pending = older;
+            return newer;
+        }
+        let pending = known.unwrap_or_else(|| pending(range.at));
+        self.waiting.push_back(WaitingRange { users, range, then: then.into_iter().collect(), pending });
+        None
+    }
+
+    /// Takes everything that waits, as jobs. Ranges that are alike become one, whose users share it.
+    fn take(&mut self, room: RoomId) -> PushRound {
+        let mut round = PushRound {
+            partition: self.partition,
+            room: room.clone(),
+            jobs: Vec::new(),
+            then: Vec::new(),
+            pending: Vec::new(),
+        };
+        let mut alike: Vec<(WantedRange, Vec<UserId>)> = Vec::new();
+        let mut places: HashMap<(u64, u64, u64, u64), usize> = HashMap::new();
+        for WaitingRange { users, range, then, pending } in self.waiting.drain(..) {
+            round.then.extend(then);
+            round.pending.push(pending);
+            let place =
+                places.entry((range.first, range.last, range.count, range.newest.head.seq)).or_insert(alike.len());
+            match alike.get_mut(*place) {
+                Some((_, all)) => all.extend(users.iter().cloned()),
+                None => alike.push((range, users.to_vec())),
+            }
+        }
+        for (WantedRange { first, last, count, newest, .. }, mut users) in alike {
+            users.sort();
+            users.dedup();
+            round.jobs.extend(users.chunks(JOB_USERS).map(|users| PushJob {
+                v: 2,
+                room: room.clone(),
+                first,
+                last,
+                count,
+                users: users.to_vec(),
+                newest: newest.frame.clone(),
+            }));
+        }
+        round
+    }
+}
+
+async fn publish_until_kept(bus: Bus, round: PushRound) -> PushRound {
+    for job in &round.jobs {
         let mut pause = Duration::from_millis(50);
-        while let Err(error) = publish_job(&bus, push.partition, &job).await {
+        while let Err(error) = publish_job(&bus, round.partition, job).await {
             tracing::warn!(
-                %error, partition = %push.partition, room = %push.room, seq = job.seq,
+                %error, partition = %round.partition, room = %round.room, first = job.first, last = job.last,
                 "a push job is not kept yet; it is published again"
             );
             tokio::time::sleep(pause).await;
@@ -74,23 +212,23 @@ async fn publish_until_kept(bus: Bus, push: PendingPush) -> PendingPush {
         }
     }
     fail_point(FailPoint::AfterPush);
-    push
+    round
 }
 
 impl Executor {
     /// Adds a push, which is pending until it is kept.
-    pub(super) fn push(&mut self, push: PendingPush) {
-        if !push.is_pending {
-            self.pending.add(push.partition, push.event.head.at);
-        }
-        self.pushes.add(push);
+    pub(super) fn push(&mut self, partition: Partition, room: &RoomId, order: PushOrder) {
+        self.pushes.add(partition, room, order, &mut self.pending, Instant::now());
     }
 
-    /// Records that a push is kept, and confirms its bounce.
-    pub(super) fn pushed(&mut self, push: PendingPush) {
-        self.pending.done(push.partition, push.event.head.at);
-        if let Some(to) = push.then {
+    /// Records that the pushes of a room are kept, and confirms their bounces.
+    pub(super) fn pushed(&mut self, round: PushRound) {
+        round.pending.into_iter().for_each(|id| self.pending.done(id));
+        for to in round.then {
             self.links.answer(&to, &OkAnswer::default());
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Results of jobs: what a room does next, or what becomes of it if the job failed.
 
 use bytes::Bytes;
+use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason};
@@ -8,11 +9,13 @@ use sendpi_model::server_frame::HeadsAnswer;
 use sendpi_model::{Millis, Partition, Refusal, RoomId};
 
 use super::Executor;
+use super::bounces::own_request;
 use super::live_entry::Stage;
 use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::{DispatchOutcome, dispatch};
 use crate::job::{CommitOutcome, CommittedBatch, JobError, OpenedRoom};
-use crate::room::{AnswerAddress, BatchStep, IdleClock, Lookups, Room};
+use crate::pending_pushes::PendingId;
+use crate::room::{AnswerAddress, BatchStep, BounceScan, IdleClock, Lookups, QueuedRequest, Room};
 
 /// The result of a job.
 #[derive(Debug)]
@@ -29,6 +32,10 @@ pub(super) enum JobResult {
     Evicted { room: RoomId, result: Result<(), JobError> },
     /// A lost partition was claimed again, or not yet.
     Claimed { partition: Partition, result: Result<Box<ClaimedPartition>, ClaimError> },
+    /// The timeline was read for bounces, or not.
+    Scanned { room: RoomId, partition: Partition, scans: Vec<BounceScan>, result: Result<(), JobError> },
+    /// What a node that was given up did not settle was found. Until then, it was pending under these.
+    Undelivered { undelivered: Vec<Undelivered>, until_found: Vec<PendingId> },
     /// The heads of several rooms were read.
     Heads { to: AnswerAddress, result: Result<Vec<(RoomId, u64)>, JobError> },
 }
@@ -61,6 +68,10 @@ impl Executor {
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
             },
             JobResult::Claimed { partition, result } => self.claimed(partition, result).await,
+            JobResult::Scanned { room, partition, scans, result } => {
+                self.scanned(&room, partition, scans, result).await;
+            }
+            JobResult::Undelivered { undelivered, until_found } => self.bounce_undelivered(undelivered, until_found),
             JobResult::Heads { to, result } => match result {
                 Ok(heads) => self.links.answer(&to, &HeadsAnswer { rooms: heads.into_iter().collect() }),
                 Err(JobError::NotOwner(_)) => self.refuse_flow(&to.node, to.partition).await,
@@ -160,21 +171,21 @@ impl Executor {
         self.continue_room(&id);
     }
 
-    fn note_dispatched(&mut self, id: &RoomId, outcome: DispatchOutcome) {
+    pub(super) fn note_dispatched(&mut self, id: &RoomId, outcome: DispatchOutcome) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
-        let (partition, DispatchOutcome { pushes, heads, not_pending, again }) = (entry.partition, outcome);
+        let (partition, DispatchOutcome { pushes, heads, not_pending, scans }) = (entry.partition, outcome);
         if let Some(idle) = &mut entry.idle {
             heads.iter().for_each(|head| idle.event(head.at));
         }
         self.has_dispatched |= !heads.is_empty();
         for push in pushes {
-            self.push(push);
+            self.push(partition, id, push);
         }
-        for at in not_pending {
-            self.pending.done(partition, at);
+        for pending in not_pending {
+            self.pending.done(pending);
         }
-        for bounce in again {
-            self.bounce_again(partition, id.clone(), bounce);
+        if !scans.is_empty() {
+            self.scan_bounces(id, scans);
         }
     }
 
@@ -224,11 +235,16 @@ impl Executor {
         for to in steps.iter().filter_map(answered_by) {
             self.links.answer(to, &refusal);
         }
-        let mut bounces = Vec::new();
+        // The worker's own bounces are owed all the same, those of the batch that failed too.
+        let own = steps.into_iter().filter_map(|step| match step {
+            BatchStep::Bounce(bounce) if bounce.to.is_none() => Some(own_request(id, bounce)),
+            _ => None,
+        });
+        let mut bounces: Vec<QueuedRequest> = own.collect();
         for waiting in entry.queue.drain(..) {
             match waiting.to {
                 Some(to) => self.links.answer(&to, &refusal),
-                None if waiting.pending_at.is_some() => bounces.push(waiting),
+                None if waiting.pending.is_some() => bounces.push(waiting),
                 None => {}
             }
         }

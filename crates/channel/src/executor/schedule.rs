@@ -6,9 +6,9 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, RoomId, Verb};
 use sendpi_store::{ActiveRoom, Row};
 
+use super::Executor;
 use super::live_entry::{LiveEntry, Stage};
 use super::results::JobResult;
-use super::{Executor, PENDING_MAX};
 use crate::job::BatchCommit;
 use crate::room::{Batch, Lookup, QueuedRequest, Room};
 
@@ -50,7 +50,7 @@ impl Executor {
             _ => return None,
         }
         let room = entry.room.as_mut()?;
-        if self.pending.count() > PENDING_MAX || self.links.any_heavy(room.audience.nodes()) {
+        if self.pushes.holds_up(id) || self.links.any_heavy(room.audience.nodes()) {
             return self.start_own_bounces(id);
         }
         if let Some(lookup) = room.lookup(&entry.queue, &entry.lookups) {
@@ -79,7 +79,7 @@ impl Executor {
         let entry = self.rooms.get_mut(id)?;
         let owned = self.partitions.get_mut(&entry.partition)?;
         let (own, rest): (Vec<QueuedRequest>, Vec<QueuedRequest>) =
-            entry.queue.drain(..).partition(|waiting| waiting.pending_at.is_some());
+            entry.queue.drain(..).partition(|waiting| waiting.pending.is_some());
         entry.queue = rest.into();
         if entry.has_work() {
             self.slowed.insert(id.clone());

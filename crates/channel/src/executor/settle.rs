@@ -8,16 +8,19 @@ use sendpi_store::Row;
 use super::Executor;
 
 impl Executor {
-    /// Writes down up to when everything is settled, for each partition in which that is further than before.
-    pub(super) fn settle(&mut self) {
+    /// Returns the records of up to when everything is settled, for each partition in which that is further than
+    /// before.
+    pub(super) fn settled_rows(&mut self) -> Vec<Row> {
         let oldest = self.oldest_unsettled();
-        let rows: Vec<Row> = self
-            .partitions
-            .iter_mut()
-            .filter_map(|(partition, owned)| {
-                owned.settle(oldest.get(partition).copied()).map(|row| Row::Settled(*partition, row))
-            })
-            .collect();
+        let further = self.partitions.iter_mut().filter_map(|(partition, owned)| {
+            owned.settle(oldest.get(partition).copied()).map(|row| Row::Settled(*partition, row))
+        });
+        further.collect()
+    }
+
+    /// Writes down up to when everything is settled.
+    pub(super) fn settle(&mut self) {
+        let rows = self.settled_rows();
         if !rows.is_empty() {
             let store = self.context.store.clone();
             tokio::spawn(async move {
@@ -29,13 +32,15 @@ impl Executor {
         }
     }
 
-    /// The time of the oldest event of each partition that is on a link, pending as a push, or in a batch under way.
+    /// The time of the oldest event of each partition that is on a link, was sent to a node that was given up, is
+    /// pending as a push, or is in a batch under way.
     fn oldest_unsettled(&self) -> HashMap<Partition, Millis> {
         let mut oldest: HashMap<Partition, Millis> = HashMap::new();
         let mut note = |partition: Partition, at: Millis| {
             oldest.entry(partition).and_modify(|known| *known = at.min(*known)).or_insert(at);
         };
         self.links.oldest_unsettled(&mut note);
+        self.given_up.iter().for_each(|given_up| given_up.oldest_unsettled(&mut note));
         for partition in self.partitions.keys() {
             if let Some(at) = self.pending.oldest(*partition) {
                 note(*partition, at);

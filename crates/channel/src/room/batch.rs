@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OpFrame;
-use sendpi_model::{Event, Millis, RoomInfo, UserId};
+use sendpi_model::{Event, RoomInfo, UserId};
 use sendpi_store::Row;
 
-use super::{AnswerAddress, PageRequest};
+use super::{AnswerAddress, Bounce, PageRequest};
 
 /// A step to carry out once a batch is in the store and behind the fence. The order of the steps counts.
 #[derive(Debug)]
@@ -30,25 +30,8 @@ pub(crate) enum BatchStep {
     Members { to: AnswerAddress, cursor: Option<UserId>, limit: usize },
     /// Answer with the result of a read from the store.
     Read { to: AnswerAddress, read: usize },
-    /// Push an event to a user of whom no device confirmed it, then answer.
+    /// Push to a user what no device of the user confirmed, then answer.
     Bounce(Bounce),
-}
-
-/// A bounce: an event that was dispatched to a node for a user, and that no device of the user confirmed.
-#[derive(Debug)]
-pub(crate) struct Bounce {
-    /// The request that is confirmed. `None` for a bounce of the worker's own.
-    pub(crate) to: Option<AnswerAddress>,
-    /// The time under which a bounce of the worker's own is pending.
-    pub(crate) pending_at: Option<Millis>,
-    /// The user whose devices did not confirm the event.
-    pub(crate) user: UserId,
-    /// The event's seq.
-    pub(crate) seq: u64,
-    /// The event, if the tail has it.
-    pub(crate) event: Option<Event>,
-    /// The read that returns the event, if the tail does not have it.
-    pub(crate) read: Option<usize>,
 }
 
 /// A read of a batch from the store, after the batch's rows are written.

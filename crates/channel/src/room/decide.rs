@@ -17,9 +17,10 @@ impl Room {
     /// Admits the queued requests, in order. `now` never falls within a partition.
     pub(crate) fn decide(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
         let mut batch = Batch::default();
-        for QueuedRequest { to, pending_at, request } in waiting {
-            if let Verb::Bounce { seq } = request.verb {
-                self.bounce(&mut batch, to, pending_at, request.user, seq);
+        for QueuedRequest { to, pending, request } in waiting {
+            if let Verb::Bounce { first, last } = request.verb {
+                // Whether the user is still a member, and wants a push, is decided at the dispatch.
+                batch.steps.push(BatchStep::Bounce(Bounce { to, pending, user: request.user, first, last }));
             } else if let Err(refusal) = self.decide_one(&mut batch, to.clone(), request, now, lookups) {
                 batch.answer(to, &refusal);
             }
@@ -173,23 +174,5 @@ impl Room {
         } else {
             batch.read(to, BatchRead::Page(page));
         }
-    }
-
-    /// Adds a bounce, which is always confirmed. Whether the user still wants a push, and is still a member, is
-    /// decided at the dispatch.
-    fn bounce(
-        &mut self,
-        batch: &mut Batch,
-        to: Option<AnswerAddress>,
-        pending_at: Option<Millis>,
-        user: UserId,
-        seq: u64,
-    ) {
-        let event = self.tail.get(seq).cloned();
-        let read = event.is_none().then_some(batch.reads.len());
-        if read.is_some() {
-            batch.reads.push(BatchRead::Event(seq));
-        }
-        batch.steps.push(BatchStep::Bounce(Bounce { to, pending_at, user, seq, event, read }));
     }
 }

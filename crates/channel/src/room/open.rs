@@ -1,11 +1,11 @@
 //! Opening a room from its rows in the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomId, UserId};
 use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
 
-use super::{Audience, Room, RoomMember, Tail};
+use super::{Audience, Offline, Room, RoomMember, Tail};
 
 /// The rows of a room that is being opened.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Room {
             tail: Tail::default(),
             last,
             audience: Audience::default(),
-            offline: BTreeSet::new(),
+            offline: Offline::default(),
             chain,
             active: false,
             rows_at: None,

@@ -96,6 +96,14 @@ pub(super) fn members(fields: &Fields<'_>) -> Result<Verb, Refusal> {
     Ok(Verb::Members { cursor: fields.optional("cursor")?, limit: read_limit(fields, limits::PAGE_MEMBERS)? })
 }
 
+pub(super) fn bounce(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let (first, last) = (fields.required("first")?, fields.required("last")?);
+    if first > last {
+        return Err(Refusal::field("first", "must not be above last"));
+    }
+    Ok(Verb::Bounce { first, last })
+}
+
 /// Reads an integer of the protocol. Integers are below 2^53, so that every client's JSON can represent them.
 fn read_seq(fields: &Fields<'_>, name: &str) -> Result<Option<u64>, Refusal> {
     let seq: Option<u64> = fields.optional(name)?;
@@ -174,9 +182,10 @@ impl Serialize for Verb {
                 op("heads")?;
                 map.serialize_entry("rooms", rooms)?;
             }
-            Self::Bounce { seq } => {
+            Self::Bounce { first, last } => {
                 op("bounce")?;
-                map.serialize_entry("seq", seq)?;
+                map.serialize_entry("first", first)?;
+                map.serialize_entry("last", last)?;
             }
         }
         map.end()

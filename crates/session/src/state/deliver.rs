@@ -11,7 +11,7 @@ use super::State;
 use crate::client::ws_frame;
 use crate::keys::{LinkId, UserKey};
 use crate::state::effects::Effects;
-use crate::state::retry_queue::{RetriedRequest, RetriedVerb};
+use crate::state::retry_queue::UntakenRange;
 use crate::state::rooms::UnconfirmedEvent;
 use crate::state::rooms::member::Offer;
 use crate::state::session_state::Delivery;
@@ -98,7 +98,7 @@ impl State {
         }
         let id = room.id.clone();
         for user in gone {
-            self.bounce(id.clone(), user, seq, (from.link, from.number), effects);
+            self.bounce(&id, &user, UntakenRange::of(seq, (from.link, from.number)), effects);
         }
     }
 
@@ -115,8 +115,7 @@ impl State {
             if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user)) {
                 member.skip_to(added.seq);
             }
-            let what = RetriedVerb::Detach { signin: self.last_signin };
-            self.retry(RetriedRequest { room: added.room.clone(), user: added.user.clone(), what }, effects);
+            self.owe_detach(&added.room, &added.user, self.last_signin, effects);
             return;
         }
         if added.reason == AudienceReason::Joined {

@@ -3,13 +3,13 @@
 
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::{Bye, MarkerFrame, OpFrame};
-use sendpi_model::{CloseCode, DeviceId, Millis, UserId};
+use sendpi_model::{CloseCode, DeviceId, Millis, RoomId, UserId};
 
 use super::State;
 use crate::client::ws_frame;
 use crate::keys::{SessionKey, UserKey};
 use crate::state::effects::Effects;
-use crate::state::retry_queue::{RetriedRequest, RetriedVerb};
+use crate::state::retry_queue::UntakenRange;
 use crate::state::user::UserPresence;
 
 impl State {
@@ -22,8 +22,6 @@ impl State {
         user.sessions.retain(|session| *session != key);
         let last = user.sessions.is_empty();
         if last {
-            // The detaches go into the flows before the bounces: for a user who is still attached, the owner would
-            // not push.
             self.detach(user_key, effects);
         }
         self.bounce_untaken(user_key, session.confirmed, effects);
@@ -34,37 +32,29 @@ impl State {
 
     fn detach(&mut self, user_key: UserKey, effects: &mut Effects) {
         let Some(user) = self.users.get(user_key).filter(|user| user.key_requested) else { return };
-        let what = RetriedVerb::Detach { signin: user.signin };
-        let there: Vec<RetriedRequest> = user
-            .rooms
-            .iter()
-            .filter_map(|key| self.rooms.get(*key))
+        let (id, signin) = (user.id.clone(), user.signin);
+        let there = user.rooms.iter().filter_map(|key| self.rooms.get(*key));
+        let there: Vec<RoomId> = there
             .filter(|room| room.is_in_audience(user_key) || room.member(user_key).is_some_and(|member| member.attached))
-            .map(|room| RetriedRequest { room: room.id.clone(), user: user.id.clone(), what })
+            .map(|room| room.id.clone())
             .collect();
-        for repeat in there {
-            self.retry(repeat, effects);
+        for room in there {
+            self.owe_detach(&room, &id, signin, effects);
         }
     }
 
     /// Bounces what came after the ended session's last confirmation, up to the point from which another session of
-    /// the user got the events as well.
+    /// the user got the events as well: one range for each room.
     fn bounce_untaken(&mut self, user_key: UserKey, confirmed: u64, effects: &mut Effects) {
         let Some(user) = self.users.get(user_key) else { return };
         let others = user.sessions.iter().filter_map(|session| self.sessions.get(*session));
-        let covered_from = others.map(|session| session.started).min();
-        let until = covered_from.unwrap_or(u64::MAX);
-        let mut untaken = Vec::new();
-        for key in &user.rooms {
-            let Some(room) = self.rooms.get(*key) else { continue };
-            let from = room.recent.partition_point(|event| event.position < confirmed);
-            for event in room.recent.range(from..).take_while(|event| event.position < until) {
-                untaken.push((room.id.clone(), *event));
-            }
-        }
-        let user = user.id.clone();
-        for (room, event) in untaken {
-            self.bounce(room, user.clone(), event.seq, (event.link, event.number), effects);
+        let until = others.map(|session| session.started).min().unwrap_or(u64::MAX);
+        let rooms = user.rooms.iter().filter_map(|key| self.rooms.get(*key));
+        let untaken: Vec<(RoomId, UntakenRange)> =
+            rooms.filter_map(|room| Some((room.id.clone(), room.untaken(confirmed..until)?))).collect();
+        let id = user.id.clone();
+        for (room, range) in untaken {
+            self.bounce(&room, &id, range, effects);
         }
     }
 

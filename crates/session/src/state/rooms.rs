@@ -4,6 +4,7 @@
 pub(crate) mod member;
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use sendpi_model::RoomId;
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use self::member::UserInRoom;
 use slotmap::SlotMap;
 
 use crate::keys::{LinkId, RoomKey, UserKey};
+use crate::state::retry_queue::UntakenRange;
 
 /// A room as this node knows it.
 #[derive(Debug)]
@@ -72,6 +74,21 @@ impl LocalRoom {
         if let Ok(place) = self.members.binary_search_by_key(&user, |member| member.user) {
             self.members.remove(place);
         }
+    }
+
+    /// Returns the range of the events at these positions of the log. `None` if there are none.
+    pub(crate) fn untaken(&self, positions: Range<u64>) -> Option<UntakenRange> {
+        let from = self.recent.partition_point(|event| event.position < positions.start);
+        let events = self.recent.range(from..).take_while(|event| event.position < positions.end);
+        let mut range: Option<UntakenRange> = None;
+        for event in events {
+            let origin = (event.link, event.number);
+            match &mut range {
+                Some(range) => range.add(event.seq, origin),
+                None => range = Some(UntakenRange::of(event.seq, origin)),
+            }
+        }
+        range
     }
 
     /// Adds a user to a link's audience.

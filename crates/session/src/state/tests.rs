@@ -144,11 +144,6 @@ impl Test {
     /// Returns what owners were asked since the last call. Retried requests count as not confirmed.
     fn asked(&mut self) -> Vec<String> {
         let asks = std::mem::take(&mut self.effects.asks);
-        let say = |ask: &Ask| match &ask.verb {
-            Verb::Bounce { seq } => format!("bounce {} {seq}", ask.user),
-            Verb::Detach { signin } => format!("detach {} {signin}", ask.user),
-            other => format!("{other:?}"),
-        };
         let said = asks.iter().map(say).collect();
         for ask in asks {
             if let ReplyTo::Retry(key) = ask.tag {
@@ -158,13 +153,25 @@ impl Test {
         said
     }
 
-    /// Confirms everything that owners are asked, on link 1.
-    fn confirm_all(&mut self) {
+    /// Confirms everything that owners are asked, on link 1, until nothing is left. Returns what it was, in order.
+    fn confirm_all(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
         self.state.ask_again(&mut self.effects);
-        while let Some(ask) = self.effects.asks.pop() {
+        while !self.effects.asks.is_empty() {
+            let ask = self.effects.asks.remove(0);
+            said.push(say(&ask));
             if let ReplyTo::Retry(key) = ask.tag {
                 self.state.confirmed(key, 1, &mut self.effects);
             }
         }
+        said
+    }
+}
+
+fn say(ask: &Ask) -> String {
+    match &ask.verb {
+        Verb::Bounce { first, last } => format!("bounce {} {first}-{last}", ask.user),
+        Verb::Detach { signin } => format!("detach {} {signin}", ask.user),
+        other => format!("{other:?}"),
     }
 }

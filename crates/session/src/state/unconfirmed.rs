@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use tokio::time::Instant;
 
 use crate::keys::{LinkId, RoomKey};
+use crate::state::retry_queue::Origin;
 use sendpi_model::timing::CLOSE_CONFIRMS_AFTER;
 
 /// The number of events at which the log is full. All links are then cut, and their workers bounce what is not
@@ -70,13 +71,16 @@ impl Unconfirmed {
         position
     }
 
-    /// Notes that a bounce of an event of message `number` is under way.
-    pub(crate) fn bounce_began(&mut self, link: LinkId, number: u64) {
-        *self.links.entry(link).or_default().bounces.entry(number).or_default() += 1;
+    /// Notes that a bounce is under way whose first event on a link came with message `number`. A link that was cut
+    /// counts for nothing: its worker answers for it.
+    pub(crate) fn bounce_began(&mut self, (link, number): Origin) {
+        if let Some(link) = self.links.get_mut(&link) {
+            *link.bounces.entry(number).or_default() += 1;
+        }
     }
 
-    /// Notes that a bounce of an event of message `number` was confirmed.
-    pub(crate) fn bounce_ended(&mut self, link: LinkId, number: u64) {
+    /// Notes that such a bounce was confirmed.
+    pub(crate) fn bounce_ended(&mut self, (link, number): Origin) {
         if let Some(link) = self.links.get_mut(&link)
             && let Some(count) = link.bounces.get_mut(&number)
         {
@@ -156,14 +160,25 @@ mod tests {
     fn a_bounce_under_way_keeps_its_message_open() {
         let (mut log, now) = log();
         log.push(1, 5, RoomKey::default(), now);
-        log.bounce_began(1, 5);
-        log.bounce_began(1, 5);
+        log.bounce_began((1, 5));
+        log.bounce_began((1, 5));
         log.confirm(1, |_| {});
         assert_eq!(log.settled(1, 9), 4);
-        log.bounce_ended(1, 5);
+        log.bounce_ended((1, 5));
         assert_eq!(log.settled(1, 9), 4);
-        log.bounce_ended(1, 5);
+        log.bounce_ended((1, 5));
         assert_eq!(log.settled(1, 9), 9);
+    }
+
+    #[test]
+    fn a_bounce_of_a_link_that_was_cut_leaves_nothing_behind() {
+        let (mut log, now) = log();
+        log.push(1, 5, RoomKey::default(), now);
+        log.bounce_began((1, 5));
+        log.cut(1);
+        log.bounce_began((1, 5));
+        log.bounce_ended((1, 5));
+        assert!(log.links.is_empty());
     }
 
     #[test]

@@ -167,8 +167,8 @@ impl Owner {
                 let frames: Vec<&[u8]> = events.map(|event| event.frame.as_ref()).collect();
                 Some(EventPage::join(id, &frames, false))
             }
-            Verb::Bounce { seq } => {
-                self.bounced.lock().unwrap().insert((user.clone(), *seq));
+            Verb::Bounce { first, last } => {
+                self.bounced.lock().unwrap().extend((*first..=*last).map(|seq| (user.clone(), seq)));
                 ok
             }
             _ => None,

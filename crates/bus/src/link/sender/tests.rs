@@ -98,8 +98,10 @@ fn the_audience_of_an_undelivered_event_is_the_one_of_its_time() {
     event(&mut link, 3);
     link.drain(now);
     link.ack(&ack(2, 1), now);
-    let undelivered: Vec<(u64, Vec<UserId>)> = link.give_up().into_iter().map(|u| (u.seq, u.users)).collect();
-    assert_eq!(undelivered, [(2, vec![user("ann"), user("bob")]), (3, vec![user("bob")])]);
+    let mut undelivered: Vec<(UserId, u64, u64, Millis)> =
+        link.give_up().undelivered().into_iter().map(|u| (u.user, u.first, u.last, u.at)).collect();
+    undelivered.sort();
+    assert_eq!(undelivered, [(user("ann"), 2, 2, Millis(20)), (user("bob"), 2, 3, Millis(20))]);
 }
 
 #[test]

@@ -4,19 +4,21 @@ use std::collections::{HashMap, VecDeque};
 
 use sendpi_model::{Millis, Partition, RoomId, UserId};
 
-/// An event that a node had not settled when it was given up.
+/// The events of a room that a user on a node that was given up may not have taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {
     /// The room's partition.
     pub partition: Partition,
     /// The room.
     pub room: RoomId,
-    /// The event's seq.
-    pub seq: u64,
-    /// The event's time.
+    /// The user, who was in the audience on that node when the events were sent.
+    pub user: UserId,
+    /// The seq of the first event.
+    pub first: u64,
+    /// The seq of the last event.
+    pub last: u64,
+    /// The time of the first event.
     pub at: Millis,
-    /// The users who were in the audience on that node when the event was sent.
-    pub users: Vec<UserId>,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ struct Stay {
 /// The durable events of one link that are not settled. An event's place is the number of events that were sent
 /// before it.
 #[derive(Debug, Default)]
-pub(super) struct Unsettled {
+pub struct Unsettled {
     first: u64,
     entries: VecDeque<Entry>,
     /// For each message with events, its number and the place after its last event.
@@ -47,6 +49,8 @@ pub(super) struct Unsettled {
     /// Who is in the audience, and from which place on.
     audience: HashMap<RoomId, HashMap<UserId, u64>>,
     ended: VecDeque<Stay>,
+    /// For each partition, the times of its events, and how many there are of each time, oldest first.
+    times: HashMap<Partition, VecDeque<(Millis, u32)>>,
 }
 
 impl Unsettled {
@@ -54,12 +58,25 @@ impl Unsettled {
         self.first + self.entries.len() as u64
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Returns the number of events.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Returns whether everything is settled.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     pub(super) fn event(&mut self, number: u64, partition: Partition, room: &RoomId, seq: u64, at: Millis) {
         self.entries.push_back(Entry { room: room.clone(), seq, at, partition });
+        let times = self.times.entry(partition).or_default();
+        match times.back_mut() {
+            Some(last) if last.0 == at => last.1 += 1,
+            _ => times.push_back((at, 1)),
+        }
         let end = self.end();
         match self.messages.back_mut() {
             Some(last) if last.0 == number => last.1 = end,
@@ -92,46 +109,63 @@ impl Unsettled {
             end = message.1;
             self.messages.pop_front();
         }
-        self.entries.drain(..(end - self.first) as usize);
+        for entry in self.entries.drain(..(end - self.first) as usize) {
+            let Some(times) = self.times.get_mut(&entry.partition) else { continue };
+            if let Some(oldest) = times.front_mut() {
+                oldest.1 -= 1;
+                if oldest.1 == 0 {
+                    times.pop_front();
+                }
+            }
+            if times.is_empty() {
+                self.times.remove(&entry.partition);
+            }
+        }
         self.first = end;
         while self.ended.front().is_some_and(|stay| stay.to <= end) {
             self.ended.pop_front();
         }
     }
 
-    pub(super) fn oldest(&self, tell: &mut impl FnMut(Partition, Millis)) {
-        let mut seen = std::collections::HashSet::new();
-        for entry in &self.entries {
-            if seen.insert(entry.partition) {
-                tell(entry.partition, entry.at);
+    /// Calls `tell` for each partition with the time of the oldest event that is not settled.
+    pub fn oldest(&self, mut tell: impl FnMut(Partition, Millis)) {
+        for (partition, times) in &self.times {
+            if let Some((at, _)) = times.front() {
+                tell(*partition, *at);
             }
         }
     }
 
-    pub(super) fn undelivered(self) -> Vec<Undelivered> {
-        let mut ended: HashMap<RoomId, Vec<Stay>> = HashMap::new();
-        for stay in self.ended {
-            ended.entry(stay.room.clone()).or_default().push(stay);
+    /// Returns what each user in an audience may not have taken, one range for each room and user.
+    #[must_use]
+    pub fn undelivered(self) -> Vec<Undelivered> {
+        let Self { first, entries, audience, ended, .. } = self;
+        let mut rooms: HashMap<&RoomId, Vec<(u64, &Entry)>> = HashMap::new();
+        for (place, entry) in (first..).zip(&entries) {
+            rooms.entry(&entry.room).or_default().push((place, entry));
         }
-        let audience = self.audience;
-        let users = |room: &RoomId, place: u64| {
-            let present = audience.get(room).into_iter().flatten().filter(|(_, from)| **from <= place);
-            let gone = ended.get(room).into_iter().flatten().filter(|s| s.from <= place && place < s.to);
-            let mut users: Vec<UserId> =
-                present.map(|(user, _)| user.clone()).chain(gone.map(|stay| stay.user.clone())).collect();
-            users.sort();
-            users.dedup();
-            users
-        };
-        (self.first..)
-            .zip(self.entries)
-            .map(|(place, Entry { room, seq, at, partition })| Undelivered {
-                users: users(&room, place),
+        let present =
+            audience.iter().flat_map(|(room, users)| users.iter().map(move |(u, from)| (room, u, *from, u64::MAX)));
+        let gone = ended.iter().map(|stay| (&stay.room, &stay.user, stay.from, stay.to));
+        let mut found: HashMap<(&RoomId, &UserId), Undelivered> = HashMap::new();
+        for (room, user, from, to) in present.chain(gone) {
+            let Some(events) = rooms.get(room) else { continue };
+            let sent = &events[events.partition_point(|(place, _)| *place < from)..];
+            let sent = &sent[..sent.partition_point(|(place, _)| *place < to)];
+            let (Some((_, oldest)), Some((_, newest))) = (sent.first(), sent.last()) else { continue };
+            let (partition, at) = (oldest.partition, oldest.at);
+            let range = found.entry((room, user)).or_insert_with(|| Undelivered {
                 partition,
-                room,
-                seq,
+                room: room.clone(),
+                user: user.clone(),
+                first: oldest.seq,
+                last: newest.seq,
                 at,
-            })
-            .collect()
+            });
+            range.first = range.first.min(oldest.seq);
+            range.last = range.last.max(newest.seq);
+            range.at = range.at.min(at);
+        }
+        found.into_values().collect()
     }
 }

@@ -1,0 +1,107 @@
+use super::*;
+
+const P: Partition = Partition(3);
+
+fn room() -> RoomId {
+    RoomId::parse("r").unwrap()
+}
+
+fn user(n: usize) -> UserId {
+    UserId::parse(&format!("u{n}")).unwrap()
+}
+
+fn said(retries: &mut RetryQueue, partition: Partition) -> Vec<(RetryKey, String)> {
+    let next = std::iter::from_fn(|| retries.next(partition));
+    let say = |RetriedRequest { key, user, verb, .. }| match verb {
+        Verb::Detach { signin } => (key, format!("detach {user} {signin}")),
+        Verb::Bounce { first, last } => (key, format!("bounce {user} {first}-{last}")),
+        other => (key, format!("{other:?}")),
+    };
+    next.map(say).collect()
+}
+
+fn texts(retries: &mut RetryQueue) -> Vec<String> {
+    said(retries, P).into_iter().map(|(_, text)| text).collect()
+}
+
+#[test]
+fn what_is_not_confirmed_is_asked_again_until_it_is() {
+    let mut retries = RetryQueue::default();
+    assert!(retries.detach(P, &room(), &user(1), 4) && retries.detach(P, &room(), &user(2), 4));
+    let sent = said(&mut retries, P);
+    retries.detach(P, &room(), &user(3), 4);
+    sent.iter().for_each(|(key, _)| retries.failed(*key));
+    assert_eq!(retries.retry(), [P]);
+    assert_eq!(texts(&mut retries), ["detach u1 4", "detach u2 4", "detach u3 4"]);
+    assert!(retries.confirmed(sent[0].0).is_some() && retries.confirmed(sent[0].0).is_none());
+    assert_eq!(retries.len(), 2);
+}
+
+#[test]
+fn a_bounce_waits_until_the_detach_before_it_is_confirmed() {
+    let mut retries = RetryQueue::default();
+    retries.detach(P, &room(), &user(1), 4);
+    retries.bounce(P, &room(), &user(1), UntakenRange::of(7, (1, 1)));
+    let (key, text) = said(&mut retries, P).remove(0);
+    assert_eq!((text.as_str(), said(&mut retries, P).len()), ("detach u1 4", 0));
+    retries.failed(key);
+    retries.retry();
+    assert_eq!(texts(&mut retries), ["detach u1 4"]);
+    let detached = Confirmed::Detach { room: room(), user: user(1), signin: 4 };
+    assert_eq!(retries.confirmed(key), Some((P, detached)));
+    assert_eq!(texts(&mut retries), ["bounce u1 7-7"]);
+    assert_eq!(retries.confirmed(key), Some((P, Confirmed::Bounce { origins: vec![(1, 1)] })));
+    assert_eq!(retries.len(), 0);
+}
+
+#[test]
+fn events_in_a_row_are_one_range_with_the_first_message_of_each_link() {
+    let mut retries = RetryQueue::default();
+    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(7, (1, 5))), Some(vec![]));
+    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(8, (1, 6))), Some(vec![(1, 6)]));
+    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(9, (2, 1))), Some(vec![]));
+    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(12, (2, 4))), Some(vec![]));
+    let (key, text) = said(&mut retries, P).remove(0);
+    assert_eq!(text, "bounce u1 7-9");
+    assert_eq!(retries.confirmed(key), Some((P, Confirmed::Bounce { origins: vec![(1, 5), (2, 1)] })));
+    assert_eq!(texts(&mut retries), ["bounce u1 12-12"]);
+}
+
+#[test]
+fn the_ranges_of_one_user_in_one_room_are_limited_and_lose_nothing() {
+    let mut retries = RetryQueue::default();
+    for seq in (0..100).step_by(2) {
+        retries.bounce(P, &room(), &user(1), UntakenRange::of(seq, (1, seq)));
+    }
+    let mut asked = Vec::new();
+    while let Some((key, text)) = said(&mut retries, P).pop() {
+        asked.push(text);
+        retries.confirmed(key);
+    }
+    assert_eq!((asked.len(), asked.last().unwrap().as_str()), (RANGES, "bounce u1 14-98"));
+}
+
+#[test]
+fn only_so_many_are_under_way_to_one_partition() {
+    let mut retries = RetryQueue::default();
+    for n in 0..UNDER_WAY + 10 {
+        retries.detach(P, &room(), &user(n), 1);
+    }
+    retries.detach(Partition(4), &RoomId::parse("q").unwrap(), &user(0), 1);
+    let under_way = said(&mut retries, P);
+    assert_eq!((under_way.len(), retries.next(Partition(4)).is_some()), (UNDER_WAY, true));
+    retries.confirmed(under_way[0].0);
+    assert_eq!(texts(&mut retries), [format!("detach u{UNDER_WAY} 1")]);
+}
+
+#[test]
+fn forgotten_bounces_make_room() {
+    let mut retries = RetryQueue::default();
+    retries.bounce(P, &room(), &user(1), UntakenRange::of(1, (1, 1)));
+    retries.bounce(P, &room(), &user(2), UntakenRange::of(1, (1, 1)));
+    let key = retries.next(P).unwrap().key;
+    retries.drop_bounces();
+    assert_eq!(retries.len(), 1, "what is under way stays until its answer");
+    assert!(retries.confirmed(key).is_some());
+    assert!(retries.next(P).is_none() && retries.len() == 0);
+}
