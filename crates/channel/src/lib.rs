@@ -13,13 +13,14 @@
 //!   - `executor/schedule`: the next job of each room. `executor/results`: what the results of jobs lead to.
 //!   - `executor/leases`: keeping, losing and claiming leases. `executor/settle`, `executor/evict`: what is settled,
 //!     and channels that end.
-//!   - `executor/link_output`: links to nodes. `executor/dead_nodes`: nodes that die. `executor/push_queue`: push jobs.
-//! - `job`: what the executor asks of the store and of presence: `open`, `commit`, `read`.
+//!   - `executor/link_output`: links to nodes. `executor/dead_nodes`: nodes that die. `executor/bounces`: the worker's
+//!     own bounces, and long ones. `executor/push_queue`: push jobs.
+//! - `job`: what the executor asks of the store and of presence: `open`, `commit`, `read`, `scan`.
 //! - `room`: the core of one room. *Pure.*
 //!   - `room/decide`, `room/batch`: decides what waits, and the batch that it becomes. `room/membership`: who comes and
 //!     goes. `room/lookup`: nonces that the tail does not know. `room/open`: a room as its rows say.
-//!   - `room/audience`: L1. `room/tail`: the newest events. `room/idle`: when to evict. `room/page`, `room/members`:
-//!     pages.
+//!   - `room/audience`: L1. `room/offline`: L2. `room/bounce`: what of a range a member wants. `room/tail`: the newest
+//!     events. `room/idle`: when to evict. `room/page`, `room/members`: pages.
 //! - `dispatch`: what a batch does once it is stored: links, push orders, answers.
 //! - `outbound_links`: the links of this worker. `pending_pushes`: what is not pushed yet.
 

@@ -55,8 +55,8 @@ impl Executor {
         self.links.end_audience(&room);
     }
 
-    /// Writes what is settled and the heads of all live channels when the worker ends, so that the next owner finds them
-    /// up to date, and dispatches and pushes nothing again.
+    /// Writes what is settled and the heads of all live channels when the worker ends, so that the next owner finds
+    /// them up to date, and dispatches and pushes nothing again.
     pub(super) async fn write_heads(&mut self) {
         let mut rows = self.settled_rows();
         let tenures: Vec<Tenure> = self.partitions.values().map(|owned| owned.tenure).collect();

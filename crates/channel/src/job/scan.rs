@@ -11,7 +11,7 @@ use crate::tenure::Tenure;
 const PAGE: usize = 1_000;
 
 impl JobContext {
-    /// Shows the events of a room to `scans`, newest first, as far back as their ranges go. All of them share the reads.
+    /// Shows the events of a room to `scans`, newest first, as far back as their ranges go. They share the reads.
     pub(crate) async fn scan(
         &self,
         tenure: Tenure,
