@@ -10,6 +10,7 @@ mod drain;
 mod faults;
 mod fence;
 mod many;
+mod membership;
 mod messages;
 mod mutants;
 mod nonce;
