@@ -10,7 +10,8 @@ use serde_json::json;
 /// nothing is left to dispatch to eve, and it kills `NonceOff` instead.
 pub(crate) async fn crash_at(setup: SendpiSetup, point: FailPoint) {
     let nats = NatsServer::start().await;
-    let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..setup }).await;
+    let args = ["--bounce-after", "1s"].map(String::from).to_vec();
+    let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), args, ..setup }).await;
     let mut pushes = PushRecorder::start(&nats).await;
     let mut ann = Recording::connect(&server, "ann", "phone").await;
     let mut bob = Recording::connect(&server, "bob", "laptop").await;

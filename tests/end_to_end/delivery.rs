@@ -94,22 +94,34 @@ async fn a_device_that_dies_leaves_one_push_for_a_room_however_much_was_under_wa
 #[tokio::test]
 async fn many_messages_are_few_pushes_and_a_restart_pushes_none_of_them_again() {
     let nats = NatsServer::start().await;
-    let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
+    let args = ["--bounce-after", "1s"].map(String::from).to_vec();
+    let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), args, ..SendpiSetup::default() }).await;
     let mut pushes = PushRecorder::start(&nats).await;
     let mut ann = Recording::connect(&server, "ann", "phone").await;
     let room = ann.client().create("lobby", &["bob"]).await.unwrap().room;
     step("ann sends to bob, who is offline");
     let last = send_many(&ann, room.as_str(), 500).await;
     pushes.until(room.as_str(), last, "bob").await;
-    step("Sendpi is started again");
-    server.terminate().await;
-    server.start_again().await;
-    ann.come_back(server.url()).await;
-    let next = ann.client().send(room.as_str(), "after the restart").await.unwrap().seq;
-    pushes.until(room.as_str(), next, "bob").await;
-    let jobs = pushes.jobs();
-    assert_eq!(jobs.iter().map(|job| job.count).sum::<u64>(), 501, "{jobs:?}");
-    assert!(jobs.len() < 10, "{jobs:?}");
+    for (n, killed) in [(1, false), (2, true)] {
+        step(format!("Sendpi is started again, killed: {killed}"));
+        if killed {
+            // What was pushed is written down a moment later.
+            server.until_logged("wrote down what was pushed", 1).await;
+            server.kill9().await;
+        } else {
+            server.terminate().await;
+        }
+        server.start_again().await;
+        ann.come_back(server.url()).await;
+        if killed {
+            server.until_logged("who did not come back are bounced", 1).await;
+        }
+        let next = ann.client().send(room.as_str(), "after the restart").await.unwrap().seq;
+        pushes.until(room.as_str(), next, "bob").await;
+        let jobs = pushes.jobs();
+        assert_eq!(jobs.iter().map(|job| job.count).sum::<u64>(), 500 + n, "{jobs:?}");
+    }
+    assert!(pushes.jobs().len() < 10, "{:?}", pushes.jobs());
     ann.finish().await;
 }
 

@@ -4,7 +4,7 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sendpi_model::subject_token::encode;
-use sendpi_model::{Partition, RoomId, UserId};
+use sendpi_model::{Partition, RoomId, UserId, fnv1a_64};
 use serde::{Deserialize, Serialize};
 
 use crate::{Bus, RequestError, subject};
@@ -38,9 +38,7 @@ impl PushJob {
     #[must_use]
     pub fn id(&self) -> String {
         let users = self.users.iter().flat_map(|user| user.as_str().bytes().chain([0]));
-        // FNV-1a, 64 bits: the same on every machine and in every release.
-        let hash =
-            users.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = fnv1a_64(users);
         format!("{}.{}-{}.{}.{hash:016x}", encode(self.room.as_str()), self.first, self.last, self.count)
     }
 }

@@ -55,13 +55,14 @@ impl DispatchOutcome {
     /// Adds what becomes of a bounce. One that needs no push is confirmed at once.
     pub(crate) fn bounced(&mut self, outcome: BounceOutcome, links: &mut OutboundLinks) {
         match outcome {
-            BounceOutcome::NoPush(Bounce { to, pending, .. }) => {
-                self.not_pending.extend(pending);
+            BounceOutcome::NoPush(Bounce { to, own, .. }) => {
+                self.not_pending.extend(own.map(|own| own.pending));
                 if let Some(to) = to {
                     links.answer(&to, &OkAnswer::default());
                 }
             }
-            BounceOutcome::Push(Bounce { to, pending, user, .. }, range) => {
+            BounceOutcome::Push(Bounce { to, own, user, .. }, range) => {
+                let pending = own.map(|own| own.pending);
                 self.pushes.push(PushOrder { users: [user].into(), range, then: to, pending });
             }
             BounceOutcome::Read(scan) => self.scans.push(scan),
@@ -81,7 +82,11 @@ pub(crate) fn dispatch(
     let mut done = DispatchOutcome::default();
     for step in steps {
         match step {
-            BatchStep::Event(event) => dispatch_event(room, partition, event, links, &mut done),
+            BatchStep::Event(event) => {
+                dispatch_event(room, partition, &event, links, &mut done);
+                order_pushes(room, &event, &mut done);
+            }
+            BatchStep::Again(event) => dispatch_event(room, partition, &event, links, &mut done),
             BatchStep::Typing(frame) => dispatch_typing(room, partition, &frame, links),
             BatchStep::Joined(_) if mutant(Mutant::NewcomersOff) => {}
             BatchStep::Joined(users) => {
@@ -145,7 +150,7 @@ pub(crate) fn dispatch(
 fn dispatch_event(
     room: &mut Room,
     partition: Partition,
-    event: Event,
+    event: &Event,
     links: &mut OutboundLinks,
     done: &mut DispatchOutcome,
 ) {
@@ -156,10 +161,14 @@ fn dispatch_event(
     }
     room.dispatched = room.dispatched.max(head.seq);
     done.heads.push(head);
+}
+
+fn order_pushes(room: &mut Room, event: &Event, done: &mut DispatchOutcome) {
     if mutant(Mutant::PushOff) {
         return;
     }
-    for users in room.wants_push(&event) {
+    let head = event.head;
+    for users in room.wants_push(event) {
         let range = WantedRange { first: head.seq, last: head.seq, count: 1, newest: event.clone(), at: head.at };
         done.pushes.push(PushOrder { users, range, then: None, pending: None });
     }

@@ -31,7 +31,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use self::bounces::PostponedBounce;
+use self::bounces::{PostponedBounce, RecoveredRoom};
 use self::dead_nodes::GivenUpNode;
 use self::live_entry::LiveEntry;
 use self::push_queue::{PushQueue, PushRound};
@@ -76,9 +76,12 @@ pub(crate) struct Executor {
     /// The nodes whose node key exists.
     live_nodes: HashSet<NodeId>,
     given_up: Vec<GivenUpNode>,
+    recovered: Vec<RecoveredRoom>,
     postponed: Vec<PostponedBounce>,
     pending: PendingPushes,
     pushes: PushQueue,
+    /// The rooms whose pushes were kept since that was last written down.
+    newly_pushed: HashSet<RoomId>,
     /// One permit for each timeline that may be read for bounces.
     scans: Arc<Semaphore>,
     /// Whether events were put on links that have not been sent since.
@@ -131,7 +134,9 @@ impl Executor {
             links: OutboundLinks::default(),
             live_nodes: HashSet::new(),
             given_up: Vec::new(),
+            recovered: Vec::new(),
             postponed: Vec::new(),
+            newly_pushed: HashSet::new(),
             scans: Arc::new(Semaphore::new(SCANS)),
             pending: PendingPushes::default(),
             jobs: FuturesUnordered::new(),
@@ -211,6 +216,7 @@ impl Executor {
     async fn tick(&mut self) {
         self.tick_links().await;
         self.bounce_due();
+        self.write_pushed();
         for room in std::mem::take(&mut self.slowed) {
             self.make_ready(&room);
         }

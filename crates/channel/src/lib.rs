@@ -21,6 +21,7 @@
 //!     goes. `room/lookup`: nonces that the tail does not know. `room/open`: a room as its rows say.
 //!   - `room/audience`: L1. `room/offline`: L2. `room/bounce`: what of a range a member wants. `room/tail`: the newest
 //!     events. `room/idle`: when to evict. `room/page`, `room/members`: pages.
+//!     `room/pushed`: what is in the push stream.
 //! - `dispatch`: what a batch does once it is stored: links, push orders, answers.
 //! - `outbound_links`: the links of this worker. `pending_pushes`: what is not pushed yet.
 

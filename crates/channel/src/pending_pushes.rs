@@ -14,6 +14,13 @@ pub(crate) struct PendingId {
     partition: Partition,
 }
 
+impl PendingId {
+    /// Returns the time of the range's first event.
+    pub(crate) fn at(self) -> Millis {
+        self.at
+    }
+}
+
 /// The pending pushes, by partition.
 #[derive(Debug, Default)]
 pub(crate) struct PendingPushes {

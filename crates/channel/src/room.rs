@@ -13,6 +13,7 @@ mod membership;
 mod offline;
 mod open;
 mod page;
+mod pushed;
 mod tail;
 
 #[cfg(test)]
@@ -30,16 +31,15 @@ use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
 pub(crate) use audience::Audience;
 pub(crate) use batch::{Batch, BatchRead, BatchStep};
-pub(crate) use bounce::{Bounce, BounceOutcome, BounceScan, WantedRange};
+pub(crate) use bounce::{Bounce, BounceOutcome, BounceScan, OwnBounce, WantedRange};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
 pub(crate) use lookup::{Lookup, Lookups};
 use offline::Offline;
 pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
 pub(crate) use page::{PageRequest, page_frame};
+pub(crate) use pushed::PushedLog;
 pub(crate) use tail::Tail;
-
-use crate::pending_pushes::PendingId;
 
 /// A member, as the room knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,7 +240,7 @@ pub(crate) struct AnswerAddress {
 #[derive(Debug)]
 pub(crate) struct QueuedRequest {
     pub(crate) to: Option<AnswerAddress>,
-    /// Under what it is pending, if this is a bounce of the worker's own.
-    pub(crate) pending: Option<PendingId>,
+    /// Set if this is a bounce of the worker's own.
+    pub(crate) own: Option<OwnBounce>,
     pub(crate) request: FlowRequest,
 }

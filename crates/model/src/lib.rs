@@ -5,7 +5,7 @@
 //! flows, and the items of links. Every other crate except `sendpi-bench` depends on it.
 //!
 //! # Map
-//! - `id`, `partition`, `role`, `room_info`, `time`: ids and their rules, the hash of partitions, roles, ROOM of the
+//! - `id`, `partition`, `hash`, `role`, `room_info`, `time`: ids and their rules, partitions, hashes, roles, ROOM of the
 //!   protocol, milliseconds.
 //! - `event`: durable events, encoded once, and the typing frame.
 //! - `client_frame`, `verb`, `verb/codec`, `fields`: what clients and nodes ask, and the rules of its fields.
@@ -23,6 +23,7 @@ mod event;
 pub mod faults;
 mod fields;
 pub mod flow;
+mod hash;
 mod id;
 mod json;
 pub mod limits;
@@ -41,6 +42,7 @@ pub use client_frame::{ClientFrame, ClientOp, FrameId, Hello};
 pub use close::CloseCode;
 pub use event::{Content, Event, EventKind, Head, RoleChange};
 pub use fields::Fields;
+pub use hash::fnv1a_64;
 pub use id::{DeviceId, IdError, NodeId, Nonce, RoomId, UserId};
 pub use json::{JsonObject, encode_json};
 pub use partition::{Partition, Partitions};

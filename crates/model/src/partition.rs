@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hash::fnv1a_32;
 use crate::{RoomId, subject_token};
 
 /// One partition, numbered from 0 to P − 1.
@@ -48,23 +49,6 @@ impl Partitions {
     #[must_use]
     pub fn of(self, room: &RoomId) -> Partition {
         let token = subject_token::encode(room.inbox_owner().unwrap_or(room.as_str()));
-        Partition((fnv1a(token.as_bytes()) % u32::from(self.0)) as u16)
-    }
-}
-
-fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hash_is_the_published_fnv1a() {
-        // These are the test vectors of the FNV reference: http://www.isthe.com/chongo/tech/comp/fnv/
-        assert_eq!(fnv1a(b""), 0x811c_9dc5);
-        assert_eq!(fnv1a(b"a"), 0xe40c_292c);
-        assert_eq!(fnv1a(b"foobar"), 0xbf9c_f968);
+        Partition((fnv1a_32(token.as_bytes()) % u32::from(self.0)) as u16)
     }
 }

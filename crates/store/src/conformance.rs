@@ -20,7 +20,7 @@ pub use listing::{
 pub use stamps::{
     a_late_join_does_not_bring_back_who_left, a_read_marker_only_rises, of_equal_stamps_the_later_row_stays,
     the_fence_is_never_lowered, the_higher_stamp_stays_within_one_write, the_number_of_partitions_stays,
-    the_room_row_with_the_higher_stamp_stays, what_is_settled_only_rises,
+    the_room_row_with_the_higher_stamp_stays, what_is_pushed_only_rises, what_is_settled_only_rises,
 };
 pub use timeline::{
     a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first, a_range_of_seqs_includes_both_ends,
@@ -68,6 +68,7 @@ macro_rules! conformance_tests {
             the_number_of_partitions_stays
             the_room_row_with_the_higher_stamp_stays
             those_who_left_are_not_among_members_or_rooms
+            what_is_pushed_only_rises
             what_is_settled_only_rises
             what_is_written_again_changes_nothing
         }

@@ -147,6 +147,37 @@ pub struct SettledRow {
     pub at: Millis,
 }
 
+/// What of a room's newest events is in the push stream, so that the next owner does not push it again.
+/// Key: room. Without it, or with an older one, more is pushed twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushedRow {
+    /// The room.
+    pub room: RoomId,
+    /// The stamp: the highest seq that is in the push stream.
+    pub stamp: u64,
+    /// What is not settled of it, oldest first.
+    pub ranges: Vec<PushedRange>,
+}
+
+/// A range of events of which everything that some users want is in the push stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushedRange {
+    /// The seq of the first event.
+    pub first: u64,
+    /// The seq of the last event.
+    pub last: u64,
+    /// The users, as [`PushedRange::name`] abbreviates them.
+    pub users: Vec<u64>,
+}
+
+impl PushedRange {
+    /// Returns a user as 64 bits: a room has 1,000 members, so that once in 10¹³ rooms two of them are alike.
+    #[must_use]
+    pub fn name(user: &UserId) -> u64 {
+        sendpi_model::fnv1a_64(user.as_str().bytes())
+    }
+}
+
 /// One row to be written, with the parts of its key that the row itself does not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
@@ -170,6 +201,8 @@ pub enum Row {
     ActiveRoom(ActiveRoom),
     /// See [`SettledRow`].
     Settled(Partition, SettledRow),
+    /// See [`PushedRow`].
+    Pushed(PushedRow),
     /// The number of partitions that this store was created for. It is written once.
     Partitions(u16),
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 
-use crate::{EventRow, Fence, MemberRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Start};
+use crate::{EventRow, Fence, MemberRow, OrderRow, PushedRow, RoomOfUser, RoomRow, Row, SettledRow, Start};
 
 /// The reason why a write is not known to be done. A store never reports one reason in place of the other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,4 +93,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Returns what is settled in a partition, ordered by epoch.
     async fn settled(&self, partition: Partition) -> Result<Vec<SettledRow>, ReadError>;
+
+    /// Returns what of a room's newest events is in the push stream. `None` if nothing of the room ever was.
+    async fn pushed(&self, room: &RoomId) -> Result<Option<PushedRow>, ReadError>;
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use sendpi_model::flow::FlowRequest;
-use sendpi_model::{Partition, Refusal, RoomId, Verb};
+use sendpi_model::{Partition, Refusal, RoomId, UserId, Verb};
+use sendpi_store::PushedRange;
 use tokio::time::{Duration, Instant};
 
 use super::Executor;
 use super::results::JobResult;
 use crate::dispatch::DispatchOutcome;
 use crate::job::JobError;
-use crate::room::{Bounce, BounceScan, QueuedRequest};
+use crate::pending_pushes::PendingId;
+use crate::room::{Bounce, BounceScan, OwnBounce, QueuedRequest};
 
 /// The pause before another try of a bounce of the worker's own whose events could not be read.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -22,6 +24,19 @@ pub(super) struct PostponedBounce {
     partition: Partition,
     room: RoomId,
     bounce: Bounce,
+}
+
+/// A room whose events of an earlier owner were dispatched again. Those of its members who do not come back are bounced
+/// what the earlier owner had not pushed.
+#[derive(Debug)]
+pub(super) struct RecoveredRoom {
+    pub(super) due: Instant,
+    pub(super) partition: Partition,
+    pub(super) room: RoomId,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) pushed: Vec<PushedRange>,
+    pub(super) pending: PendingId,
 }
 
 impl Executor {
@@ -89,6 +104,33 @@ impl Executor {
         }
     }
 
+    /// Queues the bounces of recovered rooms that are due.
+    pub(super) fn bounce_recovered(&mut self) {
+        let now = Instant::now();
+        for recovered in self.recovered.extract_if(.., |recovered| recovered.due <= now).collect::<Vec<_>>() {
+            let RecoveredRoom { partition, room: id, first, last, pushed, pending, .. } = &recovered;
+            let Some(room) = self.rooms.get(id).and_then(|entry| entry.room.as_ref()) else {
+                // It failed, and is being opened again. If the partition was lost, nothing is owed any more.
+                if self.partitions.contains_key(partition) {
+                    self.recovered.push(RecoveredRoom { due: now + AGAIN_AFTER, ..recovered });
+                }
+                continue;
+            };
+            tracing::debug!(%partition, room = %id, "members of a recovered room who did not come back are bounced");
+            let at = pending.at();
+            let away: Vec<UserId> = room.members.keys().filter(|user| !room.audience.contains(user)).cloned().collect();
+            for user in away {
+                let name = PushedRange::name(&user);
+                let ranges = pushed.iter().filter(|range| range.users.contains(&name));
+                let pushed = ranges.map(|range| (range.first, range.last)).collect();
+                let own = OwnBounce { pending: self.pending.add(*partition, at), pushed };
+                let bounce = Bounce { to: None, own: Some(own), user, first: *first, last: *last };
+                self.enqueue_own_bounce(*partition, id, bounce);
+            }
+            self.pending.done(*pending);
+        }
+    }
+
     /// Queues the postponed bounces that are due.
     pub(super) fn bounce_postponed(&mut self) {
         let now = Instant::now();
@@ -105,7 +147,7 @@ impl Executor {
 
 /// Returns a bounce of the worker's own as a request that waits at its room.
 pub(super) fn own_request(room: &RoomId, bounce: Bounce) -> QueuedRequest {
-    let Bounce { pending, user, first, last, .. } = bounce;
+    let Bounce { own, user, first, last, .. } = bounce;
     let request = FlowRequest { n: 0, room: room.clone(), user, first: None, verb: Verb::Bounce { first, last } };
-    QueuedRequest { to: None, pending, request }
+    QueuedRequest { to: None, own, request }
 }

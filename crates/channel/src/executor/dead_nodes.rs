@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Executor;
 use super::results::JobResult;
 use crate::pending_pushes::PendingId;
-use crate::room::Bounce;
+use crate::room::{Bounce, OwnBounce};
 
 /// A node that was given up, with the events that it did not settle.
 #[derive(Debug)]
@@ -84,6 +84,7 @@ impl Executor {
                 JobResult::Undelivered { undelivered, until_found }
             });
         }
+        self.bounce_recovered();
         self.bounce_postponed();
     }
 
@@ -94,8 +95,8 @@ impl Executor {
             let is_back = present.is_some_and(|room| room.active && room.audience.contains(&user));
             // The next owner of a partition that was lost dispatches the events again.
             if !is_back && self.partitions.contains_key(&partition) {
-                let pending = Some(self.pending.add(partition, at));
-                self.enqueue_own_bounce(partition, &room, Bounce { to: None, pending, user, first, last });
+                let own = OwnBounce { pending: self.pending.add(partition, at), pushed: Vec::new() };
+                self.enqueue_own_bounce(partition, &room, Bounce { to: None, own: Some(own), user, first, last });
             }
         }
         until_found.into_iter().for_each(|id| self.pending.done(id));

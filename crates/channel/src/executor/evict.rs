@@ -59,6 +59,7 @@ impl Executor {
     /// them up to date, and dispatches and pushes nothing again.
     pub(super) async fn write_heads(&mut self) {
         let mut rows = self.settled_rows();
+        rows.extend(self.pushed_rows());
         let tenures: Vec<Tenure> = self.partitions.values().map(|owned| owned.tenure).collect();
         for tenure in tenures {
             if self.context.pass_fence(tenure).await.is_err() {

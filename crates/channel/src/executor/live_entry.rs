@@ -17,8 +17,9 @@
 use std::collections::VecDeque;
 
 use sendpi_model::{Event, Partition};
+use sendpi_store::PushedRow;
 
-use crate::room::{IdleClock, Lookups, QueuedRequest, Room};
+use crate::room::{IdleClock, Lookups, PushedLog, QueuedRequest, Room};
 
 /// What happens to a room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,10 @@ pub(super) struct LiveEntry {
     pub(super) lookups: Lookups,
     /// Events that an earlier owner may not have dispatched to everybody.
     pub(super) unsettled: Vec<Event>,
+    /// What of them the earlier owner pushed.
+    pub(super) pushed_before: Option<PushedRow>,
+    /// What this owner pushed.
+    pub(super) pushed: PushedLog,
     pub(super) idle: Option<IdleClock>,
     /// The minute for which `active_rooms` has this room.
     pub(super) active_minute: u64,
@@ -82,6 +87,8 @@ impl LiveEntry {
             queue: VecDeque::new(),
             lookups: Lookups::new(),
             unsettled: Vec::new(),
+            pushed_before: None,
+            pushed: PushedLog::default(),
             idle: None,
             active_minute: 0,
         }

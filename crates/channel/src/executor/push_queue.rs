@@ -17,6 +17,7 @@ use sendpi_bus::push_stream::{JOB_USERS, PushJob, publish_job};
 use sendpi_model::faults::{FailPoint, fail_point};
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{Partition, RoomId, UserId};
+use sendpi_store::Row;
 use tokio::time::Instant;
 
 use super::Executor;
@@ -49,8 +50,8 @@ pub(super) struct PushRound {
     partition: Partition,
     room: RoomId,
     jobs: Vec<PushJob>,
-    then: Vec<AnswerAddress>,
-    pending: Vec<PendingId>,
+    /// The ranges that the jobs are made of.
+    ranges: Vec<WaitingRange>,
 }
 
 /// The pushes of one room.
@@ -141,11 +142,16 @@ impl PushQueue {
 }
 
 impl RoomPushes {
-    /// Adds a push to the range that waits for the same users, or behind the others. Returns a pending id that is not
-    /// needed any more, because the range has an older one.
+    /// Adds a push to the range that waits for the same list of users, or behind the others. Returns a pending id that
+    /// is not needed any more, because the range has an older one.
     fn add(&mut self, order: PushOrder, pending: impl FnOnce(sendpi_model::Millis) -> PendingId) -> Option<PendingId> {
         let PushOrder { users, range, then, pending: known } = order;
-        let same = |waiting: &&mut WaitingRange| Arc::ptr_eq(&waiting.users, &users) || waiting.users == users;
+        // The same list means that nobody of it came online in between. Equal users of another list may have, and then
+        // what lies between both ranges is not theirs to be pushed.
+        let same = |waiting: &&mut WaitingRange| {
+            let follows = waiting.range.last + 1 == range.first && waiting.users == users;
+            Arc::ptr_eq(&waiting.users, &users) || follows
+        };
         if let Some(waiting) = self.waiting.iter_mut().rev().find(same) {
             waiting.then.extend(then);
             waiting.range.join(range);
@@ -163,39 +169,32 @@ impl RoomPushes {
 
     /// Takes everything that waits, as jobs. Ranges that are alike become one, whose users share it.
     fn take(&mut self, room: RoomId) -> PushRound {
-        let mut round = PushRound {
-            partition: self.partition,
-            room: room.clone(),
-            jobs: Vec::new(),
-            then: Vec::new(),
-            pending: Vec::new(),
-        };
-        let mut alike: Vec<(WantedRange, Vec<UserId>)> = Vec::new();
+        let ranges: Vec<WaitingRange> = self.waiting.drain(..).collect();
+        let mut alike: Vec<(&WantedRange, Vec<UserId>)> = Vec::new();
         let mut places: HashMap<(u64, u64, u64, u64), usize> = HashMap::new();
-        for WaitingRange { users, range, then, pending } in self.waiting.drain(..) {
-            round.then.extend(then);
-            round.pending.push(pending);
-            let place =
-                places.entry((range.first, range.last, range.count, range.newest.head.seq)).or_insert(alike.len());
-            match alike.get_mut(*place) {
+        for WaitingRange { users, range, .. } in &ranges {
+            let same = (range.first, range.last, range.count, range.newest.head.seq);
+            let next = alike.len();
+            match alike.get_mut(*places.entry(same).or_insert(next)) {
                 Some((_, all)) => all.extend(users.iter().cloned()),
                 None => alike.push((range, users.to_vec())),
             }
         }
+        let mut jobs = Vec::new();
         for (WantedRange { first, last, count, newest, .. }, mut users) in alike {
             users.sort();
             users.dedup();
-            round.jobs.extend(users.chunks(JOB_USERS).map(|users| PushJob {
+            jobs.extend(users.chunks(JOB_USERS).map(|users| PushJob {
                 v: 2,
                 room: room.clone(),
-                first,
-                last,
-                count,
+                first: *first,
+                last: *last,
+                count: *count,
                 users: users.to_vec(),
                 newest: newest.frame.clone(),
             }));
         }
-        round
+        PushRound { partition: self.partition, room, jobs, ranges }
     }
 }
 
@@ -223,9 +222,44 @@ impl Executor {
 
     /// Records that the pushes of a room are kept, and confirms their bounces.
     pub(super) fn pushed(&mut self, round: PushRound) {
-        round.pending.into_iter().for_each(|id| self.pending.done(id));
-        for to in round.then {
-            self.links.answer(&to, &OkAnswer::default());
+        let mut log = self.rooms.get_mut(&round.room).map(|entry| &mut entry.pushed);
+        for WaitingRange { users, range, then, pending } in round.ranges {
+            self.pending.done(pending);
+            for to in then {
+                self.links.answer(&to, &OkAnswer::default());
+            }
+            if let Some(log) = &mut log {
+                log.add(range.first, range.last, users);
+            }
+        }
+        self.newly_pushed.insert(round.room);
+    }
+
+    /// Returns what was pushed since the last call, as rows for the next owner.
+    pub(super) fn pushed_rows(&mut self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for id in self.newly_pushed.drain() {
+            let Some(entry) = self.rooms.get_mut(&id) else { continue };
+            let settled = self.partitions.get(&entry.partition).and_then(|owned| owned.settled);
+            let Some(room) = &entry.room else { continue };
+            let unsettled = settled.map_or(0, |settled| room.tail.first_after(settled.at));
+            rows.push(Row::Pushed(entry.pushed.row(&id, unsettled)));
+        }
+        rows
+    }
+
+    /// Writes down what was pushed. If that fails, more is pushed twice after a crash.
+    pub(super) fn write_pushed(&mut self) {
+        let rows = self.pushed_rows();
+        if !rows.is_empty() {
+            let store = Arc::clone(&self.context.store);
+            tokio::spawn(async move {
+                let rooms = rows.len();
+                match store.write(rows).await {
+                    Ok(()) => tracing::debug!(rooms, "wrote down what was pushed"),
+                    Err(error) => tracing::warn!(%error, "cannot write down what was pushed"),
+                }
+            });
         }
     }
 }

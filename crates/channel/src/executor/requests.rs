@@ -73,10 +73,10 @@ impl Executor {
             }
             Verb::Typing => {
                 if !self.typing_now(&request) {
-                    self.enqueue(partition, QueuedRequest { to: None, pending: None, request });
+                    self.enqueue(partition, QueuedRequest { to: None, own: None, request });
                 }
             }
-            _ => self.enqueue(partition, QueuedRequest { to: Some(to), pending: None, request }),
+            _ => self.enqueue(partition, QueuedRequest { to: Some(to), own: None, request }),
         }
     }
 
@@ -97,7 +97,7 @@ impl Executor {
     pub(super) fn enqueue(&mut self, partition: Partition, waiting: QueuedRequest) {
         let id = waiting.request.room.clone();
         let entry = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));
-        if entry.queue.len() >= ROOM_QUEUE && waiting.pending.is_none() {
+        if entry.queue.len() >= ROOM_QUEUE && waiting.own.is_none() {
             if let Some(to) = waiting.to {
                 let refusal = Refusal::unavailable(format!("too much is waiting at {id}"), 200);
                 self.links.answer(&to, &refusal);

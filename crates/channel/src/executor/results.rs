@@ -7,9 +7,10 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason};
 use sendpi_model::server_frame::HeadsAnswer;
 use sendpi_model::{Millis, Partition, Refusal, RoomId};
+use tokio::time::Instant;
 
 use super::Executor;
-use super::bounces::own_request;
+use super::bounces::{RecoveredRoom, own_request};
 use super::live_entry::Stage;
 use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::{DispatchOutcome, dispatch};
@@ -90,11 +91,12 @@ impl Executor {
         if !entry.end(Stage::Opening) {
             return;
         }
-        let OpenedRoom { stored, unsettled } = opened;
+        let OpenedRoom { stored, unsettled, pushed } = opened;
         let mut room = Room::open(id.clone(), owned.tenure.epoch, stored);
         owned.saw(room.head.at);
         if !mutant(Mutant::RedispatchOff) {
             entry.unsettled = unsettled;
+            entry.pushed_before = pushed;
         }
         // Events that are dispatched again count as not dispatched yet.
         if let Some(first) = entry.unsettled.first() {
@@ -148,7 +150,17 @@ impl Executor {
                 %partition, room = %id, events = unsettled.len(),
                 "dispatching again what an earlier owner may not have dispatched to everybody"
             );
-            let steps = unsettled.into_iter().map(BatchStep::Event).collect();
+            let recovered = RecoveredRoom {
+                due: Instant::now() + self.config.bounce_after,
+                partition,
+                room: id.clone(),
+                first: unsettled.first().map_or(0, |event| event.head.seq),
+                last: unsettled.last().map_or(0, |event| event.head.seq),
+                pushed: entry.pushed_before.take().map(|row| row.ranges).unwrap_or_default(),
+                pending: self.pending.add(partition, unsettled.first().map_or(Millis(0), |event| event.head.at)),
+            };
+            self.recovered.push(recovered);
+            let steps = unsettled.into_iter().map(BatchStep::Again).collect();
             let outcome = dispatch(room, partition, steps, &[], online, &mut self.links);
             self.note_dispatched(id, outcome);
         }
@@ -244,7 +256,7 @@ impl Executor {
         for waiting in entry.queue.drain(..) {
             match waiting.to {
                 Some(to) => self.links.answer(&to, &refusal),
-                None if waiting.pending.is_some() => bounces.push(waiting),
+                None if waiting.own.is_some() => bounces.push(waiting),
                 None => {}
             }
         }
@@ -268,6 +280,10 @@ fn answered_by(step: &BatchStep) -> Option<&AnswerAddress> {
         | BatchStep::Members { to, .. }
         | BatchStep::Read { to, .. } => Some(to),
         BatchStep::Bounce(bounce) => bounce.to.as_ref(),
-        BatchStep::Event(_) | BatchStep::Typing(_) | BatchStep::Joined(_) | BatchStep::Left(..) => None,
+        BatchStep::Event(_)
+        | BatchStep::Again(_)
+        | BatchStep::Typing(_)
+        | BatchStep::Joined(_)
+        | BatchStep::Left(..) => None,
     }
 }

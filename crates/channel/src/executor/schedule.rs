@@ -79,7 +79,7 @@ impl Executor {
         let entry = self.rooms.get_mut(id)?;
         let owned = self.partitions.get_mut(&entry.partition)?;
         let (own, rest): (Vec<QueuedRequest>, Vec<QueuedRequest>) =
-            entry.queue.drain(..).partition(|waiting| waiting.pending.is_some());
+            entry.queue.drain(..).partition(|waiting| waiting.own.is_some());
         entry.queue = rest.into();
         if entry.has_work() {
             self.slowed.insert(id.clone());

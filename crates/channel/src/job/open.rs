@@ -2,7 +2,7 @@
 //! passed.
 
 use sendpi_model::{Event, RoomId};
-use sendpi_store::{EpochChain, EventRow, SettledRow, Start};
+use sendpi_store::{EpochChain, EventRow, PushedRow, SettledRow, Start};
 
 use super::{JobContext, JobError};
 use crate::room::{StoredRoom, cut_at_hole, is_settled, tail_from};
@@ -19,6 +19,8 @@ pub(crate) struct OpenedRoom {
     pub(crate) stored: StoredRoom,
     /// The events of the tail that an earlier owner may not have dispatched to everybody, oldest first.
     pub(crate) unsettled: Vec<Event>,
+    /// What of them the earlier owner pushed.
+    pub(crate) pushed: Option<PushedRow>,
 }
 
 impl JobContext {
@@ -32,7 +34,7 @@ impl JobContext {
         let mut starts = self.store.starts(room).await?;
         if row.is_none() && starts.is_empty() {
             self.pass_fence(tenure).await?;
-            return Ok(OpenedRoom { stored: StoredRoom::default(), unsettled: Vec::new() });
+            return Ok(OpenedRoom { stored: StoredRoom::default(), unsettled: Vec::new(), pushed: None });
         }
         let head_row = row.as_ref().map_or(0, |row| row.head.seq);
         let tail = self.read_tail(room, &EpochChain::of(&starts), head_row, settled.as_ref()).await?;
@@ -45,12 +47,13 @@ impl JobContext {
         }
         self.pass_fence(tenure).await?;
         let members = self.store.members(room).await?;
-        let unsettled = tail
+        let unsettled: Vec<Event> = tail
             .iter()
             .filter(|(epoch, event)| !is_settled(settled.as_ref(), *epoch, event.head.at))
             .map(|(_, event)| event.clone())
             .collect();
-        Ok(OpenedRoom { stored: StoredRoom { row, members, chain: EpochChain::of(&starts), tail }, unsettled })
+        let pushed = if unsettled.is_empty() { None } else { self.store.pushed(room).await? };
+        Ok(OpenedRoom { stored: StoredRoom { row, members, chain: EpochChain::of(&starts), tail }, unsettled, pushed })
     }
 
     /// Reads everything after the head row, the newest 200 events up to it, and all older events that are not

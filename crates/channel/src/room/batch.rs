@@ -14,6 +14,8 @@ use super::{AnswerAddress, Bounce, PageRequest};
 pub(crate) enum BatchStep {
     /// Dispatch the event to L1 and push it to L2.
     Event(Event),
+    /// Dispatch to L1, for a new owner, an event of an earlier one. Who does not come back is bounced it later.
+    Again(Event),
     /// Dispatch an ephemeral event to L1.
     Typing(Bytes),
     /// These users became members. Add those who are online to L1.

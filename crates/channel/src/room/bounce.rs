@@ -12,14 +12,23 @@ use crate::pending_pushes::PendingId;
 pub(crate) struct Bounce {
     /// The request that is confirmed. `None` for a bounce of the worker's own.
     pub(crate) to: Option<AnswerAddress>,
-    /// Under what a bounce of the worker's own is pending.
-    pub(crate) pending: Option<PendingId>,
+    /// Set for a bounce of the worker's own.
+    pub(crate) own: Option<OwnBounce>,
     /// The user.
     pub(crate) user: UserId,
     /// The seq of the first event.
     pub(crate) first: u64,
     /// The seq of the last event.
     pub(crate) last: u64,
+}
+
+/// What is special about a bounce of the worker's own.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnBounce {
+    /// Under what it is pending.
+    pub(crate) pending: PendingId,
+    /// The ranges, first and last seq, of which the user was pushed everything before a crash.
+    pub(crate) pushed: Vec<(u64, u64)>,
 }
 
 /// What a member wants to be pushed.
@@ -88,7 +97,9 @@ impl BounceScan {
     /// Looks at an event, which is older than those that were looked at before.
     pub(crate) fn look(&mut self, event: &Event) {
         let seq = event.head.seq;
-        if seq < self.bounce.first || seq > self.bounce.last || !self.wish.wants(event) {
+        let mut pushed = self.bounce.own.iter().flat_map(|own| &own.pushed);
+        let is_pushed = pushed.any(|(first, last)| (*first..=*last).contains(&seq));
+        if seq < self.bounce.first || seq > self.bounce.last || is_pushed || !self.wish.wants(event) {
             return;
         }
         match &mut self.wanted {

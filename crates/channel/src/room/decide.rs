@@ -17,10 +17,10 @@ impl Room {
     /// Admits the queued requests, in order. `now` never falls within a partition.
     pub(crate) fn decide(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
         let mut batch = Batch::default();
-        for QueuedRequest { to, pending, request } in waiting {
+        for QueuedRequest { to, own, request } in waiting {
             if let Verb::Bounce { first, last } = request.verb {
                 // Whether the user is still a member, and wants a push, is decided at the dispatch.
-                batch.steps.push(BatchStep::Bounce(Bounce { to, pending, user: request.user, first, last }));
+                batch.steps.push(BatchStep::Bounce(Bounce { to, own, user: request.user, first, last }));
             } else if let Err(refusal) = self.decide_one(&mut batch, to.clone(), request, now, lookups) {
                 batch.answer(to, &refusal);
             }

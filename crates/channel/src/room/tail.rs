@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{Event, Head, Nonce, UserId};
+use sendpi_model::{Event, Head, Millis, Nonce, UserId};
 
 /// At least this many of the newest events are kept.
 pub(crate) const TAIL_MIN: usize = 200;
@@ -50,6 +50,12 @@ impl Tail {
     /// Returns the seq of the oldest event. `u64::MAX` if there is none.
     pub(crate) fn first_seq(&self) -> u64 {
         self.events.front().map_or(u64::MAX, |event| event.head.seq)
+    }
+
+    /// Returns the seq of the oldest event after a time. `u64::MAX` if there is none.
+    pub(crate) fn first_after(&self, at: Millis) -> u64 {
+        let place = self.events.partition_point(|event| event.head.at <= at);
+        self.events.get(place).map_or(u64::MAX, |event| event.head.seq)
     }
 
     /// Returns the event at `seq`.

@@ -23,11 +23,7 @@ fn ask(who: &str, json: &str) -> QueuedRequest {
     let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
     let room = RoomId::parse("r").unwrap();
     let to = AnswerAddress { node: node("n1"), partition: Partition(0), n: 1 };
-    QueuedRequest {
-        to: Some(to),
-        pending: None,
-        request: FlowRequest { n: 1, room, user: user(who), first: None, verb },
-    }
+    QueuedRequest { to: Some(to), own: None, request: FlowRequest { n: 1, room, user: user(who), first: None, verb } }
 }
 
 /// A room and the links that it is dispatched to.

@@ -14,7 +14,8 @@ use sendpi_bus::Bus;
 use sendpi_model::{ClientFrame, Mark, Millis, NodeId, Nonce, Partition, Partitions, Refusal, RoomId, UserId};
 use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
-    EventRow, Fence, MemberRow, OrderRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store, WriteError,
+    EventRow, Fence, MemberRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store,
+    WriteError,
 };
 use tokio::time::{sleep, timeout};
 
@@ -246,5 +247,9 @@ impl Store for Rows {
 
     async fn settled(&self, _: Partition) -> Result<Vec<SettledRow>, ReadError> {
         Ok(Vec::new())
+    }
+
+    async fn pushed(&self, _: &RoomId) -> Result<Option<PushedRow>, ReadError> {
+        Ok(None)
     }
 }

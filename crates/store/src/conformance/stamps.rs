@@ -1,7 +1,7 @@
 use sendpi_model::{Mark, Millis, Partition, Role};
 
 use super::sample::{Subject, event, fence, marker, member, put, room, room_of, room_row, settled, user};
-use crate::{Fence, Row, SettledRow};
+use crate::{Fence, PushedRange, PushedRow, Row, SettledRow};
 
 /// Checks that of two fences the one with the higher epoch stays, whatever their order.
 pub async fn the_fence_is_never_lowered(store: Subject) {
@@ -92,6 +92,19 @@ pub async fn what_is_settled_only_rises(store: Subject) {
     let rows = store.settled(Partition(3)).await.expect("what is settled");
     assert_eq!(rows, [SettledRow { epoch: 2, at: Millis(1000) }, SettledRow { epoch: 300, at: Millis(51) }]);
     assert_eq!(store.settled(Partition(2)).await.expect("what is settled"), []);
+}
+
+/// Checks that of what is pushed in a room the row with the higher stamp stays, and comes back as it was.
+pub async fn what_is_pushed_only_rises(store: Subject) {
+    let row = |stamp| {
+        let range = PushedRange { first: 2, last: stamp, users: vec![PushedRange::name(&user("ann")), u64::MAX] };
+        PushedRow { room: room("r"), stamp, ranges: vec![range] }
+    };
+    assert_eq!(store.pushed(&room("r")).await.expect("what is pushed"), None);
+    for stamp in [7, 5] {
+        put(&store, vec![Row::Pushed(row(stamp))]).await;
+    }
+    assert_eq!(store.pushed(&room("r")).await.expect("what is pushed"), Some(row(7)));
 }
 
 /// Checks that the number of partitions stays when it is written again.

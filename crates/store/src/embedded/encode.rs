@@ -80,6 +80,10 @@ impl EncodedRow {
                 let key = RowKey::of_partition(*partition).number(row.epoch);
                 put(Table::Settled, key, encode_json(row.at.0, row)?, Keep::Higher(row.at.0))
             }
+            Row::Pushed(row) => {
+                let key = RowKey::of_id(row.room.as_str());
+                put(Table::Pushed, key, encode_json(row.stamp, row)?, Keep::Higher(row.stamp))
+            }
         })
     }
 }

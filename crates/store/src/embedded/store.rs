@@ -12,7 +12,8 @@ use super::key::{RowKey, split_falling, split_id, split_number};
 use super::table::Table;
 use super::{Embedded, Inner, KEPT};
 use crate::{
-    EventRow, Fence, MemberRow, OrderRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store, WriteError,
+    EventRow, Fence, MemberRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store,
+    WriteError,
 };
 
 /// A scan lets other tasks run after this many rows, which is about every 100 µs. Passing a scan to a thread for
@@ -216,5 +217,9 @@ impl Store for Embedded {
 
     async fn settled(&self, partition: Partition) -> Result<Vec<SettledRow>, ReadError> {
         self.0.all(Table::Settled, &RowKey::of_partition(partition).bytes(), |_| true).await
+    }
+
+    async fn pushed(&self, room: &RoomId) -> Result<Option<PushedRow>, ReadError> {
+        self.0.one(Table::Pushed, RowKey::of_id(room.as_str()))
     }
 }

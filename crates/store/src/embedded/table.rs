@@ -26,11 +26,12 @@ pub(super) enum Table {
     Markers,
     ActiveRooms,
     Settled,
+    Pushed,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Partitions,
         Self::Fence,
         Self::Starts,
@@ -42,6 +43,7 @@ impl Table {
         Self::Markers,
         Self::ActiveRooms,
         Self::Settled,
+        Self::Pushed,
     ];
 
     fn name(self) -> &'static str {
@@ -57,6 +59,7 @@ impl Table {
             Self::Markers => "read_markers",
             Self::ActiveRooms => "active_rooms",
             Self::Settled => "settled",
+            Self::Pushed => "pushed",
         }
     }
 
