@@ -5,8 +5,8 @@
 //! flows, and the items of links. Every other crate except `sendpi-bench` depends on it.
 //!
 //! # Map
-//! - `id`, `partition`, `hash`, `role`, `room_info`, `time`: ids and their rules, partitions, hashes, roles, ROOM of the
-//!   protocol, milliseconds.
+//! - `id`, `partition`, `hash`, `role`, `room_info`, `time`: ids and their rules, partitions, hashes, roles, ROOM of
+//!   the protocol, milliseconds.
 //! - `event`: durable events, encoded once, and the typing frame.
 //! - `client_frame`, `verb`, `verb/codec`, `fields`: what clients and nodes ask, and the rules of its fields.
 //! - `server_frame`: what the server sends. It reads answers, too; `answer`, `notice` and `page` have the types.
