@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
+use sendpi_bus::push_stream::PushJob;
 use sendpi_client::Options;
 use sendpi_model::faults::BusFault;
-use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup, step, within};
+use sendpi_model::{RoomId, UserId};
+use sendpi_tests::{
+    NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup, limit_push_stream, put_push_job, step, within,
+};
 
 /// Loses a link message on the bus, and then another one, the last of a quiet room. Kills the mutant `LinkAnswersOff`.
 pub(crate) async fn lost_link_messages(setup: SendpiSetup) {
@@ -123,6 +127,45 @@ async fn many_messages_are_few_pushes_and_a_restart_pushes_none_of_them_again() 
     }
     assert!(pushes.jobs().len() < 10, "{:?}", pushes.jobs());
     ann.finish().await;
+}
+
+/// The push stream refuses what it has no room for. Nothing of it is lost, and rooms go on.
+#[tokio::test]
+async fn a_push_stream_that_is_full_loses_nothing() {
+    let nats = NatsServer::start().await;
+    let server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
+    limit_push_stream(&nats, 1).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let mut rooms = Vec::new();
+    step("ann sends in three rooms to bob, who is offline, and the stream has room for one job");
+    for name in ["first", "second", "third"] {
+        let room = ann.client().create(name, &["bob"]).await.unwrap().room.to_string();
+        rooms.push((send_many(&ann, &room, 100).await, room));
+    }
+    step("a push worker comes");
+    let mut pushes = PushRecorder::start(&nats).await;
+    for (last, room) in &rooms {
+        pushes.until(room, *last, "bob").await;
+        let jobs = pushes.jobs();
+        let count: u64 = jobs.iter().filter(|job| job.room.as_str() == room).map(|job| job.count).sum();
+        assert_eq!(count, 100, "{jobs:?}");
+    }
+    ann.finish().await;
+}
+
+/// A job of unknown outcome is published again.
+#[tokio::test]
+async fn a_push_job_that_is_published_twice_is_kept_once() {
+    let nats = NatsServer::start().await;
+    let _server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
+    let (room, users) = (RoomId::parse("r").unwrap(), vec![UserId::parse("bob").unwrap()]);
+    let job = PushJob { v: 2, room, first: 1, last: 3, count: 3, users, newest: "{}".into() };
+    for job in [&job, &job, &PushJob { last: 4, ..job.clone() }] {
+        put_push_job(&nats, job).await;
+    }
+    let mut pushes = PushRecorder::start(&nats).await;
+    pushes.until("r", 4, "bob").await;
+    assert_eq!(pushes.jobs().iter().map(|job| job.last).collect::<Vec<_>>(), [3, 4]);
 }
 
 /// Kills the mutant `PushOff`.

@@ -18,7 +18,7 @@ mod within;
 pub use browser::{Browser, BrowserPage};
 pub use http::{HttpAnswer, get};
 pub use nats::NatsServer;
-pub use pushes::{Push, PushRecorder};
+pub use pushes::{Push, PushRecorder, limit_push_stream, put_push_job};
 pub use recording::Recording;
 pub use sendpi::{Sendpi, SendpiSetup};
 pub use timelines::{Timeline, Timelines};
