@@ -99,9 +99,8 @@ impl Room {
     /// Adds a user on a node to L1. Returns `true` if the user was not in L1 on that node before. Only members are
     /// added.
     pub(crate) fn attach(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
-        if !self.members.contains_key(user) {
-            return false;
-        }
+        // The member's own id is shared, because rooms are many.
+        let Some((user, _)) = self.members.get_key_value(user) else { return false };
         self.offline.remove(user);
         self.audience.add(user, node, signin)
     }
@@ -122,8 +121,9 @@ impl Room {
 
     /// Removes all users on a node from L1.
     pub(crate) fn detach_node(&mut self, node: &NodeId) {
-        self.audience.remove_node(node);
-        self.rebuild_l2();
+        if self.audience.remove_node(node) {
+            self.rebuild_l2();
+        }
     }
 
     /// Makes the channel active. From now on, L1 and L2 are kept current.

@@ -1,91 +1,111 @@
 //! L1: the members of a live channel who are online, and where.
 
-use std::collections::HashMap;
-
 use sendpi_model::{NodeId, UserId};
 
-/// The users who get the room's events live, on which nodes, with which sign-in number there.
+/// Where a user gets the room's events live.
+#[derive(Debug, Clone)]
+struct Place {
+    user: UserId,
+    node: NodeId,
+    /// The user's sign-in number there.
+    signin: u64,
+}
+
+/// The users who get the room's events live. Rooms are many and small, so it is two plain lists.
 #[derive(Debug, Default)]
 pub(crate) struct Audience {
-    users: HashMap<UserId, Vec<(NodeId, u64)>>,
+    /// Sorted by user.
+    places: Vec<Place>,
     /// How many users are in it on each node.
-    nodes: HashMap<NodeId, usize>,
+    nodes: Vec<(NodeId, usize)>,
 }
 
 impl Audience {
+    /// Returns the places of a user.
+    fn of(&self, user: &UserId) -> std::ops::Range<usize> {
+        let from = self.places.partition_point(|place| place.user < *user);
+        let own = self.places[from..].iter().take_while(|place| place.user == *user).count();
+        from..from + own
+    }
+
     /// Adds a user. Returns `true` if the user was not in it on that node.
     pub(crate) fn add(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
-        let places = self.users.entry(user.clone()).or_default();
-        if let Some(place) = places.iter_mut().find(|(n, _)| n == node) {
-            place.1 = place.1.max(signin);
+        let own = self.of(user);
+        if let Some(place) = self.places[own.clone()].iter_mut().find(|place| place.node == *node) {
+            place.signin = place.signin.max(signin);
             return false;
         }
-        places.push((node.clone(), signin));
-        *self.nodes.entry(node.clone()).or_default() += 1;
+        // One copy of a node's id serves all users there.
+        let node = match self.nodes.iter_mut().find(|(known, _)| known == node) {
+            Some((known, users)) => {
+                *users += 1;
+                known.clone()
+            }
+            None => {
+                self.nodes.push((node.clone(), 1));
+                node.clone()
+            }
+        };
+        self.places.insert(own.end, Place { user: user.clone(), node, signin });
         true
     }
 
     /// Removes a user whose sign-in number on that node is at most `signin`, so that a later attach stays. Returns
     /// `true` if the user was removed.
     pub(crate) fn remove(&mut self, user: &UserId, node: &NodeId, signin: u64) -> bool {
-        let Some(places) = self.users.get_mut(user) else { return false };
-        let before = places.len();
-        places.retain(|(n, number)| n != node || *number > signin);
-        let removed = places.len() < before;
-        if places.is_empty() {
-            self.users.remove(user);
-        }
-        if removed {
-            self.leave(node, 1);
-        }
-        removed
+        let mut own = self.of(user);
+        let Some(place) = own.find(|at| self.places[*at].node == *node && self.places[*at].signin <= signin) else {
+            return false;
+        };
+        self.places.remove(place);
+        self.leave(node);
+        true
     }
 
     /// Removes a user on all nodes. Returns the nodes where the user was.
     pub(crate) fn remove_user(&mut self, user: &UserId) -> Vec<NodeId> {
-        let nodes: Vec<NodeId> = self.users.remove(user).into_iter().flatten().map(|(node, _)| node).collect();
-        nodes.iter().for_each(|node| self.leave(node, 1));
+        let own = self.of(user);
+        let nodes: Vec<NodeId> = self.places.drain(own).map(|place| place.node).collect();
+        nodes.iter().for_each(|node| self.leave(node));
         nodes
     }
 
-    /// Removes all users on a node.
-    pub(crate) fn remove_node(&mut self, node: &NodeId) {
-        if self.nodes.remove(node).is_some() {
-            self.users.retain(|_, places| {
-                places.retain(|(n, _)| n != node);
-                !places.is_empty()
-            });
-        }
+    /// Removes all users on a node. Returns whether there were any.
+    pub(crate) fn remove_node(&mut self, node: &NodeId) -> bool {
+        let Some(at) = self.nodes.iter().position(|(known, _)| known == node) else { return false };
+        self.nodes.swap_remove(at);
+        self.places.retain(|place| place.node != *node);
+        true
     }
 
-    fn leave(&mut self, node: &NodeId, users: usize) {
-        if let Some(count) = self.nodes.get_mut(node) {
-            debug_assert!(*count >= users, "more users left a node than it held");
-            *count = count.saturating_sub(users);
-            if *count == 0 {
-                self.nodes.remove(node);
-            }
+    fn leave(&mut self, node: &NodeId) {
+        let Some(at) = self.nodes.iter().position(|(known, _)| known == node) else { return };
+        let users = &mut self.nodes[at].1;
+        debug_assert!(*users > 0, "more users left a node than it held");
+        *users = users.saturating_sub(1);
+        if *users == 0 {
+            self.nodes.swap_remove(at);
         }
     }
 
     /// Returns whether a user is in it on any node.
     pub(crate) fn contains(&self, user: &UserId) -> bool {
-        self.users.contains_key(user)
+        self.places.binary_search_by(|place| place.user.cmp(user)).is_ok()
     }
 
     /// Returns whether nobody is in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.users.is_empty()
+        self.places.is_empty()
     }
 
     /// Returns the nodes with a user in it.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
-        self.nodes.keys()
+        self.nodes.iter().map(|(node, _)| node)
     }
 
     /// Returns everybody in it, with each node.
     pub(crate) fn places(&self) -> impl Iterator<Item = (&UserId, &NodeId)> {
-        self.users.iter().flat_map(|(user, places)| places.iter().map(move |(node, _)| (user, node)))
+        self.places.iter().map(|place| (&place.user, &place.node))
     }
 }
 

@@ -46,8 +46,8 @@ pub struct Unsettled {
     entries: VecDeque<Entry>,
     /// For each message with events, its number and the place after its last event.
     messages: VecDeque<(u64, u64)>,
-    /// Who is in the audience, and from which place on.
-    audience: HashMap<RoomId, HashMap<UserId, u64>>,
+    /// Who is in the audience, sorted by user, and from which place on. Rooms are many and small, so it is a plain list.
+    audience: HashMap<RoomId, Vec<(UserId, u64)>>,
     ended: VecDeque<Stay>,
     /// For each partition, the times of its events, and how many there are of each time, oldest first.
     times: HashMap<Partition, VecDeque<(Millis, u32)>>,
@@ -86,16 +86,23 @@ impl Unsettled {
 
     pub(super) fn added(&mut self, room: &RoomId, user: &UserId) {
         let from = self.end();
-        self.audience.entry(room.clone()).or_default().entry(user.clone()).or_insert(from);
+        let users = match self.audience.get_mut(room) {
+            Some(users) => users,
+            None => self.audience.entry(room.clone()).or_default(),
+        };
+        if let Err(place) = users.binary_search_by(|(known, _)| known.cmp(user)) {
+            users.insert(place, (user.clone(), from));
+        }
     }
 
     pub(super) fn removed(&mut self, room: &RoomId, user: &UserId) {
         let to = self.end();
         let Some(users) = self.audience.get_mut(room) else { return };
-        if let Some(from) = users.remove(user)
-            && to > self.first
-        {
-            self.ended.push_back(Stay { room: room.clone(), user: user.clone(), from, to });
+        if let Ok(place) = users.binary_search_by(|(known, _)| known.cmp(user)) {
+            let (user, from) = users.remove(place);
+            if to > self.first {
+                self.ended.push_back(Stay { room: room.clone(), user, from, to });
+            }
         }
         if users.is_empty() {
             self.audience.remove(room);
