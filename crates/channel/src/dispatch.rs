@@ -120,6 +120,7 @@ pub(crate) fn dispatch(
             BatchStep::Bounce(bounce) => dispatch_bounce(room, partition, bounce, reads, links, &mut done),
         }
     }
+    room.tail.trim(room.dispatched);
     done
 }
 

@@ -4,6 +4,7 @@
 //! room that has something to do, and sends one message on each link. Batches that only write events share one store
 //! job, whatever their rooms and partitions.
 
+mod aside;
 mod dead_nodes;
 mod evict;
 mod leases;
@@ -24,7 +25,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use sendpi_bus::lease::Leases;
 use sendpi_bus::presence::{NodeChange, NodeKey};
 use sendpi_bus::{NatsMessage, Subscription};
-use sendpi_model::{NodeId, Partition, RoomId};
+use sendpi_model::{NodeId, Partition, RoomId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -66,6 +67,12 @@ pub(crate) struct Executor {
     ready: Vec<RoomId>,
     /// Rooms that wait for a heavy link or for pushes, or that failed with work left. The next tick tries them again.
     slowed: HashSet<RoomId>,
+    /// The users for whom nonces are looked for.
+    searching: HashSet<UserId>,
+    /// Rooms that have set something aside for users for whom a search is under way in another room.
+    search_later: HashSet<RoomId>,
+    /// How many searches were begun.
+    searches: u64,
     links: OutboundLinks,
     /// The nodes whose node key exists.
     live_nodes: HashSet<NodeId>,
@@ -119,6 +126,9 @@ impl Executor {
             rooms: HashMap::new(),
             ready: Vec::new(),
             slowed: HashSet::new(),
+            searching: HashSet::new(),
+            search_later: HashSet::new(),
+            searches: 0,
             links: OutboundLinks::default(),
             live_nodes: HashSet::new(),
             given_up: Vec::new(),
@@ -243,7 +253,8 @@ impl Executor {
 
     /// Marks a room as having something to do, unless a job of it is under way.
     fn make_ready(&mut self, room: &RoomId) {
-        if self.rooms.get(room).is_some_and(|entry| !entry.is_busy()) && !self.ready.contains(room) {
+        if let Some(entry) = self.rooms.get_mut(room).filter(|entry| !entry.is_busy() && !entry.is_ready) {
+            entry.is_ready = true;
             self.ready.push(room.clone());
         }
     }

@@ -27,10 +27,12 @@ use sendpi_model::{
 use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
 pub(crate) use audience::Audience;
-pub(crate) use batch::{Batch, BatchRead, BatchStep, Bounce};
+pub(crate) use batch::{Batch, BatchRead, BatchStep, Bounce, request_weight};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
 pub(crate) use lookup::{Lookup, Lookups};
+#[cfg(test)]
+pub(crate) use lookup::{NonceResult, Reach};
 pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
 pub(crate) use page::{PageRequest, page_frame};
 pub(crate) use tail::Tail;

@@ -17,6 +17,6 @@ mod store;
 
 pub use epoch_chain::EpochChain;
 pub use rows::{
-    ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
+    ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, NonceRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
 };
 pub use store::{ReadError, Store, WriteError};

@@ -23,7 +23,7 @@ impl Executor {
         let (Stage::Ready, Some(room), Some(clock)) = (entry.stage(), &entry.room, &entry.idle) else { return false };
         let settled = self.partitions.get(&entry.partition).and_then(|owned| owned.settled);
         let is_settled = settled.is_some_and(|row| room.head.at <= row.at);
-        entry.queue.is_empty() && room.active && is_settled && clock.is_idle(now)
+        entry.requests() == 0 && room.active && is_settled && clock.is_idle(now)
     }
 
     /// Writes the head of a room, behind the fence.
@@ -48,7 +48,7 @@ impl Executor {
         if !entry.end(Stage::Evicting) {
             return;
         }
-        if !entry.queue.is_empty() {
+        if entry.requests() > 0 {
             return self.make_ready(id);
         }
         tracing::debug!(partition = %entry.partition, room = %id, "a channel is evicted");

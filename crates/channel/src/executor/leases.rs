@@ -109,7 +109,9 @@ impl Executor {
         let gone: Vec<RoomId> =
             self.rooms.iter().filter(|(_, entry)| entry.partition == partition).map(|(id, _)| id.clone()).collect();
         for id in gone {
-            let waiting = self.rooms.remove(&id).map(|entry| entry.queue).unwrap_or_default();
+            let Some(mut entry) = self.rooms.remove(&id) else { continue };
+            entry.close();
+            let waiting = entry.queue;
             nodes.extend(waiting.into_iter().filter_map(|waiting| waiting.to).map(|to| to.node));
         }
         nodes.sort();

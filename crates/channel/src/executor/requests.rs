@@ -10,6 +10,7 @@ use super::Executor;
 use super::live_entry::LiveEntry;
 use super::results::JobResult;
 use crate::dispatch::dispatch_typing;
+use crate::job::spawned;
 use crate::room::{AnswerAddress, QueuedRequest};
 
 /// The most queued requests of one room. Further ones are answered `unavailable`.
@@ -97,7 +98,7 @@ impl Executor {
     pub(super) fn enqueue(&mut self, partition: Partition, waiting: QueuedRequest) {
         let id = waiting.request.room.clone();
         let entry = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));
-        if entry.queue.len() >= ROOM_QUEUE && waiting.pending_at.is_none() {
+        if entry.requests() >= ROOM_QUEUE && waiting.pending_at.is_none() {
             if let Some(to) = waiting.to {
                 let refusal = Refusal::unavailable(format!("too much is waiting at {id}"), 200);
                 self.links.answer(&to, &refusal);
@@ -118,12 +119,11 @@ impl Executor {
                 None => idle.push(room),
             }
         }
-        self.start_job(async move {
-            let result = context.heads(tenure, idle).await.map(|mut heads| {
-                heads.extend(live);
-                heads
-            });
-            JobResult::Heads { to, result }
+        let heads = spawned(async move {
+            let mut heads = context.heads(tenure, idle).await?;
+            heads.extend(live);
+            Ok(heads)
         });
+        self.start_job(async move { JobResult::Heads { to, result: heads.await } });
     }
 }

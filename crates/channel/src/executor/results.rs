@@ -8,6 +8,7 @@ use sendpi_model::server_frame::HeadsAnswer;
 use sendpi_model::{Millis, Partition, Refusal, RoomId};
 
 use super::Executor;
+use super::aside::Wanted;
 use super::live_entry::Stage;
 use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::{DispatchOutcome, dispatch};
@@ -20,7 +21,7 @@ pub(super) enum JobResult {
     /// A room was opened.
     Opened { room: RoomId, result: Result<Box<OpenedRoom>, JobError> },
     /// Nonces were looked for.
-    LookedUp { room: RoomId, result: Result<Lookups, JobError> },
+    LookedUp { room: RoomId, search: u64, wanted: Wanted, result: Result<Lookups, JobError> },
     /// The order rows were written (if there is a time) and presence was read behind the barrier.
     Activated { room: RoomId, rows_at: Option<Millis>, result: Result<Online, JobError> },
     /// Batches were committed. If that succeeded, they are in the store, behind the fence.
@@ -40,10 +41,9 @@ impl Executor {
                 Ok(opened) => self.opened(&room, *opened),
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
             },
-            JobResult::LookedUp { room, result } => match result {
-                Ok(found) => self.looked_up(&room, found),
-                Err(error) => self.room_failed(&room, &error, Vec::new()).await,
-            },
+            JobResult::LookedUp { room, search, wanted, result } => {
+                self.looked_up(&room, search, wanted, result).await;
+            }
             JobResult::Activated { room, rows_at, result } => match result {
                 Ok(online) => self.activated(&room, rows_at, &online),
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
@@ -102,14 +102,6 @@ impl Executor {
             self.evict(id);
         } else {
             self.continue_room(id);
-        }
-    }
-
-    fn looked_up(&mut self, id: &RoomId, found: Lookups) {
-        let Some(entry) = self.rooms.get_mut(id) else { return };
-        if entry.end(Stage::LookingUp) {
-            entry.lookups.extend(found);
-            self.make_ready(id);
         }
     }
 
@@ -180,7 +172,7 @@ impl Executor {
 
     /// Continues a room after a job, with the next thing that waits. A room that is not active leaves the live table
     /// if nothing waits.
-    fn continue_room(&mut self, id: &RoomId) {
+    pub(super) fn continue_room(&mut self, id: &RoomId) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let Some(room) = &entry.room else { return };
         if let Some(idle) = &mut entry.idle {
@@ -189,7 +181,7 @@ impl Executor {
         let active = room.active;
         if entry.has_work() {
             self.make_ready(id);
-        } else if !active {
+        } else if !active && entry.aside.is_empty() {
             self.rooms.remove(id);
         }
     }
@@ -212,7 +204,7 @@ impl Executor {
         {
             owned.recovering.insert(id.clone());
         }
-        if entry.queue.is_empty() && steps.is_empty() {
+        if entry.requests() == 0 && steps.is_empty() {
             tracing::debug!(error = error as &dyn std::error::Error, %partition, room = %id, "a job of a room failed");
         } else {
             tracing::warn!(error = error as &dyn std::error::Error, %partition, room = %id, "a job of a room failed");

@@ -91,20 +91,25 @@ impl JobContext {
         chain: &EpochChain,
         lookup: Lookup,
     ) -> Result<Lookups, JobError> {
-        let (mut found, mut to) = (Lookups::new(), lookup.to);
-        while to >= lookup.from && found.len() < lookup.wanted.len() {
-            let from = to.saturating_sub(PAGE as u64 - 1).max(lookup.from);
-            let rows = self.store.timeline(room, from..=to, usize::MAX, false).await?;
-            let events: Vec<Event> = chain.filter(rows).into_iter().map(|row| row.event).collect();
-            lookup.learn(&events, &mut found);
-            let older = events.first().is_some_and(|event| lookup.since.is_some_and(|since| event.head.at < since));
-            if older || from == 1 {
+        // The semaphore is never closed.
+        let _turn = self.lookups.acquire().await;
+        let lowest = if lookup.reach.since.is_some() { lookup.farthest } else { lookup.reach.from };
+        let (mut found, mut from) = (Lookups::new(), lookup.to + 1);
+        while from > lowest && found.len() < lookup.wanted.len() {
+            let to = from - 1;
+            from = to.saturating_sub(PAGE as u64 - 1).max(lowest);
+            let rows = self.store.nonces(room, from..=to).await?;
+            lookup.learn(rows.into_iter().filter(|row| chain.counts(row.head.seq, row.epoch)), &mut found);
+            let at = match lookup.reach.since {
+                Some(_) => self.event(room, chain, from).await?.map(|event| event.head.at),
+                None => None,
+            };
+            if lookup.reached(from, at) {
                 break;
             }
-            to = from - 1;
         }
         self.pass_fence(tenure).await?;
-        Ok(lookup.finish(found))
+        Ok(lookup.finish(found, from))
     }
 
     /// Returns the heads of rooms that are not live, from their rows. These were brought up to date when the room was

@@ -2,9 +2,10 @@
 //! for it.
 
 use bytes::Bytes;
+use sendpi_model::flow::FlowRequest;
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OpFrame;
-use sendpi_model::{Event, Millis, RoomInfo, UserId};
+use sendpi_model::{Event, Mentions, Millis, RoomInfo, UserId, Verb};
 use sendpi_store::Row;
 
 use super::{AnswerAddress, PageRequest};
@@ -97,4 +98,27 @@ impl Batch {
             self.reads.push(read);
         }
     }
+}
+
+/// What every request costs, in bytes: its ids, and the row or the answer around its text.
+const REQUEST_BYTES: usize = 512;
+/// What a user who becomes a member, or ceases to be one, costs in rows, in bytes.
+const MEMBER_BYTES: usize = 1024;
+
+/// Returns about how many bytes a request costs in the store, or in answers to nodes.
+pub(crate) fn request_weight(request: &FlowRequest) -> usize {
+    let text = match &request.verb {
+        Verb::Send { body, mentions, .. } => {
+            let mentioned = match mentions {
+                Some(Mentions::Users(users)) => users.iter().map(|user| user.len() + 3).sum(),
+                Some(Mentions::All) | None => 0,
+            };
+            body.get().len() + mentioned
+        }
+        Verb::Create { members, .. } => (members.len() + 1) * MEMBER_BYTES,
+        Verb::Invite { users, .. } => users.len() * MEMBER_BYTES,
+        Verb::Join { .. } | Verb::Leave { .. } => MEMBER_BYTES,
+        _ => 0,
+    };
+    REQUEST_BYTES + text
 }

@@ -9,6 +9,7 @@ use sendpi_model::server_frame::{OkAnswer, OpFrame};
 use sendpi_model::{Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
 use sendpi_store::{EventRow, Row};
 
+use super::membership::Invitation;
 use super::{
     AnswerAddress, Batch, BatchRead, BatchStep, Bounce, Lookups, PageRequest, QueuedRequest, Room, page_frame,
 };
@@ -36,6 +37,15 @@ impl Room {
         lookups: &Lookups,
     ) -> Result<(), Refusal> {
         let user = request.user;
+        // A repeated membership change would undo what came after the first one.
+        if let Verb::Join { nonce: Some(nonce) }
+        | Verb::Leave { nonce: Some(nonce) }
+        | Verb::Invite { nonce: Some(nonce), .. } = &request.verb
+            && let Some(head) = self.repeat_of(&user, nonce, None, lookups)?
+        {
+            batch.answer(to, &OkAnswer::event(head, true));
+            return Ok(());
+        }
         match request.verb {
             Verb::Create { .. } => return self.create(batch, to, &user, request.verb, now),
             // A detach ends the user's place in L1, whether the user is still a member or not.
@@ -45,9 +55,9 @@ impl Room {
                 }
                 return Ok(());
             }
-            Verb::Join => return self.join(batch, to, &user, now),
+            Verb::Join { nonce } => return self.join(batch, to, &user, nonce.as_ref(), now),
             // The flow resent this leave, which was done the first time.
-            Verb::Leave if request.first.is_some() && !self.members.contains_key(&user) => {
+            Verb::Leave { .. } if request.first.is_some() && !self.members.contains_key(&user) => {
                 batch.answer(to, &OkAnswer::repeated());
                 return Ok(());
             }
@@ -75,8 +85,11 @@ impl Room {
                     }
                 }
             }
-            Verb::Invite { users } => self.invite(batch, to, &user, role, users, now)?,
-            Verb::Leave => self.leave(batch, to, &user, now),
+            Verb::Invite { users, nonce } => {
+                let invitation = Invitation { by: &user, role, users, nonce: nonce.as_ref() };
+                self.invite(batch, to, invitation, now)?;
+            }
+            Verb::Leave { nonce } => self.leave(batch, to, &user, nonce.as_ref(), now),
             Verb::Read { seq } => self.read_marker(batch, to, seq)?,
             Verb::History { before, after, limit } => {
                 self.history(batch, to, PageRequest { before, after, limit: limit as usize });
@@ -102,7 +115,11 @@ impl Room {
             }
             Verb::Typing => batch.steps.push(BatchStep::Typing(Event::typing(&self.id, &user, now))),
             // Heads are never queued at a room, and the others were handled above.
-            Verb::Heads { .. } | Verb::Bounce { .. } | Verb::Create { .. } | Verb::Detach { .. } | Verb::Join => {
+            Verb::Heads { .. }
+            | Verb::Bounce { .. }
+            | Verb::Create { .. }
+            | Verb::Detach { .. }
+            | Verb::Join { .. } => {
                 batch.answer(to, &OkAnswer::default());
             }
         }

@@ -55,6 +55,7 @@ impl Room {
             room.tail.push(event);
         }
         room.dispatched = room.head.seq;
+        room.tail.trim(room.dispatched);
         room
     }
 

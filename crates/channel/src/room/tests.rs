@@ -1,5 +1,7 @@
 //! The room as data: requests in, batches out.
 
+mod nonces;
+
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
 use sendpi_model::flow::FlowRequest;
@@ -232,52 +234,6 @@ fn history_is_oldest_first_and_tells_whether_there_is_more() {
         })
         .collect();
     assert_eq!(pages, [(vec![8, 9, 10], true), (vec![1, 2, 3], false), (vec![3, 4, 5], true), (vec![], false)]);
-}
-
-#[test]
-fn a_nonce_that_the_tail_does_not_know_is_looked_for_back_to_the_retrys_seq() {
-    let mut table = TestRoom::new();
-    for _ in 0..1_200 {
-        table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
-    }
-    let first = table.room.tail.first_seq();
-    assert!(first > 1);
-    let retry = |seq: u64| [ask("ann", &format!(r#"{{"op":"send","nonce":"old","retry":{seq},"body":{{}}}}"#))];
-    assert_eq!(table.room.lookup(&retry(first), &Lookups::new()), None);
-    let lookup = table.room.lookup(&retry(5), &Lookups::new()).unwrap();
-    assert_eq!((lookup.from, lookup.to), (6, first - 1));
-    assert_eq!(table.room.lookup(&[ask("ann", r#"{"op":"send","nonce":"new","body":{}}"#)], &Lookups::new()), None);
-    let known = lookup.finish(Lookups::new());
-    assert_eq!(table.room.lookup(&retry(5), &known), None);
-}
-
-#[test]
-fn a_look_up_for_several_goes_back_as_far_as_the_farthest_needs() {
-    let mut table = TestRoom::new();
-    for _ in 0..1_200 {
-        table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
-    }
-    let by_seq = ask("ann", r#"{"op":"send","nonce":"a","retry":5,"body":{}}"#);
-    let mut by_time = ask("bob", r#"{"op":"send","nonce":"b","body":{}}"#);
-    by_time.request.first = Some(Millis(table.clock - 1_100));
-    for waiting in [[&by_seq, &by_time], [&by_time, &by_seq]] {
-        let lookup = table.room.lookup(waiting, &Lookups::new()).unwrap();
-        assert_eq!((lookup.since, lookup.wanted.len()), (None, 2));
-        assert!(lookup.from <= 6);
-    }
-    assert_eq!(table.room.lookup([&by_time], &Lookups::new()).unwrap().since, by_time.request.first);
-}
-
-#[test]
-fn a_leave_that_is_sent_again_was_done_the_first_time() {
-    let mut table = TestRoom::new();
-    table.run(vec![ask("bob", r#"{"op":"leave"}"#)]);
-    table.answers();
-    let mut again = ask("bob", r#"{"op":"leave"}"#);
-    again.request.first = Some(Millis(1));
-    table.run(vec![again, ask("bob", r#"{"op":"leave"}"#)]);
-    let answers = table.answers();
-    assert_eq!((answers[0]["op"].as_str(), answers[1]["code"].as_str()), (Some("ok"), Some("no_such_room")));
 }
 
 #[test]
