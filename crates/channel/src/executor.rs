@@ -11,12 +11,14 @@ mod leases;
 mod link_output;
 mod live_entry;
 mod push_queue;
+mod read_queue;
+mod reads;
 mod requests;
 mod results;
 mod schedule;
 mod settle;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use self::dead_nodes::GivenUpNode;
 use self::live_entry::LiveEntry;
 use self::push_queue::PushQueue;
+use self::read_queue::ReadQueue;
 use self::results::JobResult;
 use crate::config::ChannelConfig;
 use crate::job::JobContext;
@@ -67,6 +70,8 @@ pub(crate) struct Executor {
     ready: Vec<RoomId>,
     /// Rooms that wait for a heavy link or for pushes, or that failed with work left. The next tick tries them again.
     slowed: HashSet<RoomId>,
+    /// The rooms that are open and not active, about in the order in which something was last asked of them.
+    lingering: VecDeque<RoomId>,
     /// The users for whom nonces are looked for.
     searching: HashSet<UserId>,
     /// Rooms that have set something aside for users for whom a search is under way in another room.
@@ -78,6 +83,8 @@ pub(crate) struct Executor {
     live_nodes: HashSet<NodeId>,
     given_up: Vec<GivenUpNode>,
     pending: PendingPushes,
+    /// What users asked of rooms.
+    reads: ReadQueue,
     pushes: PushQueue,
     /// Whether events were put on links that have not been sent since.
     has_dispatched: bool,
@@ -91,6 +98,11 @@ pub(crate) struct Executor {
     /// When the connection was last made. For a moment after that, other nodes may not be back yet.
     connected: Instant,
     connects: u64,
+    /// How often the partitions were suspended.
+    suspensions: u64,
+    /// Whether leases are being renewed.
+    is_renewing: bool,
+    slowest: SlowestArm,
 }
 
 impl std::fmt::Debug for Executor {
@@ -126,6 +138,7 @@ impl Executor {
             rooms: HashMap::new(),
             ready: Vec::new(),
             slowed: HashSet::new(),
+            lingering: VecDeque::new(),
             searching: HashSet::new(),
             search_later: HashSet::new(),
             searches: 0,
@@ -133,6 +146,7 @@ impl Executor {
             live_nodes: HashSet::new(),
             given_up: Vec::new(),
             pending: PendingPushes::default(),
+            reads: ReadQueue::default(),
             jobs: FuturesUnordered::new(),
             requests: SelectAll::new(),
             acks,
@@ -142,6 +156,9 @@ impl Executor {
             last_resume: Instant::now(),
             connected: Instant::now(),
             connects,
+            suspensions: 0,
+            is_renewing: false,
+            slowest: SlowestArm::default(),
         }
     }
 
@@ -164,20 +181,33 @@ impl Executor {
                 Ok(()) = connection.changed() => Input::Connection,
                 _ = ticks.tick() => Input::Tick,
             };
-            let (began, arm) = (Instant::now(), input.name());
+            let began = Instant::now();
+            self.slowest = SlowestArm::default();
             self.handle(input).await;
             self.drain_waiting().await;
+            let starts = Instant::now();
             self.start_ready_rooms();
+            self.start_reads();
+            self.slowest.note(starts, "starting jobs");
+            let sends = Instant::now();
             self.send_links().await;
+            self.slowest.note(sends, "sending links");
             let took = began.elapsed();
             if took > SLOW_ROUND {
-                tracing::warn!(?took, arm, rooms = self.rooms.len(), "a round was slow");
+                let SlowestArm { arm, took: arm_took } = self.slowest;
+                tracing::warn!(?took, arm, ?arm_took, rooms = self.rooms.len(), "a round was slow");
             }
         }
         self.end().await;
     }
 
     async fn handle(&mut self, input: Input) {
+        let (began, arm) = (Instant::now(), input.name());
+        self.handle_input(input).await;
+        self.slowest.note(began, arm);
+    }
+
+    async fn handle_input(&mut self, input: Input) {
         match input {
             Input::Requests(partition, message) => self.receive_flow(partition, &message).await,
             Input::Result(result) => self.handle_result(result).await,
@@ -217,6 +247,7 @@ impl Executor {
             self.last_settle = Instant::now();
             self.settle();
             self.evict_idle();
+            self.remove_lingering();
         }
         self.check_leases().await;
     }
@@ -228,6 +259,7 @@ impl Executor {
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             self.start_ready_rooms();
+            self.start_reads();
             self.send_links().await;
             if self.jobs.is_empty() && self.ready.is_empty() && self.pushes.is_empty() {
                 break;
@@ -260,6 +292,22 @@ impl Executor {
     }
 }
 
+/// What took longest in a round.
+#[derive(Debug, Clone, Copy, Default)]
+struct SlowestArm {
+    took: Duration,
+    arm: &'static str,
+}
+
+impl SlowestArm {
+    fn note(&mut self, began: Instant, arm: &'static str) {
+        let took = began.elapsed();
+        if took > self.took {
+            *self = Self { took, arm };
+        }
+    }
+}
+
 /// What an executor waits for.
 #[derive(Debug)]
 enum Input {
@@ -276,7 +324,7 @@ impl Input {
     fn name(&self) -> &'static str {
         match self {
             Self::Requests(..) => "requests",
-            Self::Result(_) => "result of a job",
+            Self::Result(result) => result.name(),
             Self::LinkAnswer(_) => "answer to a link",
             Self::Pushed(_) => "push job kept",
             Self::Node(_) => "node came or went",

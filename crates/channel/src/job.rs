@@ -20,6 +20,7 @@ use crate::tenure::Tenure;
 
 pub(crate) use commit::{BatchCommit, CommitOutcome, CommittedBatch};
 pub(crate) use open::OpenedRoom;
+pub(crate) use read::FromMemory;
 
 /// Why a job failed.
 #[derive(Debug, Clone, thiserror::Error)]

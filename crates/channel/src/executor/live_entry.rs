@@ -16,9 +16,12 @@
 
 use std::collections::VecDeque;
 
+use sendpi_bus::presence::Online;
 use sendpi_model::{Event, Partition};
+use tokio::time::Instant;
 
 use super::aside::Aside;
+use crate::job::CommittedBatch;
 use crate::room::{IdleClock, Lookups, QueuedRequest, Room};
 
 /// What happens to a room now.
@@ -71,6 +74,13 @@ pub(super) struct LiveEntry {
     pub(super) is_ready: bool,
     /// Events that an earlier owner may not have dispatched to everybody.
     pub(super) unsettled: Vec<Event>,
+    /// A batch that is in the store, behind the fence, and with it where its new members are online. Its order rows
+    /// grew too old meanwhile: it is dispatched once there are new ones.
+    pub(super) stored: Option<(CommittedBatch, Online)>,
+    /// Whether the rows that eviction writes are behind the timeline.
+    pub(super) lags: bool,
+    /// Since when the room is only kept because more may be asked of it.
+    pub(super) lingers: Option<Instant>,
     pub(super) idle: Option<IdleClock>,
     /// The minute for which `active_rooms` has this room.
     pub(super) active_minute: u64,
@@ -87,6 +97,9 @@ impl LiveEntry {
             lookups: Lookups::new(),
             is_ready: false,
             unsettled: Vec::new(),
+            stored: None,
+            lags: false,
+            lingers: None,
             idle: None,
             active_minute: 0,
         }

@@ -11,7 +11,7 @@ use super::live_entry::LiveEntry;
 use super::results::JobResult;
 use crate::dispatch::dispatch_typing;
 use crate::job::spawned;
-use crate::room::{AnswerAddress, QueuedRequest};
+use crate::room::{AnswerAddress, QueuedRequest, ReadKind, RoomRead};
 
 /// The most queued requests of one room. Further ones are answered `unavailable`.
 const ROOM_QUEUE: usize = 4_096;
@@ -77,8 +77,20 @@ impl Executor {
                     self.enqueue(partition, QueuedRequest { to: None, pending_at: None, request });
                 }
             }
+            Verb::Peek if self.is_idle(partition, &request.room) => {
+                self.ask(vec![RoomRead { to, room: request.room, user: request.user, kind: ReadKind::Peek }]);
+            }
+            Verb::Detach { .. } if self.is_idle(partition, &request.room) => {
+                self.ask(vec![RoomRead { to, room: request.room, user: request.user, kind: ReadKind::Detach }]);
+            }
             _ => self.enqueue(partition, QueuedRequest { to: Some(to), pending_at: None, request }),
         }
+    }
+
+    /// Returns whether a room is not in the live table, and its rows are up to date.
+    fn is_idle(&self, partition: Partition, room: &RoomId) -> bool {
+        let owned = self.partitions.get(&partition);
+        !self.rooms.contains_key(room) && owned.is_some_and(|owned| !owned.recovering.contains(room))
     }
 
     /// Dispatches typing in an active channel at once. It is neither stored nor fenced, and goes on while the store

@@ -9,7 +9,9 @@ use sendpi_model::{Millis, Partition, Refusal, RoomId};
 
 use super::Executor;
 use super::aside::Wanted;
+use super::leases::Renewal;
 use super::live_entry::Stage;
+use super::reads::BegunRead;
 use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::{DispatchOutcome, dispatch};
 use crate::job::{CommitOutcome, CommittedBatch, JobError, OpenedRoom};
@@ -30,8 +32,29 @@ pub(super) enum JobResult {
     Evicted { room: RoomId, result: Result<(), JobError> },
     /// A lost partition was claimed again, or not yet.
     Claimed { partition: Partition, result: Result<Box<ClaimedPartition>, ClaimError> },
+    /// What a user asked of a room was read.
+    Answered { begun: BegunRead, result: Result<Vec<u8>, JobError> },
+    /// The leases of partitions that were suspended were written again, or not.
+    Renewed { outcomes: Vec<Renewal> },
     /// The heads of several rooms were read.
     Heads { to: AnswerAddress, result: Result<Vec<(RoomId, u64)>, JobError> },
+}
+
+impl JobResult {
+    /// Returns what log lines call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "a room was opened",
+            Self::LookedUp { .. } => "nonces were looked for",
+            Self::Activated { .. } => "a channel was activated",
+            Self::Committed(_) => "batches were committed",
+            Self::Evicted { .. } => "a head was written",
+            Self::Claimed { .. } => "a partition was claimed",
+            Self::Answered { .. } => "a read was answered",
+            Self::Renewed { .. } => "leases were renewed",
+            Self::Heads { .. } => "heads were read",
+        }
+    }
 }
 
 impl Executor {
@@ -52,6 +75,7 @@ impl Executor {
                 Ok(()) => rooms.into_iter().for_each(|room| self.committed(room, &online)),
                 Err(error) => {
                     for CommittedBatch { room, batch, .. } in rooms {
+                        self.refuse_reads(&batch.asked);
                         self.room_failed(&room, &error, batch.steps).await;
                     }
                 }
@@ -60,6 +84,8 @@ impl Executor {
                 Ok(()) => self.evicted(&room),
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
             },
+            JobResult::Answered { begun, result } => self.answered(begun, result).await,
+            JobResult::Renewed { outcomes } => self.renewed(outcomes).await,
             JobResult::Claimed { partition, result } => self.claimed(partition, result).await,
             JobResult::Heads { to, result } => match result {
                 Ok(heads) => self.links.answer(&to, &HeadsAnswer { rooms: heads.into_iter().collect() }),
@@ -81,6 +107,9 @@ impl Executor {
         }
         let OpenedRoom { stored, unsettled } = opened;
         let mut room = Room::open(id.clone(), owned.tenure.epoch, stored);
+        // A channel that was live when its worker died has not written its head, so lists of rooms show the one
+        // before.
+        entry.lags = room.head_row_lags();
         owned.saw(room.head.at);
         if !mutant(Mutant::RedispatchOff) {
             entry.unsettled = unsettled;
@@ -92,17 +121,13 @@ impl Executor {
         entry.idle = Some(IdleClock::new(self.config.idle, room.tail.iter().map(|event| event.head.at), Millis::now()));
         if entry.unsettled.is_empty() || room.members.is_empty() {
             entry.unsettled.clear();
-            owned.recovering.remove(id);
+            // Until the head is written, the room's row does not tell what the room is.
+            if !entry.lags {
+                owned.recovering.remove(id);
+            }
         }
-        // A channel that was live when its worker died has not written its head, so lists of rooms show the one
-        // before.
-        let stale = room.row.as_ref().is_some_and(|row| row.head.seq < room.head.seq) && !room.members.is_empty();
         entry.room = Some(Box::new(room));
-        if stale && !entry.has_work() {
-            self.evict(id);
-        } else {
-            self.continue_room(id);
-        }
+        self.continue_room(id);
     }
 
     /// Adds the users whom presence found to L1. A user who attached in the meantime stays, and the other members are
@@ -123,7 +148,14 @@ impl Executor {
             }
         }
         room.activate(rows_at);
-        let (partition, unsettled) = (entry.partition, std::mem::take(&mut entry.unsettled));
+        let partition = entry.partition;
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let now = owned.now(Millis::now());
+        let waits = entry.stored.is_some() || !entry.unsettled.is_empty();
+        if waits && !room.has_fresh_rows(now, self.config.window.order_rows_age()) {
+            return self.activate(id, now, true);
+        }
+        let (unsettled, stored) = (std::mem::take(&mut entry.unsettled), entry.stored.take());
         if !unsettled.is_empty() {
             tracing::info!(
                 %partition, room = %id, events = unsettled.len(),
@@ -136,15 +168,35 @@ impl Executor {
         if let Some(owned) = self.partitions.get_mut(&partition) {
             owned.recovering.remove(id);
         }
-        self.continue_room(id);
+        match stored {
+            Some((committed, online)) => self.dispatch_batch(committed, &online),
+            None => self.continue_room(id),
+        }
     }
 
     fn committed(&mut self, committed: CommittedBatch, online: &Online) {
-        let CommittedBatch { room: id, batch, reads } = committed;
-        let Some(entry) = self.rooms.get_mut(&id) else { return };
+        let id = &committed.room;
+        let Some(entry) = self.rooms.get_mut(id) else { return };
         if !entry.end(Stage::Committing) {
             return;
         }
+        let Some(room) = &entry.room else { return };
+        let Some(owned) = self.partitions.get_mut(&entry.partition) else { return };
+        let now = owned.now(Millis::now());
+        if room.needs_new_rows(&committed.batch.steps, now, self.config.window.order_rows_age()) {
+            // Who signs in now does not find the room by the rows that there are.
+            let id = id.clone();
+            entry.stored = Some((committed, online.clone()));
+            return self.activate(&id, now, true);
+        }
+        self.dispatch_batch(committed, online);
+    }
+
+    /// Dispatches a batch that is in the store, behind the fence, under fresh order rows.
+    fn dispatch_batch(&mut self, committed: CommittedBatch, online: &Online) {
+        let CommittedBatch { room: id, batch, reads } = committed;
+        self.ask(batch.asked);
+        let Some(entry) = self.rooms.get_mut(&id) else { return };
         let Some(room) = &mut entry.room else { return };
         let outcome = dispatch(room, entry.partition, batch.steps, &reads, online, &mut self.links);
         debug_assert!(room.dispatched <= room.head.seq, "an event was dispatched that the room does not have");
@@ -171,7 +223,7 @@ impl Executor {
     }
 
     /// Continues a room after a job, with the next thing that waits. A room that is not active leaves the live table
-    /// if nothing waits.
+    /// a while after nothing waits any more.
     pub(super) fn continue_room(&mut self, id: &RoomId) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let Some(room) = &entry.room else { return };
@@ -182,13 +234,17 @@ impl Executor {
         if entry.has_work() {
             self.make_ready(id);
         } else if !active && entry.aside.is_empty() {
-            self.rooms.remove(id);
+            if entry.lags { self.evict(id) } else { self.linger(id) }
         }
     }
 
     /// Handles a failed job of a room. The room is forgotten, to be opened anew, and everybody who waited for it is
     /// refused.
-    async fn room_failed(&mut self, id: &RoomId, error: &JobError, steps: Vec<BatchStep>) {
+    async fn room_failed(&mut self, id: &RoomId, error: &JobError, mut steps: Vec<BatchStep>) {
+        if let Some((CommittedBatch { batch, .. }, _)) = self.rooms.get_mut(id).and_then(|entry| entry.stored.take()) {
+            self.refuse_reads(&batch.asked);
+            steps.extend(batch.steps);
+        }
         if let JobError::NotOwner(lost) = error {
             let asked = steps.iter().filter_map(answered_by).filter(|to| to.partition == *lost);
             let nodes = asked.map(|to| to.node.clone()).collect();
@@ -211,6 +267,12 @@ impl Executor {
         }
         if let Some(room) = entry.close() {
             self.links.end_audience(&room);
+            // Its head is written when it is opened anew.
+            if room.head_row_lags()
+                && let Some(owned) = self.partitions.get_mut(&partition)
+            {
+                owned.recovering.insert(id.clone());
+            }
         }
         let refusal = Refusal::unavailable("the store did not take it", 1000);
         for to in steps.iter().filter_map(answered_by) {
@@ -236,13 +298,9 @@ impl Executor {
 }
 
 /// Returns where the answer to a step goes.
-fn answered_by(step: &BatchStep) -> Option<&AnswerAddress> {
+pub(super) fn answered_by(step: &BatchStep) -> Option<&AnswerAddress> {
     match step {
-        BatchStep::Attach { to, .. }
-        | BatchStep::Detach { to, .. }
-        | BatchStep::Answer { to, .. }
-        | BatchStep::Members { to, .. }
-        | BatchStep::Read { to, .. } => Some(to),
+        BatchStep::Attach { to, .. } | BatchStep::Detach { to, .. } | BatchStep::Answer { to, .. } => Some(to),
         BatchStep::Bounce(bounce) => bounce.to.as_ref(),
         BatchStep::Event(_) | BatchStep::Typing(_) | BatchStep::Joined(_) | BatchStep::Left(..) => None,
     }

@@ -39,6 +39,11 @@ impl Executor {
         let entry = self.rooms.get_mut(id)?;
         entry.is_ready = false;
         let owned = self.partitions.get_mut(&entry.partition)?;
+        if owned.suspended {
+            // Another worker may own it by now. The room goes on when the lease is written again.
+            self.slowed.insert(id.clone());
+            return None;
+        }
         match entry.stage() {
             Stage::Closed => {
                 self.open(id);
@@ -98,7 +103,7 @@ impl Executor {
     }
 
     /// Activates a channel: writes the order rows for a durable event, then reads presence behind the barrier.
-    fn activate(&mut self, id: &RoomId, now: Millis, durable: bool) {
+    pub(super) fn activate(&mut self, id: &RoomId, now: Millis, durable: bool) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
         let (tenure, context) = (owned.tenure, self.context.clone());

@@ -18,7 +18,7 @@ use crate::tenure::Tenure;
 pub(crate) struct BatchCommit {
     pub(crate) room: RoomId,
     pub(crate) tenure: Tenure,
-    pub(crate) chain: EpochChain,
+    pub(crate) chain: Arc<EpochChain>,
     pub(crate) batch: Batch,
 }
 

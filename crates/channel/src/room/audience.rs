@@ -48,14 +48,19 @@ impl Audience {
         nodes
     }
 
-    /// Removes all users on a node.
-    pub(crate) fn remove_node(&mut self, node: &NodeId) {
+    /// Removes all users on a node. Returns those who are on no other node.
+    pub(crate) fn remove_node(&mut self, node: &NodeId) -> Vec<UserId> {
+        let mut gone = Vec::new();
         if self.nodes.remove(node).is_some() {
-            self.users.retain(|_, places| {
+            self.users.retain(|user, places| {
                 places.retain(|(n, _)| n != node);
+                if places.is_empty() {
+                    gone.push(user.clone());
+                }
                 !places.is_empty()
             });
         }
+        gone
     }
 
     fn leave(&mut self, node: &NodeId, users: usize) {
@@ -118,7 +123,8 @@ mod tests {
         audience.add(&user("ann"), &node("n1"), 1);
         audience.add(&user("ann"), &node("n2"), 1);
         audience.add(&user("bob"), &node("n1"), 1);
-        audience.remove_node(&node("n1"));
+        assert_eq!(audience.remove_node(&node("n1")), [user("bob")]);
+        assert!(audience.remove_node(&node("n1")).is_empty());
         assert!(audience.contains(&user("ann")) && !audience.contains(&user("bob")));
         assert_eq!(audience.remove_user(&user("ann")), [node("n2")]);
         assert!(audience.is_empty() && audience.nodes().next().is_none());

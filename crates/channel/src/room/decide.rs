@@ -4,15 +4,15 @@
 //! rows are in the store and the fence is passed. If a batch fails, it is forgotten together with the room, which is
 //! then opened anew.
 
+use std::sync::Arc;
+
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
 use sendpi_model::{Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
 use sendpi_store::{EventRow, Row};
 
 use super::membership::Invitation;
-use super::{
-    AnswerAddress, Batch, BatchRead, BatchStep, Bounce, Lookups, PageRequest, QueuedRequest, Room, page_frame,
-};
+use super::{AnswerAddress, Batch, BatchRead, BatchStep, Bounce, Lookups, PageRequest, QueuedRequest, ReadKind, Room};
 
 impl Room {
     /// Admits the queued requests, in order. `now` never falls within a partition.
@@ -90,16 +90,14 @@ impl Room {
                 self.invite(batch, to, invitation, now)?;
             }
             Verb::Leave { nonce } => self.leave(batch, to, &user, nonce.as_ref(), now),
-            Verb::Read { seq } => self.read_marker(batch, to, seq)?,
+            Verb::Read { seq } => self.read_marker(batch, to, user, seq)?,
             Verb::History { before, after, limit } => {
-                self.history(batch, to, PageRequest { before, after, limit: limit as usize });
+                let page = PageRequest { before, after, limit: limit as usize };
+                let (chain, dispatched) = (Arc::clone(&self.chain), self.dispatched);
+                batch.ask(to, &self.id, user, ReadKind::Page { page, chain, dispatched });
             }
             Verb::Members { cursor, limit } => {
-                let limit = limit as usize;
-                match to {
-                    Some(to) if self.active => batch.steps.push(BatchStep::Members { to, cursor, limit }),
-                    to => batch.read(to, BatchRead::Members { cursor, limit }),
-                }
+                batch.ask(to, &self.id, user, ReadKind::Members { cursor, limit: limit as usize });
             }
             Verb::Attach { signin } => {
                 let view = self.view(&user, self.active, false)?;
@@ -156,7 +154,13 @@ impl Room {
         Ok(OkAnswer::room(info, live, repeat))
     }
 
-    fn read_marker(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, seq: u64) -> Result<(), Refusal> {
+    fn read_marker(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        user: UserId,
+        seq: u64,
+    ) -> Result<(), Refusal> {
         if seq == 0 || seq > self.head.seq {
             return Err(Refusal::field(
                 "seq",
@@ -165,31 +169,9 @@ impl Room {
         }
         match self.tail.get(seq) {
             Some(event) => batch.answer(to, &OkAnswer::event(event.head, false)),
-            None => batch.read(to, BatchRead::Event(seq)),
+            None => batch.ask(to, &self.id, user, ReadKind::Event { seq, chain: Arc::clone(&self.chain) }),
         }
         Ok(())
-    }
-
-    fn history(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, page: PageRequest) {
-        let first = self.tail.first_seq();
-        let (events, full, reaches) = match page.after {
-            Some(after) => {
-                let next = after.saturating_add(1);
-                let (events, full) = page.fill(self.tail.from(next));
-                (events, full, next >= first || after >= self.head.seq)
-            }
-            None => {
-                let before = page.before.unwrap_or(u64::MAX);
-                let (events, full) = page.fill(self.tail.iter().rev().filter(|e| e.head.seq < before));
-                (events, full, full || first <= 1 || self.head.seq == 0)
-            }
-        };
-        if reaches {
-            let frame = page_frame(&self.id, &events, full);
-            batch.steps.extend(to.map(|to| BatchStep::Answer { to, frame: frame.into() }));
-        } else {
-            batch.read(to, BatchRead::Page(page));
-        }
     }
 
     /// Adds a bounce, which is always confirmed. Whether the user still wants a push, and is still a member, is

@@ -4,12 +4,14 @@
 //! member's row. A leave writes the user's rows last. If a crash comes in between, opening the room mends it from the
 //! tail.
 
+use std::sync::Arc;
+
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{
     Access, Code, Content, Head, Mark, Millis, Nonce, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
 };
-use sendpi_store::{MemberRow, RoomOfUser, RoomRow, Row, Start};
+use sendpi_store::{EpochChain, MemberRow, RoomOfUser, RoomRow, Row, Start};
 
 use super::open::new_member;
 use super::{AnswerAddress, Batch, BatchStep, Room, order_row};
@@ -65,7 +67,7 @@ impl Room {
         batch.before.push(Row::Room(row.clone()));
         if self.chain.newest().is_none() {
             let start = Start { epoch: self.epoch, next_seq: 1, continues: None };
-            self.chain = sendpi_store::EpochChain::of(&[start]);
+            self.chain = Arc::new(EpochChain::of(&[start]));
             batch.before.push(Row::Start(self.id.clone(), start));
         }
         self.row = Some(row);
@@ -220,7 +222,7 @@ impl Room {
         }
     }
 
-    fn gone_member(&self, user: &UserId, head: Head) -> Row {
+    pub(super) fn gone_member(&self, user: &UserId, head: Head) -> Row {
         Row::Member(MemberRow {
             room: self.id.clone(),
             user: user.clone(),
@@ -233,7 +235,7 @@ impl Room {
         })
     }
 
-    fn gone_room(&self, user: &UserId, head: Head) -> Row {
+    pub(super) fn gone_room(&self, user: &UserId, head: Head) -> Row {
         Row::RoomOfUser(RoomOfUser {
             user: user.clone(),
             room: self.id.clone(),
