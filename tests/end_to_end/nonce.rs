@@ -1,7 +1,7 @@
 //! A repeated send is one event, however late it is repeated.
 
 use futures_util::StreamExt;
-use sendpi_client::SendOptions;
+use sendpi_client::{Options, SendOptions};
 use sendpi_tests::{Recording, Sendpi, SendpiSetup, step};
 use serde_json::json;
 
@@ -39,6 +39,26 @@ pub(crate) async fn repeats(setup: SendpiSetup, later: usize) {
     assert_eq!((sent.seq, sent.repeat), (first.seq, true), "after a restart");
     assert_eq!(ann.welcome().rooms[0].seq, last);
     ann.finish().await;
+}
+
+#[tokio::test]
+async fn a_creation_sent_64_times_from_two_nodes_is_one_room() {
+    let server = Sendpi::start_with(SendpiSetup { nodes: 2, ..SendpiSetup::default() }).await;
+    let token = server.token("ann").await;
+    let first = Recording::connect_with(server.node(0), &token, "ann", "phone", Options::default()).await;
+    let second = Recording::connect_with(server.node(1), &token, "ann", "laptop", Options::default()).await;
+    step("ann creates a room 64 times");
+    let create = |n: usize| {
+        let node = if n % 2 == 0 { &first } else { &second };
+        node.client().create_with(json!({"name": "lobby", "members": ["bob"], "nonce": "made"}))
+    };
+    let rooms: Vec<_> = futures_util::stream::iter(0..64).map(create).buffer_unordered(64).collect().await;
+    let rooms: Vec<_> = rooms.into_iter().map(Result::unwrap).collect();
+    assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
+    assert_eq!((rooms[0].seq, rooms[0].members), (1, 2));
+    assert_eq!(first.client().rooms(None, 10).await.unwrap().rooms.len(), 1);
+    first.finish().await;
+    second.finish().await;
 }
 
 #[tokio::test]

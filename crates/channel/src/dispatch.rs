@@ -8,24 +8,11 @@ use sendpi_bus::presence::Online;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point_armed, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved};
 use sendpi_model::server_frame::OkAnswer;
-use sendpi_model::{Code, Event, Partition, Refusal, UserId, encode_json};
+use sendpi_model::{Event, Partition, UserId, encode_json};
 
 use crate::outbound_links::OutboundLinks;
 use crate::pending_pushes::PendingId;
 use crate::room::{AnswerAddress, BatchStep, Bounce, BounceOutcome, BounceScan, Room, WantedRange};
-
-/// The result of a read from the store.
-#[derive(Debug)]
-pub(crate) enum ReadResult {
-    /// An answer that is ready to be sent.
-    Frame(Bytes),
-    /// The event that was asked for, if it exists.
-    Event(Option<Event>),
-    /// A page of the members, with who of them is online.
-    Online { cursor: Option<UserId>, limit: usize, online: Online },
-    /// The store or presence did not answer.
-    Unavailable,
-}
 
 /// A push that is to be made: a range of a room's events to some users.
 #[derive(Debug)]
@@ -75,7 +62,6 @@ pub(crate) fn dispatch(
     room: &mut Room,
     partition: Partition,
     steps: Vec<BatchStep>,
-    reads: &[ReadResult],
     online: &Online,
     links: &mut OutboundLinks,
 ) -> DispatchOutcome {
@@ -136,14 +122,10 @@ pub(crate) fn dispatch(
                     links.answer_frame(&to, frame);
                 }
             }
-            BatchStep::Members { to, cursor, limit } => {
-                let members = room.members_answer(cursor.as_ref(), limit, |user| room.audience.contains(user));
-                links.answer(&to, &members);
-            }
-            BatchStep::Read { to, read } => answer_read(room, &to, reads.get(read), links),
             BatchStep::Bounce(bounce) => done.bounced(room.bounced(bounce), links),
         }
     }
+    room.tail.trim(room.dispatched);
     done
 }
 
@@ -178,23 +160,5 @@ fn order_pushes(room: &mut Room, event: &Event, done: &mut DispatchOutcome) {
 pub(crate) fn dispatch_typing(room: &Room, partition: Partition, frame: &Bytes, links: &mut OutboundLinks) {
     for node in room.audience.nodes().filter(|_| !mutant(Mutant::TypingOff)) {
         links.event(node, partition, &room.id, 0, sendpi_model::Millis(0), frame);
-    }
-}
-
-fn unavailable() -> Refusal {
-    Refusal::unavailable("the store did not answer", 1000)
-}
-
-fn answer_read(room: &Room, to: &AnswerAddress, read: Option<&ReadResult>, links: &mut OutboundLinks) {
-    match read {
-        Some(ReadResult::Frame(frame)) => links.answer_frame(to, frame.clone()),
-        Some(ReadResult::Event(Some(event))) => links.answer(to, &OkAnswer::event(event.head, false)),
-        Some(ReadResult::Event(None)) => {
-            links.answer(to, &Refusal::new(Code::NoSuchEvent, "there is no such event"));
-        }
-        Some(ReadResult::Online { cursor, limit, online }) => {
-            links.answer(to, &room.members_answer(cursor.as_ref(), *limit, |user| online.contains_key(user)));
-        }
-        Some(ReadResult::Unavailable) | None => links.answer(to, &unavailable()),
     }
 }

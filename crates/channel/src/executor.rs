@@ -4,6 +4,7 @@
 //! room that has something to do, and sends one message on each link. Batches that only write events share one store
 //! job, whatever their rooms and partitions.
 
+mod aside;
 mod bounces;
 mod dead_nodes;
 mod evict;
@@ -11,12 +12,14 @@ mod leases;
 mod link_output;
 mod live_entry;
 mod push_queue;
+mod read_queue;
+mod reads;
 mod requests;
 mod results;
 mod schedule;
 mod settle;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +29,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use sendpi_bus::lease::Leases;
 use sendpi_bus::presence::{NodeChange, NodeKey};
 use sendpi_bus::{NatsMessage, Subscription};
-use sendpi_model::{NodeId, Partition, RoomId};
+use sendpi_model::{NodeId, Partition, RoomId, UserId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +38,7 @@ use self::bounces::{PostponedBounce, RecoveredRoom};
 use self::dead_nodes::GivenUpNode;
 use self::live_entry::LiveEntry;
 use self::push_queue::{PushQueue, PushRound};
+use self::read_queue::ReadQueue;
 use self::results::JobResult;
 use crate::config::ChannelConfig;
 use crate::job::JobContext;
@@ -72,6 +76,14 @@ pub(crate) struct Executor {
     ready: Vec<RoomId>,
     /// Rooms that wait for a heavy link or for pushes, or that failed with work left. The next tick tries them again.
     slowed: HashSet<RoomId>,
+    /// The rooms that are open and not active, about in the order in which something was last asked of them.
+    lingering: VecDeque<RoomId>,
+    /// The users for whom nonces are looked for.
+    searching: HashSet<UserId>,
+    /// Rooms that have set something aside for users for whom a search is under way in another room.
+    search_later: HashSet<RoomId>,
+    /// How many searches were begun.
+    searches: u64,
     links: OutboundLinks,
     /// The nodes whose node key exists.
     live_nodes: HashSet<NodeId>,
@@ -79,6 +91,8 @@ pub(crate) struct Executor {
     recovered: Vec<RecoveredRoom>,
     postponed: Vec<PostponedBounce>,
     pending: PendingPushes,
+    /// What users asked of rooms.
+    reads: ReadQueue,
     pushes: PushQueue,
     /// The rooms whose pushes were kept since that was last written down.
     newly_pushed: HashSet<RoomId>,
@@ -96,6 +110,11 @@ pub(crate) struct Executor {
     /// When the connection was last made. For a moment after that, other nodes may not be back yet.
     connected: Instant,
     connects: u64,
+    /// How often the partitions were suspended.
+    suspensions: u64,
+    /// Whether leases are being renewed.
+    is_renewing: bool,
+    slowest: SlowestArm,
 }
 
 impl std::fmt::Debug for Executor {
@@ -131,6 +150,10 @@ impl Executor {
             rooms: HashMap::new(),
             ready: Vec::new(),
             slowed: HashSet::new(),
+            lingering: VecDeque::new(),
+            searching: HashSet::new(),
+            search_later: HashSet::new(),
+            searches: 0,
             links: OutboundLinks::default(),
             live_nodes: HashSet::new(),
             given_up: Vec::new(),
@@ -139,6 +162,7 @@ impl Executor {
             newly_pushed: HashSet::new(),
             scans: Arc::new(Semaphore::new(SCANS)),
             pending: PendingPushes::default(),
+            reads: ReadQueue::default(),
             jobs: FuturesUnordered::new(),
             requests: SelectAll::new(),
             acks,
@@ -148,6 +172,9 @@ impl Executor {
             last_resume: Instant::now(),
             connected: Instant::now(),
             connects,
+            suspensions: 0,
+            is_renewing: false,
+            slowest: SlowestArm::default(),
         }
     }
 
@@ -170,20 +197,33 @@ impl Executor {
                 Ok(()) = connection.changed() => Input::Connection,
                 _ = ticks.tick() => Input::Tick,
             };
-            let (began, arm) = (Instant::now(), input.name());
+            let began = Instant::now();
+            self.slowest = SlowestArm::default();
             self.handle(input).await;
             self.drain_waiting().await;
+            let starts = Instant::now();
             self.start_ready_rooms();
+            self.start_reads();
+            self.slowest.note(starts, "starting jobs");
+            let sends = Instant::now();
             self.send_links().await;
+            self.slowest.note(sends, "sending links");
             let took = began.elapsed();
             if took > SLOW_ROUND {
-                tracing::warn!(?took, arm, rooms = self.rooms.len(), "a round was slow");
+                let SlowestArm { arm, took: arm_took } = self.slowest;
+                tracing::warn!(?took, arm, ?arm_took, rooms = self.rooms.len(), "a round was slow");
             }
         }
         self.end().await;
     }
 
     async fn handle(&mut self, input: Input) {
+        let (began, arm) = (Instant::now(), input.name());
+        self.handle_input(input).await;
+        self.slowest.note(began, arm);
+    }
+
+    async fn handle_input(&mut self, input: Input) {
         match input {
             Input::Requests(partition, message) => self.receive_flow(partition, &message).await,
             Input::Result(result) => self.handle_result(result).await,
@@ -224,6 +264,7 @@ impl Executor {
             self.last_settle = Instant::now();
             self.settle();
             self.evict_idle();
+            self.remove_lingering();
         }
         self.check_leases().await;
     }
@@ -236,6 +277,7 @@ impl Executor {
         self.pushes.hurry(began);
         loop {
             self.start_ready_rooms();
+            self.start_reads();
             self.send_links().await;
             let is_idle = self.jobs.is_empty() && self.ready.is_empty() && self.pushes.is_empty();
             if is_idle && self.links.is_settled() {
@@ -269,8 +311,25 @@ impl Executor {
 
     /// Marks a room as having something to do, unless a job of it is under way.
     fn make_ready(&mut self, room: &RoomId) {
-        if self.rooms.get(room).is_some_and(|entry| !entry.is_busy()) && !self.ready.contains(room) {
+        if let Some(entry) = self.rooms.get_mut(room).filter(|entry| !entry.is_busy() && !entry.is_ready) {
+            entry.is_ready = true;
             self.ready.push(room.clone());
+        }
+    }
+}
+
+/// What took longest in a round.
+#[derive(Debug, Clone, Copy, Default)]
+struct SlowestArm {
+    took: Duration,
+    arm: &'static str,
+}
+
+impl SlowestArm {
+    fn note(&mut self, began: Instant, arm: &'static str) {
+        let took = began.elapsed();
+        if took > self.took {
+            *self = Self { took, arm };
         }
     }
 }
@@ -291,7 +350,7 @@ impl Input {
     fn name(&self) -> &'static str {
         match self {
             Self::Requests(..) => "requests",
-            Self::Result(_) => "result of a job",
+            Self::Result(result) => result.name(),
             Self::LinkAnswer(_) => "answer to a link",
             Self::Pushed(_) => "push job kept",
             Self::Node(_) => "node came or went",

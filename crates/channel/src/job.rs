@@ -14,11 +14,14 @@ use sendpi_bus::presence::{Barrier, Online};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Partition, UserId};
 use sendpi_store::{ReadError, Row, Store, WriteError};
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use crate::tenure::Tenure;
 
 pub(crate) use commit::{BatchCommit, CommitOutcome, CommittedBatch};
 pub(crate) use open::OpenedRoom;
+pub(crate) use read::FromMemory;
 
 /// Why a job failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -32,9 +35,23 @@ pub(crate) enum JobError {
     /// The store refused a write. Nothing of it was done.
     #[error("a write failed")]
     Write(#[source] WriteError),
+    /// The task of the job ended early.
+    #[error("a task ended early")]
+    Task(#[source] Arc<JoinError>),
     /// Presence could not be read behind the barrier.
     #[error("presence could not be read")]
     Presence,
+}
+
+/// The most searches for nonces at one time. Each reads thousands of rows.
+const LOOKUPS_AT_ONCE: usize = 4;
+
+/// Runs a job that only reads on a task of its own, so that the executor is not held up by it.
+pub(crate) fn spawned<T: Send + 'static>(
+    job: impl Future<Output = Result<T, JobError>> + Send + 'static,
+) -> impl Future<Output = Result<T, JobError>> + Send {
+    let task = tokio::spawn(job);
+    async move { task.await.unwrap_or_else(|error| Err(JobError::Task(Arc::new(error)))) }
 }
 
 /// What jobs work with.
@@ -43,9 +60,15 @@ pub(crate) struct JobContext {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) barrier: Barrier,
     pub(crate) bus: Bus,
+    /// Limits the searches for nonces.
+    lookups: Arc<Semaphore>,
 }
 
 impl JobContext {
+    pub(crate) fn new(store: Arc<dyn Store>, barrier: Barrier, bus: Bus) -> Self {
+        Self { store, barrier, bus, lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)) }
+    }
+
     /// Passes the fence: a read that begins now must show no epoch above ours.
     pub(crate) async fn pass_fence(&self, tenure: Tenure) -> Result<(), JobError> {
         if mutant(Mutant::FenceOff) {

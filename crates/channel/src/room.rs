@@ -25,16 +25,20 @@ use std::time::Duration;
 
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::{
-    Event, Head, Mark, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo, UserId,
+    Access, Code, Event, Head, Mark, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo,
+    UserId,
 };
 use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
 pub(crate) use audience::Audience;
-pub(crate) use batch::{Batch, BatchRead, BatchStep};
+pub(crate) use batch::{Batch, BatchStep, ReadKind, RoomRead, request_weight};
 pub(crate) use bounce::{Bounce, BounceOutcome, BounceScan, OwnBounce, WantedRange};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
 pub(crate) use lookup::{Lookup, Lookups};
+#[cfg(test)]
+pub(crate) use lookup::{NonceResult, Reach};
+pub(crate) use members::members_answer;
 use offline::Offline;
 pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
 pub(crate) use page::{PageRequest, page_frame};
@@ -74,7 +78,9 @@ pub(crate) struct Room {
     /// L2: the members who are offline.
     offline: Offline,
     /// Which rows of the timeline count.
-    pub(crate) chain: EpochChain,
+    pub(crate) chain: Arc<EpochChain>,
+    /// The members whose rows a crash took. They are written with the head.
+    healed: Vec<UserId>,
     /// Whether the channel is active: presence was read, and the audience is kept current.
     pub(crate) active: bool,
     /// When the write of the order rows that are confirmed was first issued.
@@ -84,16 +90,7 @@ pub(crate) struct Room {
 impl Room {
     /// Returns the member. A user who is not a member is refused, and hears of the room only if it is open.
     pub(crate) fn member(&self, user: &UserId) -> Result<&RoomMember, Refusal> {
-        use sendpi_model::{Access, Code};
-        if let Some(member) = self.members.get(user) {
-            return Ok(member);
-        }
-        match &self.row {
-            Some(row) if row.access == Access::Open && !row.deleted => {
-                Err(Refusal::new(Code::NotAMember, format!("you are not a member of {}", self.id)))
-            }
-            _ => Err(Refusal::no_such_room()),
-        }
+        self.members.get(user).ok_or_else(|| not_a_member(&self.id, self.row.as_ref()))
     }
 
     /// Adds a user on a node to L1. Returns `true` if the user was not in L1 on that node before. Only members are
@@ -121,8 +118,8 @@ impl Room {
 
     /// Removes all users on a node from L1.
     pub(crate) fn detach_node(&mut self, node: &NodeId) {
-        if self.audience.remove_node(node) {
-            self.rebuild_l2();
+        for user in self.audience.remove_node(node) {
+            self.update_l2(&user);
         }
     }
 
@@ -149,6 +146,12 @@ impl Room {
     /// enough.
     pub(crate) fn has_fresh_rows(&self, now: Millis, age: Duration) -> bool {
         self.active && self.rows_at.is_some_and(|at| now.since(at) < age)
+    }
+
+    /// Returns whether a batch that is in the store must wait for new order rows, because it has events and the rows
+    /// grew too old while it was written.
+    pub(crate) fn needs_new_rows(&self, steps: &[BatchStep], now: Millis, age: Duration) -> bool {
+        !self.has_fresh_rows(now, age) && steps.iter().any(|step| matches!(step, BatchStep::Event(_)))
     }
 
     /// Returns the members in L2 who want a push for `event`, in lists that events share.
@@ -196,7 +199,17 @@ impl Room {
             ..row.clone()
         };
         let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member));
-        std::iter::once(Row::Room(row)).chain(of_users).collect()
+        let healed = self.healed.iter().flat_map(|user| match self.members.get(user) {
+            Some(member) => vec![self.member_row(user, member)],
+            None => vec![self.gone_member(user, self.head), self.gone_room(user, self.head)],
+        });
+        std::iter::once(Row::Room(row)).chain(of_users).chain(healed).collect()
+    }
+
+    /// Returns whether the rows that eviction writes are behind the timeline. Lists of rooms show what they say.
+    pub(crate) fn head_row_lags(&self) -> bool {
+        let is_behind = self.row.as_ref().is_some_and(|row| row.head.seq < self.dispatched);
+        (is_behind && !self.members.is_empty()) || !self.healed.is_empty()
     }
 
     fn room_of_user(&self, user: &UserId, member: &RoomMember) -> Row {
@@ -222,6 +235,46 @@ impl Room {
             muted_until: member.muted_until,
         })
     }
+}
+
+/// Returns the refusal of a user who is not a member. Strangers hear of a room only if it is open.
+fn not_a_member(room: &RoomId, row: Option<&RoomRow>) -> Refusal {
+    match row {
+        Some(row) if row.access == Access::Open && !row.deleted => {
+            Refusal::new(Code::NotAMember, format!("you are not a member of {room}"))
+        }
+        _ => Refusal::no_such_room(),
+    }
+}
+
+/// Returns ROOM as a member sees it by the rows alone, which are up to date while no channel runs.
+///
+/// # Errors
+/// Returns the refusal of a user who is not a member.
+pub(crate) fn info_of_rows(
+    room: &RoomId,
+    row: Option<RoomRow>,
+    member: Option<MemberRow>,
+) -> Result<RoomInfo, Refusal> {
+    let member = member.and_then(|row| Some((row.role?, row)));
+    let (Some(row), Some((role, member))) = (&row, member) else { return Err(not_a_member(room, row.as_ref())) };
+    let info = RoomInfo {
+        room: room.clone(),
+        name: row.name.clone(),
+        kind: row.kind,
+        access: row.access,
+        role,
+        seq: row.head.seq,
+        count: row.head.count,
+        marker: member.joined,
+        unread: 0,
+        notify: member.notify,
+        muted_until: member.muted_until,
+        last_at: row.head.at,
+        last: row.last.clone(),
+        members: row.members,
+    };
+    Ok(info.with_marker(None))
 }
 
 pub(crate) fn order_row(room: &RoomId, user: &UserId, active_at: Millis) -> Row {

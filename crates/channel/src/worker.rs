@@ -85,7 +85,7 @@ pub async fn start(
     }
     let stop = CancellationToken::new();
     let acks = bus.subscribe(subject::link_replies(bus.node())).await?;
-    let context = JobContext { store, barrier: Barrier::start(bus, key.clone()), bus: bus.clone() };
+    let context = JobContext::new(store, Barrier::start(bus, key.clone()), bus.clone());
     let leases = Leases::new(bus);
     let mut executor = Executor::new(ExecutorSetup { context, config, leases, key, acks, changes, stop: stop.clone() });
     let mut left = executor.claim_missing(partitions.all()).await;

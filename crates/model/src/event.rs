@@ -166,7 +166,8 @@ impl Event {
             kind,
             from,
             at: head.at,
-            nonce,
+            // The nonce of a membership change is the session's own, and means nothing to clients.
+            nonce: nonce.filter(|_| kind.is_counted()),
             content,
         });
         Self { head, kind, from: from.clone(), nonce: nonce.cloned(), frame: frame.into() }

@@ -54,11 +54,19 @@ pub enum Verb {
     Invite {
         /// The users to add.
         users: Vec<UserId>,
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
     },
     /// Makes the user a member of an open room.
-    Join,
+    Join {
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
     /// Ends the membership of the user.
-    Leave,
+    Leave {
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
     /// Sends a message.
     Send {
         /// A JSON object. It is passed on as the client sent it.
@@ -128,9 +136,11 @@ impl Verb {
     pub fn read(op: &str, fields: &Fields<'_>) -> Option<Result<Self, Refusal>> {
         Some(match op {
             "create" => fields.required("nonce").and_then(|nonce| Self::read_create(fields, nonce)),
-            "invite" => codec::users(fields, "users", true).map(|users| Self::Invite { users }),
-            "join" => Ok(Self::Join),
-            "leave" => Ok(Self::Leave),
+            "invite" => {
+                codec::users(fields, "users", true).map(|users| Self::Invite { users, nonce: codec::nonce(fields) })
+            }
+            "join" => Ok(Self::Join { nonce: codec::nonce(fields) }),
+            "leave" => Ok(Self::Leave { nonce: codec::nonce(fields) }),
             "send" => codec::send(fields),
             "typing" => Ok(Self::Typing),
             "read" => codec::marker(fields),
@@ -151,6 +161,29 @@ impl Verb {
     /// Returns `bad_field` or `too_large`, with the field and its rule.
     pub(crate) fn read_create(fields: &Fields<'_>, nonce: Nonce) -> Result<Self, Refusal> {
         codec::create(fields, nonce)
+    }
+
+    /// Gives a request for a durable event the nonce by which the owner knows it when its flow sends it again. A
+    /// message keeps the one that its client chose. Clients choose none for invitations, joins and leaves. A creation
+    /// has one already.
+    pub fn set_nonce(&mut self, fresh: impl FnOnce() -> Option<Nonce>) {
+        match self {
+            Self::Send { nonce, .. } => *nonce = nonce.take().or_else(fresh),
+            Self::Invite { nonce, .. } | Self::Join { nonce } | Self::Leave { nonce } => *nonce = fresh(),
+            _ => {}
+        }
+    }
+
+    /// Returns the nonce of the durable event that the request makes. `None` for a creation, which is known by its
+    /// room.
+    #[must_use]
+    pub fn event_nonce(&self) -> Option<&Nonce> {
+        match self {
+            Self::Send { nonce, .. } | Self::Invite { nonce, .. } | Self::Join { nonce } | Self::Leave { nonce } => {
+                nonce.as_ref()
+            }
+            _ => None,
+        }
     }
 
     /// Returns whether a client may send this verb. Only nodes send the others.
@@ -191,6 +224,11 @@ mod tests {
     }
 
     #[test]
+    fn a_nonce_of_a_join_that_is_none_is_an_unknown_field() {
+        assert!(matches!(read(r#"{"op":"join","nonce":7}"#), Ok(Verb::Join { nonce: None })));
+    }
+
+    #[test]
     fn integers_that_json_cannot_hold_are_refused() {
         for text in
             [r#"{"op":"history","after":9007199254740992}"#, r#"{"op":"send","body":{},"retry":18446744073709551615}"#]
@@ -204,7 +242,10 @@ mod tests {
         for text in [
             r#"{"op":"create","name":"n","kind":"group","access":"open","members":["a","b"],"nonce":"x"}"#,
             r#"{"op":"invite","users":["a"]}"#,
+            r#"{"op":"invite","users":["a"],"nonce":"n"}"#,
             r#"{"op":"join"}"#,
+            r#"{"op":"join","nonce":"n"}"#,
+            r#"{"op":"leave","nonce":"n"}"#,
             r#"{"op":"leave"}"#,
             r#"{"op":"send","nonce":"n","retry":4,"mentions":["*"],"body":{"text":"hi"}}"#,
             r#"{"op":"typing"}"#,

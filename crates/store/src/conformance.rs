@@ -25,7 +25,7 @@ pub use stamps::{
 pub use timeline::{
     a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first, a_range_of_seqs_includes_both_ends,
     a_timeline_crosses_every_border_in_order, an_event_comes_back_as_it_was_written,
-    rows_that_do_not_count_are_read_too, starts_come_by_epoch,
+    nonces_come_in_the_order_of_the_timeline, rows_that_do_not_count_are_read_too, starts_come_by_epoch,
 };
 pub use writes::{
     a_new_store_holds_nothing, a_reader_never_sees_a_hole, a_write_of_nothing_is_done, concurrent_writers_lose_nothing,
@@ -53,6 +53,7 @@ macro_rules! conformance_tests {
             an_event_comes_back_as_it_was_written
             concurrent_writers_lose_nothing
             many_large_rows_fit_in_one_write
+            nonces_come_in_the_order_of_the_timeline
             of_concurrent_writes_the_highest_stamp_stays
             of_equal_stamps_the_later_row_stays
             order_rows_are_paged_without_gap_or_repeat_where_times_are_equal

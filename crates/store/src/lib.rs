@@ -17,7 +17,7 @@ mod store;
 
 pub use epoch_chain::EpochChain;
 pub use rows::{
-    ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, OrderRow, PushedRange, PushedRow, RoomOfUser, RoomRow, Row,
-    SettledRow, Start,
+    ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, NonceRow, OrderRow, PushedRange, PushedRow, RoomOfUser, RoomRow,
+    Row, SettledRow, Start,
 };
 pub use store::{ReadError, Store, WriteError};

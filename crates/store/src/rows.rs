@@ -1,7 +1,9 @@
 //! The rows of the store. A row is written whole. Of two writes of one key, the one with the higher stamp stays. If
 //! the stamps are equal, the later one stays.
 
-use sendpi_model::{Access, Event, Head, Mark, Millis, Notify, Partition, Preview, Role, RoomId, RoomKind, UserId};
+use sendpi_model::{
+    Access, Event, Head, Mark, Millis, Nonce, Notify, Partition, Preview, Role, RoomId, RoomKind, UserId,
+};
 use serde::{Deserialize, Serialize};
 
 /// The highest epoch that may write the rooms of a partition, and the claim that holds it.
@@ -32,6 +34,19 @@ pub struct EventRow {
     pub epoch: u64,
     /// The event.
     pub event: Event,
+}
+
+/// Whose event it is and under which nonce, without the frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NonceRow {
+    /// The epoch that wrote the event.
+    pub epoch: u64,
+    /// The head after the event.
+    pub head: Head,
+    /// The user who caused the event.
+    pub from: UserId,
+    /// The sender's name for the event.
+    pub nonce: Nonce,
 }
 
 /// A room and its head. Key: room. It never expires.

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 
-use crate::{EventRow, Fence, MemberRow, OrderRow, PushedRow, RoomOfUser, RoomRow, Row, SettledRow, Start};
+use crate::{EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, Row, SettledRow, Start};
 
 /// The reason why a write is not known to be done. A store never reports one reason in place of the other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,11 +66,18 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         newest: bool,
     ) -> Result<Vec<EventRow>, ReadError>;
 
+    /// Returns the nonces of a timeline whose seq is in `seqs`, oldest first, and by epoch within a seq, without those
+    /// of events that have none. Nonces of rows that do not count are among them. It copies no frames.
+    async fn nonces(&self, room: &RoomId, seqs: RangeInclusive<u64>) -> Result<Vec<NonceRow>, ReadError>;
+
     /// Returns the row of a room. `None` if the room was never created.
     async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError>;
 
     /// Returns the members of a room, ordered by user, without those who left.
     async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError>;
+
+    /// Returns one member of a room. `None` if the user is not a member.
+    async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRow>, ReadError>;
 
     /// Returns the rooms of a user, ordered by room, without those that the user left.
     async fn rooms_of_user(&self, user: &UserId) -> Result<Vec<RoomOfUser>, ReadError>;

@@ -21,6 +21,8 @@ pub type Online = HashMap<UserId, Vec<(NodeId, u64)>>;
 
 /// The most users of one request. The server matches at most 1,024 keys.
 const USERS_PER_READ: usize = 256;
+/// How long the reader goes on without any answer.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 /// The most reads that wait at one time. Further callers wait until there is room.
 const WAITING: usize = 1024;
 
@@ -93,10 +95,14 @@ impl PresenceReader {
     async fn read_behind(&self, users: &[UserId], barrier: Revision) -> Option<Online> {
         let mut online = Online::new();
         let mut rest: Vec<&[UserId]> = users.chunks(USERS_PER_READ).rev().collect();
-        let give_up = Instant::now() + Duration::from_secs(5);
+        // The time runs anew with each part that was read, because many callers share one barrier.
+        let mut give_up = Instant::now() + GIVE_UP_AFTER;
         while let Some(part) = rest.pop() {
             match self.read_part(part, barrier, give_up).await {
-                Ok(found) => online.extend(found),
+                Ok(found) => {
+                    online.extend(found);
+                    give_up = Instant::now() + GIVE_UP_AFTER;
+                }
                 Err(Miss::TooMany) if part.len() > 1 => {
                     let (left, right) = part.split_at(part.len() / 2);
                     rest.extend([right, left]);

@@ -1,11 +1,17 @@
 //! Eviction: an idle channel ends after its head is written.
 
 use sendpi_model::{Millis, RoomId};
+use tokio::time::{Duration, Instant};
 
 use super::Executor;
 use super::live_entry::{LiveEntry, Stage};
 use super::results::JobResult;
 use crate::tenure::Tenure;
+
+/// How long a room that is not active stays open after the last thing that was asked of it.
+const LINGER: Duration = Duration::from_secs(5);
+/// The most rooms that stay open so.
+const LINGERING_MAX: usize = 256;
 
 impl Executor {
     /// Evicts the channels that are idle and have nothing unfinished.
@@ -22,7 +28,7 @@ impl Executor {
         let (Stage::Ready, Some(room), Some(clock)) = (entry.stage(), &entry.room, &entry.idle) else { return false };
         let settled = self.partitions.get(&entry.partition).and_then(|owned| owned.settled);
         let is_settled = settled.is_some_and(|row| room.head.at <= row.at);
-        entry.queue.is_empty() && room.active && is_settled && clock.is_idle(now)
+        entry.requests() == 0 && room.active && is_settled && clock.is_idle(now)
     }
 
     /// Writes the head of a room, behind the fence.
@@ -47,12 +53,61 @@ impl Executor {
         if !entry.end(Stage::Evicting) {
             return;
         }
-        if !entry.queue.is_empty() {
+        entry.lags = false;
+        if let Some(owned) = self.partitions.get_mut(&entry.partition) {
+            owned.recovering.remove(id);
+        }
+        if entry.requests() > 0 {
             return self.make_ready(id);
         }
         tracing::debug!(partition = %entry.partition, room = %id, "a channel is evicted");
         let Some(room) = self.rooms.remove(id).and_then(|entry| entry.room) else { return };
         self.links.end_audience(&room);
+    }
+
+    /// Keeps a room that is not active for a while, because whoever asked something of it may ask for more. The oldest
+    /// one goes if there are too many.
+    pub(super) fn linger(&mut self, id: &RoomId) {
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        if entry.lingers.replace(Instant::now()).is_none() {
+            self.lingering.push_back(id.clone());
+        }
+        if self.lingering.len() > LINGERING_MAX
+            && let Some(oldest) = self.lingering.pop_front()
+        {
+            self.end_lingering(&oldest, Duration::ZERO);
+        }
+    }
+
+    /// Removes the rooms that lingered for long enough.
+    pub(super) fn remove_lingering(&mut self) {
+        // Each is looked at once. One that was asked for since goes to the end.
+        for _ in 0..self.lingering.len() {
+            let Some(id) = self.lingering.pop_front() else { return };
+            if !self.end_lingering(&id, LINGER) {
+                self.lingering.push_back(id);
+            }
+        }
+    }
+
+    /// Removes a room that has lingered for at least this long. Returns `false` if it goes on to linger.
+    fn end_lingering(&mut self, id: &RoomId, at_least: Duration) -> bool {
+        let Some(entry) = self.rooms.get_mut(id) else { return true };
+        let Some(since) = entry.lingers else { return true };
+        if entry.stage() != Stage::Ready || entry.has_work() || entry.requests() > 0 {
+            // It comes here again after what is under way.
+            entry.lingers = None;
+            return true;
+        }
+        if entry.room.as_ref().is_some_and(|room| room.active) {
+            entry.lingers = None;
+            return true;
+        }
+        if since.elapsed() < at_least {
+            return false;
+        }
+        self.rooms.remove(id);
+        true
     }
 
     /// Writes what is settled and the heads of all live channels when the worker ends, so that the next owner finds

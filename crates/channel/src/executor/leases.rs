@@ -1,21 +1,31 @@
 //! Leases: partitions that are claimed, kept over a reconnect, and lost.
 
-use sendpi_bus::SendError;
-use sendpi_bus::lease::ClaimOutcome;
+use sendpi_bus::lease::{ClaimOutcome, Lease};
+use sendpi_bus::{RequestError, Revision, SendError};
 use sendpi_model::timing::NODE_KEY_MAX_AGE;
 use sendpi_model::{NodeId, Partition, RoomId};
 use tokio::time::{Duration, Instant};
 
 use super::Executor;
 use super::live_entry::LiveEntry;
-use super::results::JobResult;
+use super::results::{JobResult, answered_by};
 use crate::claim::{ClaimError, ClaimedPartition, claim};
 use crate::owned_partition::OwnedPartition;
+use crate::tenure::Tenure;
 
 /// How often leases that could not be written are tried again.
 const RESUME_EVERY: Duration = Duration::from_millis(500);
 /// How long a partition that was lost is left alone before it is claimed again.
 const RECLAIM_AFTER: Duration = Duration::from_secs(1);
+
+/// The outcome of writing the lease of a suspended partition again.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    tenure: Tenure,
+    /// How often the partitions had been suspended when it began.
+    suspensions: u64,
+    outcome: Result<ClaimOutcome, RequestError>,
+}
 
 impl Executor {
     /// Takes a claimed partition into service. What an earlier owner may have left is dispatched again at once.
@@ -41,7 +51,7 @@ impl Executor {
             && self.context.bus.connection().borrow().up
             && self.last_resume.elapsed() >= RESUME_EVERY
         {
-            self.renew_leases().await;
+            self.renew_leases();
         }
     }
 
@@ -56,42 +66,62 @@ impl Executor {
         self.connected = Instant::now();
         self.links.reset_silence();
         self.suspend().await;
-        self.renew_leases().await;
+        self.renew_leases();
     }
 
     async fn suspend(&mut self) {
+        self.suspensions += 1;
         self.partitions.values_mut().for_each(|owned| owned.suspended = true);
         self.unsubscribe_requests().await;
     }
 
     /// Writes each lease again from its own revision. If the write succeeds, no other worker held the lease in the
     /// meantime.
-    async fn renew_leases(&mut self) {
-        self.last_resume = Instant::now();
-        if self.key.refresh().await.is_none() {
+    fn renew_leases(&mut self) {
+        if std::mem::replace(&mut self.is_renewing, true) {
             return;
         }
-        let suspended: Vec<_> = self
-            .partitions
-            .iter()
-            .filter(|(_, owned)| owned.suspended)
-            .map(|(partition, owned)| (*partition, owned.lease.clone(), owned.revision))
-            .collect();
-        let leases = self.leases.clone();
-        let renewals = suspended.iter().map(|(p, lease, revision)| leases.claim(*p, lease, *revision));
-        let renewed = futures_util::future::join_all(renewals).await;
-        for ((partition, ..), outcome) in suspended.into_iter().zip(renewed) {
+        self.last_resume = Instant::now();
+        let owned = self.partitions.values().filter(|owned| owned.suspended);
+        let suspended: Vec<(Tenure, Lease, Revision)> =
+            owned.map(|owned| (owned.tenure, owned.lease.clone(), owned.revision)).collect();
+        let (key, leases, suspensions) = (self.key.clone(), self.leases.clone(), self.suspensions);
+        self.start_job(async move {
+            if key.refresh().await.is_none() {
+                return JobResult::Renewed { outcomes: Vec::new() };
+            }
+            let renewals = suspended.iter().map(|(t, lease, revision)| leases.claim(t.partition, lease, *revision));
+            let renewed = futures_util::future::join_all(renewals).await;
+            let outcomes = suspended.into_iter().zip(renewed);
+            let outcomes = outcomes.map(|((tenure, ..), outcome)| Renewal { tenure, suspensions, outcome });
+            JobResult::Renewed { outcomes: outcomes.collect() }
+        });
+    }
+
+    /// Serves the partitions again whose leases were written.
+    pub(super) async fn renewed(&mut self, outcomes: Vec<Renewal>) {
+        self.is_renewing = false;
+        for Renewal { tenure, suspensions, outcome } in outcomes {
+            let partition = tenure.partition;
+            let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| owned.tenure == tenure) else {
+                continue;
+            };
             match outcome {
-                Ok(ClaimOutcome::Won(revision)) => self.serve_again(partition, revision).await,
+                Ok(ClaimOutcome::Won(revision)) => {
+                    owned.revision = revision;
+                    // A write from before the latest suspension says nothing about what came after it.
+                    if suspensions == self.suspensions {
+                        self.serve_again(partition).await;
+                    }
+                }
                 Ok(ClaimOutcome::Lost) => self.lose_partition(partition, Vec::new()).await,
                 Err(error) => tracing::warn!(%error, %partition, "the lease could not be written; it is tried again"),
             }
         }
     }
 
-    async fn serve_again(&mut self, partition: Partition, revision: u64) {
+    async fn serve_again(&mut self, partition: Partition) {
         if let Some(owned) = self.partitions.get_mut(&partition) {
-            owned.revision = revision;
             owned.suspended = false;
         }
         if let Err(error) = self.subscribe_requests(partition).await {
@@ -110,9 +140,16 @@ impl Executor {
         let gone: Vec<RoomId> =
             self.rooms.iter().filter(|(_, entry)| entry.partition == partition).map(|(id, _)| id.clone()).collect();
         for id in gone {
-            let waiting = self.rooms.remove(&id).map(|entry| entry.queue).unwrap_or_default();
+            let Some(mut entry) = self.rooms.remove(&id) else { continue };
+            entry.close();
+            if let Some((stored, _)) = entry.stored {
+                nodes.extend(stored.batch.steps.iter().filter_map(answered_by).map(|to| to.node.clone()));
+                nodes.extend(stored.batch.asked.into_iter().map(|read| read.to.node));
+            }
+            let waiting = entry.queue;
             nodes.extend(waiting.into_iter().filter_map(|waiting| waiting.to).map(|to| to.node));
         }
+        nodes.extend(self.reads.forget(partition));
         nodes.sort();
         nodes.dedup();
         for node in nodes {

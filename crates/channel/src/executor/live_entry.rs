@@ -1,13 +1,13 @@
 //! A room in the live table, and the stage that it is in.
 //!
-//! A room has at most one job under way. While it has one, its requests wait in the entry and other rooms go on.
+//! A room has at most one job of these under way. While it has one, its requests wait in the entry and other rooms go
+//! on. A search for nonces (`aside`) is none of them: it holds up only the users whose requests need it.
 //!
 //! | stage | job under way | its result, in `results` or `evict` | next stage |
 //! |---|---|---|---|
 //! | `Closed` | none | | `Opening`, at the first request |
 //! | `Opening` | `job/open`: row, starts, tail, members, fence | `opened` | `Ready`, or `Evicting` if its row lags |
-//! | `Ready` | none | | any of the next four, or out of the table if it is not active and nothing waits |
-//! | `LookingUp` | `job/read`: nonces that the tail does not know | `looked_up` | `Ready` |
+//! | `Ready` | none | | any of the next three, or out of the table if it is not active and nothing waits |
 //! | `Activating` | `job`: order rows, then presence behind the barrier | `activated` | `Ready` |
 //! | `Committing` | `job/commit`: a batch, then the fence | `committed` | `Ready` |
 //! | `Evicting` | `evict`: the fence, then the head rows | `evicted` | out of the table, or `Ready` if something came |
@@ -16,9 +16,13 @@
 
 use std::collections::VecDeque;
 
+use sendpi_bus::presence::Online;
 use sendpi_model::{Event, Partition};
 use sendpi_store::PushedRow;
+use tokio::time::Instant;
 
+use super::aside::Aside;
+use crate::job::CommittedBatch;
 use crate::room::{IdleClock, Lookups, PushedLog, QueuedRequest, Room};
 
 /// What happens to a room now.
@@ -30,8 +34,6 @@ pub(super) enum Stage {
     Opening,
     /// It is in memory, and no job is under way.
     Ready,
-    /// Nonces are looked for in its timeline.
-    LookingUp,
     /// Its channel is being activated.
     Activating,
     /// A batch is on its way to the store.
@@ -50,7 +52,7 @@ impl Stage {
     fn may_become(self, next: Self) -> bool {
         match next {
             Self::Opening => self == Self::Closed,
-            Self::LookingUp | Self::Activating | Self::Committing | Self::Evicting => self == Self::Ready,
+            Self::Activating | Self::Committing | Self::Evicting => self == Self::Ready,
             Self::Closed | Self::Ready => false,
         }
     }
@@ -65,14 +67,25 @@ pub(super) struct LiveEntry {
     pub(super) room: Option<Box<Room>>,
     /// The queued requests, in order.
     pub(super) queue: VecDeque<QueuedRequest>,
-    /// What a look-up found for the queued requests.
+    /// The requests that cannot be decided yet.
+    pub(super) aside: Aside,
+    /// What look-ups found for the queued requests.
     pub(super) lookups: Lookups,
+    /// Whether the room is among those that the executor looks at next.
+    pub(super) is_ready: bool,
     /// Events that an earlier owner may not have dispatched to everybody.
     pub(super) unsettled: Vec<Event>,
     /// What of them the earlier owner pushed.
     pub(super) pushed_before: Option<PushedRow>,
     /// What this owner pushed.
     pub(super) pushed: PushedLog,
+    /// A batch that is in the store, behind the fence, and with it where its new members are online. Its order rows
+    /// grew too old meanwhile: it is dispatched once there are new ones.
+    pub(super) stored: Option<(CommittedBatch, Online)>,
+    /// Whether the rows that eviction writes are behind the timeline.
+    pub(super) lags: bool,
+    /// Since when the room is only kept because more may be asked of it.
+    pub(super) lingers: Option<Instant>,
     pub(super) idle: Option<IdleClock>,
     /// The minute for which `active_rooms` has this room.
     pub(super) active_minute: u64,
@@ -85,10 +98,15 @@ impl LiveEntry {
             stage: Stage::Closed,
             room: None,
             queue: VecDeque::new(),
+            aside: Aside::default(),
             lookups: Lookups::new(),
+            is_ready: false,
             unsettled: Vec::new(),
             pushed_before: None,
             pushed: PushedLog::default(),
+            stored: None,
+            lags: false,
+            lingers: None,
             idle: None,
             active_minute: 0,
         }
@@ -123,16 +141,26 @@ impl LiveEntry {
         ends
     }
 
-    /// Forgets what is in memory. The queued requests stay.
+    /// Forgets what is in memory. The requests stay, all of them in the queue.
     pub(super) fn close(&mut self) -> Option<Box<Room>> {
         self.stage = Stage::Closed;
         self.lookups.clear();
+        // The batch that had the minute's row may not have been written.
+        self.active_minute = 0;
+        let mut requests: VecDeque<QueuedRequest> = self.aside.take().into();
+        requests.append(&mut self.queue);
+        self.queue = requests;
         self.room.take()
     }
 
-    /// Returns whether anything waits for the room.
+    /// Returns whether anything can be done for the room now.
     pub(super) fn has_work(&self) -> bool {
         !self.queue.is_empty() || !self.unsettled.is_empty()
+    }
+
+    /// Returns how many requests wait for the room.
+    pub(super) fn requests(&self) -> usize {
+        self.queue.len() + self.aside.len()
     }
 }
 
@@ -147,6 +175,14 @@ mod tests {
         entry.begin(Stage::Opening);
         assert!(entry.is_busy() && !entry.end(Stage::Evicting) && entry.stage() == Stage::Opening);
         assert!(entry.end(Stage::Opening) && !entry.is_busy());
+    }
+
+    #[test]
+    fn the_first_batch_after_a_failed_one_writes_its_minute_again() {
+        let mut entry = LiveEntry::new(Partition(1));
+        entry.active_minute = 7;
+        entry.close();
+        assert_eq!(entry.active_minute, 0);
     }
 
     #[test]

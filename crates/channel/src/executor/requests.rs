@@ -10,7 +10,8 @@ use super::Executor;
 use super::live_entry::LiveEntry;
 use super::results::JobResult;
 use crate::dispatch::dispatch_typing;
-use crate::room::{AnswerAddress, QueuedRequest};
+use crate::job::spawned;
+use crate::room::{AnswerAddress, QueuedRequest, ReadKind, RoomRead};
 
 /// The most queued requests of one room. Further ones are answered `unavailable`.
 const ROOM_QUEUE: usize = 4_096;
@@ -76,8 +77,20 @@ impl Executor {
                     self.enqueue(partition, QueuedRequest { to: None, own: None, request });
                 }
             }
+            Verb::Peek if self.is_idle(partition, &request.room) => {
+                self.ask(vec![RoomRead { to, room: request.room, user: request.user, kind: ReadKind::Peek }]);
+            }
+            Verb::Detach { .. } if self.is_idle(partition, &request.room) => {
+                self.ask(vec![RoomRead { to, room: request.room, user: request.user, kind: ReadKind::Detach }]);
+            }
             _ => self.enqueue(partition, QueuedRequest { to: Some(to), own: None, request }),
         }
+    }
+
+    /// Returns whether a room is not in the live table, and its rows are up to date.
+    fn is_idle(&self, partition: Partition, room: &RoomId) -> bool {
+        let owned = self.partitions.get(&partition);
+        !self.rooms.contains_key(room) && owned.is_some_and(|owned| !owned.recovering.contains(room))
     }
 
     /// Dispatches typing in an active channel at once. It is neither stored nor fenced, and goes on while the store
@@ -97,7 +110,7 @@ impl Executor {
     pub(super) fn enqueue(&mut self, partition: Partition, waiting: QueuedRequest) {
         let id = waiting.request.room.clone();
         let entry = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));
-        if entry.queue.len() >= ROOM_QUEUE && waiting.own.is_none() {
+        if entry.requests() >= ROOM_QUEUE && waiting.own.is_none() {
             if let Some(to) = waiting.to {
                 let refusal = Refusal::unavailable(format!("too much is waiting at {id}"), 200);
                 self.links.answer(&to, &refusal);
@@ -118,12 +131,11 @@ impl Executor {
                 None => idle.push(room),
             }
         }
-        self.start_job(async move {
-            let result = context.heads(tenure, idle).await.map(|mut heads| {
-                heads.extend(live);
-                heads
-            });
-            JobResult::Heads { to, result }
+        let heads = spawned(async move {
+            let mut heads = context.heads(tenure, idle).await?;
+            heads.extend(live);
+            Ok(heads)
         });
+        self.start_job(async move { JobResult::Heads { to, result: heads.await } });
     }
 }

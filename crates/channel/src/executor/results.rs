@@ -10,8 +10,11 @@ use sendpi_model::{Millis, Partition, Refusal, RoomId};
 use tokio::time::Instant;
 
 use super::Executor;
+use super::aside::WantedNonces;
 use super::bounces::{RecoveredRoom, own_request};
+use super::leases::Renewal;
 use super::live_entry::Stage;
+use super::reads::BegunRead;
 use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::{DispatchOutcome, dispatch};
 use crate::job::{CommitOutcome, CommittedBatch, JobError, OpenedRoom};
@@ -24,7 +27,7 @@ pub(super) enum JobResult {
     /// A room was opened.
     Opened { room: RoomId, result: Result<Box<OpenedRoom>, JobError> },
     /// Nonces were looked for.
-    LookedUp { room: RoomId, result: Result<Lookups, JobError> },
+    LookedUp { room: RoomId, search: u64, wanted: WantedNonces, result: Result<Lookups, JobError> },
     /// The order rows were written (if there is a time) and presence was read behind the barrier.
     Activated { room: RoomId, rows_at: Option<Millis>, result: Result<Online, JobError> },
     /// Batches were committed. If that succeeded, they are in the store, behind the fence.
@@ -37,8 +40,31 @@ pub(super) enum JobResult {
     Scanned { room: RoomId, partition: Partition, scans: Vec<BounceScan>, result: Result<(), JobError> },
     /// What a node that was given up did not settle was found. Until then, it was pending under these.
     Undelivered { undelivered: Vec<Undelivered>, until_found: Vec<PendingId> },
+    /// What a user asked of a room was read.
+    Answered { begun: BegunRead, result: Result<Vec<u8>, JobError> },
+    /// The leases of partitions that were suspended were written again, or not.
+    Renewed { outcomes: Vec<Renewal> },
     /// The heads of several rooms were read.
     Heads { to: AnswerAddress, result: Result<Vec<(RoomId, u64)>, JobError> },
+}
+
+impl JobResult {
+    /// Returns what log lines call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "a room was opened",
+            Self::LookedUp { .. } => "nonces were looked for",
+            Self::Activated { .. } => "a channel was activated",
+            Self::Committed(_) => "batches were committed",
+            Self::Evicted { .. } => "a head was written",
+            Self::Claimed { .. } => "a partition was claimed",
+            Self::Scanned { .. } => "a timeline was read for bounces",
+            Self::Undelivered { .. } => "what a dead node did not settle was found",
+            Self::Answered { .. } => "a read was answered",
+            Self::Renewed { .. } => "leases were renewed",
+            Self::Heads { .. } => "heads were read",
+        }
+    }
 }
 
 impl Executor {
@@ -48,10 +74,9 @@ impl Executor {
                 Ok(opened) => self.opened(&room, *opened),
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
             },
-            JobResult::LookedUp { room, result } => match result {
-                Ok(found) => self.looked_up(&room, found),
-                Err(error) => self.room_failed(&room, &error, Vec::new()).await,
-            },
+            JobResult::LookedUp { room, search, wanted, result } => {
+                self.looked_up(&room, search, wanted, result).await;
+            }
             JobResult::Activated { room, rows_at, result } => match result {
                 Ok(online) => self.activated(&room, rows_at, &online),
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
@@ -60,6 +85,7 @@ impl Executor {
                 Ok(()) => rooms.into_iter().for_each(|room| self.committed(room, &online)),
                 Err(error) => {
                     for CommittedBatch { room, batch, .. } in rooms {
+                        self.refuse_reads(&batch.asked);
                         self.room_failed(&room, &error, batch.steps).await;
                     }
                 }
@@ -68,6 +94,8 @@ impl Executor {
                 Ok(()) => self.evicted(&room),
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
             },
+            JobResult::Answered { begun, result } => self.answered(begun, result).await,
+            JobResult::Renewed { outcomes } => self.renewed(outcomes).await,
             JobResult::Claimed { partition, result } => self.claimed(partition, result).await,
             JobResult::Scanned { room, partition, scans, result } => {
                 self.scanned(&room, partition, scans, result).await;
@@ -93,6 +121,9 @@ impl Executor {
         }
         let OpenedRoom { stored, unsettled, pushed } = opened;
         let mut room = Room::open(id.clone(), owned.tenure.epoch, stored);
+        // A channel that was live when its worker died has not written its head, so lists of rooms show the one
+        // before.
+        entry.lags = room.head_row_lags();
         owned.saw(room.head.at);
         if !mutant(Mutant::RedispatchOff) {
             entry.unsettled = unsettled;
@@ -105,25 +136,13 @@ impl Executor {
         entry.idle = Some(IdleClock::new(self.config.idle, room.tail.iter().map(|event| event.head.at), Millis::now()));
         if entry.unsettled.is_empty() || room.members.is_empty() {
             entry.unsettled.clear();
-            owned.recovering.remove(id);
+            // Until the head is written, the room's row does not tell what the room is.
+            if !entry.lags {
+                owned.recovering.remove(id);
+            }
         }
-        // A channel that was live when its worker died has not written its head, so lists of rooms show the one
-        // before.
-        let stale = room.row.as_ref().is_some_and(|row| row.head.seq < room.head.seq) && !room.members.is_empty();
         entry.room = Some(Box::new(room));
-        if stale && !entry.has_work() {
-            self.evict(id);
-        } else {
-            self.continue_room(id);
-        }
-    }
-
-    fn looked_up(&mut self, id: &RoomId, found: Lookups) {
-        let Some(entry) = self.rooms.get_mut(id) else { return };
-        if entry.end(Stage::LookingUp) {
-            entry.lookups.extend(found);
-            self.make_ready(id);
-        }
+        self.continue_room(id);
     }
 
     /// Adds the users whom presence found to L1. A user who attached in the meantime stays, and the other members are
@@ -144,7 +163,14 @@ impl Executor {
             }
         }
         room.activate(rows_at);
-        let (partition, unsettled) = (entry.partition, std::mem::take(&mut entry.unsettled));
+        let partition = entry.partition;
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let now = owned.now(Millis::now());
+        let waits = entry.stored.is_some() || !entry.unsettled.is_empty();
+        if waits && !room.has_fresh_rows(now, self.config.window.order_rows_age()) {
+            return self.activate(id, now, true);
+        }
+        let (unsettled, stored) = (std::mem::take(&mut entry.unsettled), entry.stored.take());
         if !unsettled.is_empty() {
             tracing::info!(
                 %partition, room = %id, events = unsettled.len(),
@@ -161,23 +187,43 @@ impl Executor {
             };
             self.recovered.push(recovered);
             let steps = unsettled.into_iter().map(BatchStep::Again).collect();
-            let outcome = dispatch(room, partition, steps, &[], online, &mut self.links);
+            let outcome = dispatch(room, partition, steps, online, &mut self.links);
             self.note_dispatched(id, outcome);
         }
         if let Some(owned) = self.partitions.get_mut(&partition) {
             owned.recovering.remove(id);
         }
-        self.continue_room(id);
+        match stored {
+            Some((committed, online)) => self.dispatch_batch(committed, &online),
+            None => self.continue_room(id),
+        }
     }
 
     fn committed(&mut self, committed: CommittedBatch, online: &Online) {
-        let CommittedBatch { room: id, batch, reads } = committed;
-        let Some(entry) = self.rooms.get_mut(&id) else { return };
+        let id = &committed.room;
+        let Some(entry) = self.rooms.get_mut(id) else { return };
         if !entry.end(Stage::Committing) {
             return;
         }
+        let Some(room) = &entry.room else { return };
+        let Some(owned) = self.partitions.get_mut(&entry.partition) else { return };
+        let now = owned.now(Millis::now());
+        if room.needs_new_rows(&committed.batch.steps, now, self.config.window.order_rows_age()) {
+            // Who signs in now does not find the room by the rows that there are.
+            let id = id.clone();
+            entry.stored = Some((committed, online.clone()));
+            return self.activate(&id, now, true);
+        }
+        self.dispatch_batch(committed, online);
+    }
+
+    /// Dispatches a batch that is in the store, behind the fence, under fresh order rows.
+    fn dispatch_batch(&mut self, committed: CommittedBatch, online: &Online) {
+        let CommittedBatch { room: id, batch } = committed;
+        self.ask(batch.asked);
+        let Some(entry) = self.rooms.get_mut(&id) else { return };
         let Some(room) = &mut entry.room else { return };
-        let outcome = dispatch(room, entry.partition, batch.steps, &reads, online, &mut self.links);
+        let outcome = dispatch(room, entry.partition, batch.steps, online, &mut self.links);
         debug_assert!(room.dispatched <= room.head.seq, "an event was dispatched that the room does not have");
         self.note_dispatched(&id, outcome);
         self.continue_room(&id);
@@ -202,8 +248,8 @@ impl Executor {
     }
 
     /// Continues a room after a job, with the next thing that waits. A room that is not active leaves the live table
-    /// if nothing waits.
-    fn continue_room(&mut self, id: &RoomId) {
+    /// a while after nothing waits any more.
+    pub(super) fn continue_room(&mut self, id: &RoomId) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let Some(room) = &entry.room else { return };
         if let Some(idle) = &mut entry.idle {
@@ -212,14 +258,18 @@ impl Executor {
         let active = room.active;
         if entry.has_work() {
             self.make_ready(id);
-        } else if !active {
-            self.rooms.remove(id);
+        } else if !active && entry.aside.is_empty() {
+            if entry.lags { self.evict(id) } else { self.linger(id) }
         }
     }
 
     /// Handles a failed job of a room. The room is forgotten, to be opened anew, and everybody who waited for it is
     /// refused.
-    async fn room_failed(&mut self, id: &RoomId, error: &JobError, steps: Vec<BatchStep>) {
+    async fn room_failed(&mut self, id: &RoomId, error: &JobError, mut steps: Vec<BatchStep>) {
+        if let Some((CommittedBatch { batch, .. }, _)) = self.rooms.get_mut(id).and_then(|entry| entry.stored.take()) {
+            self.refuse_reads(&batch.asked);
+            steps.extend(batch.steps);
+        }
         if let JobError::NotOwner(lost) = error {
             let asked = steps.iter().filter_map(answered_by).filter(|to| to.partition == *lost);
             let nodes = asked.map(|to| to.node.clone()).collect();
@@ -235,13 +285,19 @@ impl Executor {
         {
             owned.recovering.insert(id.clone());
         }
-        if entry.queue.is_empty() && steps.is_empty() {
+        if entry.requests() == 0 && steps.is_empty() {
             tracing::debug!(error = error as &dyn std::error::Error, %partition, room = %id, "a job of a room failed");
         } else {
             tracing::warn!(error = error as &dyn std::error::Error, %partition, room = %id, "a job of a room failed");
         }
         if let Some(room) = entry.close() {
             self.links.end_audience(&room);
+            // Its head is written when it is opened anew.
+            if room.head_row_lags()
+                && let Some(owned) = self.partitions.get_mut(&partition)
+            {
+                owned.recovering.insert(id.clone());
+            }
         }
         let refusal = Refusal::unavailable("the store did not take it", 1000);
         for to in steps.iter().filter_map(answered_by) {
@@ -272,13 +328,9 @@ impl Executor {
 }
 
 /// Returns where the answer to a step goes.
-fn answered_by(step: &BatchStep) -> Option<&AnswerAddress> {
+pub(super) fn answered_by(step: &BatchStep) -> Option<&AnswerAddress> {
     match step {
-        BatchStep::Attach { to, .. }
-        | BatchStep::Detach { to, .. }
-        | BatchStep::Answer { to, .. }
-        | BatchStep::Members { to, .. }
-        | BatchStep::Read { to, .. } => Some(to),
+        BatchStep::Attach { to, .. } | BatchStep::Detach { to, .. } | BatchStep::Answer { to, .. } => Some(to),
         BatchStep::Bounce(bounce) => bounce.to.as_ref(),
         BatchStep::Event(_)
         | BatchStep::Again(_)

@@ -7,15 +7,12 @@ use sendpi_model::{Millis, RoomId, Verb};
 use sendpi_store::{ActiveRoom, Row};
 
 use super::Executor;
+use super::aside::TakenBatch;
 use super::live_entry::{LiveEntry, Stage};
 use super::results::JobResult;
-use crate::job::BatchCommit;
-use crate::room::{Batch, Lookup, QueuedRequest, Room};
-
-/// The most requests of one batch.
-const BATCH_REQUESTS: usize = 1_000;
-/// The most bytes of bodies in one batch. A batch is at most 1 MiB in the store.
-const BATCH_BYTES: usize = 768 * 1024;
+use crate::job::{BatchCommit, spawned};
+use crate::room::{Batch, QueuedRequest, Room};
+use crate::tenure::Tenure;
 
 impl Executor {
     /// Starts the next job of every room that has something to do.
@@ -40,7 +37,13 @@ impl Executor {
     /// Starts a room's next job. A batch is returned instead, to be committed with those of other rooms.
     fn start_next_job(&mut self, id: &RoomId) -> Option<BatchCommit> {
         let entry = self.rooms.get_mut(id)?;
+        entry.is_ready = false;
         let owned = self.partitions.get_mut(&entry.partition)?;
+        if owned.suspended {
+            // Another worker may own it by now. The room goes on when the lease is written again.
+            self.slowed.insert(id.clone());
+            return None;
+        }
         match entry.stage() {
             Stage::Closed => {
                 self.open(id);
@@ -53,24 +56,18 @@ impl Executor {
         if self.pushes.holds_up(id) || self.links.any_heavy(room.audience.nodes()) {
             return self.start_own_bounces(id);
         }
-        if let Some(lookup) = room.lookup(&entry.queue, &entry.lookups) {
-            self.look_up(id, lookup);
-            return None;
-        }
         let now = owned.now(Millis::now());
         if let Some(durable) = needs_activation(entry, now, self.config.window.order_rows_age()) {
             self.activate(id, now, durable);
             return None;
         }
         let (entry, tenure) = (self.rooms.get_mut(id)?, owned.tenure);
-        let length = batch_length(entry.queue.make_contiguous()).min(entry.queue.len());
-        let waiting: Vec<QueuedRequest> = entry.queue.drain(..length).collect();
-        let lookups = std::mem::take(&mut entry.lookups);
-        entry.begin(Stage::Committing);
-        let room = entry.room.as_mut()?;
-        let mut batch = room.decide(waiting, now, &lookups);
-        note_active(&mut entry.active_minute, room, &mut batch, now, entry.partition);
-        Some(BatchCommit { room: id.clone(), tenure, chain: room.chain.clone(), batch })
+        let TakenBatch { batch, lookup } = entry.take_batch()?;
+        let commit = (!batch.is_empty()).then(|| decide_batch(entry, id, tenure, batch, now)).flatten();
+        if !lookup.wanted.is_empty() {
+            self.look_up(id, lookup);
+        }
+        commit
     }
 
     /// Starts only the bounces of the worker's own, because under a heavy load only what lessens it goes on. If they
@@ -90,7 +87,7 @@ impl Executor {
         entry.begin(Stage::Committing);
         let room = entry.room.as_mut()?;
         let batch = room.decide(own, owned.now(Millis::now()), &entry.lookups);
-        Some(BatchCommit { room: id.clone(), tenure: owned.tenure, chain: room.chain.clone(), batch })
+        Some(BatchCommit { room: id.clone(), tenure: owned.tenure, batch })
     }
 
     fn open(&mut self, id: &RoomId) {
@@ -98,25 +95,15 @@ impl Executor {
         let Some(owned) = self.partitions.get(&entry.partition) else { return };
         entry.begin(Stage::Opening);
         let (context, tenure, room, settled) = (self.context.clone(), owned.tenure, id.clone(), owned.settled);
-        self.start_job(async move {
-            let result = context.open(tenure, &room, settled).await.map(Box::new);
-            JobResult::Opened { room, result }
+        let opened = spawned({
+            let room = room.clone();
+            async move { context.open(tenure, &room, settled).await.map(Box::new) }
         });
-    }
-
-    fn look_up(&mut self, id: &RoomId, lookup: Lookup) {
-        let Some(entry) = self.rooms.get_mut(id) else { return };
-        let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
-        let (context, tenure, chain, room) = (self.context.clone(), owned.tenure, room.chain.clone(), id.clone());
-        entry.begin(Stage::LookingUp);
-        self.start_job(async move {
-            let result = context.look_up(tenure, &room, &chain, lookup).await;
-            JobResult::LookedUp { room, result }
-        });
+        self.start_job(async move { JobResult::Opened { room, result: opened.await } });
     }
 
     /// Activates a channel: writes the order rows for a durable event, then reads presence behind the barrier.
-    fn activate(&mut self, id: &RoomId, now: Millis, durable: bool) {
+    pub(super) fn activate(&mut self, id: &RoomId, now: Millis, durable: bool) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
         let (tenure, context) = (owned.tenure, self.context.clone());
@@ -138,34 +125,41 @@ fn needs_activation(entry: &LiveEntry, now: Millis, age: Duration) -> Option<boo
     if room.members.is_empty() {
         return None;
     }
-    let durable = !entry.unsettled.is_empty() || entry.queue.iter().any(|waiting| makes_event(room, waiting));
-    if durable && !room.has_fresh_rows(now, age) {
+    let is_durable = || !entry.unsettled.is_empty() || entry.queue.iter().any(|waiting| makes_event(room, waiting));
+    if !room.has_fresh_rows(now, age) && is_durable() {
         return Some(true);
     }
-    let typing = entry.queue.iter().any(|QueuedRequest { request, .. }| {
-        matches!(request.verb, Verb::Typing) && room.members.contains_key(&request.user)
-    });
-    (typing && !room.active).then_some(false)
+    let is_typing = || {
+        entry.queue.iter().any(|QueuedRequest { request, .. }| {
+            matches!(request.verb, Verb::Typing) && room.members.contains_key(&request.user)
+        })
+    };
+    (!room.active && is_typing()).then_some(false)
+}
+
+/// Decides a batch, which is to be committed.
+fn decide_batch(
+    entry: &mut LiveEntry,
+    id: &RoomId,
+    tenure: Tenure,
+    batch: Vec<QueuedRequest>,
+    now: Millis,
+) -> Option<BatchCommit> {
+    let lookups = entry.take_lookups(&batch);
+    entry.begin(Stage::Committing);
+    let room = entry.room.as_mut()?;
+    let mut batch = room.decide(batch, now, &lookups);
+    note_active(&mut entry.active_minute, room, &mut batch, now, entry.partition);
+    Some(BatchCommit { room: id.clone(), tenure, batch })
 }
 
 /// Returns whether the request may make a durable event. A request that will be refused activates nothing.
 fn makes_event(room: &Room, QueuedRequest { request, .. }: &QueuedRequest) -> bool {
     match request.verb {
-        Verb::Send { .. } | Verb::Invite { .. } | Verb::Leave => room.members.contains_key(&request.user),
-        Verb::Join => room.may_join(&request.user),
+        Verb::Send { .. } | Verb::Invite { .. } | Verb::Leave { .. } => room.members.contains_key(&request.user),
+        Verb::Join { .. } => room.may_join(&request.user),
         _ => false,
     }
-}
-
-fn batch_length(queue: &[QueuedRequest]) -> usize {
-    let mut bytes = 0;
-    let fits = queue.iter().take(BATCH_REQUESTS).take_while(|waiting| {
-        if let Verb::Send { body, .. } = &waiting.request.verb {
-            bytes += body.get().len() + 512;
-        }
-        bytes <= BATCH_BYTES
-    });
-    fits.count().max(1)
 }
 
 /// Adds a row to `active_rooms` before a minute's first answer in a room. It records that the room had an event.

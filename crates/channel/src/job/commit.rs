@@ -1,4 +1,4 @@
-//! Committing batches: rows, then the fence, then the rows that follow the fence, then reads.
+//! Committing batches: rows, then the fence, then the rows that follow the fence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,8 @@ use std::time::Duration;
 use sendpi_bus::presence::Online;
 use sendpi_model::RoomId;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point, mutant};
-use sendpi_store::EpochChain;
 
 use super::{JobContext, JobError};
-use crate::dispatch::ReadResult;
 use crate::room::Batch;
 use crate::tenure::Tenure;
 
@@ -18,7 +16,6 @@ use crate::tenure::Tenure;
 pub(crate) struct BatchCommit {
     pub(crate) room: RoomId,
     pub(crate) tenure: Tenure,
-    pub(crate) chain: EpochChain,
     pub(crate) batch: Batch,
 }
 
@@ -36,8 +33,6 @@ pub(crate) struct CommitOutcome {
 pub(crate) struct CommittedBatch {
     pub(crate) room: RoomId,
     pub(crate) batch: Batch,
-    /// The results of the batch's reads from the store.
-    pub(crate) reads: Vec<ReadResult>,
 }
 
 impl JobContext {
@@ -46,12 +41,12 @@ impl JobContext {
         let mut rows = Vec::new();
         let mut tenures: Vec<Tenure> = Vec::new();
         let mut rooms = Vec::with_capacity(commits.len());
-        for BatchCommit { room, tenure, mut batch, .. } in commits {
+        for BatchCommit { room, tenure, mut batch } in commits {
             rows.append(&mut batch.events);
             if !tenures.contains(&tenure) {
                 tenures.push(tenure);
             }
-            rooms.push(CommittedBatch { room, batch, reads: Vec::new() });
+            rooms.push(CommittedBatch { room, batch });
         }
         let result = self.write_and_pass(&tenures, rows).await;
         CommitOutcome { rooms, online: Online::new(), result }
@@ -77,19 +72,16 @@ impl JobContext {
 
     /// Commits one room's batch that does more than write events.
     pub(crate) async fn commit(self, commit: BatchCommit) -> CommitOutcome {
-        let BatchCommit { room, tenure, chain, mut batch } = commit;
-        let (mut online, mut reads) = (Online::new(), Vec::new());
+        let BatchCommit { room, tenure, mut batch } = commit;
+        let mut online = Online::new();
         let result = async {
             let newcomers = std::mem::take(&mut batch.newcomers);
             online = self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?;
             self.write_and_pass(&[tenure], std::mem::take(&mut batch.events)).await?;
             self.write(&[tenure], std::mem::take(&mut batch.after)).await?;
-            for read in &batch.reads {
-                reads.push(self.read(tenure, &room, &chain, read).await?);
-            }
             Ok(())
         }
         .await;
-        CommitOutcome { rooms: vec![CommittedBatch { room, batch, reads }], online, result }
+        CommitOutcome { rooms: vec![CommittedBatch { room, batch }], online, result }
     }
 }

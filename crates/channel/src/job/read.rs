@@ -1,50 +1,91 @@
 //! Reads of a room's older events, which always pass the fence.
 
-use sendpi_model::{Event, RoomId, UserId};
+use bytes::Bytes;
+use sendpi_model::server_frame::{OkAnswer, OpFrame};
+use sendpi_model::{Code, Event, Refusal, Role, RoomId, UserId};
 use sendpi_store::{EpochChain, ReadError};
 
 use super::{JobContext, JobError};
-use crate::dispatch::ReadResult;
-use crate::room::{BatchRead, Lookup, Lookups, PageRequest, page_frame};
+use crate::room::{Lookup, Lookups, PageRequest, ReadKind, RoomRead, info_of_rows, members_answer, page_frame};
 use crate::tenure::Tenure;
 
 /// The most rows of one read.
 const PAGE: usize = 1_000;
 
+/// What the room in memory knows of an answer already.
+#[derive(Debug)]
+pub(crate) enum FromMemory {
+    /// Nothing.
+    Nothing,
+    /// The whole answer.
+    Frame(Vec<u8>),
+    /// The events of a page, oldest first, and whether more follow.
+    Page(Vec<Bytes>, bool),
+    /// The members of a page and the one after them. Who is online is to be read.
+    Members(Vec<(UserId, Role)>),
+}
+
 impl JobContext {
-    /// Reads what a batch asks for. If the store does not answer, this one request is refused, and not the batch.
-    pub(crate) async fn read(
-        &self,
+    /// Returns the answer to what a user asked of a room.
+    pub(crate) async fn answer(
+        self,
         tenure: Tenure,
-        room: &RoomId,
-        chain: &EpochChain,
-        read: &BatchRead,
-    ) -> Result<ReadResult, JobError> {
-        let result = match read {
-            BatchRead::Page(page) => self.page(room, chain, *page).await.map(|frame| ReadResult::Frame(frame.into())),
-            BatchRead::Event(seq) => self.event(room, chain, *seq).await.map(ReadResult::Event),
-            BatchRead::Members { cursor, limit } => return Ok(self.members(room, cursor.clone(), *limit).await),
+        asked: &RoomRead,
+        memory: FromMemory,
+    ) -> Result<Vec<u8>, JobError> {
+        let RoomRead { room, user, kind, .. } = asked;
+        let frame = match (kind, memory) {
+            (_, FromMemory::Frame(frame)) => frame,
+            (_, FromMemory::Page(events, more)) => page_frame(room, &events, more),
+            (ReadKind::Page { page, chain, dispatched }, _) => self.page(room, chain, *page, *dispatched).await?,
+            (ReadKind::Event { seq, chain }, _) => match self.event(room, chain, *seq).await? {
+                Some(event) => OkAnswer::event(event.head, false).to_frame(),
+                None => Refusal::new(Code::NoSuchEvent, "there is no such event").to_frame(),
+            },
+            (ReadKind::Members { cursor, limit }, memory) => {
+                let members = match memory {
+                    FromMemory::Members(members) => members,
+                    _ => self.members(room, cursor.as_ref(), *limit).await?,
+                };
+                let users = members.iter().take(*limit).map(|(user, _)| user.clone()).collect();
+                let online = self.online(users).await?;
+                members_answer(room, members, *limit, |user| online.contains_key(user)).to_frame()
+            }
+            (ReadKind::Peek, _) => {
+                let (row, member) = (self.store.room(room).await?, self.store.member(room, user).await?);
+                match info_of_rows(room, row, member) {
+                    Ok(info) => OkAnswer::room(info, false, false).to_frame(),
+                    Err(refusal) => refusal.to_frame(),
+                }
+            }
+            (ReadKind::Detach, _) => OkAnswer::default().to_frame(),
         };
         // The rows may be void if the owner was overtaken while it read.
         self.pass_fence(tenure).await?;
-        Ok(result.unwrap_or_else(|error| {
-            tracing::warn!(%error, %room, "a read failed");
-            ReadResult::Unavailable
-        }))
+        Ok(frame)
     }
 
-    async fn page(&self, room: &RoomId, chain: &EpochChain, page: PageRequest) -> Result<Vec<u8>, ReadError> {
+    /// Reads a page of the timeline that ends at `dispatched` or before.
+    async fn page(
+        &self,
+        room: &RoomId,
+        chain: &EpochChain,
+        page: PageRequest,
+        dispatched: u64,
+    ) -> Result<Vec<u8>, ReadError> {
         let mut events: Vec<Event> = Vec::new();
-        let most = page.most_events() + 1;
-        let (mut low, mut high) = (page.after.map_or(1, |after| after.saturating_add(1)), u64::MAX);
+        let (mut low, mut high) = (page.after.map_or(1, |after| after.saturating_add(1)), dispatched);
         if let Some(before) = page.before {
-            high = before.saturating_sub(1);
+            high = high.min(before.saturating_sub(1));
         }
         let newest = page.after.is_none();
+        // Most pages hold messages and little else. One event more tells whether there are more.
+        let mut rows_at_once = page.limit + 2;
         // Void rows take up places too, so the loop reads on until the page is full or the timeline ends.
-        while events.len() < most && low <= high {
-            let rows = self.store.timeline(room, low..=high, PAGE, newest).await?;
-            let ended = rows.len() < PAGE;
+        while low <= high && !page.fill(events.iter()).1 {
+            let rows = self.store.timeline(room, low..=high, rows_at_once, newest).await?;
+            let ended = rows.len() < rows_at_once;
+            rows_at_once = (rows_at_once * 2).min(PAGE);
             let Some(edge) = (if newest { rows.first() } else { rows.last() }).map(|row| row.event.head.seq) else {
                 break;
             };
@@ -55,9 +96,9 @@ impl JobContext {
             }
             if newest {
                 found.reverse();
-                high = if ended { 0 } else { edge };
+                high = edge;
             } else {
-                low = if ended { u64::MAX } else { edge };
+                low = edge;
             }
             events.extend(found);
             if ended {
@@ -65,7 +106,8 @@ impl JobContext {
             }
         }
         let (chosen, full) = page.fill(events.iter());
-        Ok(page_frame(room, &chosen, full))
+        let frames: Vec<Bytes> = chosen.into_iter().map(|event| event.frame.clone()).collect();
+        Ok(page_frame(room, &frames, full))
     }
 
     async fn event(&self, room: &RoomId, chain: &EpochChain, seq: u64) -> Result<Option<Event>, ReadError> {
@@ -73,14 +115,15 @@ impl JobContext {
         Ok(chain.filter(rows).into_iter().next().map(|row| row.event))
     }
 
-    async fn members(&self, room: &RoomId, cursor: Option<UserId>, limit: usize) -> ReadResult {
-        let Ok(members) = self.store.members(room).await else { return ReadResult::Unavailable };
-        let after = |user: &UserId| cursor.as_ref().is_none_or(|cursor| user > cursor);
-        let users = members.into_iter().map(|member| member.user).filter(after).take(limit).collect();
-        match self.online(users).await {
-            Ok(online) => ReadResult::Online { cursor, limit, online },
-            Err(_) => ReadResult::Unavailable,
-        }
+    async fn members(
+        &self,
+        room: &RoomId,
+        cursor: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Role)>, ReadError> {
+        let members = self.store.members(room).await?.into_iter();
+        let after = members.filter(|row| cursor.is_none_or(|cursor| row.user > *cursor));
+        Ok(after.filter_map(|row| Some((row.user, row.role?))).take(limit + 1).collect())
     }
 
     /// Looks for nonces, newest first.
@@ -91,20 +134,25 @@ impl JobContext {
         chain: &EpochChain,
         lookup: Lookup,
     ) -> Result<Lookups, JobError> {
-        let (mut found, mut to) = (Lookups::new(), lookup.to);
-        while to >= lookup.from && found.len() < lookup.wanted.len() {
-            let from = to.saturating_sub(PAGE as u64 - 1).max(lookup.from);
-            let rows = self.store.timeline(room, from..=to, usize::MAX, false).await?;
-            let events: Vec<Event> = chain.filter(rows).into_iter().map(|row| row.event).collect();
-            lookup.learn(&events, &mut found);
-            let older = events.first().is_some_and(|event| lookup.since.is_some_and(|since| event.head.at < since));
-            if older || from == 1 {
+        // The semaphore is never closed.
+        let _turn = self.lookups.acquire().await;
+        let lowest = if lookup.reach.since.is_some() { lookup.farthest } else { lookup.reach.from };
+        let (mut found, mut from) = (Lookups::new(), lookup.to + 1);
+        while from > lowest && found.len() < lookup.wanted.len() {
+            let to = from - 1;
+            from = to.saturating_sub(PAGE as u64 - 1).max(lowest);
+            let rows = self.store.nonces(room, from..=to).await?;
+            lookup.learn(rows.into_iter().filter(|row| chain.counts(row.head.seq, row.epoch)), &mut found);
+            let at = match lookup.reach.since {
+                Some(_) => self.event(room, chain, from).await?.map(|event| event.head.at),
+                None => None,
+            };
+            if lookup.reached(from, at) {
                 break;
             }
-            to = from - 1;
         }
         self.pass_fence(tenure).await?;
-        Ok(lookup.finish(found))
+        Ok(lookup.finish(found, from))
     }
 
     /// Returns the heads of rooms that are not live, from their rows. These were brought up to date when the room was

@@ -70,12 +70,13 @@ impl Audience {
         nodes
     }
 
-    /// Removes all users on a node. Returns whether there were any.
-    pub(crate) fn remove_node(&mut self, node: &NodeId) -> bool {
-        let Some(at) = self.nodes.iter().position(|(known, _)| known == node) else { return false };
+    /// Removes all users on a node. Returns those who are on no other node.
+    pub(crate) fn remove_node(&mut self, node: &NodeId) -> Vec<UserId> {
+        let Some(at) = self.nodes.iter().position(|(known, _)| known == node) else { return Vec::new() };
         self.nodes.swap_remove(at);
-        self.places.retain(|place| place.node != *node);
-        true
+        let gone = self.places.extract_if(.., |place| place.node == *node).map(|place| place.user);
+        let gone: Vec<UserId> = gone.collect();
+        gone.into_iter().filter(|user| !self.contains(user)).collect()
     }
 
     fn leave(&mut self, node: &NodeId) {
@@ -138,7 +139,8 @@ mod tests {
         audience.add(&user("ann"), &node("n1"), 1);
         audience.add(&user("ann"), &node("n2"), 1);
         audience.add(&user("bob"), &node("n1"), 1);
-        audience.remove_node(&node("n1"));
+        assert_eq!(audience.remove_node(&node("n1")), [user("bob")]);
+        assert!(audience.remove_node(&node("n1")).is_empty());
         assert!(audience.contains(&user("ann")) && !audience.contains(&user("bob")));
         assert_eq!(audience.remove_user(&user("ann")), [node("n2")]);
         assert!(audience.is_empty() && audience.nodes().next().is_none());

@@ -1,11 +1,14 @@
 //! A batch: everything that waited at a room and was decided in one go, with what is to be written, read and done
 //! for it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use sendpi_model::flow::FlowRequest;
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OpFrame;
-use sendpi_model::{Event, RoomInfo, UserId};
-use sendpi_store::Row;
+use sendpi_model::{Event, Mentions, RoomId, RoomInfo, UserId, Verb, limits};
+use sendpi_store::{EpochChain, Row};
 
 use super::{AnswerAddress, Bounce, PageRequest};
 
@@ -28,23 +31,44 @@ pub(crate) enum BatchStep {
     Detach { to: AnswerAddress, user: UserId, signin: u64 },
     /// Answer.
     Answer { to: AnswerAddress, frame: Bytes },
-    /// Answer with a page of the members, and who of them is in L1 by then.
-    Members { to: AnswerAddress, cursor: Option<UserId>, limit: usize },
-    /// Answer with the result of a read from the store.
-    Read { to: AnswerAddress, read: usize },
     /// Push to a user what no device of the user confirmed, then answer.
     Bounce(Bounce),
 }
 
-/// A read of a batch from the store, after the batch's rows are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BatchRead {
-    /// A page of the timeline.
-    Page(PageRequest),
+/// What a user asked of a room. It changes nothing, and holds up no batch: it is read after the batch was dispatched,
+/// on a task of its own.
+#[derive(Debug)]
+pub(crate) struct RoomRead {
+    pub(crate) to: AnswerAddress,
+    pub(crate) room: RoomId,
+    pub(crate) user: UserId,
+    pub(crate) kind: ReadKind,
+}
+
+/// What is read.
+#[derive(Debug)]
+pub(crate) enum ReadKind {
+    /// A page of the timeline, up to the seq that is dispatched by then.
+    Page { page: PageRequest, chain: Arc<EpochChain>, dispatched: u64 },
     /// The event at this seq.
-    Event(u64),
-    /// A page of the members of an inactive room, with who of them is online.
+    Event { seq: u64, chain: Arc<EpochChain> },
+    /// A page of the members, with who of them is online.
     Members { cursor: Option<UserId>, limit: usize },
+    /// The room as the user sees it, which is not in the live table.
+    Peek,
+    /// Nothing: a user whose last session ended is in no audience of a room that is not in the live table.
+    Detach,
+}
+
+impl ReadKind {
+    /// Returns the most bytes of the answer.
+    pub(crate) fn most_bytes(&self) -> usize {
+        match self {
+            Self::Page { .. } => limits::PAGE_BYTES,
+            Self::Members { limit, .. } => limit * MEMBER_ENTRY_BYTES,
+            Self::Event { .. } | Self::Peek | Self::Detach => REQUEST_BYTES * 4,
+        }
+    }
 }
 
 /// Everything that waited at a room, admitted.
@@ -58,8 +82,8 @@ pub(crate) struct Batch {
     pub(crate) events: Vec<Row>,
     /// The rows that follow the fence.
     pub(crate) after: Vec<Row>,
-    /// The reads from the store.
-    pub(crate) reads: Vec<BatchRead>,
+    /// What is read for users after the batch is dispatched.
+    pub(crate) asked: Vec<RoomRead>,
     /// The steps to carry out after all that.
     pub(crate) steps: Vec<BatchStep>,
 }
@@ -67,7 +91,7 @@ pub(crate) struct Batch {
 impl Batch {
     /// Returns whether the batch only writes events. Such batches of many rooms share one store job.
     pub(crate) fn is_plain(&self) -> bool {
-        self.before.is_empty() && self.newcomers.is_empty() && self.after.is_empty() && self.reads.is_empty()
+        self.before.is_empty() && self.newcomers.is_empty() && self.after.is_empty()
     }
 
     pub(super) fn answer(&mut self, to: Option<AnswerAddress>, frame: &impl OpFrame) {
@@ -76,10 +100,33 @@ impl Batch {
         }
     }
 
-    pub(super) fn read(&mut self, to: Option<AnswerAddress>, read: BatchRead) {
-        if let Some(to) = to {
-            self.steps.push(BatchStep::Read { to, read: self.reads.len() });
-            self.reads.push(read);
-        }
+    pub(super) fn ask(&mut self, to: Option<AnswerAddress>, room: &RoomId, user: UserId, kind: ReadKind) {
+        let room = room.clone();
+        self.asked.extend(to.map(|to| RoomRead { to, room, user, kind }));
     }
+}
+
+/// What every request costs, in bytes: its ids, and the row or the answer around its text.
+const REQUEST_BYTES: usize = 512;
+/// What a user who becomes a member, or ceases to be one, costs in rows, in bytes.
+const MEMBER_BYTES: usize = 1024;
+/// The most bytes of a user in a page of members.
+const MEMBER_ENTRY_BYTES: usize = 200;
+
+/// Returns about how many bytes a request costs in the store, or in answers to nodes.
+pub(crate) fn request_weight(request: &FlowRequest) -> usize {
+    let text = match &request.verb {
+        Verb::Send { body, mentions, .. } => {
+            let mentioned = match mentions {
+                Some(Mentions::Users(users)) => users.iter().map(|user| user.len() + 3).sum(),
+                Some(Mentions::All) | None => 0,
+            };
+            body.get().len() + mentioned
+        }
+        Verb::Create { members, .. } => (members.len() + 1) * MEMBER_BYTES,
+        Verb::Invite { users, .. } => users.len() * MEMBER_BYTES,
+        Verb::Join { .. } | Verb::Leave { .. } => MEMBER_BYTES,
+        _ => 0,
+    };
+    REQUEST_BYTES + text
 }

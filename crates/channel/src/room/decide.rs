@@ -4,14 +4,15 @@
 //! rows are in the store and the fence is passed. If a batch fails, it is forgotten together with the room, which is
 //! then opened anew.
 
+use std::sync::Arc;
+
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
 use sendpi_model::{Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
 use sendpi_store::{EventRow, Row};
 
-use super::{
-    AnswerAddress, Batch, BatchRead, BatchStep, Bounce, Lookups, PageRequest, QueuedRequest, Room, page_frame,
-};
+use super::membership::Invitation;
+use super::{AnswerAddress, Batch, BatchStep, Bounce, Lookups, PageRequest, QueuedRequest, ReadKind, Room};
 
 impl Room {
     /// Admits the queued requests, in order. `now` never falls within a partition.
@@ -37,6 +38,15 @@ impl Room {
         lookups: &Lookups,
     ) -> Result<(), Refusal> {
         let user = request.user;
+        // A repeated membership change would undo what came after the first one.
+        if let Verb::Join { nonce: Some(nonce) }
+        | Verb::Leave { nonce: Some(nonce) }
+        | Verb::Invite { nonce: Some(nonce), .. } = &request.verb
+            && let Some(head) = self.repeat_of(&user, nonce, None, lookups)?
+        {
+            batch.answer(to, &OkAnswer::event(head, true));
+            return Ok(());
+        }
         match request.verb {
             Verb::Create { .. } => return self.create(batch, to, &user, request.verb, now),
             // A detach ends the user's place in L1, whether the user is still a member or not.
@@ -46,9 +56,9 @@ impl Room {
                 }
                 return Ok(());
             }
-            Verb::Join => return self.join(batch, to, &user, now),
+            Verb::Join { nonce } => return self.join(batch, to, &user, nonce.as_ref(), now),
             // The flow resent this leave, which was done the first time.
-            Verb::Leave if request.first.is_some() && !self.members.contains_key(&user) => {
+            Verb::Leave { .. } if request.first.is_some() && !self.members.contains_key(&user) => {
                 batch.answer(to, &OkAnswer::repeated());
                 return Ok(());
             }
@@ -76,18 +86,19 @@ impl Room {
                     }
                 }
             }
-            Verb::Invite { users } => self.invite(batch, to, &user, role, users, now)?,
-            Verb::Leave => self.leave(batch, to, &user, now),
-            Verb::Read { seq } => self.read_marker(batch, to, seq)?,
+            Verb::Invite { users, nonce } => {
+                let invitation = Invitation { by: &user, role, users, nonce: nonce.as_ref() };
+                self.invite(batch, to, invitation, now)?;
+            }
+            Verb::Leave { nonce } => self.leave(batch, to, &user, nonce.as_ref(), now),
+            Verb::Read { seq } => self.read_marker(batch, to, user, seq)?,
             Verb::History { before, after, limit } => {
-                self.history(batch, to, PageRequest { before, after, limit: limit as usize });
+                let page = PageRequest { before, after, limit: limit as usize };
+                let (chain, dispatched) = (Arc::clone(&self.chain), self.dispatched);
+                batch.ask(to, &self.id, user, ReadKind::Page { page, chain, dispatched });
             }
             Verb::Members { cursor, limit } => {
-                let limit = limit as usize;
-                match to {
-                    Some(to) if self.active => batch.steps.push(BatchStep::Members { to, cursor, limit }),
-                    to => batch.read(to, BatchRead::Members { cursor, limit }),
-                }
+                batch.ask(to, &self.id, user, ReadKind::Members { cursor, limit: limit as usize });
             }
             Verb::Attach { signin } => {
                 let view = self.view(&user, self.active, false)?;
@@ -103,7 +114,11 @@ impl Room {
             }
             Verb::Typing => batch.steps.push(BatchStep::Typing(Event::typing(&self.id, &user, now))),
             // Heads are never queued at a room, and the others were handled above.
-            Verb::Heads { .. } | Verb::Bounce { .. } | Verb::Create { .. } | Verb::Detach { .. } | Verb::Join => {
+            Verb::Heads { .. }
+            | Verb::Bounce { .. }
+            | Verb::Create { .. }
+            | Verb::Detach { .. }
+            | Verb::Join { .. } => {
                 batch.answer(to, &OkAnswer::default());
             }
         }
@@ -140,7 +155,13 @@ impl Room {
         Ok(OkAnswer::room(info, live, repeat))
     }
 
-    fn read_marker(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, seq: u64) -> Result<(), Refusal> {
+    fn read_marker(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        user: UserId,
+        seq: u64,
+    ) -> Result<(), Refusal> {
         if seq == 0 || seq > self.head.seq {
             return Err(Refusal::field(
                 "seq",
@@ -149,30 +170,8 @@ impl Room {
         }
         match self.tail.get(seq) {
             Some(event) => batch.answer(to, &OkAnswer::event(event.head, false)),
-            None => batch.read(to, BatchRead::Event(seq)),
+            None => batch.ask(to, &self.id, user, ReadKind::Event { seq, chain: Arc::clone(&self.chain) }),
         }
         Ok(())
-    }
-
-    fn history(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, page: PageRequest) {
-        let first = self.tail.first_seq();
-        let (events, full, reaches) = match page.after {
-            Some(after) => {
-                let next = after.saturating_add(1);
-                let (events, full) = page.fill(self.tail.from(next));
-                (events, full, next >= first || after >= self.head.seq)
-            }
-            None => {
-                let before = page.before.unwrap_or(u64::MAX);
-                let (events, full) = page.fill(self.tail.iter().rev().filter(|e| e.head.seq < before));
-                (events, full, full || first <= 1 || self.head.seq == 0)
-            }
-        };
-        if reaches {
-            let frame = page_frame(&self.id, &events, full);
-            batch.steps.extend(to.map(|to| BatchStep::Answer { to, frame: frame.into() }));
-        } else {
-            batch.read(to, BatchRead::Page(page));
-        }
     }
 }

@@ -1,102 +1,134 @@
 //! Nonces that the tail does not know, and how far back in the timeline each one is looked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{Event, Head, Millis, Nonce, Refusal, UserId, Verb, limits};
+use sendpi_model::flow::FlowRequest;
+use sendpi_model::timing::CLOCK_SKEW;
+use sendpi_model::{Head, Millis, Nonce, Refusal, UserId, Verb, limits};
+use sendpi_store::NonceRow;
 
-use super::{QueuedRequest, Room};
+use super::Room;
 
 /// The result of the look-up of a nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NonceResult {
     /// The head of the event that was sent with the nonce.
     Found(Head),
-    /// There is no such event as far back as it can be.
-    Absent,
+    /// There is no such event in what was searched.
+    Absent {
+        /// The first seq that was searched.
+        from: u64,
+        /// The last seq that was searched. The tail began after it.
+        to: u64,
+        /// How far back in time the search went, if that ended it.
+        since: Option<Millis>,
+    },
 }
 
 /// The results of look-ups, by sender and nonce.
 pub(crate) type Lookups = HashMap<(UserId, Nonce), NonceResult>;
 
-/// A range of the timeline to be searched, newest first.
+/// How far back a timeline is searched for a nonce: to a seq, and to a time if there is one. The farther one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) from: u64,
+    pub(crate) since: Option<Millis>,
+}
+
+/// A search of the timeline for nonces, newest first.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Lookup {
-    /// The first seq of the range.
-    pub(crate) from: u64,
+    /// How far back it goes.
+    pub(crate) reach: Reach,
+    /// The first seq of the range, however far back the times reach.
+    pub(crate) farthest: u64,
     /// The last seq of the range, which is the last one before the tail.
     pub(crate) to: u64,
-    /// How far back in time the search goes, if no seq is known.
-    pub(crate) since: Option<Millis>,
     /// The senders and nonces that are looked for.
-    pub(crate) wanted: Vec<(UserId, Nonce)>,
+    pub(crate) wanted: HashSet<(UserId, Nonce)>,
 }
 
 impl Lookup {
-    /// Adds the wanted nonces that `events` have to `found`.
-    pub(crate) fn learn<'a>(&self, events: impl IntoIterator<Item = &'a Event>, found: &mut Lookups) {
-        for event in events {
-            let Some(nonce) = &event.nonce else { continue };
-            let key = (event.from.clone(), nonce.clone());
+    /// Adds a nonce that is looked for as far back as `reach`.
+    pub(crate) fn add(&mut self, user: &UserId, nonce: &Nonce, reach: Reach) {
+        self.reach.from = self.reach.from.min(reach.from);
+        self.reach.since = match (self.reach.since, reach.since) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.wanted.insert((user.clone(), nonce.clone()));
+    }
+
+    /// Adds the wanted nonces among `rows`, which count, to `found`.
+    pub(crate) fn learn(&self, rows: impl IntoIterator<Item = NonceRow>, found: &mut Lookups) {
+        for NonceRow { head, from, nonce, .. } in rows {
+            let key = (from, nonce);
             if self.wanted.contains(&key) {
-                found.insert(key, NonceResult::Found(event.head));
+                found.insert(key, NonceResult::Found(head));
             }
         }
     }
 
-    /// Marks every wanted nonce that was not found as absent.
-    pub(crate) fn finish(self, mut found: Lookups) -> Lookups {
+    /// Returns whether the search has gone far enough, with everything from `seq` on read. `at` is the time of the
+    /// event there, if there is one.
+    pub(crate) fn reached(&self, seq: u64, at: Option<Millis>) -> bool {
+        let in_time = self.reach.since.is_none_or(|since| at.is_some_and(|at| at < since));
+        seq <= self.farthest || (seq <= self.reach.from && in_time)
+    }
+
+    /// Marks every wanted nonce that was not found as absent. `from` is the first seq that was searched.
+    pub(crate) fn finish(self, mut found: Lookups, from: u64) -> Lookups {
+        let absent = NonceResult::Absent { from, to: self.to, since: self.reach.since };
         for key in self.wanted {
-            found.entry(key).or_insert(NonceResult::Absent);
+            found.entry(key).or_insert(absent);
         }
         found
     }
 }
 
 impl Room {
-    /// Returns the look-up that these requests need before they can be admitted. `None` if the tail and `known`
-    /// suffice.
-    pub(crate) fn lookup<'a>(
-        &self,
-        waiting: impl IntoIterator<Item = &'a QueuedRequest>,
-        known: &Lookups,
-    ) -> Option<Lookup> {
-        if mutant(Mutant::NonceLookupOff) {
-            return None;
-        }
+    /// Returns an empty look-up in what lies before the tail.
+    pub(crate) fn new_lookup(&self) -> Lookup {
         let first = self.tail.first_seq();
-        if first <= 1 || first == u64::MAX {
-            return None;
-        }
-        let farthest = first.saturating_sub(limits::NONCE_LOOKBACK).max(1);
-        let (mut from, mut since, mut wanted) = (first, None::<Millis>, Vec::new());
-        // A known seq decides how far back the search goes, whatever the time.
-        let mut any_by_seq = false;
-        for QueuedRequest { request, .. } in waiting {
-            let Verb::Send { nonce: Some(nonce), retry, .. } = &request.verb else { continue };
-            let key = (request.user.clone(), nonce.clone());
-            if self.tail.find(&request.user, nonce).is_some() || known.contains_key(&key) {
-                continue;
-            }
-            let by_seq = retry.map(|known| known.saturating_add(1)).filter(|next| *next < first);
-            let by_time = request.first.filter(|at| self.tail.get(first).is_some_and(|event| event.head.at >= *at));
-            if let Some(next) = by_seq {
-                from = from.min(next.max(farthest));
-                any_by_seq = true;
-            }
-            if let Some(at) = by_time {
-                from = farthest;
-                since = Some(since.map_or(at, |s| s.min(at)));
-            }
-            if by_seq.is_some() || by_time.is_some() {
-                wanted.push(key);
-            }
-        }
-        let since = since.filter(|_| !any_by_seq);
-        (!wanted.is_empty()).then_some(Lookup { from, to: first - 1, since, wanted })
+        let reach = Reach { from: first, since: None };
+        Lookup { reach, farthest: farthest(first), to: first.saturating_sub(1), wanted: HashSet::new() }
     }
 
-    /// Returns the event that this send made already, if it did.
+    /// Returns how far back the timeline must be searched for the nonce of a request before the request is decided.
+    /// `None` if the tail and `known` suffice, and for every request that was never sent before.
+    pub(crate) fn lookup_reach(&self, request: &FlowRequest, known: &Lookups) -> Option<Reach> {
+        let retry = if let Verb::Send { retry, .. } = &request.verb { *retry } else { None };
+        if retry.is_none() && request.first.is_none() {
+            return None;
+        }
+        let nonce = request.verb.event_nonce()?;
+        let first = self.tail.first_seq();
+        if first <= 1 || first == u64::MAX || mutant(Mutant::NonceLookupOff) {
+            return None;
+        }
+        if self.tail.find(&request.user, nonce).is_some() {
+            return None;
+        }
+        let by_seq = retry.map(|known| known.saturating_add(1)).filter(|next| *next < first);
+        // The first try was stamped by the clock of its node, and events are by the owner's.
+        let since = request.first.map(|at| at.before(CLOCK_SKEW));
+        let since = since.filter(|at| self.tail.get(first).is_some_and(|event| event.head.at >= *at));
+        let reach = Reach { from: by_seq.map_or(first, |next| next.max(farthest(first))), since };
+        if reach.from == first && since.is_none() {
+            return None;
+        }
+        match known.get(&(request.user.clone(), nonce.clone())) {
+            Some(NonceResult::Found(_)) => None,
+            Some(NonceResult::Absent { from, to, since }) if reach.is_within(*from, *since, farthest(first)) => {
+                // The tail has moved on since the search.
+                (to + 1 < first).then_some(Reach { from: to + 1, since: None })
+            }
+            _ => Some(reach),
+        }
+    }
+
+    /// Returns the event that this request made already, if it did.
     pub(super) fn repeat_of(
         &self,
         user: &UserId,
@@ -107,7 +139,8 @@ impl Room {
         if let Some(head) = self.tail.find(user, nonce) {
             return Ok(Some(head));
         }
-        match lookups.get(&(user.clone(), nonce.clone())) {
+        let found = if lookups.is_empty() { None } else { lookups.get(&(user.clone(), nonce.clone())) };
+        match found {
             Some(NonceResult::Found(head)) => Ok(Some(*head)),
             _ if retry.is_some_and(|known| self.head.seq.saturating_sub(known) > limits::NONCE_LOOKBACK) => {
                 Err(Refusal::new(
@@ -121,4 +154,17 @@ impl Room {
             _ => Ok(None),
         }
     }
+}
+
+impl Reach {
+    /// Returns whether a search that went back to `from`, or to the time `since`, went as far back as this.
+    fn is_within(self, from: u64, since: Option<Millis>, farthest: u64) -> bool {
+        let in_time = self.since.is_none_or(|at| from <= farthest || since.is_some_and(|since| since <= at));
+        from <= self.from && in_time
+    }
+}
+
+/// Returns the first seq of a search before a tail that begins at `first`.
+fn farthest(first: u64) -> u64 {
+    first.saturating_sub(limits::NONCE_LOOKBACK).max(1)
 }

@@ -1,7 +1,7 @@
 //! Lists of members.
 
 use sendpi_model::server_frame::{MemberEntry, MembersPage};
-use sendpi_model::{Role, UserId};
+use sendpi_model::{Role, RoomId, UserId};
 
 use super::Room;
 
@@ -13,17 +13,23 @@ impl Room {
         self.members.range::<UserId, _>((from, Bound::Unbounded)).take(limit).map(|(user, member)| (user, member.role))
     }
 
-    /// Returns the answer `members`. `online` says whether a member is online.
-    pub(crate) fn members_answer(
-        &self,
-        cursor: Option<&UserId>,
-        limit: usize,
-        online: impl Fn(&UserId) -> bool,
-    ) -> MembersPage {
-        let entry = |(user, role): (&UserId, Role)| MemberEntry { user: user.clone(), role, online: online(user) };
-        let members: Vec<MemberEntry> = self.members_page(cursor, limit).map(entry).collect();
-        let more = self.members_page(cursor, limit + 1).nth(limit).is_some();
-        let next = if more { members.last().map(|member| member.user.clone()) } else { None };
-        MembersPage { room: self.id.clone(), members, next }
+    /// Returns the members of a page and the one after them, without who is online.
+    pub(crate) fn members_list(&self, cursor: Option<&UserId>, limit: usize) -> Vec<(UserId, Role)> {
+        self.members_page(cursor, limit + 1).map(|(user, role)| (user.clone(), role)).collect()
     }
+}
+
+/// Returns the answer `members`. `members` are those of the page, and the one after them if there is one. `online` says
+/// whether a member is online.
+pub(crate) fn members_answer(
+    room: &RoomId,
+    mut members: Vec<(UserId, Role)>,
+    limit: usize,
+    online: impl Fn(&UserId) -> bool,
+) -> MembersPage {
+    let more = members.len() > limit;
+    members.truncate(limit);
+    let next = members.last().filter(|_| more).map(|(user, _)| user.clone());
+    let entry = |(user, role)| MemberEntry { online: online(&user), user, role };
+    MembersPage { room: room.clone(), members: members.into_iter().map(entry).collect(), next }
 }

@@ -4,15 +4,26 @@
 //! member's row. A leave writes the user's rows last. If a crash comes in between, opening the room mends it from the
 //! tail.
 
+use std::sync::Arc;
+
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{
-    Access, Code, Content, Head, Mark, Millis, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
+    Access, Code, Content, Head, Mark, Millis, Nonce, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
 };
-use sendpi_store::{MemberRow, RoomOfUser, RoomRow, Row, Start};
+use sendpi_store::{EpochChain, MemberRow, RoomOfUser, RoomRow, Row, Start};
 
 use super::open::new_member;
 use super::{AnswerAddress, Batch, BatchStep, Room, order_row};
+
+/// Who invites whom.
+#[derive(Debug)]
+pub(super) struct Invitation<'a> {
+    pub(super) by: &'a UserId,
+    pub(super) role: Role,
+    pub(super) users: Vec<UserId>,
+    pub(super) nonce: Option<&'a Nonce>,
+}
 
 impl Room {
     pub(super) fn create(
@@ -30,7 +41,7 @@ impl Room {
             if !row.deleted && (same || direct) {
                 // One side of a direct room had left, and talks to the other one again.
                 if direct && !self.members.contains_key(creator) {
-                    self.add(batch, creator, None, vec![creator.clone()], now);
+                    self.add(batch, creator, None, vec![creator.clone()], None, now);
                 }
                 batch.answer(to, &self.view(creator, self.active, true)?);
                 return Ok(());
@@ -56,14 +67,14 @@ impl Room {
         batch.before.push(Row::Room(row.clone()));
         if self.chain.newest().is_none() {
             let start = Start { epoch: self.epoch, next_seq: 1, continues: None };
-            self.chain = sendpi_store::EpochChain::of(&[start]);
+            self.chain = Arc::new(EpochChain::of(&[start]));
             batch.before.push(Row::Start(self.id.clone(), start));
         }
         self.row = Some(row);
         self.activate(Some(now));
         let mut users = vec![creator.clone()];
         users.extend(members.into_iter().filter(|user| user != creator));
-        self.add(batch, creator, None, users, now);
+        self.add(batch, creator, None, users, None, now);
         if let Some(owner) = self.members.get_mut(creator) {
             owner.role = Role::Owner;
         }
@@ -91,6 +102,7 @@ impl Room {
         batch: &mut Batch,
         to: Option<AnswerAddress>,
         user: &UserId,
+        nonce: Option<&Nonce>,
         now: Millis,
     ) -> Result<(), Refusal> {
         if self.members.contains_key(user) {
@@ -101,7 +113,7 @@ impl Room {
             return Err(Refusal::no_such_room());
         }
         self.check_places(1)?;
-        let head = self.add(batch, user, None, vec![user.clone()], now);
+        let head = self.add(batch, user, None, vec![user.clone()], nonce, now);
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
@@ -110,11 +122,10 @@ impl Room {
         &mut self,
         batch: &mut Batch,
         to: Option<AnswerAddress>,
-        by: &UserId,
-        role: Role,
-        users: Vec<UserId>,
+        invitation: Invitation<'_>,
         now: Millis,
     ) -> Result<(), Refusal> {
+        let Invitation { by, role, users, nonce } = invitation;
         if role < Role::Admin {
             return Err(Refusal::new(Code::Forbidden, format!("only an admin may invite to {}", self.id)));
         }
@@ -127,7 +138,7 @@ impl Room {
             return Ok(());
         }
         self.check_places(new.len())?;
-        let head = self.add(batch, by, Some(by), new, now);
+        let head = self.add(batch, by, Some(by), new, nonce, now);
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
@@ -142,8 +153,16 @@ impl Room {
         Ok(())
     }
 
-    fn add(&mut self, batch: &mut Batch, from: &UserId, by: Option<&UserId>, users: Vec<UserId>, now: Millis) -> Head {
-        let head = self.event(batch, from, None, &Content::Joined { users: &users, by }, now);
+    fn add(
+        &mut self,
+        batch: &mut Batch,
+        from: &UserId,
+        by: Option<&UserId>,
+        users: Vec<UserId>,
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) -> Head {
+        let head = self.event(batch, from, nonce, &Content::Joined { users: &users, by }, now);
         for user in &users {
             let member = new_member(Role::Member, head, self.notify_default());
             batch.before.push(order_row(&self.id, user, now));
@@ -158,9 +177,16 @@ impl Room {
         head
     }
 
-    pub(super) fn leave(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, user: &UserId, now: Millis) {
+    pub(super) fn leave(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        user: &UserId,
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) {
         let users = [user.clone()];
-        let head = self.event(batch, user, None, &Content::Left { users: &users, by: None, reason: None }, now);
+        let head = self.event(batch, user, nonce, &Content::Left { users: &users, by: None, reason: None }, now);
         self.members.remove(user);
         batch.after.push(self.gone_member(user, head));
         batch.steps.push(BatchStep::Left(vec![user.clone()], AudienceReason::Left));
@@ -196,7 +222,7 @@ impl Room {
         }
     }
 
-    fn gone_member(&self, user: &UserId, head: Head) -> Row {
+    pub(super) fn gone_member(&self, user: &UserId, head: Head) -> Row {
         Row::Member(MemberRow {
             room: self.id.clone(),
             user: user.clone(),
@@ -209,7 +235,7 @@ impl Room {
         })
     }
 
-    fn gone_room(&self, user: &UserId, head: Head) -> Row {
+    pub(super) fn gone_room(&self, user: &UserId, head: Head) -> Row {
         Row::RoomOfUser(RoomOfUser {
             user: user.clone(),
             room: self.id.clone(),

@@ -1,6 +1,7 @@
 //! Opening a room from its rows in the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomId, UserId};
 use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
@@ -41,12 +42,15 @@ impl Room {
             last,
             audience: Audience::default(),
             offline: Offline::default(),
-            chain,
+            chain: Arc::new(chain),
+            healed: Vec::new(),
             active: false,
             rows_at: None,
         };
+        // The members whom the tail concerns, as their rows say.
+        let mut stored: BTreeMap<UserId, Option<RoomMember>> = BTreeMap::new();
         for (_, event) in rows {
-            room.apply_again(&event);
+            room.apply_again(&event, &mut stored);
             // The head is the greater one of the head row and the tail.
             if event.head.seq > room.head.seq {
                 room.head = event.head;
@@ -54,17 +58,29 @@ impl Room {
             room.note_last(&event);
             room.tail.push(event);
         }
+        room.healed = stored
+            .into_iter()
+            .filter(|(user, row)| room.members.get(user) != row.as_ref())
+            .map(|(user, _)| user)
+            .collect();
         room.dispatched = room.head.seq;
+        room.tail.trim(room.dispatched);
         room
     }
 
     /// Applies a membership event of the tail again to a row that is older. A crash may have come between the event
     /// and its row.
-    fn apply_again(&mut self, event: &Event) {
+    fn apply_again(&mut self, event: &Event, stored: &mut BTreeMap<UserId, Option<RoomMember>>) {
         let seq = event.head.seq;
+        let mut note = |members: &BTreeMap<UserId, RoomMember>, user: &UserId| {
+            if !stored.contains_key(user) {
+                stored.insert(user.clone(), members.get(user).cloned());
+            }
+        };
         match event.kind {
             EventKind::Joined => {
                 for user in event.users() {
+                    note(&self.members, &user);
                     let creator = self.row.as_ref().is_some_and(|row| row.creator == user) && seq == 1;
                     let role = if creator { Role::Owner } else { Role::Member };
                     let member = new_member(role, event.head, self.notify_default());
@@ -76,15 +92,16 @@ impl Room {
             }
             EventKind::Left => {
                 for user in event.users() {
+                    note(&self.members, &user);
                     if self.members.get(&user).is_some_and(|member| member.stamp <= seq) {
                         self.members.remove(&user);
                     }
                 }
             }
             EventKind::Changed => {
-                if let Some(RoleChange { user, role }) = event.role_change()
-                    && let Some(member) = self.members.get_mut(&user).filter(|member| member.stamp < seq)
-                {
+                let Some(RoleChange { user, role }) = event.role_change() else { return };
+                note(&self.members, &user);
+                if let Some(member) = self.members.get_mut(&user).filter(|member| member.stamp < seq) {
                     member.role = role;
                     member.stamp = seq;
                 }

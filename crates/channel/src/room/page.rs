@@ -1,8 +1,11 @@
 //! Pages of a timeline: how many messages and events one holds, and where it ends.
 
+use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::EventPage;
 use sendpi_model::{Event, RoomId, limits};
+
+use super::Room;
 
 /// Which page is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +56,29 @@ impl PageRequest {
     }
 }
 
+impl Room {
+    /// Returns the events of a page, oldest first, and whether more follow. `None` if the tail does not reach as far
+    /// back. What is not dispatched yet is in no page.
+    pub(crate) fn tail_page(&self, page: PageRequest) -> Option<(Vec<Bytes>, bool)> {
+        let (first, end) = (self.tail.first_seq(), self.dispatched);
+        let (events, full, reaches) = match page.after {
+            Some(after) => {
+                let next = after.saturating_add(1);
+                let (events, full) = page.fill(self.tail.from(next).take_while(|event| event.head.seq <= end));
+                (events, full, next >= first || after >= end)
+            }
+            None => {
+                let before = page.before.unwrap_or(u64::MAX).min(end.saturating_add(1));
+                let (events, full) = page.fill(self.tail.iter().rev().filter(|event| event.head.seq < before));
+                (events, full, full || first <= 1 || end == 0)
+            }
+        };
+        reaches.then(|| (events.into_iter().map(|event| event.frame.clone()).collect(), full))
+    }
+}
+
 /// Encodes the answer `page`, with the events as they were stored.
-pub(crate) fn page_frame(room: &RoomId, events: &[&Event], more: bool) -> Vec<u8> {
-    let frames: Vec<&[u8]> = events.iter().map(|event| event.frame.as_ref()).collect();
+pub(crate) fn page_frame(room: &RoomId, events: &[Bytes], more: bool) -> Vec<u8> {
+    let frames: Vec<&[u8]> = events.iter().map(AsRef::as_ref).collect();
     EventPage::join(room, &frames, more && !mutant(Mutant::MoreOff))
 }

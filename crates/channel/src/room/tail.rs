@@ -19,14 +19,21 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Appends the next event, and drops the oldest ones beyond the limits.
+    /// Appends the next event. The tail is trimmed once the event is dispatched, so that no batch drops what a request
+    /// of the same batch repeats.
     pub(crate) fn push(&mut self, event: Event) {
         self.bytes += event.frame.len();
         if let Some(nonce) = &event.nonce {
             self.nonces.insert((event.from.clone(), nonce.clone()), event.head);
         }
         self.events.push_back(event);
-        while self.events.len() > TAIL_MAX || (self.bytes > TAIL_BYTES && self.events.len() > TAIL_MIN) {
+    }
+
+    /// Drops the oldest events beyond the limits, but none after `dispatched`.
+    pub(crate) fn trim(&mut self, dispatched: u64) {
+        while (self.events.len() > TAIL_MAX || (self.bytes > TAIL_BYTES && self.events.len() > TAIL_MIN))
+            && self.first_seq() <= dispatched
+        {
             self.pop();
         }
     }

@@ -25,6 +25,12 @@ pub(super) fn create(fields: &Fields<'_>, nonce: Nonce) -> Result<Verb, Refusal>
     Ok(Verb::Create { name, kind, access, members, nonce })
 }
 
+/// Reads the nonce of a request for which clients choose none. What a client sends under this name is a field that
+/// it does not have, and must not refuse the request.
+pub(super) fn nonce(fields: &Fields<'_>) -> Option<Nonce> {
+    fields.optional("nonce").ok().flatten()
+}
+
 pub(super) fn marker(fields: &Fields<'_>) -> Result<Verb, Refusal> {
     let seq = read_seq(fields, "seq")?.ok_or_else(|| Refusal::field("seq", "is required"))?;
     Ok(Verb::Read { seq })
@@ -136,12 +142,12 @@ impl Serialize for Verb {
                 map.serialize_entry("members", members)?;
                 map.serialize_entry("nonce", nonce)?;
             }
-            Self::Invite { users } => {
+            Self::Invite { users, .. } => {
                 op("invite")?;
                 map.serialize_entry("users", users)?;
             }
-            Self::Join => op("join")?,
-            Self::Leave => op("leave")?,
+            Self::Join { .. } => op("join")?,
+            Self::Leave { .. } => op("leave")?,
             Self::Send { body, nonce, retry, mentions } => {
                 op("send")?;
                 map.serialize_entry("nonce", nonce)?;
@@ -187,6 +193,12 @@ impl Serialize for Verb {
                 map.serialize_entry("first", first)?;
                 map.serialize_entry("last", last)?;
             }
+        }
+        if let Self::Invite { nonce: Some(nonce), .. }
+        | Self::Join { nonce: Some(nonce) }
+        | Self::Leave { nonce: Some(nonce) } = self
+        {
+            map.serialize_entry("nonce", nonce)?;
         }
         map.end()
     }

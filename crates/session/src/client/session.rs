@@ -28,7 +28,7 @@ fn too_many_requests() -> Refusal {
     Refusal { retry_in_ms: Some(RETRY_MS), ..Refusal::new(Code::RateLimited, "too many requests are unanswered") }
 }
 
-/// Returns a nonce for a message that came without one. The owner recognizes a resent message by its nonce.
+/// Returns a nonce for a request that came without one. The owner recognizes a resent request by its nonce.
 fn fresh_nonce() -> Option<Nonce> {
     Nonce::parse(&format!("{:032x}", rand::random::<u128>())).ok()
 }
@@ -118,11 +118,11 @@ impl Session {
         self.outbound.flush()
     }
 
-    fn request(&self, id: Option<FrameId>, room: RoomId, verb: Verb) {
+    fn request(&self, id: Option<FrameId>, room: RoomId, mut verb: Verb) {
+        verb.set_nonce(fresh_nonce);
         match verb {
             Verb::Typing => self.typing(&room),
-            Verb::Send { body, nonce, retry, mentions } => {
-                let verb = Verb::Send { body, nonce: nonce.or_else(fresh_nonce), retry, mentions };
+            Verb::Send { .. } => {
                 let marks = MarkerMove { room: room.clone(), tell: None };
                 self.send(id, &room, &verb, Some(marks));
             }

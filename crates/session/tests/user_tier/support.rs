@@ -14,8 +14,8 @@ use sendpi_bus::Bus;
 use sendpi_model::{ClientFrame, Mark, Millis, NodeId, Nonce, Partition, Partitions, Refusal, RoomId, UserId};
 use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
-    EventRow, Fence, MemberRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store,
-    WriteError,
+    EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
+    Store, WriteError,
 };
 use tokio::time::{sleep, timeout};
 
@@ -213,12 +213,20 @@ impl Store for Rows {
         Ok(Vec::new())
     }
 
+    async fn nonces(&self, _: &RoomId, _: RangeInclusive<u64>) -> Result<Vec<NonceRow>, ReadError> {
+        Ok(Vec::new())
+    }
+
     async fn room(&self, _: &RoomId) -> Result<Option<RoomRow>, ReadError> {
         Ok(None)
     }
 
     async fn members(&self, _: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
         Ok(Vec::new())
+    }
+
+    async fn member(&self, _: &RoomId, _: &UserId) -> Result<Option<MemberRow>, ReadError> {
+        Ok(None)
     }
 
     async fn rooms_of_user(&self, _: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {

@@ -97,6 +97,9 @@ pub async fn those_who_left_are_not_among_members_or_rooms(store: Subject) {
     let members = store.members(&room("r")).await.expect("the members");
     assert_eq!(members.iter().map(|row| row.user.as_str()).collect::<Vec<_>>(), ["ann", "bo", "bob"]);
     assert_eq!(members[0], member("r", "ann", 2, Some(Role::Owner)));
+    for (name, row) in [("bob", Some(&members[2])), ("eve", None), ("zoe", None)] {
+        assert_eq!(store.member(&room("r"), &user(name)).await.expect("the member").as_ref(), row, "{name}");
+    }
     let rooms = store.rooms_of_user(&user("ann")).await.expect("the rooms");
     assert_eq!(rooms.iter().map(|row| row.room.as_str()).collect::<Vec<_>>(), ["ann", "bo", "bob"]);
     assert_eq!(rooms[2], room_of("ann", "bob", 1, Some(Role::Member)));

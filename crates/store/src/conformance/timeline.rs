@@ -89,6 +89,33 @@ pub async fn a_timeline_crosses_every_border_in_order(store: Subject) {
     assert_eq!(places(&rows), [(16383, 2), (16384, 2), (16385, 2), (16386, 2)]);
 }
 
+/// Checks that nonces are read with their places and senders, in the order of a timeline, and without the events that
+/// have none.
+pub async fn nonces_come_in_the_order_of_the_timeline(store: Subject) {
+    let row = |seq, epoch, nonce: Option<&str>| EventRow {
+        epoch,
+        event: Event {
+            head: Head { seq, count: seq, at: Millis(seq) },
+            kind: EventKind::Message,
+            from: user("ann"),
+            nonce: nonce.map(|nonce| Nonce::parse(nonce).expect("a valid nonce")),
+            frame: Bytes::from_static(b"{}"),
+        },
+    };
+    let rows =
+        [row(1, 1, Some("a")), row(2, 1, None), row(3, 2, Some("b")), row(3, 1, Some("c")), row(4, 2, Some("d"))];
+    put(&store, rows.iter().map(|row| Row::Event(room("r"), row.clone())).collect()).await;
+    let nonces = async |seqs| store.nonces(&room("r"), seqs).await.expect("the nonces");
+    let found = nonces(1..=3).await;
+    let places: Vec<_> = found.iter().map(|row| (row.head.seq, row.epoch, row.nonce.as_str())).collect();
+    assert_eq!(places, [(1, 1, "a"), (3, 1, "c"), (3, 2, "b")]);
+    assert_eq!((&found[0].from, found[0].head), (&user("ann"), rows[0].event.head));
+    assert_eq!(nonces(5..=9).await, []);
+    #[expect(clippy::reversed_empty_ranges, reason = "a caller's arithmetic can come to this")]
+    let empty = nonces(4..=3).await;
+    assert_eq!(empty, []);
+}
+
 /// Checks that all starts of a room are returned, ordered by epoch.
 pub async fn starts_come_by_epoch(store: Subject) {
     for epoch in [300, 1, 2, 70_000] {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::key::RowKey;
 use super::table::Table;
-use crate::{EventRow, Row};
+use crate::{EventRow, NonceRow, Row};
 
 /// The version of the rows of timelines.
 const VERSION: u8 = 1;
@@ -135,6 +135,25 @@ pub(super) fn decode_event(seq: u64, epoch: u64, mut value: &[u8]) -> Result<Eve
     };
     let frame = Bytes::copy_from_slice(value);
     Ok(EventRow { epoch, event: Event { head: Head { seq, count, at }, kind, from, nonce, frame } })
+}
+
+/// Reads whose event a row is, and its nonce. `None` if the event has none.
+pub(super) fn decode_nonce(seq: u64, epoch: u64, mut value: &[u8]) -> Result<Option<NonceRow>, ValueError> {
+    let damaged = |_| ValueError::Damaged;
+    let version = value.try_get_u8().map_err(damaged)?;
+    if version != VERSION {
+        return Err(ValueError::Later(version));
+    }
+    let count = value.try_get_u64_le().map_err(damaged)?;
+    let at = Millis(value.try_get_u64_le().map_err(damaged)?);
+    let _kind = value.try_get_u8().map_err(damaged)?;
+    let (from, nonce) = (text(&mut value)?, text(&mut value)?);
+    if nonce.is_empty() {
+        return Ok(None);
+    }
+    let from = UserId::parse(from).map_err(|_| ValueError::Damaged)?;
+    let nonce = Nonce::parse(nonce).map_err(|_| ValueError::Damaged)?;
+    Ok(Some(NonceRow { epoch, head: Head { seq, count, at }, from, nonce }))
 }
 
 fn text<'a>(value: &mut &'a [u8]) -> Result<&'a str, ValueError> {

@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use serde::de::DeserializeOwned;
 
-use super::encode::{decode_event, decode_json};
+use super::encode::{decode_event, decode_json, decode_nonce};
 use super::key::{RowKey, split_falling, split_id, split_number};
 use super::table::Table;
 use super::{Embedded, Inner, KEPT};
 use crate::{
-    EventRow, Fence, MemberRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store,
-    WriteError,
+    EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
+    Store, WriteError,
 };
 
 /// A scan lets other tasks run after this many rows, which is about every 100 µs. Passing a scan to a thread for
@@ -43,6 +43,14 @@ async fn scan(
     Ok(())
 }
 
+/// Returns the seq and the epoch in the key of a timeline's row.
+fn timeline_place(key: &[u8]) -> Result<(u64, u64), ReadError> {
+    let (_, rest) = split_id(key).ok_or_else(damaged)?;
+    let (seq, rest) = split_number(rest).ok_or_else(damaged)?;
+    let (epoch, _) = split_number(rest).ok_or_else(damaged)?;
+    Ok((seq, epoch))
+}
+
 impl Inner {
     fn check(&self) -> Result<(), ReadError> {
         if self.writer.is_broken() {
@@ -56,6 +64,13 @@ impl Inner {
         self.check()?;
         let value = self.tables.get(table, &key.bytes()).map_err(failed)?;
         value.map(|value| decode_json(&value).map_err(failed)).transpose()
+    }
+
+    /// Returns the rows of a timeline whose seq is in `seqs`, which is not empty.
+    fn timeline_range(&self, room: &RoomId, seqs: &RangeInclusive<u64>) -> fjall::Iter {
+        let low = RowKey::of_id(room.as_str()).number(*seqs.start()).bytes();
+        let high = RowKey::of_id(room.as_str()).number(*seqs.end()).number(u64::MAX).bytes();
+        self.tables.range(Table::Timeline, Bound::Included(&low), Bound::Included(&high))
     }
 
     /// Reads all JSON rows whose keys begin with `prefix` and that `wanted` accepts, in the order of their keys.
@@ -109,14 +124,10 @@ impl Store for Embedded {
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
-        let low = RowKey::of_id(room.as_str()).number(*seqs.start()).bytes();
-        let high = RowKey::of_id(room.as_str()).number(*seqs.end()).number(u64::MAX).bytes();
-        let range = self.0.tables.range(Table::Timeline, Bound::Included(&low), Bound::Included(&high));
+        let range = self.0.timeline_range(room, &seqs);
         let mut rows = Vec::new();
         let take = |key: &[u8], value: &[u8]| {
-            let (_, rest) = split_id(key).ok_or_else(damaged)?;
-            let (seq, rest) = split_number(rest).ok_or_else(damaged)?;
-            let (epoch, _) = split_number(rest).ok_or_else(damaged)?;
+            let (seq, epoch) = timeline_place(key)?;
             rows.push(decode_event(seq, epoch, value).map_err(failed)?);
             Ok(())
         };
@@ -129,6 +140,21 @@ impl Store for Embedded {
         Ok(rows)
     }
 
+    async fn nonces(&self, room: &RoomId, seqs: RangeInclusive<u64>) -> Result<Vec<NonceRow>, ReadError> {
+        self.0.check()?;
+        let mut rows = Vec::new();
+        if seqs.is_empty() {
+            return Ok(rows);
+        }
+        scan(self.0.timeline_range(room, &seqs), |key, value| {
+            let (seq, epoch) = timeline_place(key)?;
+            rows.extend(decode_nonce(seq, epoch, value).map_err(failed)?);
+            Ok(())
+        })
+        .await?;
+        Ok(rows)
+    }
+
     async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError> {
         self.0.one(Table::Rooms, RowKey::of_id(room.as_str()))
     }
@@ -136,6 +162,11 @@ impl Store for Embedded {
     async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
         let prefix = RowKey::of_id(room.as_str()).bytes();
         self.0.all(Table::Members, &prefix, |row: &MemberRow| row.role.is_some()).await
+    }
+
+    async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRow>, ReadError> {
+        let row: Option<MemberRow> = self.0.one(Table::Members, RowKey::of_id(room.as_str()).id(user.as_str()))?;
+        Ok(row.filter(|row| row.role.is_some()))
     }
 
     async fn rooms_of_user(&self, user: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {

@@ -46,7 +46,7 @@ pub struct Unsettled {
     entries: VecDeque<Entry>,
     /// For each message with events, its number and the place after its last event.
     messages: VecDeque<(u64, u64)>,
-    /// Who is in the audience, sorted by user, and from which place on. Rooms are many and small, so it is a plain list.
+    /// Who is in the audience, sorted by user, and from which place on. Rooms are many and small, so it is a list.
     audience: HashMap<RoomId, Vec<(UserId, u64)>>,
     ended: VecDeque<Stay>,
     /// For each partition, the times of its events, and how many there are of each time, oldest first.

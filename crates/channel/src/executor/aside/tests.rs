@@ -1,0 +1,110 @@
+use sendpi_model::flow::FlowRequest;
+use sendpi_model::{Content, Event, Fields, Head, Mark, Millis, NodeId, Notify, Partition, Role};
+use sendpi_store::MemberRow;
+
+use super::*;
+use crate::room::{AnswerAddress, NonceResult, Room, StoredRoom};
+
+fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+fn room_id() -> RoomId {
+    RoomId::parse("r").unwrap()
+}
+
+/// Returns a room of ann and bob that is open, with a tail that begins at seq 1001.
+fn entry() -> LiveEntry {
+    let member = |name| MemberRow {
+        room: room_id(),
+        user: user(name),
+        stamp: 1,
+        role: Some(Role::Member),
+        joined: Mark::default(),
+        joined_at: Millis(1),
+        notify: Notify::All,
+        muted_until: None,
+    };
+    let members = ["ann", "bob"].map(member).into();
+    let mut entry = LiveEntry::new(Partition(1));
+    entry.begin(super::super::live_entry::Stage::Opening);
+    assert!(entry.end(super::super::live_entry::Stage::Opening));
+    entry.room = Some(Box::new(Room::open(room_id(), 1, StoredRoom { members, ..StoredRoom::default() })));
+    add_event(&mut entry, 1001);
+    entry
+}
+
+fn add_event(entry: &mut LiveEntry, seq: u64) {
+    let (last, none) = (Head { seq: seq - 1, count: 0, at: Millis(9) }, []);
+    let content = Content::Joined { users: &none, by: None };
+    entry.room.as_mut().unwrap().tail.push(Event::next(&room_id(), last, Millis(9), &user("ann"), None, &content));
+}
+
+fn ask(entry: &mut LiveEntry, who: &str, json: &str) {
+    let fields = Fields::parse(json.as_bytes()).unwrap();
+    let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
+    let to = AnswerAddress { node: NodeId::parse("n1").unwrap(), partition: Partition(1), n: 1 };
+    let request = FlowRequest { n: 1, room: room_id(), user: user(who), first: None, verb };
+    entry.queue.push_back(QueuedRequest { to: Some(to), own: None, request });
+}
+
+fn nonces(batch: &[QueuedRequest]) -> Vec<&str> {
+    batch.iter().filter_map(|waiting| Some(waiting.request.verb.event_nonce()?.as_str())).collect()
+}
+
+fn found(taken: &TakenBatch, result: NonceResult) -> Lookups {
+    taken.lookup.wanted.iter().map(|key| (key.clone(), result)).collect()
+}
+
+const OLD: &str = r#"{"op":"send","nonce":"old","retry":5,"body":{}}"#;
+
+#[test]
+fn a_retry_that_is_searched_for_holds_up_its_user_and_nobody_else() {
+    let mut entry = entry();
+    ask(&mut entry, "ann", OLD);
+    ask(&mut entry, "bob", r#"{"op":"send","nonce":"b","body":{}}"#);
+    ask(&mut entry, "ann", r#"{"op":"send","nonce":"a","body":{}}"#);
+    let taken = entry.take_batch().unwrap();
+    assert_eq!(nonces(&taken.batch), ["b"]);
+    assert_eq!((taken.lookup.reach.from, taken.lookup.to, entry.requests()), (6, 1000, 2));
+    let absent = NonceResult::Absent { from: 6, to: 1000, since: None };
+    entry.lookups = found(&taken, absent);
+    let aside = entry.aside.take();
+    entry.bring_back(aside);
+    let taken = entry.take_batch().unwrap();
+    assert_eq!((nonces(&taken.batch), taken.lookup.wanted.len()), (vec!["old", "a"], 0));
+    assert_eq!(entry.take_lookups(&taken.batch).into_values().collect::<Vec<_>>(), [absent]);
+}
+
+#[test]
+fn what_the_tail_dropped_during_a_search_is_searched_too() {
+    let mut entry = entry();
+    ask(&mut entry, "ann", OLD);
+    let taken = entry.take_batch().unwrap();
+    entry.lookups = found(&taken, NonceResult::Absent { from: 6, to: 990, since: None });
+    let aside = entry.aside.take();
+    entry.bring_back(aside);
+    let taken = entry.take_batch().unwrap();
+    assert!(taken.batch.is_empty());
+    assert_eq!((taken.lookup.reach.from, taken.lookup.to), (991, 1000));
+}
+
+#[test]
+fn for_a_stranger_nothing_is_searched_unless_the_batch_may_let_the_stranger_in() {
+    let mut entry = entry();
+    ask(&mut entry, "zoe", OLD);
+    ask(&mut entry, "bob", r#"{"op":"invite","users":["zoe"]}"#);
+    ask(&mut entry, "zoe", OLD);
+    let taken = entry.take_batch().unwrap();
+    assert_eq!((taken.batch.len(), taken.lookup.wanted.len(), entry.queue.len()), (2, 0, 1));
+}
+
+#[test]
+fn a_batch_ends_where_its_requests_cost_too_much() {
+    let mut entry = entry();
+    let users: Vec<String> = (0..100).map(|n| format!("\"u{n}\"")).collect();
+    for _ in 0..20 {
+        ask(&mut entry, "bob", &format!(r#"{{"op":"invite","users":[{}]}}"#, users.join(",")));
+    }
+    assert_eq!(entry.take_batch().unwrap().batch.len(), 7);
+}
