@@ -227,7 +227,9 @@ async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec
     if let Some(mutant) = setup.mutant {
         command.env("SENDPI_MUTANT", format!("{mutant:?}"));
     }
-    let mut process = Process::start("sendpi", command);
+    // With `--nats` there is no such file.
+    let pid_file = data.path().join("sendpi/nats/pid");
+    let mut process = Process::start_with_server("sendpi", command, Some(&pid_file));
     let nodes = setup.nodes;
     let urls = process
         .printed(START, "where it listens", |lines| {
