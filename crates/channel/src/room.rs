@@ -20,6 +20,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::{
     Event, Head, Mark, Mentions, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo, UserId,
@@ -151,6 +152,9 @@ impl Room {
             return Vec::new();
         }
         let mentions = OnceCell::new();
+        if mutant(Mutant::PushEverybody) {
+            return self.members.keys().filter(|user| self.wants(user, event, &mentions)).cloned().collect();
+        }
         self.offline.iter().filter(|user| self.wants(user, event, &mentions)).cloned().collect()
     }
 
