@@ -75,6 +75,13 @@ struct Newcomers {
     failed: u64,
 }
 
+impl Newcomers {
+    fn ended(&mut self, served: bool) {
+        self.served += u64::from(served);
+        self.failed += u64::from(!served);
+    }
+}
+
 /// Runs the case once against `server`.
 pub(crate) async fn run(
     server: &BenchServer,
@@ -127,11 +134,8 @@ async fn come(address: &str, name: String, end: Instant, newcomers: &RefCell<New
             return;
         }
         let served = newcomer(address, &format!("{name}-{n}"), newcomers).await.is_some();
-        let mut counts = newcomers.borrow_mut();
-        counts.served += u64::from(served);
-        counts.failed += u64::from(!served);
-        progress.say(&format!("{} newcomers", counts.served));
-        drop(counts);
+        newcomers.borrow_mut().ended(served);
+        progress.say(&format!("{} newcomers", newcomers.borrow().served));
         sleep(PAUSE).await;
     }
 }

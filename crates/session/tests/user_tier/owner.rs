@@ -79,6 +79,7 @@ impl Owner {
                             if own.anew.swap(false, Ordering::Relaxed) || tick.silent {
                                 *link = link::LinkSender::new(rand::random(), Instant::now());
                                 own.links.fetch_add(1, Ordering::Relaxed);
+                                receivers.values_mut().for_each(|flows| flows.forget(node));
                                 own.give_users_up();
                                 tick = link.tick(Instant::now());
                             }
