@@ -7,6 +7,8 @@ use sendpi_client::{Options, SendOptions, Sent};
 use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup, step};
 use serde_json::json;
 
+use crate::resume::assert_replayed;
+
 /// Sends a message until it is acknowledged, over as many connections as that takes. `known` is the seq of the room
 /// before the first try.
 async fn send_surely(from: &mut Recording, url: &str, room: &str, text: &str, known: u64) -> Sent {
@@ -46,7 +48,7 @@ async fn users_on_different_nodes_talk_to_each_other() {
     }
 }
 
-/// Kills the mutant `ReplayOff`.
+/// Kills the mutants `ReplayOff` and `ReplayTruncated`.
 #[tokio::test]
 async fn who_was_on_a_node_that_died_resumes_on_another() {
     let mut server = Sendpi::start_with(SendpiSetup { nodes: 2, ..SendpiSetup::default() }).await;
@@ -66,6 +68,7 @@ async fn who_was_on_a_node_that_died_resumes_on_another() {
     }
     step("bob comes back on the other node");
     bob.come_back(server.node(0)).await;
+    assert_replayed(&bob, room).await;
     bob.until_text(room, "meanwhile 9").await;
     step("ann sends to bob on his new node");
     let last = ann.client().send(room, "after").await.unwrap();

@@ -1,9 +1,14 @@
 //! The chat page in a real browser.
 
-use sendpi_tests::{Browser, BrowserPage, Sendpi, step};
+use sendpi_client::ServerFrame;
+use sendpi_tests::{Browser, BrowserPage, Proxy, Recording, Sendpi, step};
 
 async fn sign_in(browser: &mut Browser, server: &Sendpi, user: &str) -> BrowserPage {
-    let mut page = browser.open(server.url()).await;
+    sign_in_at(browser, server.url(), user).await
+}
+
+async fn sign_in_at(browser: &mut Browser, url: &str, user: &str) -> BrowserPage {
+    let mut page = browser.open(url).await;
     page.fill("#user", user).await;
     page.click("#sign-in-button").await;
     page.until_shows("#status", &format!("Signed in as {user}")).await;
@@ -94,4 +99,48 @@ async fn what_is_sent_on_one_page_of_a_user_shows_on_the_other() {
     step("ann sends on the other page");
     send(&mut other, "from the other").await;
     one.until_shows("#messages", "from the other").await;
+}
+
+/// What the page itself does after a break, whether the server replays or the page reads the history.
+#[tokio::test]
+async fn a_page_that_lost_its_connection_comes_back_and_misses_nothing() {
+    let server = Sendpi::start().await;
+    let proxy = Proxy::start(server.url()).await;
+    let mut browser = Browser::start().await;
+    let bob = Recording::connect(&server, "bob", "phone").await;
+    let mut ann = sign_in_at(&mut browser, proxy.url(), "ann").await;
+    step("ann creates a room, invites bob and sends");
+    ann.fill("#room-name", "lobby").await;
+    ann.click("#create-room-button").await;
+    ann.until_shows("#room-title", "lobby").await;
+    ann.fill("#invite-user", "bob").await;
+    ann.click("#invite-button").await;
+    let added = |frame: &ServerFrame| match frame {
+        ServerFrame::RoomAdded { info } => Some(info.room.to_string()),
+        _ => None,
+    };
+    let room = bob.until_frame("a room", added).await;
+    send(&mut ann, "before").await;
+    bob.until_text(&room, "before").await;
+
+    step("ann's connection breaks");
+    proxy.cut();
+    ann.until_shows("#status", "Not connected").await;
+    step("bob sends and ann writes while she is away");
+    bob.client().send(&room, "while you were away").await.unwrap();
+    send(&mut ann, "from the dark").await;
+    ann.until_shows("#messages .pending", "from the dark").await;
+
+    step("ann's page comes back by itself");
+    proxy.mend();
+    ann.until_shows("#status", "Signed in as ann").await;
+    ann.until_shows("#messages", "while you were away").await;
+    bob.until_text(&room, "from the dark").await;
+    ann.until("!document.querySelector('#messages .pending')").await;
+    step("bob sends to the new connection");
+    bob.client().send(&room, "after").await.unwrap();
+    ann.until_shows("#messages", "after").await;
+    let texts = ann.evaluate("[...document.querySelectorAll('#messages .text')].map((text) => text.innerText)").await;
+    assert_eq!(texts, serde_json::json!(["before", "while you were away", "from the dark", "after"]));
+    bob.finish().await;
 }

@@ -1,5 +1,7 @@
 //! Child processes that end with the test, however it ends.
 
+use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -24,6 +26,7 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
     group: u32,
     output: watch::Sender<Vec<String>>,
+    watchdog: Watchdog,
 }
 
 impl Process {
@@ -31,7 +34,15 @@ impl Process {
     ///
     /// # Panics
     /// If the command cannot be started.
-    pub(crate) fn start(name: &str, mut command: Command) -> Self {
+    pub(crate) fn start(name: &str, command: Command) -> Self {
+        Self::start_with_server(name, command, None)
+    }
+
+    /// Starts `command`, which starts a server that outlives it. `pid_file` is in the server's folder.
+    ///
+    /// # Panics
+    /// If the command cannot be started.
+    pub(crate) fn start_with_server(name: &str, mut command: Command, pid_file: Option<&Path>) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let output = watch::Sender::new(Vec::new());
@@ -42,7 +53,7 @@ impl Process {
             tokio::spawn(pump(stderr, output.clone()));
         }
         let (stdin, group) = (child.stdin.take(), child.id().unwrap_or_default());
-        Self { name: name.to_owned(), child, stdin, group, output }
+        Self { name: name.to_owned(), child, stdin, group, output, watchdog: Watchdog::start(group, pid_file) }
     }
 
     /// Waits until `find` returns `Some` for the lines printed so far, and returns the value.
@@ -112,6 +123,38 @@ impl Drop for Process {
             eprintln!("---- the end of what {} printed ----\n{}\n----", self.name, shown.join("\n"));
         }
         self.kill_group();
+        self.watchdog.dismiss();
+    }
+}
+
+/// A shell that kills a process group, and the server whose pid is in a file, when this test process is killed. It
+/// waits for the end of its standard input, which the kernel closes with the only process that holds the other end.
+#[derive(Debug)]
+struct Watchdog(std::process::Child);
+
+/// Any line ends the watchdog without killing. The command line shows whether the pid is still the server's.
+const WATCHDOG: &str = r#"
+read -r line && exit
+kill -s KILL -- "-$1"
+[ -n "$2" ] && pid=$(cat "$2") && grep -qF -- "${2%/*}" "/proc/$pid/cmdline" && kill -s KILL "$pid"
+"#;
+
+impl Watchdog {
+    fn start(group: u32, pid_file: Option<&Path>) -> Self {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", WATCHDOG, "watchdog", &group.to_string()]).args(pid_file);
+        // What ends the test from a terminal must not end the watchdog too.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap_or_else(|error| panic!("cannot start a shell: {error}")))
+    }
+
+    /// Ends the watchdog.
+    fn dismiss(&mut self) {
+        if let Some(stdin) = self.0.stdin.as_mut() {
+            // If this fails, the watchdog was killed.
+            let _ = stdin.write_all(b"\n");
+        }
+        let _ = self.0.wait();
     }
 }
 
@@ -148,4 +191,60 @@ pub(crate) fn nats_server() -> PathBuf {
         .chain([local])
         .find(|file| file.is_file())
         .unwrap_or_else(|| panic!("there is no nats-server; run: tests/tools nats"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The variable that tells the test below that it is the process to be killed.
+    const KILLED: &str = "SENDPI_KILLED_TEST";
+
+    #[tokio::test]
+    async fn the_process_that_is_killed() {
+        if std::env::var_os(KILLED).is_none() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let pid_file = folder.path().join("pid");
+        // The server is in a group of its own, and its command line names its folder.
+        let mut server = Command::new("sleep");
+        server.arg0(folder.path().join("server")).arg("600").process_group(0);
+        let server = server.spawn().unwrap().id().unwrap();
+        std::fs::write(&pid_file, format!("{server}\n")).unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let process = Process::start_with_server("sleep", command, Some(&pid_file));
+        println!("\nchildren {} {server}", process.group);
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test]
+    async fn children_end_with_a_test_process_that_is_killed() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "process::tests::the_process_that_is_killed", "--nocapture"]).env(KILLED, "1");
+        let mut test = Process::start("a test", command);
+        let children = test
+            .printed(END, "its children", |lines| {
+                let (_, pids) = lines.iter().find_map(|line| line.split_once("children "))?;
+                pids.split(' ').map(|pid| pid.parse::<u32>().ok()).collect::<Option<Vec<_>>>()
+            })
+            .await;
+        assert_eq!(children.len(), 2);
+        test.signal("KILL");
+        test.ended().await;
+        // Nobody may have waited for a process that has ended.
+        let ended = |pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with('Z'))
+        };
+        for pid in children {
+            within(END, &format!("{pid} ends"), async {
+                while !ended(pid) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await;
+        }
+    }
 }

@@ -2,10 +2,12 @@
 
 mod record;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sendpi_client::{Client, ClientError, EventFrame, History, Options, Range, ServerFrame, Welcome};
+use sendpi_client::{Client, ClientError, EventFrame, History, Options, Range, ResumedRoom, ServerFrame, Welcome};
+use sendpi_model::RoomId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -179,6 +181,18 @@ impl Recording {
     /// If it does not come in time.
     pub async fn until_frame<T>(&self, what: &str, wanted: impl Fn(&ServerFrame) -> Option<T>) -> T {
         self.until(what, |all| all.others.iter().find_map(&wanted)).await
+    }
+
+    /// Waits until the last resume has ended, and returns how it ended in each room.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub async fn until_resumed(&self) -> BTreeMap<RoomId, ResumedRoom> {
+        let resumed = |frame: &ServerFrame| match frame {
+            ServerFrame::Resumed(resumed) => Some(resumed.rooms.clone()),
+            _ => None,
+        };
+        self.until("the end of a resume", |all| all.others.iter().rev().find_map(resumed)).await
     }
 
     async fn until<T>(&self, what: &str, find: impl Fn(&All) -> Option<T>) -> T {

@@ -126,7 +126,7 @@ impl Sendpi {
     /// Kills one of several nodes, as a power cut would. The others go on.
     ///
     /// # Panics
-    /// If the binary was built without the feature `faults`.
+    /// If the process does not say that it did.
     pub async fn kill_node(&mut self, index: usize) {
         self.process.write_line(&format!("kill {index}")).await;
         let killed = format!("killed {}", self.urls[index]);
@@ -216,7 +216,7 @@ impl Drop for Sendpi {
 
 async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec<String>) {
     let mut command = Command::new(binary());
-    command.arg("dev").args(["--port", &port.to_string(), "--nodes", &setup.nodes.to_string()]);
+    command.args(["dev", "--kill-from-stdin", "--port", &port.to_string(), "--nodes", &setup.nodes.to_string()]);
     command.args(["--heartbeat", &format!("{}ms", setup.heartbeat.as_millis())]).args(&setup.args);
     command.arg("--data").arg(data.path().join("sendpi")).arg("--nats-server").arg(nats_server());
     command.env("SENDPI_FAIL_POINT_FILE", data.path().join("fail-point"));
@@ -227,7 +227,9 @@ async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec
     if let Some(mutant) = setup.mutant {
         command.env("SENDPI_MUTANT", format!("{mutant:?}"));
     }
-    let mut process = Process::start("sendpi", command);
+    // With `--nats` there is no such file.
+    let pid_file = data.path().join("sendpi/nats/pid");
+    let mut process = Process::start_with_server("sendpi", command, Some(&pid_file));
     let nodes = setup.nodes;
     let urls = process
         .printed(START, "where it listens", |lines| {

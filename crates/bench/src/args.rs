@@ -27,6 +27,9 @@ pub struct BenchArgs {
     /// How many idle connections `idle` holds
     #[arg(long, value_delimiter = ',', default_values_t = [5_000, 10_000])]
     pub idle: Vec<usize>,
+    /// How many live rooms of ten each of 1,000 users of `idle` has; 0 leaves live rooms out
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(..=50))]
+    pub idle_rooms: u16,
     /// How many rooms the users of `signin` have
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 10_000])]
     pub rooms: Vec<usize>,
@@ -54,14 +57,19 @@ pub enum CaseName {
     Bigmax,
     /// Like small, but 200 senders, 4 messages in flight each
     Smallmax,
-    /// Memory per user who is signed in and idle
+    /// Memory per user who is signed in and idle, and per live room
     Idle,
     /// Time from hello to welcome, with few and with many rooms
     Signin,
+    /// 100 busy rooms of 10 lose all connections at once; how new users fare for 30 s
+    Masscut,
+    /// A node with 1,000 busy users dies; how long others wait in other rooms for 30 s
+    Deadnode,
 }
 
 impl CaseName {
-    const ALL: [Self; 6] = [Self::Big, Self::Small, Self::Bigmax, Self::Smallmax, Self::Idle, Self::Signin];
+    const ALL: [Self; 8] =
+        [Self::Big, Self::Small, Self::Bigmax, Self::Smallmax, Self::Idle, Self::Signin, Self::Masscut, Self::Deadnode];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -71,6 +79,8 @@ impl CaseName {
             Self::Smallmax => "smallmax",
             Self::Idle => "idle",
             Self::Signin => "signin",
+            Self::Masscut => "masscut",
+            Self::Deadnode => "deadnode",
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Shape {
 }
 
 impl CaseName {
-    /// Returns the load of a case, or `None` if the case sends nothing.
+    /// Returns the load of a case that is only load, or `None` for the others.
     pub(crate) fn shape(self) -> Option<Shape> {
         let (big, small) = ((1, 1000), (100, 10));
         let ((rooms, members), pace) = match self {
@@ -33,7 +33,7 @@ impl CaseName {
             Self::Small => (small, CasePace::PerSecond(1000)),
             Self::Bigmax => (big, CasePace::Closed { senders: 4, under_way: 1 }),
             Self::Smallmax => (small, CasePace::Closed { senders: 200, under_way: 4 }),
-            Self::Idle | Self::Signin => return None,
+            Self::Idle | Self::Signin | Self::Masscut | Self::Deadnode => return None,
         };
         Some(Shape { rooms, members, pace })
     }

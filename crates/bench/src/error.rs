@@ -38,6 +38,9 @@ pub enum BenchError {
         /// The answer.
         answer: String,
     },
+    /// The push stream cannot be read.
+    #[error("the push jobs cannot be counted: {0}")]
+    PushJobs(String),
     /// Members did not receive every event once and in order, or a connection under load failed.
     #[error("deliveries are wrong: {0}")]
     Deliveries(String),

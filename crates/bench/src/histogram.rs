@@ -10,11 +10,12 @@ const FINE: u64 = 32;
 pub(crate) struct Histogram {
     counts: Vec<u64>,
     total: u64,
+    longest: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: vec![0; 64 * FINE as usize], total: 0 }
+        Self { counts: vec![0; 64 * FINE as usize], total: 0, longest: 0 }
     }
 }
 
@@ -40,6 +41,12 @@ impl Histogram {
     pub(crate) fn record(&mut self, nanos: u64) {
         self.counts[bucket(nanos)] += 1;
         self.total += 1;
+        self.longest = self.longest.max(nanos);
+    }
+
+    /// Returns the longest time, which is zero if nothing was counted.
+    pub(crate) fn longest(&self) -> Duration {
+        Duration::from_nanos(self.longest)
     }
 
     /// Returns the time at or below which this share (0 to 1) of all times lies, or `None` if nothing was counted.
@@ -85,5 +92,7 @@ mod tests {
         assert_eq!(times.quantile(0.5), Some(Duration::from_nanos(10)));
         assert_eq!(times.quantile(0.99), Some(Duration::from_nanos(20)));
         assert_eq!(times.quantile(0.0), Some(Duration::from_nanos(1)));
+        times.record(123_456_789);
+        assert_eq!(times.longest(), Duration::from_nanos(123_456_789));
     }
 }

@@ -8,17 +8,16 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::connection::Connection;
+use crate::crowd::{AT_ONCE, check_open_files, fresh_name};
 use crate::load::Load;
 use crate::progress::BenchProgress;
 use crate::receiver::Receiver;
 use crate::server::{BenchServer, Parts};
-use crate::talk::{check_open_files, fresh_name};
 use crate::{BenchError, token};
 
 /// How many users sign in and leave before anything is measured, so that memory that a server allocates only once is
 /// not counted.
 const FIRST: usize = 100;
-const AT_ONCE: usize = 32;
 /// Memory has settled once it has changed by less than this share for [`WHILE`].
 const STEADY: f64 = 0.005;
 const WHILE: Duration = Duration::from_secs(2);
@@ -41,14 +40,14 @@ pub(crate) async fn run(
     check_open_files(most)?;
     let name = fresh_name();
     let users: Vec<_> = (0..most.max(FIRST)).map(|n| format!("{name}-u{n}")).collect();
-    let tokens = token::fetch(&server.address, &users).await?;
+    let tokens = token::fetch(server.address(), &users).await?;
     for token in &tokens[..FIRST] {
-        Connection::sign_in(&server.address, token, 0).await?.connection.close().await?;
+        Connection::sign_in(server.address(), token, 0).await?.connection.close().await?;
     }
     let empty = settled(server).await?;
     let load = Arc::new(Load::new(Vec::new()));
     let mut sign_ins =
-        stream::iter(tokens.iter().map(|token| Connection::sign_in(&server.address, token, 0))).buffered(AT_ONCE);
+        stream::iter(tokens.iter().map(|token| Connection::sign_in(server.address(), token, 0))).buffered(AT_ONCE);
     let (mut receivers, mut points) = (tokio::task::JoinSet::new(), Vec::new());
     let mut counts = counts.to_vec();
     counts.sort_unstable();
@@ -73,7 +72,7 @@ pub(crate) async fn run(
 }
 
 /// Waits until the server's memory has settled, at most for [`PATIENCE`], and returns it.
-async fn settled(server: &BenchServer) -> Result<Parts<u64>, BenchError> {
+pub(crate) async fn settled(server: &BenchServer) -> Result<Parts<u64>, BenchError> {
     let resident = || server.resident().ok_or_else(|| BenchError::protocol("the server is gone"));
     let (begun, mut last, mut since) = (Instant::now(), resident()?, Instant::now());
     loop {

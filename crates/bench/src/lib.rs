@@ -9,6 +9,8 @@
 //! - `run`: runs the chosen cases. `args`: the arguments. `report`, `progress`: what is printed. `error`: why it
 //!   failed.
 //! - `case`: the cases. `talk`: members send messages. `signin`: the time to the welcome. `idle`: memory per user.
+//!   `live_rooms`: memory per live room. `masscut`: all connections are cut at once. `deadnode`: a node dies.
+//! - `crowd`: the users of a case and their rooms. `push_jobs`: how many push jobs there are.
 //! - `limit`: the bare server that Sendpi is compared with. `server`: the server to be measured.
 //! - `load`: what the connections of a case share, and the check of what arrives. `receiver`: a member under load.
 //! - `connection`: requests that are not measured. `websocket`, `frame`: the protocol, as cheap as it gets.
@@ -17,14 +19,19 @@
 mod args;
 mod case;
 mod connection;
+mod crowd;
+mod deadnode;
 mod error;
 mod frame;
 mod histogram;
 mod idle;
 mod limit;
+mod live_rooms;
 mod load;
+mod masscut;
 mod proc;
 mod progress;
+mod push_jobs;
 mod receiver;
 mod report;
 mod run;

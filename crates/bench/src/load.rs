@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use crate::BenchError;
 use crate::histogram::Histogram;
 
 /// The phases of a case.
@@ -42,6 +43,8 @@ pub(crate) struct Tally {
     pub(crate) gaps: u64,
     /// How many events a member received a second time or too late.
     pub(crate) repeats: u64,
+    /// How many messages were answered or refused, whether that was counted or not.
+    pub(crate) ended: u64,
     /// How many messages were refused. A closed loop sends another one instead.
     pub(crate) refused: u64,
     /// What first ended a connection, or first showed that something was missed.
@@ -114,6 +117,16 @@ impl Load {
     /// Locks the tally. Nobody ever waits here, because all connections run on one thread.
     pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many messages were sent and neither answered nor refused.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed).saturating_sub(self.tally().ended)
+    }
+
+    /// Returns an error if something went wrong on a connection.
+    pub(crate) fn check(&self) -> Result<(), BenchError> {
+        self.tally().trouble.clone().map_or(Ok(()), |trouble| Err(BenchError::Deliveries(trouble)))
     }
 
     /// Records what went wrong, unless something else went wrong before.

@@ -15,8 +15,17 @@ pub(crate) fn cpu(pid: u32) -> Option<Duration> {
 
 /// Returns the resident memory of a process in bytes, or `None` if the process is gone.
 pub(crate) fn resident(pid: u32) -> Option<u64> {
+    bytes_of(pid, "VmRSS:")
+}
+
+/// Returns the most memory that was ever resident in a process in bytes, or `None` if the process is gone.
+pub(crate) fn peak(pid: u32) -> Option<u64> {
+    bytes_of(pid, "VmHWM:")
+}
+
+fn bytes_of(pid: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
@@ -68,6 +77,7 @@ mod tests {
         };
         assert_eq!(found, [child.id()]);
         assert!(cpu(child.id()).is_some() && resident(child.id()).is_some_and(|bytes| bytes > 0));
+        assert!(peak(child.id()) >= resident(child.id()));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(cpu(child.id()), None);

@@ -1,5 +1,6 @@
 //! One member's connection under load. It counts what comes, and in a closed loop it sends the next message.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(crate) fn put_send(out: &mut Vec<u8>, room: &str, load: &Load) {
 pub(crate) struct Receiver {
     stream: Arc<TcpStream>,
     decoder: Decoder,
+    /// The frames that came right after the welcome.
+    waiting: VecDeque<Vec<u8>>,
     load: Arc<Load>,
     /// The room and the member's number. `None` for a user who is only signed in.
     member: Option<(usize, usize)>,
@@ -51,44 +54,52 @@ impl Receiver {
         closed_loop: bool,
     ) -> Self {
         let Connection { stream, decoder, waiting, .. } = connection;
-        let receiver = Self { stream, decoder, load, member, closed_loop };
-        // Frames that came right after the welcome.
-        let mut effects = ReceiverEffects::default();
-        let load = receiver.load.clone();
-        for payload in waiting {
-            receiver.take(
-                WsFrame { kind: WsFrameKind::Text, payload: &payload },
-                0,
-                Phase::Warm,
-                &mut load.tally(),
-                &mut effects,
-            );
-        }
-        receiver
+        Self { stream, decoder, waiting, load, member, closed_loop }
     }
 
     /// Runs until the connection ends.
     pub(crate) async fn run(mut self) {
-        loop {
-            if let Err(error) = self.stream.readable().await {
-                return self.load.trouble(error.to_string());
-            }
-            let mut effects = self.read();
-            if let Some(trouble) = effects.trouble {
-                return self.load.trouble(trouble);
-            }
-            for pause in effects.later {
-                tokio::spawn(send_later(self.stream.clone(), self.load.clone(), self.member, pause));
-            }
-            if effects.sends > 0
-                && let Some(name) = self.room_name()
-            {
-                (0..effects.sends).for_each(|_| put_send(&mut effects.out, &name, &self.load));
-            }
-            if let Err(error) = write_all(&self.stream, &effects.out).await {
-                return self.load.trouble(error.to_string());
-            }
+        let first = self.take_waiting();
+        let mut ended = self.carry_out(first).await;
+        while ended.is_ok() {
+            ended = match self.stream.readable().await {
+                Ok(()) => {
+                    let effects = self.read();
+                    self.carry_out(effects).await
+                }
+                Err(error) => Err(error.to_string()),
+            };
         }
+        if let Err(trouble) = ended {
+            self.load.trouble(trouble);
+        }
+    }
+
+    /// Does what a round of reading asked for. Returns the reason why the connection has ended, if it has.
+    async fn carry_out(&self, mut effects: ReceiverEffects) -> Result<(), String> {
+        if let Some(trouble) = effects.trouble {
+            return Err(trouble);
+        }
+        for pause in effects.later {
+            tokio::spawn(send_later(self.stream.clone(), self.load.clone(), self.member, pause));
+        }
+        if effects.sends > 0
+            && let Some(name) = self.room_name()
+        {
+            (0..effects.sends).for_each(|_| put_send(&mut effects.out, &name, &self.load));
+        }
+        write_all(&self.stream, &effects.out).await.map_err(|error| error.to_string())
+    }
+
+    /// Receives the frames that came right after the welcome.
+    fn take_waiting(&mut self) -> ReceiverEffects {
+        let (load, mut effects) = (self.load.clone(), ReceiverEffects::default());
+        let (now, phase) = (load.now(), load.phase());
+        for payload in std::mem::take(&mut self.waiting) {
+            let frame = WsFrame { kind: WsFrameKind::Text, payload: &payload };
+            self.take(frame, now, phase, &mut load.tally(), &mut effects);
+        }
+        effects
     }
 
     fn room_name(&self) -> Option<String> {
@@ -131,25 +142,32 @@ impl Receiver {
             WsFrameKind::Other => return,
         }
         let counted = phase == Phase::Counted;
+        // What is under way when the load is over may be what took longest.
+        let timed = phase != Phase::Warm;
         let more = self.closed_loop && phase != Phase::Over;
         match (look(frame.payload), self.member) {
             (SeenFrame::Event { seq, sent }, Some((_, member))) => {
                 tally.event(member, seq);
-                if counted && let Some(sent) = sent {
-                    tally.deliveries += 1;
-                    tally.latency.record(now.saturating_sub(sent));
+                if let Some(sent) = sent {
+                    tally.deliveries += u64::from(counted);
+                    if timed {
+                        tally.latency.record(now.saturating_sub(sent));
+                    }
                 }
             }
-            (SeenFrame::Done { id, seq }, Some((room, _))) => {
+            (SeenFrame::Done { id, seq }, member) => {
+                tally.ended += 1;
+                let Some((room, _)) = member else { return };
                 let done = &mut tally.rooms[room].done;
                 *done = seq.max(*done);
-                if counted {
-                    tally.answered += 1;
+                tally.answered += u64::from(counted);
+                if timed {
                     tally.answers.record(now.saturating_sub(id));
                 }
                 effects.sends += usize::from(more);
             }
             (SeenFrame::Refused { retry_in_ms, .. }, _) => {
+                tally.ended += 1;
                 tally.refused += 1;
                 if more {
                     effects.later.push(Duration::from_millis(retry_in_ms.unwrap_or(100)));
@@ -177,5 +195,44 @@ async fn send_later(stream: Arc<TcpStream>, load: Arc<Load>, member: Option<(usi
     put_send(&mut out, &name, &load);
     if let Err(error) = write_all(&stream, &out).await {
         load.trouble(error.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Appends a text frame as a server sends it, without a mask.
+    fn put_text(out: &mut Vec<u8>, text: &str) {
+        out.extend([0x81, text.len() as u8]);
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    #[tokio::test]
+    async fn what_comes_right_after_the_welcome_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut piece = [0; 1024];
+            assert!(socket.read(&mut piece).await.unwrap() > 0, "the upgrade");
+            socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").await.unwrap();
+            assert!(socket.read(&mut piece).await.unwrap() > 0, "the hello");
+            let mut out = Vec::new();
+            put_text(&mut out, r#"{"id":1,"op":"welcome","rooms":[]}"#);
+            put_text(&mut out, r#"{"op":"ping"}"#);
+            socket.write_all(&out).await.unwrap();
+            let read = socket.read(&mut piece).await.unwrap();
+            String::from_utf8_lossy(&piece[..read]).into_owned()
+        });
+        let connection = Connection::sign_in(&address, "token", 0).await.unwrap().connection;
+        let receiver = Receiver::new(connection, Arc::new(Load::new(Vec::new())), None, false);
+        let running = tokio::spawn(receiver.run());
+        let answer = tokio::time::timeout(Duration::from_secs(10), server).await.expect("an answer").unwrap();
+        assert!(answer.contains(r#"{"op":"pong"}"#), "{answer:?}");
+        running.abort();
     }
 }

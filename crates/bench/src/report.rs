@@ -5,7 +5,9 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::talk::{Quantiles, TalkOutcome};
-use crate::{CaseName, idle, signin};
+use crate::{CaseName, deadnode, idle, live_rooms, masscut, signin};
+
+mod outages;
 
 /// The outcome of a case with load.
 #[derive(Debug, Serialize)]
@@ -46,7 +48,10 @@ pub(crate) struct Idle {
 pub(crate) struct Report {
     pub(crate) talk: Vec<Talk>,
     pub(crate) idle: Vec<Idle>,
+    pub(crate) live_rooms: Option<live_rooms::LiveRoomsPoint>,
     pub(crate) signin: Vec<signin::SignInPoint>,
+    pub(crate) masscut: Option<masscut::MassCutOutcome>,
+    pub(crate) deadnode: Option<deadnode::DeadNodeOutcome>,
 }
 
 impl Report {
@@ -88,11 +93,22 @@ impl Report {
                 writeln!(text, "{:<9}{who:<8}{:>11}{server:>20}{nats:>13}", "", point.users)?;
             }
         }
+        if let Some(point) = &self.live_rooms {
+            writeln!(text, "\n{:<9}{:<8}{:>11}{:>20}{:>13}", "rooms", "", "live", "bytes for each", "in nats")?;
+            let (server, nats) = (thousands(point.bytes_per_room.server), thousands(point.bytes_per_room.nats));
+            writeln!(text, "{:<9}{:<8}{:>11}{server:>20}{nats:>13}", "", "Sendpi", point.rooms)?;
+        }
         if !self.signin.is_empty() {
             writeln!(text, "\n{:<9}{:<8}{:>11}{:>20}", "signin", "", "rooms", "p50/p99")?;
             for point in &self.signin {
                 writeln!(text, "{:<9}{:<8}{:>11}{:>20}", "", "Sendpi", point.rooms, times(point.welcome_us))?;
             }
+        }
+        if let Some(outcome) = &self.masscut {
+            outages::masscut(text, outcome)?;
+        }
+        if let Some(outcome) = &self.deadnode {
+            outages::deadnode(text, outcome)?;
         }
         Ok(())
     }
@@ -167,7 +183,7 @@ mod tests {
             deliveries: 10,
             cpu: None,
             deliveries_per_cpu_second: Some(rate),
-            latency_us: Some(Quantiles { p50: 100.0, p99: 2000.0 }),
+            latency_us: Some(Quantiles { p50: 100.0, p99: 2000.0, longest: 3000.0 }),
             answer_us: None,
             refused: 0,
             gaps: 0,

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::masscut::MassCutSpans;
 use crate::progress::BenchProgress;
 use crate::report::{Idle, Report, Talk};
-use crate::server::BenchServer;
+use crate::server::{BenchServer, ServerShape};
 use crate::talk::Spans;
-use crate::{BenchArgs, BenchError, CaseName, idle, limit, signin, talk};
+use crate::{BenchArgs, BenchError, CaseName, deadnode, idle, limit, live_rooms, masscut, signin, talk};
 
 const WARM: Duration = Duration::from_secs(2);
 
@@ -47,6 +48,8 @@ async fn measure(args: &BenchArgs) -> Result<(), BenchError> {
             None => run_once(args, *case, &mut report).await?,
         }
     }
+    wrong += report.masscut.as_ref().map_or(0, |outcome| outcome.wrong);
+    wrong += report.deadnode.as_ref().map_or(0, |outcome| outcome.wrong + outcome.unanswered);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report).map_err(|e| BenchError::protocol(e.to_string()))?);
     } else {
@@ -65,7 +68,7 @@ async fn run_talk(args: &BenchArgs, case: CaseName, run: u16) -> Result<Talk, Be
     };
     let spans = Spans { warm: WARM, counted: Duration::from_secs(args.seconds) };
     let title = |who: &str| format!("{case} {run}/{} {who}: ", args.runs);
-    let server = BenchServer::sendpi(args).await?;
+    let server = BenchServer::sendpi(args, ServerShape::default()).await?;
     let sendpi = talk::run(&server, shape, spans, &BenchProgress::new(title("Sendpi"))).await?;
     server.stop().await;
     let mut limit = None;
@@ -78,25 +81,48 @@ async fn run_talk(args: &BenchArgs, case: CaseName, run: u16) -> Result<Talk, Be
 }
 
 async fn run_once(args: &BenchArgs, case: CaseName, report: &mut Report) -> Result<(), BenchError> {
-    let server = BenchServer::sendpi(args).await?;
+    if args.url.is_some() && matches!(case, CaseName::Idle | CaseName::Deadnode) {
+        eprintln!("{case} is skipped: it needs a server that is started for it");
+        return Ok(());
+    }
     let progress = BenchProgress::new(format!("{case}: "));
-    if case == CaseName::Signin {
-        report.signin = signin::run(&server, &args.rooms, Duration::from_secs(args.settle), &progress).await?;
-        server.stop().await;
-        return Ok(());
+    match case {
+        CaseName::Signin => {
+            let server = BenchServer::sendpi(args, ServerShape::default()).await?;
+            report.signin = signin::run(&server, &args.rooms, Duration::from_secs(args.settle), &progress).await?;
+            server.stop().await;
+        }
+        CaseName::Masscut => {
+            let server = BenchServer::sendpi(args, ServerShape::default()).await?;
+            let spans = MassCutSpans::default();
+            report.masscut = Some(masscut::run(&server, masscut::BUSY, spans, &progress).await?);
+            server.stop().await;
+        }
+        CaseName::Deadnode => {
+            let mut server = BenchServer::sendpi(args, deadnode::SERVER).await?;
+            report.deadnode = Some(deadnode::run(&mut server, &progress).await?);
+            server.stop().await;
+        }
+        _ => run_idle(args, &progress, report).await?,
     }
-    if args.url.is_some() {
-        eprintln!("idle is skipped: the memory of a server that was started elsewhere cannot be measured");
-        return Ok(());
-    }
-    let points = idle::run(&server, &args.idle, &progress).await?;
+    Ok(())
+}
+
+async fn run_idle(args: &BenchArgs, progress: &BenchProgress, report: &mut Report) -> Result<(), BenchError> {
+    let server = BenchServer::sendpi(args, ServerShape::default()).await?;
+    let points = idle::run(&server, &args.idle, progress).await?;
     server.stop().await;
     report.idle.extend(points.into_iter().map(|point| Idle { who: "Sendpi", point }));
     if !args.no_limit {
         let server = BenchServer::limit().await?;
-        let points = idle::run(&server, &args.idle, &progress).await?;
+        let points = idle::run(&server, &args.idle, progress).await?;
         server.stop().await;
         report.idle.extend(points.into_iter().map(|point| Idle { who: "limit", point }));
+    }
+    if args.idle_rooms > 0 {
+        let server = BenchServer::sendpi(args, live_rooms::SERVER).await?;
+        report.live_rooms = Some(live_rooms::run(&server, usize::from(args.idle_rooms), progress).await?);
+        server.stop().await;
     }
     Ok(())
 }

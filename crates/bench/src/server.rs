@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Child;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin};
 use tokio::time::{Instant, timeout};
 
 use crate::{BenchArgs, BenchError, proc};
@@ -14,6 +14,15 @@ use crate::{BenchArgs, BenchError, proc};
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(15);
 const BROKER: &str = "nats-server";
+
+/// How a Sendpi is started that a case needs in a special form.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ServerShape {
+    /// How many nodes there are beside the first.
+    pub(crate) more_nodes: usize,
+    /// Further arguments for `sendpi dev`.
+    pub(crate) args: &'static [&'static str],
+}
 
 /// The CPU time or memory of each part of a server.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
@@ -38,75 +47,102 @@ impl Parts<Duration> {
 struct ServerProcess {
     child: Child,
     pid: u32,
+    /// Where a server with several nodes is told which one to kill.
+    stdin: Option<ChildStdin>,
     nats: Vec<u32>,
     dir: TempDir,
 }
 
 #[derive(Debug)]
 pub(crate) struct BenchServer {
-    /// The host and port.
-    pub(crate) address: String,
+    /// The host and port of each node.
+    pub(crate) nodes: Vec<String>,
     process: Option<ServerProcess>,
 }
 
 impl BenchServer {
     /// Returns a server that is running already.
     pub(crate) fn running(address: String) -> Self {
-        Self { address, process: None }
+        Self { nodes: vec![address], process: None }
     }
 
     /// Returns the Sendpi to be measured. Starts it, unless `args` gives an address.
-    pub(crate) async fn sendpi(args: &BenchArgs) -> Result<Self, BenchError> {
+    pub(crate) async fn sendpi(args: &BenchArgs, shape: ServerShape) -> Result<Self, BenchError> {
         if let Some(url) = &args.url {
             let address = url.strip_prefix("http://").ok_or_else(|| BenchError::Url(url.clone()))?;
             return Ok(Self::running(address.trim_end_matches('/').to_owned()));
         }
-        let (port, dir) = (free_port()?, tempfile::tempdir()?);
+        let dir = tempfile::tempdir()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command
-            .args(["dev", "--port", &port.to_string(), "--data"])
-            .arg(dir.path().join("data"))
-            .args(&args.server_args);
-        Self::start("sendpi dev", command, port, dir).await
+        command.args(["dev", "--port", "0", "--data"]).arg(dir.path().join("data"));
+        if shape.more_nodes > 0 {
+            command.args(["--kill-from-stdin", "--nodes", &(shape.more_nodes + 1).to_string()]);
+        }
+        command.args(shape.args).args(&args.server_args);
+        Self::start("sendpi dev", command, shape.more_nodes + 1, dir).await
     }
 
     /// Starts the limit.
     pub(crate) async fn limit() -> Result<Self, BenchError> {
-        let (port, dir) = (free_port()?, tempfile::tempdir()?);
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["bench", "--serve-limit", &port.to_string()]);
-        Self::start("the limit", command, port, dir).await
+        command.args(["bench", "--serve-limit", "0"]);
+        Self::start("the limit", command, 1, tempfile::tempdir()?).await
     }
 
-    async fn start(what: &'static str, mut command: Command, port: u16, dir: TempDir) -> Result<Self, BenchError> {
+    /// Starts a server that says for each of its nodes where it listens.
+    async fn start(what: &'static str, mut command: Command, nodes: usize, dir: TempDir) -> Result<Self, BenchError> {
         let log = std::fs::File::create(dir.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
         let failed =
             |why: &str| BenchError::Start { what, why: format!("{why}\n{}", last_lines(&dir.path().join("log"))) };
         let (Some(pid), Some(stdout)) = (child.id(), child.stdout.take()) else {
             return Err(failed("it ended at once"));
         };
-        let address = format!("127.0.0.1:{port}");
-        let ready = format!("listening on http://{address}");
         let mut lines = BufReader::new(stdout).lines();
         let wait = async {
-            while let Some(line) = lines.next_line().await? {
-                if line.contains(&ready) {
-                    return Ok(true);
-                }
+            let mut addresses = Vec::new();
+            while addresses.len() < nodes
+                && let Some(line) = lines.next_line().await?
+            {
+                addresses.extend(line.split_once("listening on http://").map(|(_, address)| address.trim().to_owned()));
             }
-            Ok::<_, std::io::Error>(false)
+            Ok::<_, std::io::Error>(addresses)
         };
-        match timeout(START, wait).await {
-            Ok(Ok(true)) => {}
+        let addresses = match timeout(START, wait).await {
+            Ok(Ok(addresses)) if addresses.len() == nodes => addresses,
             Ok(_) => return Err(failed("it ended")),
             Err(_) => return Err(failed("it did not say in time that it listens")),
-        }
+        };
         // Later output is not needed, but it must be read, because a full pipe would stop the server.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let process = ServerProcess { nats: proc::children(pid, BROKER), child, pid, dir };
-        Ok(Self { address, process: Some(process) })
+        let (stdin, nats) = (child.stdin.take(), proc::children(pid, BROKER));
+        Ok(Self { nodes: addresses, process: Some(ServerProcess { child, pid, stdin, nats, dir }) })
+    }
+
+    /// Returns the host and port of the first node.
+    pub(crate) fn address(&self) -> &str {
+        self.nodes.first().map_or("", String::as_str)
+    }
+
+    /// Kills a node as a power cut would. Only a server with several nodes takes this.
+    pub(crate) async fn kill_node(&mut self, index: usize) -> Result<(), BenchError> {
+        let stdin = self.process.as_mut().and_then(|process| process.stdin.as_mut());
+        let Some(stdin) = stdin else { return Err(BenchError::protocol("a server of others cannot be killed")) };
+        Ok(stdin.write_all(format!("kill {index}\n").as_bytes()).await?)
+    }
+
+    /// Returns the URL of the nats-server that this server started, or `None` if there is none.
+    pub(crate) fn nats_url(&self) -> Option<String> {
+        let ports = self.process.as_ref()?.dir.path().join("data/nats/ports");
+        let file = std::fs::read_dir(ports).ok()?.flatten().next()?.path();
+        let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+        Some(ports["nats"][0].as_str()?.to_owned())
+    }
+
+    /// Returns the most memory that was ever resident in the server, without its nats-server, in bytes.
+    pub(crate) fn peak(&self) -> Option<u64> {
+        proc::peak(self.process.as_ref()?.pid)
     }
 
     /// Returns the CPU time so far, or `None` for a server that this program did not start.
@@ -161,10 +197,6 @@ fn signal(which: &str, pid: u32) {
     // The shell has a `kill` of its own, even if no program of that name is installed. If the process is gone, it
     // needs no signal.
     let _ = Command::new("sh").args(["-c", &format!("kill {which} {pid}")]).stderr(Stdio::null()).status();
-}
-
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 fn last_lines(path: &Path) -> String {

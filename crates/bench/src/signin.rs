@@ -7,10 +7,11 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::connection::Connection;
+use crate::crowd::fresh_name;
 use crate::histogram::Histogram;
 use crate::progress::BenchProgress;
 use crate::server::BenchServer;
-use crate::talk::{Quantiles, fresh_name};
+use crate::talk::Quantiles;
 use crate::{BenchError, token};
 
 /// How many times each user signs in.
@@ -34,9 +35,9 @@ pub(crate) async fn run(
 ) -> Result<Vec<SignInPoint>, BenchError> {
     let name = fresh_name();
     let users: Vec<_> = counts.iter().map(|rooms| format!("{name}-with-{rooms}")).collect();
-    let tokens = token::fetch(&server.address, &users).await?;
+    let tokens = token::fetch(server.address(), &users).await?;
     for ((rooms, user), token) in counts.iter().zip(&users).zip(&tokens) {
-        let mut connection = Connection::sign_in(&server.address, token, PAGE).await?.connection;
+        let mut connection = Connection::sign_in(server.address(), token, PAGE).await?.connection;
         let room = |n| json!({"op": "create", "room": format!("{user}-r{n}"), "name": format!("room {n}")});
         let say = |done| progress.say(&format!("making room {done} of {rooms}"));
         connection.ask_all((0..*rooms).map(room), say).await?;
@@ -50,7 +51,7 @@ pub(crate) async fn run(
         for n in 0..TIMES {
             // The previous sign-out is complete only once the user's rooms know about it.
             sleep(Duration::from_millis(100) + Duration::from_micros(100) * *rooms as u32).await;
-            let signed_in = Connection::sign_in(&server.address, token, PAGE).await?;
+            let signed_in = Connection::sign_in(server.address(), token, PAGE).await?;
             times.record(signed_in.took.as_nanos() as u64);
             if signed_in.rooms.len() < PAGE.min(*rooms) {
                 return Err(BenchError::protocol(format!(

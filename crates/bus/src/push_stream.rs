@@ -77,6 +77,15 @@ pub async fn publish_job(bus: &Bus, partition: Partition, job: &PushJob) -> Resu
     }
 }
 
+/// Returns how many jobs are in the work queue.
+///
+/// # Errors
+/// [`RequestError`] if the queue cannot be reached.
+pub async fn count_jobs(bus: &Bus) -> Result<u64, RequestError> {
+    let stream = bus.jetstream().get_stream(subject::PUSH_STREAM).await;
+    Ok(stream.map_err(|e| RequestError::Unknown(e.to_string()))?.cached_info().state.messages)
+}
+
 /// The consumer that all push workers share.
 const CONSUMER: &str = "push-workers";
 

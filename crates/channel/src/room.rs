@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::{
     Access, Code, Event, Head, Mark, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo,
@@ -156,6 +157,9 @@ impl Room {
 
     /// Returns the members in L2 who want a push for `event`, in lists that events share.
     pub(crate) fn wants_push(&mut self, event: &Event) -> Vec<Arc<[UserId]>> {
+        if mutant(Mutant::PushEverybody) && event.kind.is_counted() {
+            return vec![self.members.keys().filter(|user| **user != event.from).cloned().collect()];
+        }
         self.offline.who_wants(event, &self.members)
     }
 

@@ -68,6 +68,16 @@ pub enum Mutant {
     MarkersOff,
     /// A page of rooms begins with the last room of the previous page.
     PageRepeats,
+    /// Events push every member who wants a push, also who is online.
+    PushEverybody,
+    /// A resume leaves each room that is behind to the client, and says so.
+    ReplayTruncated,
+    /// The heads of rooms are not compared.
+    HeadsOff,
+    /// A node ignores that its own key was lost.
+    OwnKeyOff,
+    /// A node whose log of unconfirmed events is full goes on.
+    OverrunOff,
 }
 
 /// A failure of the bus that a test build can simulate.

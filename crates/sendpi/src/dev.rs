@@ -11,6 +11,7 @@ use sendpi_model::timing::{ActivityWindow, ActivityWindowError, PONG_TIMEOUT};
 use sendpi_session::SessionConfigError;
 use sendpi_store::Store;
 use sendpi_store::embedded::{Embedded, OpenError};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::nats_server::{self, NatsChild};
@@ -53,6 +54,10 @@ pub(crate) struct DevArgs {
     /// The number of partitions of a new data folder.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
+    /// Kill a node, as a power cut would, whenever standard input says `kill <number>` (from 0). For tests and
+    /// measurements.
+    #[arg(long, hide = true)]
+    kill_from_stdin: bool,
 }
 
 /// The reason why `sendpi dev` failed.
@@ -126,7 +131,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     }
     let worker_ended = nodes.iter().find_map(|context| context.node.worker_ended()).unwrap_or_default();
     tokio::select! {
-        signal = wait_for_end(&mut nodes) => {
+        signal = wait_for_end(&mut nodes, args.kill_from_stdin) => {
             let signal = signal.map_err(DevError::Signals)?;
             tracing::info!(signal, "stopping");
         }
@@ -167,16 +172,12 @@ impl NodeRuntime {
     }
 }
 
-#[cfg(not(feature = "faults"))]
-async fn wait_for_end(_: &mut Vec<NodeRuntime>) -> std::io::Result<&'static str> {
-    signals::ended().await
-}
-
-/// Waits for a signal. Whenever standard input reads `kill <number>` (from 0), kills that node as a power cut would.
-/// Only test builds do this.
-#[cfg(feature = "faults")]
-async fn wait_for_end(nodes: &mut Vec<NodeRuntime>) -> std::io::Result<&'static str> {
-    use tokio::io::{AsyncBufReadExt, BufReader};
+/// Waits for a signal. With `kill_from_stdin`, kills a node as a power cut would whenever standard input reads
+/// `kill <number>` (from 0).
+async fn wait_for_end(nodes: &mut Vec<NodeRuntime>, kill_from_stdin: bool) -> std::io::Result<&'static str> {
+    if !kill_from_stdin {
+        return signals::ended().await;
+    }
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut ended = std::pin::pin!(signals::ended());
     loop {

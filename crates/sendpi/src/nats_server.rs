@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the server may take to become ready.
 const READY: Duration = Duration::from_secs(20);
+/// How long the server may take to stop.
+const STOP: Duration = Duration::from_secs(10);
 
 /// The reason why there is no NATS server.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,12 @@ pub(crate) enum NatsServerError {
         path: PathBuf,
         /// Its version.
         found: String,
+    },
+    /// A server that an earlier run left behind does not end, and two servers must never write the same files.
+    #[error("the nats-server of an earlier run, process {pid}, does not stop; end it, then start Sendpi again")]
+    EarlierRuns {
+        /// Its process id.
+        pid: String,
     },
     /// The server did not become ready. Holds the last line of its output, or what failed.
     #[error("nats-server did not become ready: {0}")]
@@ -59,9 +67,9 @@ impl NatsChild {
         check_version(&path).await?;
         let started = |source| NatsServerError::Start { path: path.clone(), source };
         std::fs::create_dir_all(dir).map_err(started)?;
-        end_earlier(&path, dir).await;
+        end_earlier(&path, dir, STOP).await?;
         let launch = Launch { path: path.clone(), dir: dir.to_owned() };
-        let (child, port) = launch.start(0).await?;
+        let (child, port) = launch.start(None).await?;
         let stop = CancellationToken::new();
         let task = tokio::spawn(launch.keep(child, port, stop.clone()));
         Ok(Self { url: format!("nats://127.0.0.1:{port}"), stop, task })
@@ -107,27 +115,31 @@ fn is_new_enough(version: &str) -> bool {
     version >= (2, 14, 3) || ((2, 12, 12)..(2, 13, 0)).contains(&version)
 }
 
-/// Ends a server that may still run because its `sendpi` was killed. Two servers must never write the same files.
-async fn end_earlier(path: &Path, dir: &Path) {
+/// Ends a server that may still run because its `sendpi` was killed. Fails if it does not end within `limit`.
+async fn end_earlier(path: &Path, dir: &Path, limit: Duration) -> Result<(), NatsServerError> {
     let pid_file = dir.join("pid");
-    let Ok(pid) = std::fs::read_to_string(&pid_file) else { return };
+    let Ok(pid) = std::fs::read_to_string(&pid_file) else { return Ok(()) };
     let proc = PathBuf::from("/proc").join(pid.trim());
     let ours = || {
         std::fs::read(proc.join("cmdline"))
             .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&*dir.join("nats.conf").to_string_lossy()))
     };
     if !ours() {
-        return;
+        return Ok(());
     }
     tracing::info!(pid = pid.trim(), "stopping the NATS server that an earlier run left behind");
     let stopped = Command::new(path).arg("--signal").arg(format!("stop={}", pid_file.display())).output().await;
     if let Err(error) = stopped {
         tracing::warn!(%error, "cannot tell the earlier NATS server to stop");
     }
-    let end = Instant::now() + Duration::from_secs(10);
-    while ours() && Instant::now() < end {
+    let end = Instant::now() + limit;
+    while ours() {
+        if Instant::now() >= end {
+            return Err(NatsServerError::EarlierRuns { pid: pid.trim().to_owned() });
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
 }
 
 struct Launch {
@@ -136,12 +148,17 @@ struct Launch {
 }
 
 impl Launch {
-    /// Starts the server on `port` (0 chooses a free one) and waits until it is ready. Returns its process and port.
-    async fn start(&self, port: u16) -> Result<(Child, u16), NatsServerError> {
+    /// Starts the server on `port`, or on a free one, and waits until it is ready. Returns its process and port.
+    async fn start(&self, port: Option<u16>) -> Result<(Child, u16), NatsServerError> {
         let started = |source| NatsServerError::Start { path: self.path.clone(), source };
-        let port = if port == 0 { free_port().map_err(started)? } else { port };
         let config = self.dir.join("nats.conf");
         std::fs::write(&config, config_text(port, &self.dir)).map_err(started)?;
+        let ports = self.dir.join("ports");
+        if ports.exists() {
+            // A server that was killed leaves its file behind.
+            std::fs::remove_dir_all(&ports).map_err(started)?;
+        }
+        std::fs::create_dir(&ports).map_err(started)?;
         let mut child = Command::new(&self.path)
             .arg("-c")
             .arg(&config)
@@ -161,15 +178,13 @@ impl Launch {
         let ready = async {
             while let Ok(Some(line)) = lines.next_line().await {
                 if line.contains("Server is ready") {
-                    return true;
+                    return wait_for_port(&ports).await;
                 }
                 last = line;
             }
-            false
+            None
         };
-        if !timeout(READY, ready).await.unwrap_or(false) {
-            return Err(NatsServerError::NotReady(last));
-        }
+        let Ok(Some(port)) = timeout(READY, ready).await else { return Err(NatsServerError::NotReady(last)) };
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 if line.contains("[ERR]") || line.contains("[FTL]") || line.contains("[WRN]") {
@@ -188,7 +203,7 @@ impl Launch {
                 status = child.wait() => tracing::error!(?status, "nats-server ended; restarting it"),
             }
             loop {
-                match self.start(port).await {
+                match self.start(Some(port)).await {
                     Ok((again, _)) => {
                         child = again;
                         break;
@@ -204,23 +219,39 @@ impl Launch {
         let pid_file = self.dir.join("pid");
         let stopped =
             Command::new(&self.path).arg("--signal").arg(format!("stop={}", pid_file.display())).output().await;
-        let ended = timeout(Duration::from_secs(10), child.wait()).await;
+        let ended = timeout(STOP, child.wait()).await;
         if stopped.is_err() || ended.is_err() {
             tracing::warn!("nats-server did not stop when it was told to; killing it");
         }
     }
 }
 
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// Waits for the file that the server writes into `dir` once it listens, and returns the port that it names.
+async fn wait_for_port(dir: &Path) -> Option<u16> {
+    loop {
+        // The file may be there and not be complete yet.
+        if let Some(port) = std::fs::read_dir(dir).ok()?.flatten().find_map(|file| port_in(&file.path())) {
+            return Some(port);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
-fn config_text(port: u16, dir: &Path) -> String {
+/// Returns the port for clients in `{"nats":["nats://127.0.0.1:4222"]}`.
+fn port_in(file: &Path) -> Option<u16> {
+    let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    ports["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
+}
+
+fn config_text(port: Option<u16>, dir: &Path) -> String {
+    // The server picks a free port itself: one that was found before it starts may be taken meanwhile.
+    let port = port.map_or("-1".to_owned(), |port| port.to_string());
     let dir = dir.display();
     format!(
         r#"# Written by `sendpi dev` at each start.
 listen: "127.0.0.1:{port}"
 pid_file: "{dir}/pid"
+ports_file_dir: "{dir}/ports"
 ping_interval: "5s"
 ping_max: 2
 jetstream {{
@@ -248,5 +279,21 @@ mod tests {
         ] {
             assert_eq!(is_new_enough(version), good, "{version}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_earlier_server_that_does_not_stop_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        // The command line shows that it is ours, and `true --signal` does not end it.
+        let mut earlier = Command::new("sleep");
+        earlier.arg0(dir.path().join("nats.conf")).arg("60").kill_on_drop(true);
+        let mut earlier = earlier.spawn().unwrap();
+        let pid = earlier.id().unwrap().to_string();
+        std::fs::write(dir.path().join("pid"), &pid).unwrap();
+        let limit = Duration::from_millis(100);
+        let ended = end_earlier(Path::new("true"), dir.path(), limit).await;
+        assert!(matches!(ended, Err(NatsServerError::EarlierRuns { pid: told }) if told == pid));
+        earlier.kill().await.unwrap();
+        assert!(end_earlier(Path::new("true"), dir.path(), limit).await.is_ok());
     }
 }

@@ -20,6 +20,9 @@ pub struct SessionConfig {
     /// How many bytes may be queued for one session before it is closed because it reads too slowly. The same limit
     /// applies to the live events that are held back for a session that waits for its welcome or for a replay.
     pub outbox_bytes: usize,
+    /// How many events may be in the log of unconfirmed events. When it is full, all links are cut, and their workers
+    /// bounce what is not settled.
+    pub unconfirmed_events: usize,
     /// Which rooms may be active, by the age of their order rows.
     pub window: ActivityWindow,
     /// How many sign-ins may begin in one second. The others wait for their turn.
@@ -45,6 +48,7 @@ impl Default for SessionConfig {
             heartbeat: HEARTBEAT,
             pong_timeout: PONG_TIMEOUT,
             outbox_bytes: 1024 * 1024,
+            unconfirmed_events: 4_000_000,
             window: ActivityWindow::default(),
             sign_ins_per_second: 2_000,
             sign_in_wait: SIGN_IN_WAIT,

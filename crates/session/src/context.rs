@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use sendpi_bus::presence::{NodeKey, UserKeys};
 use sendpi_bus::{Bus, UserSubjects};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Partitions, Refusal, RoomId, UserId, Verb, flow};
 use sendpi_store::Store;
 use tokio::sync::{Notify, oneshot};
@@ -103,7 +104,7 @@ impl NodeContext {
             self.fill_due.notify_one();
         }
         drop(effects.unsubscribed);
-        if effects.overrun {
+        if effects.overrun && !mutant(Mutant::OverrunOff) {
             let node = Arc::clone(self);
             // In a task of its own, because the caller may hold the lock of the links.
             self.spawn(async move {

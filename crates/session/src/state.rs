@@ -61,13 +61,13 @@ impl State {
     pub(crate) fn new(config: SessionConfig, partitions: Partitions, now: Instant) -> Self {
         let tick = Self::tick_of(&config);
         Self {
+            unconfirmed: Unconfirmed::new(now, config.unconfirmed_events),
             config,
             partitions,
             sessions: SlotMap::default(),
             users: SlotMap::default(),
             user_index: HashMap::new(),
             rooms: Rooms::default(),
-            unconfirmed: Unconfirmed::new(now),
             retries: RetryQueue::default(),
             timers: TimerWheel::new(now, tick),
             last_signin: 0,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::HeadsAnswer;
 use sendpi_model::{RoomId, UserId, Verb};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -22,6 +23,9 @@ pub(crate) async fn run(node: Arc<NodeContext>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        if mutant(Mutant::HeadsOff) {
+            continue;
+        }
         node.shutdown.run_until_cancelled(compare(&node)).await;
     }
 }

@@ -14,14 +14,12 @@ use crate::keys::{LinkId, RoomKey};
 use crate::state::retry_queue::Origin;
 use sendpi_model::timing::CLOSE_CONFIRMS_AFTER;
 
-/// The number of events at which the log is full. All links are then cut, and their workers bounce what is not
-/// settled.
-const ENTRIES: usize = 4_000_000;
-
 /// The log of unconfirmed events.
 #[derive(Debug)]
 pub(crate) struct Unconfirmed {
     start: Instant,
+    /// The number of events at which the log is full.
+    limit: usize,
     /// The position of the first entry.
     first: u64,
     entries: VecDeque<LoggedEvent>,
@@ -45,8 +43,8 @@ struct LinkLog {
 }
 
 impl Unconfirmed {
-    pub(crate) fn new(start: Instant) -> Self {
-        Self { start, first: 0, entries: VecDeque::new(), links: HashMap::new() }
+    pub(crate) fn new(start: Instant, limit: usize) -> Self {
+        Self { start, limit, first: 0, entries: VecDeque::new(), links: HashMap::new() }
     }
 
     /// Returns the end of the log: the position of the next event.
@@ -56,7 +54,7 @@ impl Unconfirmed {
 
     /// Returns whether the log is full.
     pub(crate) fn is_full(&self) -> bool {
-        self.entries.len() >= ENTRIES
+        self.entries.len() >= self.limit
     }
 
     /// Adds an event of `room` that message `number` of a link brought. Returns its position.
@@ -137,7 +135,7 @@ mod tests {
 
     fn log() -> (Unconfirmed, Instant) {
         let now = Instant::now();
-        (Unconfirmed::new(now), now)
+        (Unconfirmed::new(now, 100), now)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
+mod losses;
 mod owner;
 mod support;
 
@@ -15,11 +16,12 @@ use sendpi_bus::subject::{self, PRESENCE_BUCKET};
 use sendpi_bus::{Bucket, Bus};
 use sendpi_model::{Code, NodeId, Partitions, UserId};
 use sendpi_session::{SessionConfig, UserTier, start};
-use support::{Nats, Rows, SocketlessClient, until};
+use sendpi_tests::NatsServer;
+use support::{Rows, SocketlessClient, connect, until};
 use tokio_util::sync::CancellationToken;
 
 struct World {
-    nats: Nats,
+    nats: NatsServer,
     owner: Arc<Owner>,
     store: Arc<Rows>,
     bus: Bus,
@@ -33,10 +35,10 @@ impl World {
     }
 
     async fn with(config: SessionConfig) -> Self {
-        let nats = Nats::start().await;
-        let bus = nats.connect("n1").await;
+        let nats = NatsServer::start().await;
+        let bus = connect(&nats, "n1").await;
         sendpi_bus::setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
-        let owner = Owner::start(nats.connect("w1").await).await;
+        let owner = Owner::start(connect(&nats, "w1").await).await;
         let store = Arc::new(Rows::default());
         let stop = CancellationToken::new();
         let config = SessionConfig { servers: Some(nats.url()), ..config };
@@ -214,7 +216,7 @@ async fn a_request_that_nobody_answers_ends_as_unavailable() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_marker_reaches_the_users_other_devices_and_the_store() {
     let world = World::new().await;
-    let other_node = world.nats.connect("n2").await;
+    let other_node = connect(&world.nats, "n2").await;
     let other = node(&other_node, &world.store, SessionConfig::default(), &world.stop).await;
     world.store.active("ann", "r");
     world.owner.happen("r", 3);

@@ -11,7 +11,7 @@ use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, flow, link};
 use sendpi_model::flow::{FlowMessage, FlowRequest};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved, LinkAck};
-use sendpi_model::server_frame::{EventPage, OkAnswer, OpFrame};
+use sendpi_model::server_frame::{EventPage, HeadsAnswer, OkAnswer, OpFrame};
 use sendpi_model::{
     Access, Content, Event, Head, Mark, Millis, NodeId, Notify, Partition, Partitions, Refusal, Role, RoomId, RoomInfo,
     RoomKind, UserId, Verb,
@@ -35,6 +35,8 @@ pub(crate) struct Owner {
     pub(crate) lose: AtomicU32,
     /// If set, the links begin a new incarnation. Unset once that is done.
     pub(crate) anew: AtomicBool,
+    /// How many links began a new incarnation, because a test asked for it or because the node was silent.
+    pub(crate) links: AtomicU32,
     /// If set, the owner ignores all requests.
     pub(crate) deaf: AtomicBool,
 }
@@ -73,11 +75,15 @@ impl Owner {
                     }
                     _ = ticks.tick() => {
                         for (node, link) in &mut links {
-                            if own.anew.swap(false, Ordering::Relaxed) {
+                            let mut tick = link.tick(Instant::now());
+                            if own.anew.swap(false, Ordering::Relaxed) || tick.silent {
                                 *link = link::LinkSender::new(rand::random(), Instant::now());
-                                own.rooms.lock().unwrap().values_mut().for_each(|room| room.audience.clear());
+                                own.links.fetch_add(1, Ordering::Relaxed);
+                                receivers.values_mut().for_each(|flows| flows.forget(node));
+                                own.give_users_up();
+                                tick = link.tick(Instant::now());
                             }
-                            for message in link.tick(Instant::now()).send {
+                            for message in tick.send {
                                 own.publish(&bus, node, message).await;
                             }
                         }
@@ -167,6 +173,10 @@ impl Owner {
                 let frames: Vec<&[u8]> = events.map(|event| event.frame.as_ref()).collect();
                 Some(EventPage::join(id, &frames, false))
             }
+            Verb::Heads { rooms: asked } => {
+                let head = |id: &RoomId| Some((id.clone(), rooms.get(id)?.head.seq));
+                Some(HeadsAnswer { rooms: asked.iter().filter_map(head).collect() }.to_frame())
+            }
             Verb::Bounce { first, last } => {
                 self.bounced.lock().unwrap().extend((*first..=*last).map(|seq| (user.clone(), seq)));
                 ok
@@ -188,6 +198,11 @@ impl Owner {
             room.head = event.head;
             room.events.push(event);
         }
+    }
+
+    /// Forgets all audiences, as a worker does that gives a node up. The node is not told.
+    pub(crate) fn give_users_up(&self) {
+        self.rooms.lock().unwrap().values_mut().for_each(|room| room.audience.clear());
     }
 
     pub(crate) fn audience(&self, id: &str) -> Vec<String> {

@@ -1,11 +1,8 @@
-//! A NATS server for one test, clients without sockets, and a store that holds only order rows.
+//! Clients without sockets, and a store that holds only order rows.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::TcpListener;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,52 +14,15 @@ use sendpi_store::{
     EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
     Store, WriteError,
 };
+use sendpi_tests::NatsServer;
 use tokio::time::{sleep, timeout};
 
 /// How long a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A NATS server that is killed when it is dropped.
-pub(crate) struct Nats {
-    child: Child,
-    port: u16,
-    _dir: tempfile::TempDir,
-}
-
-impl Nats {
-    pub(crate) async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let found = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/nats-server");
-        let program = std::env::var_os("SENDPI_NATS_SERVER").map_or(found, PathBuf::from);
-        let child = Command::new(program)
-            .args(["-a", "127.0.0.1", "-js", "-p", &port.to_string(), "-sd"])
-            .arg(dir.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let nats = Self { child, port, _dir: dir };
-        until("NATS answers", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
-        nats
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
-    }
-
-    pub(crate) async fn connect(&self, node: &str) -> Bus {
-        let servers = self.url();
-        let config = sendpi_bus::BusConfig { servers, ..sendpi_bus::BusConfig::default() };
-        Bus::connect(&config, NodeId::parse(node).unwrap()).await.unwrap()
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+pub(crate) async fn connect(nats: &NatsServer, node: &str) -> Bus {
+    let config = sendpi_bus::BusConfig { servers: nats.url(), ..sendpi_bus::BusConfig::default() };
+    Bus::connect(&config, NodeId::parse(node).unwrap()).await.unwrap()
 }
 
 /// Waits until `fact` holds.

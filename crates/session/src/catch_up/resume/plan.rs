@@ -56,7 +56,7 @@ impl ResumePlan {
                 FoundRoom::Gone => Outcome::Gone,
                 FoundRoom::Unreachable => Outcome::Truncated(*seen),
                 FoundRoom::Head(head) if head == *seen || mutant(Mutant::ReplayOff) => Outcome::At(head),
-                FoundRoom::Head(head) if head < *seen => Outcome::Truncated(head),
+                FoundRoom::Head(head) if head < *seen || mutant(Mutant::ReplayTruncated) => Outcome::Truncated(head),
                 FoundRoom::Head(head) => {
                     let missing = usize::try_from(head - seen).unwrap_or(usize::MAX);
                     if missing > limits::RESUME_ROOM_EVENTS || events + missing > limits::RESUME_EVENTS {
