@@ -13,7 +13,7 @@ impl Room {
         self.members.range::<UserId, _>((from, Bound::Unbounded)).take(limit).map(|(user, member)| (user, member.role))
     }
 
-    /// Returns the answer `members`. `online` says whether a member is online.
+    /// Returns the answer `members`, which reflects the room up to its head. `online` says whether a member is online.
     pub(crate) fn members_answer(
         &self,
         cursor: Option<&UserId>,
@@ -24,6 +24,6 @@ impl Room {
         let members: Vec<MemberEntry> = self.members_page(cursor, limit).map(entry).collect();
         let more = self.members_page(cursor, limit + 1).nth(limit).is_some();
         let next = if more { members.last().map(|member| member.user.clone()) } else { None };
-        MembersPage { room: self.id.clone(), members, next }
+        MembersPage { room: self.id.clone(), seq: self.head.seq, members, next }
     }
 }

@@ -281,6 +281,23 @@ fn a_leave_that_is_sent_again_was_done_the_first_time() {
 }
 
 #[test]
+fn a_page_of_members_tells_the_seq_that_it_reflects() {
+    let mut table = TestRoom::new();
+    table.run(vec![
+        ask("ann", r#"{"op":"members","limit":2}"#),
+        ask("ann", r#"{"op":"send","body":{}}"#),
+        ask("eve", r#"{"op":"leave"}"#),
+        ask("ann", r#"{"op":"members","limit":9}"#),
+    ]);
+    // Both pages are made when the batch is in the store, so that they reflect all of it.
+    let answers = table.answers();
+    let pages: Vec<&serde_json::Value> = answers.iter().filter(|answer| answer["op"] == "members").collect();
+    assert_eq!((pages[0]["seq"].as_u64(), pages[1]["seq"].as_u64()), (Some(3), Some(3)));
+    let names: Vec<_> = pages[1]["members"].as_array().unwrap().iter().map(|member| &member["user"]).collect();
+    assert_eq!(names, ["ann", "bob"]);
+}
+
+#[test]
 fn who_left_in_the_batch_of_its_attach_is_not_in_the_audience() {
     let mut table = TestRoom::new();
     table.run(vec![ask("bob", r#"{"op":"attach","signin":1}"#), ask("bob", r#"{"op":"leave"}"#)]);
