@@ -6,6 +6,7 @@ mod audience;
 mod batch;
 mod decide;
 mod idle;
+mod last_message;
 mod lookup;
 mod members;
 mod membership;
@@ -22,7 +23,8 @@ use std::time::Duration;
 
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::{
-    Event, Head, Mark, Mentions, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo, UserId,
+    Access, Code, Event, Head, Mark, Mentions, Millis, NodeId, Notify, Partition, Refusal, Role, RoomId, RoomInfo,
+    RoomKind, UserId,
 };
 use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
@@ -34,6 +36,8 @@ pub(crate) use lookup::{Lookup, Lookups};
 pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
 pub(crate) use page::{PageRequest, page_frame};
 pub(crate) use tail::Tail;
+
+use self::last_message::LastMessage;
 
 /// A member, as the room knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +65,7 @@ pub(crate) struct Room {
     /// The seq of the last event that was dispatched.
     pub(crate) dispatched: u64,
     pub(crate) tail: Tail,
-    /// The last message, as lists of rooms show it.
-    last: Option<Preview>,
+    last: Option<LastMessage>,
     /// L1: the members who are online.
     pub(crate) audience: Audience,
     /// L2: the members who are offline.
@@ -78,16 +81,23 @@ pub(crate) struct Room {
 impl Room {
     /// Returns the member. A user who is not a member is refused, and hears of the room only if it is open.
     pub(crate) fn member(&self, user: &UserId) -> Result<&RoomMember, Refusal> {
-        use sendpi_model::{Access, Code};
         if let Some(member) = self.members.get(user) {
             return Ok(member);
         }
-        match &self.row {
-            Some(row) if row.access == Access::Open && !row.deleted => {
-                Err(Refusal::new(Code::NotAMember, format!("you are not a member of {}", self.id)))
-            }
-            _ => Err(Refusal::no_such_room()),
+        if self.is_open() {
+            return Err(Refusal::new(Code::NotAMember, format!("you are not a member of {}", self.id)));
         }
+        Err(Refusal::no_such_room())
+    }
+
+    /// Returns whether anybody may join. A direct room is never open, whatever its row says.
+    fn is_open(&self) -> bool {
+        self.is_group() && self.row.as_ref().is_some_and(|row| row.access == Access::Open && !row.deleted)
+    }
+
+    /// Returns whether members may come and go.
+    pub(crate) fn is_group(&self) -> bool {
+        self.row.as_ref().is_none_or(|row| row.kind == RoomKind::Group)
     }
 
     /// Adds a user on a node to L1. Returns `true` if the user was not in L1 on that node before. Only members are
@@ -193,7 +203,7 @@ impl Room {
                 notify: member.notify,
                 muted_until: member.muted_until,
                 last_at: self.head.at,
-                last: self.last.clone(),
+                last: self.last.as_ref().and_then(LastMessage::preview),
                 members: self.members.len() as u32,
             }
             .with_marker(None),
@@ -207,16 +217,19 @@ impl Room {
 
     /// Returns the rows that eviction writes: the head, and for each member when the room was last active.
     pub(crate) fn head_rows(&self) -> Vec<Row> {
-        let Some(row) = &self.row else { return Vec::new() };
-        let row = RoomRow {
+        let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member));
+        self.row.iter().map(|row| self.head_row(row)).chain(of_users).collect()
+    }
+
+    /// Returns the room's row with its present head.
+    fn head_row(&self, row: &RoomRow) -> Row {
+        Row::Room(RoomRow {
             stamp: self.head.seq,
             members: self.members.len() as u32,
             head: self.head,
-            last: self.last.clone(),
+            last: self.last.as_ref().and_then(LastMessage::preview),
             ..row.clone()
-        };
-        let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member));
-        std::iter::once(Row::Room(row)).chain(of_users).collect()
+        })
     }
 
     fn room_of_user(&self, user: &UserId, member: &RoomMember) -> Row {

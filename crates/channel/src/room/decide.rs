@@ -9,6 +9,7 @@ use sendpi_model::server_frame::{OkAnswer, OpFrame};
 use sendpi_model::{Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
 use sendpi_store::{EventRow, Row};
 
+use super::last_message::LastMessage;
 use super::{
     AnswerAddress, Batch, BatchRead, BatchStep, Bounce, Lookups, PageRequest, QueuedRequest, Room, page_frame,
 };
@@ -76,7 +77,7 @@ impl Room {
                 }
             }
             Verb::Invite { users } => self.invite(batch, to, &user, role, users, now)?,
-            Verb::Leave => self.leave(batch, to, &user, now),
+            Verb::Leave => self.leave(batch, to, &user, now)?,
             Verb::Read { seq } => self.read_marker(batch, to, seq)?,
             Verb::History { before, after, limit } => {
                 self.history(batch, to, PageRequest { before, after, limit: limit as usize });
@@ -111,9 +112,7 @@ impl Room {
 
     /// Keeps the last message for lists of rooms.
     pub(super) fn note_last(&mut self, event: &Event) {
-        if event.kind.is_counted() && self.last.as_ref().is_none_or(|last| last.seq < event.head.seq) {
-            self.last = Some(event.preview());
-        }
+        self.last = LastMessage::later(self.last.take(), event);
     }
 
     /// Adds the room's next event to the batch.

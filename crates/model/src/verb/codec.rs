@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Mentions, Verb};
-use crate::{Fields, Nonce, Refusal, RoomKind, UserId, limits};
+use crate::{Access, Fields, Nonce, Refusal, RoomKind, UserId, limits};
 
 pub(super) fn create(fields: &Fields<'_>, nonce: Nonce) -> Result<Verb, Refusal> {
     let kind = fields.optional("kind")?.unwrap_or_default();
@@ -22,6 +22,9 @@ pub(super) fn create(fields: &Fields<'_>, nonce: Nonce) -> Result<Verb, Refusal>
         return Err(Refusal::field("members", "must name exactly one other user in a direct room"));
     }
     let access = fields.optional("access")?.unwrap_or_default();
+    if kind == RoomKind::Direct && access == Access::Open {
+        return Err(Refusal::field("access", "must be invite in a direct room"));
+    }
     Ok(Verb::Create { name, kind, access, members, nonce })
 }
 
