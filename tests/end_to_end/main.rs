@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod activation;
+mod bodies;
 mod crash;
 mod delivery;
 mod devices;
+mod direct;
 mod drain;
 mod faults;
 mod fence;

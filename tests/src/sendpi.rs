@@ -201,6 +201,12 @@ impl Sendpi {
         self.process.ended().await;
     }
 
+    /// Returns the folder of the store, which a test may open after Sendpi has ended.
+    #[must_use]
+    pub fn store_folder(&self) -> PathBuf {
+        self.data.path().join("sendpi/store")
+    }
+
     fn fail_point_file(&self) -> PathBuf {
         self.data.path().join("fail-point")
     }

@@ -7,6 +7,7 @@ mod batch;
 mod bounce;
 mod decide;
 mod idle;
+mod last_message;
 mod lookup;
 mod members;
 mod membership;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::{
-    Access, Code, Event, Head, Mark, Millis, NodeId, Notify, Partition, Preview, Refusal, Role, RoomId, RoomInfo,
+    Access, Code, Event, Head, Mark, Millis, NodeId, Notify, Partition, Refusal, Role, RoomId, RoomInfo, RoomKind,
     UserId,
 };
 use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
@@ -45,6 +46,8 @@ pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
 pub(crate) use page::{PageRequest, page_frame};
 pub(crate) use pushed::PushedLog;
 pub(crate) use tail::Tail;
+
+use self::last_message::LastMessage;
 
 /// A member, as the room knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +75,7 @@ pub(crate) struct Room {
     /// The seq of the last event that was dispatched.
     pub(crate) dispatched: u64,
     pub(crate) tail: Tail,
-    /// The last message, as lists of rooms show it.
-    last: Option<Preview>,
+    last: Option<LastMessage>,
     /// L1: the members who are online.
     pub(crate) audience: Audience,
     /// L2: the members who are offline.
@@ -92,6 +94,16 @@ impl Room {
     /// Returns the member. A user who is not a member is refused, and hears of the room only if it is open.
     pub(crate) fn member(&self, user: &UserId) -> Result<&RoomMember, Refusal> {
         self.members.get(user).ok_or_else(|| not_a_member(&self.id, self.row.as_ref()))
+    }
+
+    /// Returns whether anybody may join.
+    fn is_open(&self) -> bool {
+        self.row.as_ref().is_some_and(is_open)
+    }
+
+    /// Returns whether members may come and go.
+    pub(crate) fn is_group(&self) -> bool {
+        self.row.as_ref().is_none_or(|row| row.kind == RoomKind::Group)
     }
 
     /// Adds a user on a node to L1. Returns `true` if the user was not in L1 on that node before. Only members are
@@ -180,7 +192,7 @@ impl Room {
                 notify: member.notify,
                 muted_until: member.muted_until,
                 last_at: self.head.at,
-                last: self.last.clone(),
+                last: self.last.as_ref().and_then(LastMessage::preview),
                 members: self.members.len() as u32,
             }
             .with_marker(None),
@@ -195,19 +207,23 @@ impl Room {
     /// Returns the rows that eviction writes: the head, and for each member when the room was last active.
     pub(crate) fn head_rows(&self) -> Vec<Row> {
         let Some(row) = &self.row else { return Vec::new() };
-        let row = RoomRow {
-            stamp: self.head.seq,
-            members: self.members.len() as u32,
-            head: self.head,
-            last: self.last.clone(),
-            ..row.clone()
-        };
         let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member));
         let healed = self.healed.iter().flat_map(|user| match self.members.get(user) {
             Some(member) => vec![self.member_row(user, member)],
             None => vec![self.gone_member(user, self.head), self.gone_room(user, self.head)],
         });
-        std::iter::once(Row::Room(row)).chain(of_users).chain(healed).collect()
+        std::iter::once(self.head_row(row)).chain(of_users).chain(healed).collect()
+    }
+
+    /// Returns the room's row with its present head.
+    fn head_row(&self, row: &RoomRow) -> Row {
+        Row::Room(RoomRow {
+            stamp: self.head.seq,
+            members: self.members.len() as u32,
+            head: self.head,
+            last: self.last.as_ref().and_then(LastMessage::preview),
+            ..row.clone()
+        })
     }
 
     /// Returns whether the rows that eviction writes are behind the timeline. Lists of rooms show what they say.
@@ -244,11 +260,14 @@ impl Room {
 /// Returns the refusal of a user who is not a member. Strangers hear of a room only if it is open.
 fn not_a_member(room: &RoomId, row: Option<&RoomRow>) -> Refusal {
     match row {
-        Some(row) if row.access == Access::Open && !row.deleted => {
-            Refusal::new(Code::NotAMember, format!("you are not a member of {room}"))
-        }
+        Some(row) if is_open(row) => Refusal::new(Code::NotAMember, format!("you are not a member of {room}")),
         _ => Refusal::no_such_room(),
     }
+}
+
+/// Returns whether anybody may join. A direct room is never open, whatever its row says.
+fn is_open(row: &RoomRow) -> bool {
+    row.kind == RoomKind::Group && row.access == Access::Open && !row.deleted
 }
 
 /// Returns ROOM as a member sees it by the rows alone, which are up to date while no channel runs.

@@ -64,7 +64,7 @@ async fn token(
     if !(peer.ip().to_canonical().is_loopback() && names_this_machine(&headers)) {
         return Err(HttpError(Refusal::new(Code::Forbidden, "development tokens are for this machine only")));
     }
-    let user = UserId::parse(&wanted.user).map_err(|rule| HttpError(Refusal::field("user", rule)))?;
+    let user = UserId::parse_chosen(&wanted.user).map_err(|rule| HttpError(Refusal::field("user", rule)))?;
     let span = Duration::from_secs(wanted.seconds.unwrap_or(DEFAULT_SECONDS).min(30 * DEFAULT_SECONDS));
     Ok(shared.tokens.make(&user, Millis::now().after(span))?)
 }

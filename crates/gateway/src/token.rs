@@ -89,7 +89,7 @@ impl Tokens {
         if expires_at.after(LEEWAY) <= now {
             return Err(TokenError::Expired);
         }
-        let user = UserId::parse(&claims.sub).map_err(|_| TokenError::BadUser)?;
+        let user = UserId::parse_chosen(&claims.sub).map_err(|_| TokenError::BadUser)?;
         let service = claims.scope.is_some_and(|scope| scope.split(' ').any(|word| word == "service"));
         Ok(Identity { user, expires_at, service })
     }
@@ -154,7 +154,9 @@ mod tests {
         let check = |claims| tokens.check(&sign(&header, &claims), Millis(0));
         assert_eq!(check(serde_json::json!({"sub": "ann"})).unwrap_err(), TokenError::Invalid);
         assert_eq!(check(serde_json::json!({"exp": 100})).unwrap_err(), TokenError::Invalid);
-        assert_eq!(check(serde_json::json!({"exp": 100, "sub": "a b"})).unwrap_err(), TokenError::BadUser);
+        for sub in ["a b", "a\u{200b}b", "", "=a"] {
+            assert_eq!(check(serde_json::json!({"exp": 100, "sub": sub})).unwrap_err(), TokenError::BadUser, "{sub:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! The frames that clients send, in version 1 of the client protocol.
 
+mod rules;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use crate::verb::unsupported;
 use crate::{Code, DeviceId, Fields, Nonce, Refusal, RoomId, RoomKind, UserId, Verb, limits};
 
-/// A client's own name for a frame, which the answer repeats: an integer, or a string of up to 64 bytes, as JSON.
+/// A client's own name for a frame, which the answer repeats: an integer below 2^53 in size, so that every client reads
+/// it as the same number, or a string of up to 64 bytes. It is kept as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameId(Box<str>);
 
@@ -16,12 +21,12 @@ impl FrameId {
         let fits = if text.starts_with('"') {
             serde_json::from_str::<String>(text).is_ok_and(|s| s.len() <= 64)
         } else {
-            text.len() <= 20 && serde_json::from_str::<i64>(text).is_ok()
+            serde_json::from_str::<i64>(text).is_ok_and(|n| n.unsigned_abs() < limits::INTEGERS)
         };
         if fits {
             Ok(Some(Self(text.into())))
         } else {
-            Err(Refusal::field("id", "must be an integer or a string of up to 64 bytes"))
+            Err(Refusal::field("id", "must be an integer below 2^53 or a string of up to 64 bytes"))
         }
     }
 
@@ -37,8 +42,8 @@ impl FrameId {
 pub struct Hello {
     /// The token, if it did not come with the upgrade.
     pub token: Option<String>,
-    /// The device of the user.
-    pub device: DeviceId,
+    /// The device of the user. `None` if the client named none: the session then counts as a device of its own.
+    pub device: Option<DeviceId>,
     /// The rooms that the client has open, each with the last seq that it saw.
     pub resume: Option<BTreeMap<RoomId, u64>>,
     /// The size of the first page of rooms.
@@ -91,7 +96,8 @@ impl ClientFrame {
     ) -> Result<Self, (Option<FrameId>, Refusal)> {
         let fields = Fields::parse(text).map_err(|refusal| (None, refusal))?;
         let id = FrameId::read(&fields).map_err(|refusal| (None, refusal))?;
-        match read_op(&fields, user, fresh_nonce) {
+        let read = read_op(&fields, user, fresh_nonce).and_then(|op| rules::check(&op).map(|()| op));
+        match read {
             Ok(op) => Ok(Self { id, op }),
             Err(refusal) => Err((id, refusal)),
         }
@@ -133,7 +139,7 @@ fn read_op(
 fn read_hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
     Ok(Hello {
         token: fields.optional("token")?,
-        device: fields.required("device")?,
+        device: fields.optional("device")?,
         resume: read_resume_field(fields, "resume")?,
         rooms: read_rooms_limit(fields, "rooms")?,
     })
@@ -156,7 +162,7 @@ fn read_resume_field(fields: &Fields<'_>, name: &str) -> Result<Option<BTreeMap<
     if rooms.as_ref().is_some_and(|rooms| rooms.len() > limits::RESUME_ROOMS) {
         return Err(Refusal::too_large(name, format!("{} rooms", limits::RESUME_ROOMS)));
     }
-    if rooms.as_ref().is_some_and(|rooms| rooms.values().any(|seq| *seq >= 1 << 53)) {
+    if rooms.as_ref().is_some_and(|rooms| rooms.values().any(|seq| *seq >= limits::INTEGERS)) {
         return Err(Refusal::field(name, "must name seqs below 2^53"));
     }
     Ok(rooms)
@@ -179,52 +185,4 @@ fn read_create(fields: &Fields<'_>, user: &UserId, fresh_nonce: impl FnOnce() ->
         (_, _, None) => RoomId::created(user, &nonce),
     };
     Ok(ClientOp::Room(room, verb))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<ClientFrame, (Option<FrameId>, Refusal)> {
-        let ann = UserId::parse("ann").unwrap();
-        ClientFrame::parse(text.as_bytes(), Some(&ann), || Nonce::parse("fresh").unwrap())
-    }
-
-    #[test]
-    fn a_refusal_carries_the_frames_id() {
-        let (id, refusal) = parse(r#"{"id":"a","op":"read","room":"r1"}"#).unwrap_err();
-        assert_eq!(id.unwrap().as_json(), "\"a\"");
-        assert_eq!(refusal.field.as_deref(), Some("seq"));
-    }
-
-    #[test]
-    fn what_only_nodes_say_is_unsupported_from_a_client() {
-        for op in ["attach\",\"signin\":\"1", "peek", "bounce\",\"seq\":\"1", "nonsense"] {
-            let (_, refusal) = parse(&format!(r#"{{"op":"{op}","room":"r"}}"#)).unwrap_err();
-            assert!(matches!(refusal.code, Code::Unsupported | Code::BadField), "{op}: {refusal:?}");
-        }
-    }
-
-    #[test]
-    fn a_creation_without_an_id_is_named_by_creator_and_nonce() {
-        let room = |text: &str| match parse(text).unwrap().op {
-            ClientOp::Room(room, Verb::Create { .. }) => room,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(
-            room(r#"{"op":"create","name":"a","nonce":"n"}"#),
-            room(r#"{"op":"create","name":"b","nonce":"n"}"#)
-        );
-        assert_ne!(room(r#"{"op":"create","name":"a","nonce":"n"}"#), room(r#"{"op":"create","name":"a"}"#));
-        assert_eq!(room(r#"{"op":"create","name":"a","room":"lobby"}"#).as_str(), "lobby");
-        assert_eq!(room(r#"{"op":"create","kind":"direct","members":["bob"]}"#).as_str(), "=d:ann:bob");
-    }
-
-    #[test]
-    fn before_sign_in_only_hello_is_read() {
-        let nonce = || Nonce::parse("x").unwrap();
-        let (_, refusal) = ClientFrame::parse(br#"{"op":"ping"}"#, None, nonce).unwrap_err();
-        assert_eq!(refusal.code, Code::Unauthorized);
-        assert!(ClientFrame::parse(br#"{"op":"hello","device":"d"}"#, None, nonce).is_ok());
-    }
 }

@@ -97,7 +97,7 @@ mod tests {
         let refusal = fields.required::<u64>("seq").unwrap_err();
         assert_eq!((refusal.code, refusal.field.as_deref()), (Code::BadField, Some("seq")));
         let refusal = fields.required::<RoomId>("room").unwrap_err();
-        assert_eq!(refusal.message, "room must not contain spaces or control characters");
+        assert_eq!(refusal.message, "room must not contain spaces, control or invisible format characters");
         assert_eq!(fields.required::<u64>("name").unwrap(), 3);
         assert_eq!(fields.required::<u64>("gone").unwrap_err().message, "gone is required");
     }

@@ -1,10 +1,15 @@
 //! Checked ids. An id is parsed once, at the edge, and is valid from then on.
+//!
+//! Clients and tokens may not name an id with an invisible format character ([`check_characters`]). The types allow it,
+//! because stores may hold ids that are older than this rule.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+
+use crate::characters::{is_format, is_space_or_control};
 
 /// The rule that a text breaks, so that it is not an id. The error text is meant for the sender of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -15,8 +20,8 @@ pub enum IdError {
     /// The text is longer than the given number of bytes.
     #[error("must be at most {0} bytes")]
     TooLong(usize),
-    /// The text contains whitespace or a control character.
-    #[error("must not contain spaces or control characters")]
+    /// The text contains a space, a control character or an invisible format character.
+    #[error("must not contain spaces, control or invisible format characters")]
     BadCharacter,
     /// The text begins with `=`, which is reserved for ids that Sendpi derives.
     #[error("must not begin with '='")]
@@ -35,10 +40,15 @@ fn check(text: &str, max: usize) -> Result<(), IdError> {
     if text.len() > max {
         return Err(IdError::TooLong(max));
     }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if text.chars().any(is_space_or_control) {
         return Err(IdError::BadCharacter);
     }
     Ok(())
+}
+
+/// Checks the characters of an id that a client or a token names: categories Z*, Cc and Cf are refused.
+pub(crate) fn check_characters(text: &str) -> Result<(), IdError> {
+    if text.chars().any(|c| is_space_or_control(c) || is_format(c)) { Err(IdError::BadCharacter) } else { Ok(()) }
 }
 
 fn check_chosen(text: &str) -> Result<(), IdError> {
@@ -137,14 +147,26 @@ id!(
     }
 );
 
+impl UserId {
+    /// Checks an id that a token or a client names. Unlike [`UserId::parse`], it refuses invisible format characters.
+    ///
+    /// # Errors
+    /// Returns the rule that `text` breaks.
+    pub fn parse_chosen(text: &str) -> Result<Self, IdError> {
+        check_characters(text)?;
+        Self::parse(text)
+    }
+}
+
 impl RoomId {
-    /// Checks an id that a client chose for a new room. Unlike [`RoomId::parse`], it refuses derived ids and ids
-    /// that are longer than a client may choose.
+    /// Checks an id that a client chose for a new room. Unlike [`RoomId::parse`], it refuses derived ids, ids
+    /// that are longer than a client may choose, and invisible format characters.
     ///
     /// # Errors
     /// Returns the rule that `text` breaks.
     pub fn parse_chosen(text: &str) -> Result<Self, IdError> {
         check_chosen(text)?;
+        check_characters(text)?;
         Ok(Self(text.into()))
     }
 
@@ -196,6 +218,7 @@ mod tests {
     fn spaces_and_length_are_refused_with_the_rule() {
         assert_eq!(UserId::parse(""), Err(IdError::Empty));
         assert_eq!(UserId::parse("a b"), Err(IdError::BadCharacter));
+        assert_eq!(UserId::parse_chosen("a\u{200b}b"), Err(IdError::BadCharacter));
         assert_eq!(UserId::parse(&"x".repeat(129)), Err(IdError::TooLong(128)));
     }
 

@@ -8,7 +8,8 @@
 //! - `id`, `partition`, `hash`, `role`, `room_info`, `time`: ids and their rules, partitions, hashes, roles, ROOM of
 //!   the protocol, milliseconds.
 //! - `event`: durable events, encoded once, and the typing frame.
-//! - `client_frame`, `verb`, `verb/codec`, `fields`: what clients and nodes ask, and the rules of its fields.
+//! - `client_frame`, `verb`, `verb/codec`, `fields`: what clients and nodes ask, and the rules of its fields;
+//!   `client_frame/rules`, `i_json`, `characters`: those that hold for clients only.
 //! - `server_frame`: what the server sends. It reads answers, too; `answer`, `notice` and `page` have the types.
 //! - `refusal`, `close`: error codes and close codes.
 //! - `flow`, `link`, `link/item`: the formats of what nodes and workers exchange.
@@ -17,6 +18,7 @@
 //! - `limits`, `timing`: the limits that several crates share; the timeouts that depend on each other.
 //! - `faults`: mutants, fail points and bus faults of test builds.
 
+mod characters;
 mod client_frame;
 mod close;
 mod event;
@@ -24,6 +26,7 @@ pub mod faults;
 mod fields;
 pub mod flow;
 mod hash;
+mod i_json;
 mod id;
 mod json;
 pub mod limits;

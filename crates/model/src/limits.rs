@@ -1,5 +1,7 @@
 //! The limits of this version. `welcome` reports those in [`crate::server_frame::WelcomeLimits`] to clients.
 
+/// Integers of the protocol are below this, so that every client's JSON can represent them.
+pub const INTEGERS: u64 = 1 << 53;
 /// The maximum size of a message body, in bytes.
 pub const BODY_BYTES: usize = 16 * 1024;
 /// The maximum nesting depth of a body's JSON.

@@ -66,7 +66,7 @@ async fn welcome(
 ) -> Result<(), Refusal> {
     let (key, wall) = (session.0, Millis::now());
     let name = session_id(node.bus.node(), key);
-    let joined = node.with(|state, effects| state.join(key, who, &hello.device, wall, effects))?;
+    let joined = node.with(|state, effects| state.join(key, who, hello.device.as_ref(), wall, effects))?;
     if let Some((number, tell)) = joined.announce {
         node.spawn(announce(Arc::clone(node), joined.user, who.user.clone(), number, tell));
     }
@@ -75,9 +75,10 @@ async fn welcome(
     {
         return Err(Refusal::unavailable("presence could not be told", 1_000));
     }
-    let replaced =
-        Notice { v: VERSION, session: name.clone(), marker: None, replaced: Some(hello.device.clone()), at: wall };
-    node.markers.publish_notice(&who.user, &replaced);
+    if let Some(device) = hello.device.clone() {
+        let replaced = Notice { v: VERSION, session: name.clone(), marker: None, replaced: Some(device), at: wall };
+        node.markers.publish_notice(&who.user, &replaced);
+    }
     let user = node.state.lock().online_user(joined.user).ok_or_else(answer::unavailable)?;
     let (mut recent, known) = attach_recent(node, &user, wall).await?;
     // The live events of a room begin after the head that its attach found.

@@ -85,9 +85,9 @@ fn from_memory(room: &Room, kind: &ReadKind) -> FromMemory {
             let members = room.members_list(cursor.as_ref(), *limit);
             if room.active {
                 let online = |user: &UserId| room.audience.contains(user);
-                FromMemory::Frame(members_answer(&room.id, members, *limit, online).to_frame())
+                FromMemory::Frame(members_answer(&room.id, room.head.seq, members, *limit, online).to_frame())
             } else {
-                FromMemory::Members(members)
+                FromMemory::Members(room.head.seq, members)
             }
         }
         ReadKind::Event { .. } | ReadKind::Peek | ReadKind::Detach => FromMemory::Nothing,

@@ -156,7 +156,9 @@ fn decide_batch(
 /// Returns whether the request may make a durable event. A request that will be refused activates nothing.
 fn makes_event(room: &Room, QueuedRequest { request, .. }: &QueuedRequest) -> bool {
     match request.verb {
-        Verb::Send { .. } | Verb::Invite { .. } | Verb::Leave { .. } => room.members.contains_key(&request.user),
+        Verb::Send { .. } => room.members.contains_key(&request.user),
+        Verb::Invite { .. } | Verb::Leave { .. } => room.is_group() && room.members.contains_key(&request.user),
+        Verb::Create { .. } => !room.missing_sides(&request.user, &request.verb).is_empty(),
         Verb::Join { .. } => room.may_join(&request.user),
         _ => false,
     }

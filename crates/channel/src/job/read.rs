@@ -21,8 +21,8 @@ pub(crate) enum FromMemory {
     Frame(Vec<u8>),
     /// The events of a page, oldest first, and whether more follow.
     Page(Vec<Bytes>, bool),
-    /// The members of a page and the one after them. Who is online is to be read.
-    Members(Vec<(UserId, Role)>),
+    /// The seq of the room, with the members of a page and the one after them. Who is online is to be read.
+    Members(u64, Vec<(UserId, Role)>),
 }
 
 impl JobContext {
@@ -43,13 +43,17 @@ impl JobContext {
                 None => Refusal::new(Code::NoSuchEvent, "there is no such event").to_frame(),
             },
             (ReadKind::Members { cursor, limit }, memory) => {
-                let members = match memory {
-                    FromMemory::Members(members) => members,
-                    _ => self.members(room, cursor.as_ref(), *limit).await?,
+                let (seq, members) = match memory {
+                    FromMemory::Members(seq, members) => (seq, members),
+                    // The room may have been evicted meanwhile, so that its rows are up to date.
+                    _ => {
+                        let seq = self.store.room(room).await?.map_or(0, |row| row.head.seq);
+                        (seq, self.members(room, cursor.as_ref(), *limit).await?)
+                    }
                 };
                 let users = members.iter().take(*limit).map(|(user, _)| user.clone()).collect();
                 let online = self.online(users).await?;
-                members_answer(room, members, *limit, |user| online.contains_key(user)).to_frame()
+                members_answer(room, seq, members, *limit, |user| online.contains_key(user)).to_frame()
             }
             (ReadKind::Peek, _) => {
                 let (row, member) = (self.store.room(room).await?, self.store.member(room, user).await?);

@@ -11,6 +11,7 @@ use sendpi_model::server_frame::{OkAnswer, OpFrame};
 use sendpi_model::{Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
 use sendpi_store::{EventRow, Row};
 
+use super::last_message::LastMessage;
 use super::membership::Invitation;
 use super::{AnswerAddress, Batch, BatchStep, Bounce, Lookups, PageRequest, QueuedRequest, ReadKind, Room};
 
@@ -90,7 +91,7 @@ impl Room {
                 let invitation = Invitation { by: &user, role, users, nonce: nonce.as_ref() };
                 self.invite(batch, to, invitation, now)?;
             }
-            Verb::Leave { nonce } => self.leave(batch, to, &user, nonce.as_ref(), now),
+            Verb::Leave { nonce } => self.leave(batch, to, &user, nonce.as_ref(), now)?,
             Verb::Read { seq } => self.read_marker(batch, to, user, seq)?,
             Verb::History { before, after, limit } => {
                 let page = PageRequest { before, after, limit: limit as usize };
@@ -127,9 +128,7 @@ impl Room {
 
     /// Keeps the last message for lists of rooms.
     pub(super) fn note_last(&mut self, event: &Event) {
-        if event.kind.is_counted() && self.last.as_ref().is_none_or(|last| last.seq < event.head.seq) {
-            self.last = Some(event.preview());
-        }
+        self.last = LastMessage::later(self.last.take(), event);
     }
 
     /// Adds the room's next event to the batch.

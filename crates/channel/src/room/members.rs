@@ -19,10 +19,11 @@ impl Room {
     }
 }
 
-/// Returns the answer `members`. `members` are those of the page, and the one after them if there is one. `online` says
-/// whether a member is online.
+/// Returns the answer `members`, which reflects the room up to `seq`. `members` are those of the page, and the one
+/// after them if there is one. `online` says whether a member is online.
 pub(crate) fn members_answer(
     room: &RoomId,
+    seq: u64,
     mut members: Vec<(UserId, Role)>,
     limit: usize,
     online: impl Fn(&UserId) -> bool,
@@ -31,5 +32,5 @@ pub(crate) fn members_answer(
     members.truncate(limit);
     let next = members.last().filter(|_| more).map(|(user, _)| user.clone());
     let entry = |(user, role)| MemberEntry { online: online(&user), user, role };
-    MembersPage { room: room.clone(), members: members.into_iter().map(entry).collect(), next }
+    MembersPage { room: room.clone(), seq, members: members.into_iter().map(entry).collect(), next }
 }

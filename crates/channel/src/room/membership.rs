@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{
-    Access, Code, Content, Head, Mark, Millis, Nonce, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
+    Code, Content, Head, Mark, Millis, Nonce, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
 };
 use sendpi_store::{EpochChain, MemberRow, RoomOfUser, RoomRow, Row, Start};
 
@@ -36,13 +36,13 @@ impl Room {
     ) -> Result<(), Refusal> {
         let Verb::Create { name, kind, access, members, nonce } = verb else { return Ok(()) };
         if let Some(row) = self.row.as_ref().filter(|_| self.head.seq > 0) {
-            let same = row.creator == *creator && row.nonce == nonce.as_str();
-            let direct = kind == RoomKind::Direct && row.kind == RoomKind::Direct;
-            if !row.deleted && (same || direct) {
-                // One side of a direct room had left, and talks to the other one again.
-                if direct && !self.members.contains_key(creator) {
-                    self.add(batch, creator, None, vec![creator.clone()], None, now);
-                }
+            if kind == RoomKind::Direct && row.kind == RoomKind::Direct {
+                let missing = self.missing(creator, &members);
+                self.bring_back(batch, creator, missing, now);
+                batch.answer(to, &self.view(creator, self.active, true)?);
+                return Ok(());
+            }
+            if !row.deleted && row.creator == *creator && row.nonce == nonce.as_str() {
                 batch.answer(to, &self.view(creator, self.active, true)?);
                 return Ok(());
             }
@@ -75,26 +75,65 @@ impl Room {
         let mut users = vec![creator.clone()];
         users.extend(members.into_iter().filter(|user| user != creator));
         self.add(batch, creator, None, users, None, now);
-        if let Some(owner) = self.members.get_mut(creator) {
+        self.make_owner(batch, creator);
+        batch.answer(to, &self.view(creator, true, false)?);
+        Ok(())
+    }
+
+    /// Makes a user the owner whom this batch has just added.
+    fn make_owner(&mut self, batch: &mut Batch, user: &UserId) {
+        if let Some(owner) = self.members.get_mut(user) {
             owner.role = Role::Owner;
         }
-        // The creator's rows were made with those of the others. They are made again with the creator's role.
-        let creator_row = self.members.get(creator).map(|member| self.member_row(creator, member));
-        let of_user = self.members.get(creator).map(|member| self.room_of_user(creator, member));
-        batch.after.extend(creator_row);
-        batch.after.extend(of_user);
-        let view = self.view(creator, true, false)?;
-        if let Some(BatchStep::Joined(joined)) = batch.steps.last_mut() {
-            joined.iter_mut().filter(|(user, _)| user == creator).for_each(|(_, info)| info.role = Role::Owner);
+        // The user's rows were made with those of the others. They are made again with the role.
+        if let Some(owner) = self.members.get(user) {
+            batch.after.extend([self.member_row(user, owner), self.room_of_user(user, owner)]);
         }
-        batch.answer(to, &view);
-        Ok(())
+        if let Some(BatchStep::Joined(joined)) = batch.steps.last_mut() {
+            joined.iter_mut().filter(|(joined, _)| joined == user).for_each(|(_, info)| info.role = Role::Owner);
+        }
+    }
+
+    /// Returns the sides of this direct room that a creation would bring back. An earlier release let them leave. Empty
+    /// if the room is no direct room, or does not exist yet.
+    pub(crate) fn missing_sides(&self, creator: &UserId, verb: &Verb) -> Vec<UserId> {
+        match (verb, &self.row) {
+            (Verb::Create { members, .. }, Some(row)) if row.kind == RoomKind::Direct => self.missing(creator, members),
+            _ => Vec::new(),
+        }
+    }
+
+    fn missing(&self, creator: &UserId, others: &[UserId]) -> Vec<UserId> {
+        let sides = std::iter::once(creator).chain(others);
+        sides.filter(|user| !self.members.contains_key(*user)).cloned().collect()
+    }
+
+    /// Makes both sides members of a direct room again. Members see the whole history, so they find what they wrote.
+    fn bring_back(&mut self, batch: &mut Batch, creator: &UserId, missing: Vec<UserId>, now: Millis) {
+        if missing.is_empty() {
+            return;
+        }
+        if self.members.is_empty() {
+            // There was nobody for whom the channel could have been activated.
+            self.activate(Some(now));
+        }
+        self.add(batch, creator, None, missing, None, now);
+        if !self.has_owner() {
+            self.make_owner(batch, creator);
+        }
+        if let Some(row) = &mut self.row {
+            row.deleted = false;
+        }
+        batch.after.extend(self.row.as_ref().map(|row| self.head_row(row)));
+    }
+
+    pub(super) fn has_owner(&self) -> bool {
+        self.members.values().any(|member| member.role == Role::Owner)
     }
 
     /// Returns whether `user` is not a member and may become one.
     pub(crate) fn may_join(&self, user: &UserId) -> bool {
-        let open = self.row.as_ref().is_some_and(|row| row.access == Access::Open && !row.deleted);
-        open && !self.members.contains_key(user)
+        self.is_open() && !self.members.contains_key(user)
     }
 
     pub(super) fn join(
@@ -129,7 +168,7 @@ impl Room {
         if role < Role::Admin {
             return Err(Refusal::new(Code::Forbidden, format!("only an admin may invite to {}", self.id)));
         }
-        if self.row.as_ref().is_some_and(|row| row.kind != RoomKind::Group) {
+        if !self.is_group() {
             return Err(Refusal::new(Code::Forbidden, format!("nobody can be invited to {}", self.id)));
         }
         let new: Vec<UserId> = users.into_iter().filter(|user| !self.members.contains_key(user)).collect();
@@ -184,7 +223,10 @@ impl Room {
         user: &UserId,
         nonce: Option<&Nonce>,
         now: Millis,
-    ) {
+    ) -> Result<(), Refusal> {
+        if !self.is_group() {
+            return Err(Refusal::new(Code::Forbidden, format!("{} cannot be left: mute it", self.id)));
+        }
         let users = [user.clone()];
         let head = self.event(batch, user, nonce, &Content::Left { users: &users, by: None, reason: None }, now);
         self.members.remove(user);
@@ -202,11 +244,12 @@ impl Room {
         }
         batch.after.push(self.gone_room(user, head));
         batch.answer(to, &OkAnswer::event(head, false));
+        Ok(())
     }
 
     /// Makes the oldest admin the owner if the last owner leaves, or the oldest member if there is no admin.
     fn promote_next_owner(&mut self, batch: &mut Batch, from: &UserId, now: Millis) {
-        if self.members.values().any(|member| member.role == Role::Owner) {
+        if self.has_owner() {
             return;
         }
         let oldest = self.members.iter().min_by_key(|(_, m)| (m.role != Role::Admin, m.joined.seq, m.joined_at));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomId, UserId};
+use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomId, RoomKind, UserId};
 use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
 
 use super::{Audience, Offline, Room, RoomMember, Tail};
@@ -30,7 +30,7 @@ impl Room {
         let StoredRoom { row, members, chain, tail: rows } = opened;
         let members: BTreeMap<UserId, RoomMember> = members.into_iter().filter_map(member_of).collect();
         let head = row.as_ref().map(|row| row.head).unwrap_or_default();
-        let last = row.as_ref().and_then(|row| row.last.clone());
+        let last = row.as_ref().and_then(|row| row.last.clone()).map(Into::into);
         let mut room = Self {
             id,
             epoch,
@@ -79,9 +79,17 @@ impl Room {
         };
         match event.kind {
             EventKind::Joined => {
+                if let Some(row) = self.row.as_mut().filter(|row| row.stamp < seq) {
+                    row.deleted = false;
+                }
                 for user in event.users() {
                     note(&self.members, &user);
-                    let creator = self.row.as_ref().is_some_and(|row| row.creator == user) && seq == 1;
+                    let creator = match &self.row {
+                        // Whoever brings a direct room back that had no members owns it.
+                        Some(row) if row.kind == RoomKind::Direct => event.from == user && !self.has_owner(),
+                        Some(row) => row.creator == user && seq == 1,
+                        None => false,
+                    };
                     let role = if creator { Role::Owner } else { Role::Member };
                     let member = new_member(role, event.head, self.notify_default());
                     let known = self.members.entry(user).or_insert_with(|| member.clone());

@@ -1,5 +1,6 @@
 //! The room as data: requests in, batches out.
 
+mod direct;
 mod nonces;
 
 use bytes::Bytes;
@@ -312,6 +313,41 @@ fn the_rows_of_an_idle_room_show_a_member_what_the_room_itself_would() {
     assert_eq!(Some(shown), table.room.info(&bob));
     let refused = info_of_rows(&table.room.id, Some(row), None).unwrap_err();
     assert_eq!(refused.code, table.room.member(&zoe).unwrap_err().code);
+}
+
+#[test]
+fn a_page_of_members_tells_the_seq_that_it_reflects() {
+    let mut table = TestRoom::new();
+    table.run(vec![
+        ask("ann", r#"{"op":"members","limit":2}"#),
+        ask("ann", r#"{"op":"send","body":{}}"#),
+        ask("eve", r#"{"op":"leave"}"#),
+        ask("ann", r#"{"op":"members","limit":9}"#),
+    ]);
+    // Both pages are made when the batch is in the store, so that they reflect all of it.
+    let answers = table.answers();
+    let pages: Vec<&serde_json::Value> = answers.iter().filter(|answer| answer["op"] == "members").collect();
+    assert_eq!((pages[0]["seq"].as_u64(), pages[1]["seq"].as_u64()), (Some(3), Some(3)));
+    let names: Vec<_> = pages[1]["members"].as_array().unwrap().iter().map(|member| &member["user"]).collect();
+    assert_eq!(names, ["ann", "bob"]);
+}
+
+#[test]
+fn the_last_message_is_shown_as_it_is_and_a_later_event_of_another_kind_keeps_it() {
+    let mut table = TestRoom::new();
+    let text = "😀".repeat(201);
+    table.run(vec![
+        ask("ann", r#"{"op":"send","body":{"text":"first"}}"#),
+        ask("bob", &format!(r#"{{"op":"send","body":{{"text":"{text}"}}}}"#)),
+        ask("eve", r#"{"op":"leave"}"#),
+        ask("ann", r#"{"op":"peek"}"#),
+    ]);
+    let answers = table.answers();
+    let last = &answers[3]["info"]["last"];
+    assert_eq!((&last["seq"], &last["from"]), (&3.into(), &"bob".into()));
+    assert_eq!(last["text"].as_str().unwrap(), "😀".repeat(200));
+    let Some(Row::Room(row)) = table.room.head_rows().into_iter().next() else { panic!("no row") };
+    assert_eq!(row.last.unwrap().text.unwrap(), "😀".repeat(200));
 }
 
 #[test]

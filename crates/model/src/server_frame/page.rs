@@ -54,6 +54,8 @@ impl OpFrame for RoomsPage {
 pub struct MembersPage {
     /// The room.
     pub room: RoomId,
+    /// The seq of the room that the members reflect: a later `joined` or `left` is not in them yet.
+    pub seq: u64,
     /// The members.
     pub members: Vec<MemberEntry>,
     /// The user after whom the next page begins. `None` if this is the last page.

@@ -59,7 +59,7 @@ fn every_frame_is_read_as_it_was_written() {
     comes_back(&RoomsPage { rooms: vec![info()], next: Some("7.r".to_owned()) });
     let ann = UserId::parse("ann").unwrap();
     let member = MemberEntry { user: ann.clone(), role: Role::Owner, online: true };
-    comes_back(&MembersPage { room: room("r"), members: vec![member], next: None });
+    comes_back(&MembersPage { room: room("r"), seq: 7, members: vec![member], next: None });
     comes_back(&Welcome {
         user: ann,
         session: "n-1-0".to_owned(),

@@ -41,7 +41,7 @@ impl State {
     }
 
     /// Adds a session to its user channel. Its live events begin here, and are held back until the welcome. Closes
-    /// the older sessions of the same device.
+    /// the older sessions of the same device. A session without a device replaces none, and none replaces it.
     ///
     /// # Errors
     /// Returns `unavailable` if the node is being drained, and `conflict` if the user has too many sessions or this
@@ -50,7 +50,7 @@ impl State {
         &mut self,
         key: SessionKey,
         who: &Identity,
-        device: &DeviceId,
+        device: Option<&DeviceId>,
         wall: Millis,
         effects: &mut Effects,
     ) -> Result<Joined, Refusal> {
@@ -62,7 +62,7 @@ impl State {
         let mut open = 0;
         for other in others {
             let Some(other) = self.sessions.get(other) else { continue };
-            if other.device.as_ref() == Some(device) && !mutant(Mutant::SameDeviceStays) {
+            if device.is_some() && other.device.as_ref() == device && !mutant(Mutant::SameDeviceStays) {
                 other.outbound.close(CloseCode::Replaced);
                 effects.touch(&other.outbound);
             }
@@ -78,7 +78,7 @@ impl State {
             return Err(Refusal::new(Code::Conflict, "this session is signed in already"));
         };
         session.user = Some(user_key);
-        session.device = Some(device.clone());
+        session.device = device.cloned();
         (session.signed_in, session.expires_at) = (wall, who.expires_at);
         (session.started, session.confirmed, session.pinged) = (end, end, end);
         session.hold = Some(Box::new(Hold::all()));

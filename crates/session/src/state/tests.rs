@@ -76,8 +76,8 @@ impl Test {
 
     fn join(&mut self, client: &TestClient, name: &str, device: &str) -> Result<UserKey, Refusal> {
         let who = Identity { user: user(name), expires_at: self.wall.after(Duration::from_secs(3600)), service: false };
-        let device = DeviceId::parse(device).unwrap();
-        let joined = self.state.join(client.key, &who, &device, self.wall, &mut self.effects)?;
+        let device = (!device.is_empty()).then(|| DeviceId::parse(device).unwrap());
+        let joined = self.state.join(client.key, &who, device.as_ref(), self.wall, &mut self.effects)?;
         if let Some((announce, _)) = joined.announce {
             self.signins += 1;
             let signin = self.signins;

@@ -144,3 +144,13 @@ fn the_same_device_replaces_its_older_session_and_the_twenty_first_is_refused() 
     let late = test.connect();
     assert_eq!(test.join(&late, "ann", "99").unwrap_err().code, Code::Conflict);
 }
+
+#[test]
+fn a_session_without_a_device_replaces_none_and_none_replaces_it() {
+    let mut test = Test::new();
+    let clients = ["", "phone", "", "tablet"].map(|device| test.client("ann", device));
+    let replaced = |client: &TestClient| client.got().contains("replaced");
+    assert!(!clients.iter().any(replaced));
+    test.client("ann", "phone");
+    assert_eq!(clients.each_ref().map(replaced), [false, true, false, false]);
+}
