@@ -95,7 +95,8 @@ pub(crate) async fn run(
         sleep(Duration::from_millis(20)).await;
     }
     load.check()?;
-    let (refused, unanswered) = (load.tally().refused, load.unanswered());
+    let unanswered = load.unanswered();
+    let refused = load.tally().refused;
     if refused + unanswered > 0 {
         return Err(BenchError::protocol(format!("{refused} first messages were refused, {unanswered} not answered")));
     }
