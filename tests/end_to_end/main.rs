@@ -17,3 +17,4 @@ mod page;
 mod resume;
 mod socket;
 mod typing;
+mod vanished;

@@ -51,7 +51,7 @@ impl Browser {
         // Chromium's sandbox needs rights that root in a container does not have. The pages are all from this machine.
         command.arg("--no-sandbox");
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
-        let mut process = Process::start("chromium", command);
+        let mut process = Process::start("chromium", command, true);
         let url = process
             .printed(START, "where its DevTools listen", |lines| {
                 let (_, url) = lines.iter().find_map(|line| line.split_once("DevTools listening on "))?;

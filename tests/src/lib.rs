@@ -2,13 +2,14 @@
 //! out of order.
 //!
 //! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`Browser`] is a headless
-//! Chromium. A [`Recording`] is a client that remembers everything it received and checks it against the promises of
-//! the protocol.
+//! Chromium. A [`Proxy`] is a bad network. A [`Recording`] is a client that remembers everything it received and checks
+//! it against the promises of the protocol.
 
 mod browser;
 mod http;
 mod nats;
 mod process;
+mod proxy;
 mod pushes;
 mod recording;
 mod sendpi;
@@ -18,6 +19,7 @@ mod within;
 pub use browser::{Browser, BrowserPage};
 pub use http::{HttpAnswer, get};
 pub use nats::NatsServer;
+pub use proxy::Proxy;
 pub use pushes::{Push, PushRecorder};
 pub use recording::Recording;
 pub use sendpi::{Sendpi, SendpiSetup};

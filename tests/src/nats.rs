@@ -57,7 +57,7 @@ async fn launch(data: &TempDir, port: Option<u16>) -> (Process, u16) {
     let mut command = Command::new(nats_server());
     command.args(["-a", "127.0.0.1", "-p", &port.map_or("-1".to_owned(), |port| port.to_string()), "-js", "-sd"]);
     command.arg(data.path());
-    let mut process = Process::start("nats-server", command);
+    let mut process = Process::start("nats-server", command, true);
     let port = process
         .printed(START, "that it is ready", |lines| {
             lines.iter().find(|line| line.contains("Server is ready"))?;

@@ -27,15 +27,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`.
+    /// Starts `command`. If `read_output` is false, its standard output is closed at once.
     ///
     /// # Panics
     /// If the command cannot be started.
-    pub(crate) fn start(name: &str, mut command: Command) -> Self {
+    pub(crate) fn start(name: &str, mut command: Command, read_output: bool) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let output = watch::Sender::new(Vec::new());
-        if let Some(stdout) = child.stdout.take() {
+        if let Some(stdout) = child.stdout.take().filter(|_| read_output) {
             tokio::spawn(pump(stdout, output.clone()));
         }
         if let Some(stderr) = child.stderr.take() {
