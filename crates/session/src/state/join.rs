@@ -176,7 +176,8 @@ impl State {
         session.raise_floors(heads.iter().cloned());
         session.beat = Heartbeat { waiting_since: None, next: now + self.config.heartbeat };
         self.release(key, replay, effects);
-        self.schedule_beat(key, now + self.config.heartbeat);
+        // The first look is at once, because the token may expire before the first heartbeat.
+        self.schedule_beat(key, now);
     }
 
     /// Begins a replay by holding back the live events of its rooms. Returns `false` if another replay is under way.
