@@ -5,6 +5,7 @@
 mod activation;
 mod crash;
 mod delivery;
+mod dev;
 mod devices;
 mod drain;
 mod faults;

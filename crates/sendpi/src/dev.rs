@@ -1,7 +1,7 @@
 //! `sendpi dev`: a NATS server, every role in one process, and the embedded store.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::nats_server::{self, NatsChild};
 use crate::node::{self, Node, NodeOptions};
+use crate::output::say;
 use crate::signals;
+use crate::token_key;
 
 /// The options of `sendpi dev`.
 #[derive(Debug, clap::Args)]
@@ -106,8 +108,9 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     let data = |source| DevError::Data { path: args.data.clone(), source };
     std::fs::create_dir_all(&args.data).map_err(data)?;
     let path = args.data.canonicalize().map_err(data)?;
+    let key = token_key::read_or_create(&path).map_err(data)?;
     // The ports come before anything is started, because the most frequent problem is a port that is in use.
-    let servers = bind(&args, &secret(&path)?).await?;
+    let servers = bind(&args, &key).await?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(path.join("store"))?);
     let nats = match &args.nats {
         Some(_) => None,
@@ -119,10 +122,10 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
         nodes.push(NodeRuntime::start(plan(&args, &url, &store, gateway, index == 0)?, args.nodes > 1).await?);
     }
     for context in &nodes {
-        println!("listening on http://{}", context.node.address());
+        say(format_args!("listening on http://{}", context.node.address()));
     }
     if let Some(first) = nodes.first() {
-        println!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address());
+        say(format_args!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address()));
     }
     let worker_ended = nodes.iter().find_map(|context| context.node.worker_ended()).unwrap_or_default();
     tokio::select! {
@@ -191,7 +194,7 @@ async fn wait_for_end(nodes: &mut Vec<NodeRuntime>) -> std::io::Result<&'static 
             if let Some(runtime) = runtime {
                 runtime.shutdown_background();
             }
-            println!("killed http://{}", node.address());
+            say(format_args!("killed http://{}", node.address()));
         }
     }
 }
@@ -206,20 +209,6 @@ async fn bind(args: &DevArgs, secret: &[u8]) -> Result<Vec<Gateway>, DevError> {
         servers.push(Gateway::bind(config).await?);
     }
     Ok(servers)
-}
-
-/// Returns the key of this folder's tokens. It is created at the first start and kept, so that tokens stay valid
-/// after a restart.
-fn secret(data: &Path) -> Result<Vec<u8>, DevError> {
-    let path = data.join("token-key");
-    if let Ok(secret) = std::fs::read(&path)
-        && secret.len() == 32
-    {
-        return Ok(secret);
-    }
-    let secret = rand::random::<[u8; 32]>().to_vec();
-    std::fs::write(&path, &secret).map_err(|source| DevError::Data { path, source })?;
-    Ok(secret)
 }
 
 fn plan(
