@@ -16,6 +16,7 @@ mod mutants;
 mod nonce;
 mod page;
 mod resume;
+mod slow;
 mod socket;
 mod typing;
 mod vanished;

@@ -52,6 +52,9 @@ pub(crate) struct DevArgs {
     /// How far back a sign-in looks for rooms that may be active.
     #[arg(long, default_value = "11m", value_parser = humantime::parse_duration)]
     horizon: Duration,
+    /// The most MiB that may wait for slow clients of a node together; beyond that, the slowest are closed.
+    #[arg(long, default_value_t = 256)]
+    outboxes_mib: u32,
     /// The number of partitions of a new data folder.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
@@ -225,6 +228,7 @@ fn plan(
         heartbeat: args.heartbeat,
         window,
         pong_timeout: PONG_TIMEOUT.min(args.heartbeat),
+        node_outbox_bytes: args.outboxes_mib as usize * 1024 * 1024,
         ..sendpi_session::SessionConfig::default()
     };
     sessions.check()?;
