@@ -100,8 +100,25 @@ async fn a_session_ends_with_its_token_unless_that_is_renewed() {
     let foreign = renewed.renew(&server.token("bob").await).await.unwrap_err();
     assert_eq!(foreign.code(), Some(Code::Forbidden));
     step("the phone's token expires");
-    assert_eq!(close_code(&client).await, Some(4101));
+    let closed = within(Duration::from_secs(6), "the session ends with its token", client.closed()).await;
+    assert_eq!(closed.code, Some(4101));
     renewed.ping().await.unwrap();
+    step("the tablet renews its token with one that ends soon");
+    renewed.renew(&server.short_token("ann", 2).await).await.unwrap();
+    let closed = within(Duration::from_secs(5), "the session ends with its token", renewed.closed()).await;
+    assert_eq!(closed.code, Some(4101));
+}
+
+#[tokio::test]
+async fn a_token_that_has_just_expired_is_good_for_as_long_as_clocks_may_differ() {
+    let server = Sendpi::start().await;
+    let token = server.short_token("ann", 0).await;
+    step("ann signs in with a token that has just expired");
+    let (client, _frames, welcome) = connect(server.url(), &token, "phone", Options::default()).await.unwrap();
+    assert!(welcome.expires_at > welcome.now, "{welcome:?}");
+    client.ping().await.unwrap();
+    let closed = within(Duration::from_secs(8), "the session ends with its token", client.closed()).await;
+    assert_eq!(closed.code, Some(4101));
 }
 
 #[tokio::test]

@@ -35,18 +35,19 @@ impl Process {
     /// # Panics
     /// If the command cannot be started.
     pub(crate) fn start(name: &str, command: Command) -> Self {
-        Self::start_with_server(name, command, None)
+        Self::start_with(name, command, None, true)
     }
 
-    /// Starts `command`, which starts a server that outlives it. `pid_file` is in the server's folder.
+    /// Starts `command`. `pid_file` is that of a server that it starts and that outlives it. Its standard output is
+    /// closed at once unless `read_output` is set.
     ///
     /// # Panics
     /// If the command cannot be started.
-    pub(crate) fn start_with_server(name: &str, mut command: Command, pid_file: Option<&Path>) -> Self {
+    pub(crate) fn start_with(name: &str, mut command: Command, pid_file: Option<&Path>, read_output: bool) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let output = watch::Sender::new(Vec::new());
-        if let Some(stdout) = child.stdout.take() {
+        if let Some(stdout) = child.stdout.take().filter(|_| read_output) {
             tokio::spawn(pump(stdout, output.clone()));
         }
         if let Some(stderr) = child.stderr.take() {
@@ -214,7 +215,7 @@ mod tests {
         std::fs::write(&pid_file, format!("{server}\n")).unwrap();
         let mut command = Command::new("sleep");
         command.arg("600");
-        let process = Process::start_with_server("sleep", command, Some(&pid_file));
+        let process = Process::start_with("sleep", command, Some(&pid_file), true);
         println!("\nchildren {} {server}", process.group);
         std::future::pending::<()>().await;
     }

@@ -1,7 +1,7 @@
 //! A test's own Sendpi, which is a `sendpi dev`.
 
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use sendpi_model::faults::{BusFault, FailPoint, Mutant};
@@ -26,11 +26,20 @@ pub struct SendpiSetup {
     pub nats: Option<String>,
     /// Further arguments of `sendpi dev`.
     pub args: Vec<String>,
+    /// Whether nobody reads its standard output, which is closed at once.
+    pub unread_output: bool,
 }
 
 impl Default for SendpiSetup {
     fn default() -> Self {
-        Self { nodes: 1, heartbeat: Duration::from_secs(25), mutant: None, nats: None, args: Vec::new() }
+        Self {
+            nodes: 1,
+            heartbeat: Duration::from_secs(25),
+            mutant: None,
+            nats: None,
+            args: Vec::new(),
+            unread_output: false,
+        }
     }
 }
 
@@ -94,10 +103,10 @@ impl Sendpi {
         token(self.url(), user, Some(seconds)).await
     }
 
-    /// Stops Sendpi as an operator would, and waits until it has ended.
-    pub async fn terminate(&mut self) {
+    /// Stops Sendpi as an operator would, waits until it has ended, and returns how.
+    pub async fn terminate(&mut self) -> ExitStatus {
         self.process.signal("TERM");
-        self.process.ended().await;
+        self.process.ended().await
     }
 
     /// Kills Sendpi at once, and waits until it has ended. Its NATS server lives on until Sendpi is started again.
@@ -196,6 +205,12 @@ impl Sendpi {
         within(START, "sendpi ends by itself", running).await.unwrap_or_else(|error| panic!("cannot run it: {error}"))
     }
 
+    /// Returns the folder with its data.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.data.path().join("sendpi")
+    }
+
     /// Waits until the process has ended by itself.
     pub async fn ended(&mut self) {
         self.process.ended().await;
@@ -235,11 +250,13 @@ async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec
     }
     // With `--nats` there is no such file.
     let pid_file = data.path().join("sendpi/nats/pid");
-    let mut process = Process::start_with_server("sendpi", command, Some(&pid_file));
+    let mut process = Process::start_with("sendpi", command, Some(&pid_file), !setup.unread_output);
     let nodes = setup.nodes;
+    // Without its standard output the log says it as well.
+    let address = if setup.unread_output { logged_address } else { listening };
     let urls = process
         .printed(START, "where it listens", |lines| {
-            let urls: Vec<_> = lines.iter().filter_map(|line| listening(line)).collect();
+            let urls: Vec<_> = lines.iter().filter_map(|line| address(line)).collect();
             (urls.len() == nodes).then_some(urls)
         })
         .await;
@@ -251,6 +268,12 @@ fn listening(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("listening on http://")?;
     let address = rest.split(|c: char| c.is_whitespace() || c == '\u{1b}').next()?;
     Some(format!("http://{}", address.trim_end_matches(['/', '.', ',', '"'])))
+}
+
+/// Returns the address in the log line of a node that is up.
+fn logged_address(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("a node is up")?.1.split_once("address=")?;
+    Some(format!("http://{}", rest.split_whitespace().next()?))
 }
 
 /// Returns the path of the binary that was built beside this test.

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::TokenKey;
-use sendpi_model::timing::DRAIN_TIMEOUT;
 
 /// The configuration of one gateway.
 #[derive(Debug, Clone)]
@@ -19,8 +18,6 @@ pub struct GatewayConfig {
     pub dev: bool,
     /// How long a client may take to send the head of an HTTP request, and to send a valid `hello` on a WebSocket.
     pub sign_in_timeout: Duration,
-    /// How long a stopping gateway waits for its connections and sessions to end.
-    pub grace: Duration,
 }
 
 impl GatewayConfig {
@@ -33,7 +30,6 @@ impl GatewayConfig {
             allowed_origins: Vec::new(),
             dev: false,
             sign_in_timeout: Duration::from_secs(10),
-            grace: DRAIN_TIMEOUT,
         }
     }
 }

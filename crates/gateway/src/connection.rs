@@ -50,19 +50,18 @@ pub(crate) struct WsConnection {
     garbage: u8,
     /// Whether further frames are left in the socket.
     paused: bool,
-    /// Whether the gateway has queued a close frame.
-    closing: bool,
 }
 
 impl WsConnection {
     /// Creates the connection. `rest` holds the bytes that arrived together with the handshake.
     pub(crate) fn new(socket: Arc<WsSocket>, rest: &[u8]) -> Self {
         let frames = frames(Arc::clone(&socket), rest);
-        Self { socket, frames, turn: 0, garbage: 0, paused: false, closing: false }
+        Self { socket, frames, turn: 0, garbage: 0, paused: false }
     }
 
     /// Returns the next text frame. Each round writes before it reads, so that a client that sends without a break
-    /// still gets its deliveries.
+    /// still gets its deliveries. Nothing is read while too much waits that the client asked for, nor from a session
+    /// that is ending.
     ///
     /// No frame is lost if the future is dropped.
     pub(crate) async fn text(&mut self, session: &Session) -> Result<Utf8Bytes, ConnectionEnd> {
@@ -73,14 +72,13 @@ impl WsConnection {
             }
             let blocked = match session.flush() {
                 Ok(Flush::Idle) => false,
+                Ok(Flush::Blocked) if session.is_closing() => return Err(ConnectionEnd::Closing),
                 Ok(Flush::Blocked) => true,
                 Ok(Flush::Ended) => return Err(ConnectionEnd::Closed),
                 Err(_) => return Err(ConnectionEnd::Gone),
             };
-            if self.closing {
-                return Err(ConnectionEnd::Closing);
-            }
-            if !self.paused {
+            let reading = !self.paused && (!blocked || session.takes_frames());
+            if reading {
                 match self.read(session) {
                     Input::Text(text) => return Ok(text),
                     Input::Done => continue,
@@ -88,7 +86,7 @@ impl WsConnection {
                     Input::End(end) => return Err(end),
                 }
             }
-            self.wait(session, !self.paused, blocked).await?;
+            self.wait(session, reading, blocked).await?;
         }
     }
 
@@ -111,12 +109,6 @@ impl WsConnection {
         self.paused = paused;
     }
 
-    /// Queues a close frame. Frames that the client sends after this are not read.
-    pub(crate) fn close(&mut self, session: &Session, code: CloseCode) {
-        session.close(code);
-        self.closing = true;
-    }
-
     /// Notes a good frame, which ends a run of unreadable ones.
     pub(crate) fn good(&mut self) {
         self.garbage = 0;
@@ -126,7 +118,7 @@ impl WsConnection {
     pub(crate) fn garbage(&mut self, session: &Session) {
         self.garbage += 1;
         if self.garbage == GARBAGE {
-            self.close(session, CloseCode::Unreadable);
+            session.close(CloseCode::Unreadable);
         }
     }
 
@@ -158,7 +150,7 @@ impl WsConnection {
             Ok(Message::Pong(_) | Message::Frame(_)) => {}
             Ok(Message::Close(_)) => {
                 session.client_closed();
-                self.close(session, CloseCode::Normal);
+                session.close(CloseCode::Normal);
             }
             Err(Error::Io(error)) => match error.kind() {
                 io::ErrorKind::WouldBlock => return Input::Nothing,
@@ -169,9 +161,9 @@ impl WsConnection {
             Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
                 return Input::End(ConnectionEnd::Gone);
             }
-            Err(Error::Capacity(_)) => self.close(session, CloseCode::TooBig),
+            Err(Error::Capacity(_)) => session.close(CloseCode::TooBig),
             // Nothing more can be read from the stream: it is unknown where the next frame begins.
-            Err(_) => self.close(session, CloseCode::Unreadable),
+            Err(_) => session.close(CloseCode::Unreadable),
         }
         Input::Done
     }

@@ -21,7 +21,7 @@ pub(crate) async fn sign_in(
         Ok(identity) => identity,
         Err((refusal, code)) => {
             session.refuse(id, &refusal);
-            connection.close(session, code);
+            session.close(code);
             return Err(ConnectionEnd::Closing);
         }
     };
@@ -40,7 +40,7 @@ pub(crate) async fn sign_in(
     connection.pause(false);
     if let Err(refusal) = outcome {
         session.refuse(id, &refusal);
-        connection.close(session, close_code(&refusal));
+        session.close(close_code(&refusal));
         return Err(ConnectionEnd::Closing);
     }
     Ok((user, held.frames))
@@ -74,7 +74,7 @@ async fn first_frame(
         Err(_) => (None, not_signed_in("no hello came in time")),
     };
     session.refuse(refused.0, &refused.1);
-    connection.close(session, CloseCode::NotSignedIn);
+    session.close(CloseCode::NotSignedIn);
     Err(ConnectionEnd::Closing)
 }
 

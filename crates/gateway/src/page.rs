@@ -15,12 +15,17 @@ use serde::Deserialize;
 
 use crate::http_error::HttpError;
 use crate::shared::Shared;
+use crate::upgrade::origin_allowed;
 
 const HTML: &str = include_str!("page/index.html");
 const SCRIPT: &str = include_str!("page/chat.js");
 const CLIENT: &str = include_str!("page/client.js");
 const ROOMS: &str = include_str!("page/rooms.js");
 const STYLE: &str = include_str!("page/chat.css");
+
+/// What the page may load. Its icon is an empty `data:` URL.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
 
 const DEFAULT_SECONDS: u64 = 24 * 60 * 60;
 
@@ -36,12 +41,10 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
 }
 
 fn part(kind: &'static str, text: &'static str) -> Response {
-    let policy =
-        "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, text).into_response()
@@ -54,19 +57,32 @@ struct Wanted {
     seconds: Option<u64>,
 }
 
-/// Returns a token for any user, but only to clients on this machine.
+/// Returns a token for any user, but only to clients on this machine. Nobody on the way may keep the answer.
 async fn token(
     State(shared): State<Arc<Shared>>,
     Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
     headers: HeaderMap,
     Query(wanted): Query<Wanted>,
-) -> Result<String, HttpError> {
-    if !(peer.ip().to_canonical().is_loopback() && names_this_machine(&headers)) {
+) -> impl IntoResponse {
+    ([(header::CACHE_CONTROL, "no-store")], make_token(&shared, peer, &headers, &wanted))
+}
+
+fn make_token(shared: &Shared, peer: SocketAddr, headers: &HeaderMap, wanted: &Wanted) -> Result<String, HttpError> {
+    let own = peer.ip().to_canonical().is_loopback() && names_this_machine(headers);
+    if !own || is_from_elsewhere(headers) || !origin_allowed(headers, &[]) {
         return Err(HttpError(Refusal::new(Code::Forbidden, "development tokens are for this machine only")));
     }
     let user = UserId::parse_chosen(&wanted.user).map_err(|rule| HttpError(Refusal::field("user", rule)))?;
     let span = Duration::from_secs(wanted.seconds.unwrap_or(DEFAULT_SECONDS).min(30 * DEFAULT_SECONDS));
     Ok(shared.tokens.make(&user, Millis::now().after(span))?)
+}
+
+/// Returns whether a request came through a proxy, which may serve the whole world from this machine, or from a page
+/// of another origin. Another port of this machine is the same site, but not the same origin.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let proxied = |name: &str| matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded");
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    headers.keys().any(|name| proxied(name.as_str())) || sites.any(|site| site != "same-origin" && site != "none")
 }
 
 /// Returns whether the `Host` header names this machine by `localhost` or a loopback address. If a foreign name that
@@ -98,5 +114,10 @@ mod tests {
             assert!(!named(host), "{host}");
         }
         assert!(!names_this_machine(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_policy_allows_what_the_page_loads() {
+        assert!(HTML.contains(r#"rel="icon" href="data:,""#) && POLICY.contains("; img-src 'self' data:;"), "{POLICY}");
     }
 }

@@ -12,7 +12,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use sendpi_session::UserTier;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -22,6 +24,12 @@ use crate::{GatewayConfig, Tokens, page, upgrade};
 
 /// How long the listener pauses when it cannot accept, for example because the machine has no sockets left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// The send buffer of a socket in bytes, which the operating system may double. What is written to a socket waits there
+/// for a slow client, so that only a small buffer lets a session know what its client can have read. It also bounds
+/// what the operating system keeps for slow clients.
+const SEND_BUFFER: u32 = 64 * 1024;
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// The largest size of a request line together with its headers, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 
@@ -51,8 +59,7 @@ impl Gateway {
     /// [`BindError`], worded for the person who chose the port.
     pub async fn bind(config: GatewayConfig) -> Result<Self, BindError> {
         let wanted = config.listen;
-        let bound = TcpListener::bind(wanted).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
-        match bound {
+        match listen(wanted).and_then(|listener| Ok((listener.local_addr()?, listener))) {
             Ok((address, listener)) => Ok(Self { config, listener, address }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(BindError::Taken(wanted)),
             Err(error) => Err(BindError::Other(wanted, error)),
@@ -65,9 +72,9 @@ impl Gateway {
         self.address
     }
 
-    /// Serves until `stop` is cancelled. Then accepts no more connections, waits for the sessions to end (the user tier
-    /// drains them), and cuts off those that are left after the grace period.
-    pub async fn serve(self, sessions: UserTier, stop: CancellationToken) {
+    /// Serves until `stop` says by when to have ended. Then accepts no more connections, waits for the sessions to end
+    /// (the user tier drains them), and cuts off those that are left at that time.
+    pub async fn serve(self, sessions: UserTier, mut stop: oneshot::Receiver<Instant>) {
         let shared = Arc::new(Shared {
             tokens: Tokens::new(&self.config.key),
             config: self.config,
@@ -76,14 +83,15 @@ impl Gateway {
             cut: CancellationToken::new(),
         });
         let router = router(&shared);
-        loop {
+        let stopping = CancellationToken::new();
+        let until = loop {
             let accepted = tokio::select! {
-                () = stop.cancelled() => break,
+                until = &mut stop => break until.unwrap_or_else(|_| Instant::now()),
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    shared.tasks.spawn(connection(stream, peer, router.clone(), Arc::clone(&shared), stop.clone()));
+                    shared.tasks.spawn(connection(stream, peer, router.clone(), Arc::clone(&shared), stopping.clone()));
                 }
                 Err(error) if is_of_one_connection(&error) => debug!(%error, "a connection ended before it began"),
                 Err(error) => {
@@ -91,16 +99,26 @@ impl Gateway {
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
-        }
+        };
         drop(self.listener);
-        finish(&shared).await;
+        stopping.cancel();
+        finish(&shared, until).await;
     }
 }
 
-/// Waits at most the grace period for the tasks that still run, then cuts off the rest.
-async fn finish(shared: &Shared) {
+/// Listens on `address`. Accepted sockets inherit the size of the send buffer.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Waits at most until `until` for the tasks that still run, then cuts off the rest.
+async fn finish(shared: &Shared, until: Instant) {
     shared.tasks.close();
-    if tokio::time::timeout(shared.config.grace, shared.tasks.wait()).await.is_err() {
+    if tokio::time::timeout_at(until, shared.tasks.wait()).await.is_err() {
         info!(left = shared.tasks.len(), "connections did not end in time and are cut off");
     }
     shared.cut.cancel();
@@ -121,7 +139,13 @@ fn router(shared: &Arc<Shared>) -> Router {
 }
 
 /// Serves HTTP on one connection until it ends or becomes a WebSocket.
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shared: Arc<Shared>, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    shared: Arc<Shared>,
+    stopping: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection ended before it began");
         return;
@@ -139,7 +163,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shared:
     let result = tokio::select! {
         result = &mut serving => result,
         () = shared.cut.cancelled() => return,
-        () = stop.cancelled() => {
+        () = stopping.cancelled() => {
             serving.as_mut().graceful_shutdown();
             tokio::select! {
                 result = serving => result,

@@ -14,6 +14,6 @@ pub(crate) struct Shared {
     pub(crate) sessions: UserTier,
     /// The tasks of connections and sessions, for which a stopping gateway waits.
     pub(crate) tasks: TaskTracker,
-    /// Ends the connections and sessions that are left after the grace period.
+    /// Ends the connections and sessions that are left when the gateway must have ended.
     pub(crate) cut: CancellationToken,
 }

@@ -7,9 +7,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use sendpi_model::{Code, Millis, Refusal, UserId};
 use sendpi_session::Identity;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// How long after its `exp` a token is still accepted, because clocks differ.
+/// How long after its `exp`, and how long before its `nbf`, a token is accepted, because clocks differ.
 const LEEWAY: Duration = Duration::from_secs(5);
+/// The latest `exp` in milliseconds: what a client can read as an integer.
+const LATEST: f64 = ((1_u64 << 53) - 1) as f64;
 
 /// A key that tokens are checked with. The key determines the algorithm, and a token that names another is refused.
 #[derive(Clone)]
@@ -36,6 +39,12 @@ pub enum TokenError {
     /// Its `exp` has passed.
     #[error("the token has expired")]
     Expired,
+    /// Its `exp` is not a number, is negative, or is too late for a time in milliseconds below 2^53.
+    #[error("the token's exp is not a time in seconds since 1970")]
+    BadExpiry,
+    /// Its `nbf` has not come yet, or is not a number.
+    #[error("the token is not valid yet")]
+    NotYetValid,
     /// Its `sub` is not a user id.
     #[error("the token's sub is not a user id")]
     BadUser,
@@ -51,7 +60,10 @@ impl From<TokenError> for Refusal {
 struct Claims {
     sub: String,
     /// Seconds since 1970. The standard allows fractions.
-    exp: f64,
+    exp: Option<Value>,
+    /// Seconds since 1970, like `exp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nbf: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
 }
@@ -70,24 +82,34 @@ impl Tokens {
     pub fn new(key: &TokenKey) -> Self {
         let TokenKey::Hs256(secret) = key;
         let mut rules = Validation::new(Algorithm::HS256);
-        rules.set_required_spec_claims(&["sub", "exp"]);
-        // `exp` is checked against the caller's time, below.
+        rules.set_required_spec_claims(&["sub"]);
+        // `exp` and `nbf` are checked against the caller's time, below.
         rules.validate_exp = false;
         // No audience is configured, and a token that has one is accepted all the same.
         rules.validate_aud = false;
         Self { check: DecodingKey::from_secret(secret), rules, make: EncodingKey::from_secret(secret) }
     }
 
-    /// Returns whom `token` signs in, and until when.
+    /// Returns whom `token` signs in, and until when: its `exp`, or the end of the leeway if `exp` has just passed.
     ///
     /// # Errors
     /// [`TokenError`], which never contains the token itself.
     pub fn check(&self, token: &str, now: Millis) -> Result<Identity, TokenError> {
         let claims =
             jsonwebtoken::decode::<Claims>(token, &self.check, &self.rules).map_err(|_| TokenError::Invalid)?.claims;
-        let expires_at = Millis((claims.exp * 1000.0) as u64);
-        if expires_at.after(LEEWAY) <= now {
+        let exp = millis(&claims.exp.ok_or(TokenError::Invalid)?).ok_or(TokenError::BadExpiry)?;
+        if !(0.0..=LATEST).contains(&exp) {
+            return Err(TokenError::BadExpiry);
+        }
+        let exp = Millis(exp as u64);
+        let expires_at = if exp <= now { exp.after(LEEWAY) } else { exp };
+        if expires_at <= now {
             return Err(TokenError::Expired);
+        }
+        if let Some(nbf) = claims.nbf
+            && millis(&nbf).is_none_or(|nbf| nbf > now.after(LEEWAY).0 as f64)
+        {
+            return Err(TokenError::NotYetValid);
         }
         let user = UserId::parse_chosen(&claims.sub).map_err(|_| TokenError::BadUser)?;
         let service = claims.scope.is_some_and(|scope| scope.split(' ').any(|word| word == "service"));
@@ -99,9 +121,15 @@ impl Tokens {
     /// # Errors
     /// [`TokenError::Invalid`] if the key cannot sign.
     pub fn make(&self, user: &UserId, expires_at: Millis) -> Result<String, TokenError> {
-        let claims = Claims { sub: user.to_string(), exp: expires_at.0 as f64 / 1000.0, scope: None };
+        let exp = Some(Value::from(expires_at.0 as f64 / 1000.0));
+        let claims = Claims { sub: user.to_string(), exp, nbf: None, scope: None };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.make).map_err(|_| TokenError::Invalid)
     }
+}
+
+/// Returns a claim's time in milliseconds. `None` if it is not a number.
+fn millis(claim: &Value) -> Option<f64> {
+    claim.as_f64().map(|seconds| seconds * 1000.0)
 }
 
 #[cfg(test)]
@@ -128,7 +156,8 @@ mod tests {
     fn exp_has_five_seconds_of_leeway() {
         let tokens = tokens("secret");
         let token = tokens.make(&UserId::parse("ann").unwrap(), Millis(20_000)).unwrap();
-        assert!(tokens.check(&token, Millis(24_999)).is_ok());
+        let until = |now| tokens.check(&token, Millis(now)).unwrap().expires_at;
+        assert_eq!((until(19_999), until(20_000), until(24_999)), (Millis(20_000), Millis(25_000), Millis(25_000)));
         assert_eq!(tokens.check(&token, Millis(25_000)).unwrap_err(), TokenError::Expired);
     }
 
@@ -157,6 +186,31 @@ mod tests {
         for sub in ["a b", "a\u{200b}b", "", "=a"] {
             assert_eq!(check(serde_json::json!({"exp": 100, "sub": sub})).unwrap_err(), TokenError::BadUser, "{sub:?}");
         }
+    }
+
+    #[test]
+    fn an_exp_that_is_no_time_is_refused_with_the_reason() {
+        let (tokens, header) = (tokens("secret"), Header::new(Algorithm::HS256));
+        let check = |exp: serde_json::Value| {
+            tokens.check(&sign(&header, &serde_json::json!({"sub": "ann", "exp": exp})), Millis(0))
+        };
+        let latest = ((1_u64 << 53) - 1) / 1000;
+        assert_eq!(check(latest.into()).unwrap().expires_at, Millis(latest * 1000));
+        for exp in [(latest + 1).into(), 1e300.into(), (-1).into(), (-0.1).into(), "soon".into(), true.into()] {
+            assert_eq!(check(exp).unwrap_err(), TokenError::BadExpiry);
+        }
+    }
+
+    #[test]
+    fn nbf_has_five_seconds_of_leeway() {
+        let (tokens, header) = (tokens("secret"), Header::new(Algorithm::HS256));
+        let check = |nbf: serde_json::Value, now| {
+            tokens.check(&sign(&header, &serde_json::json!({"sub": "ann", "exp": 100, "nbf": nbf})), Millis(now))
+        };
+        assert!(check(20.into(), 15_000).is_ok() && check((-5).into(), 0).is_ok());
+        assert_eq!(check(20.into(), 14_999).unwrap_err(), TokenError::NotYetValid);
+        assert_eq!(check(1e300.into(), 15_000).unwrap_err(), TokenError::NotYetValid);
+        assert_eq!(check("now".into(), 15_000).unwrap_err(), TokenError::NotYetValid);
     }
 
     #[test]

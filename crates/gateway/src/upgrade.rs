@@ -111,7 +111,7 @@ fn has_token(query: &str) -> bool {
 
 /// Returns whether the request's origin may connect. It must be the gateway's own host or one of `allowed`. A request
 /// without an origin may connect too, because browsers always send one.
-fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+pub(crate) fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     let own = headers.get(header::HOST).and_then(|host| host.to_str().ok());

@@ -18,6 +18,8 @@ use crate::socket::WsSocket;
 
 /// How long a client may take to close its side after the gateway has closed its own.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a client whose session has ended may take to read why.
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// Runs the session of an upgraded socket. `rest` holds the bytes that arrived together with the handshake.
 pub(crate) async fn run(shared: Arc<Shared>, socket: Arc<WsSocket>, rest: Bytes, identity: Option<Identity>) {
@@ -33,7 +35,7 @@ async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Op
         Ok(session) => session,
         Err(refusal) => {
             socket.turn_away(&refusal);
-            return linger(socket).await;
+            return linger(socket, &[]).await;
         }
     };
     let mut connection = WsConnection::new(Arc::clone(&socket), &rest);
@@ -44,15 +46,19 @@ async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Op
         Ok((user, early)) => exchange(shared, &mut connection, &session, &user, early).await,
         Err(end) => end,
     };
+    let mut last_words = Vec::new();
     if end == ConnectionEnd::Closing {
         let written = tokio::time::timeout(CLOSE_TIMEOUT, connection.finish(&session)).await;
         debug!(in_time = written.is_ok(), "a session ends with a close frame");
+        if written.is_err() {
+            last_words = session.take_last_words();
+        }
     }
     // For everybody else the session ends here. Only the socket still waits for its client.
     drop(session);
     drop(connection);
     if end != ConnectionEnd::Gone {
-        linger(socket).await;
+        linger(socket, &last_words).await;
     }
 }
 
@@ -100,11 +106,14 @@ fn renew(shared: &Shared, session: &Session, user: &UserId, id: Option<FrameId>,
     }
 }
 
-/// Shuts the stream down after the last frame, and lets the client close first. Closing with something unread would
+/// Writes what is left, shuts the stream down, and lets the client close first. Closing with something unread would
 /// reset the connection, and the client might never see the close frame.
-async fn linger(socket: Arc<WsSocket>) {
+async fn linger(socket: Arc<WsSocket>, last_words: &[u8]) {
+    let Some(WsSocket(mut stream)) = Arc::into_inner(socket) else { return };
+    if !matches!(tokio::time::timeout(LAST_WORDS, stream.write_all(last_words)).await, Ok(Ok(()))) {
+        return;
+    }
     let until_closed = async {
-        let Some(WsSocket(mut stream)) = Arc::into_inner(socket) else { return };
         if stream.shutdown().await.is_err() {
             return;
         }

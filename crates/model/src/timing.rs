@@ -71,9 +71,11 @@ pub const SETTLE_EVERY: Duration = seconds(3);
 pub const HEARTBEAT: Duration = seconds(25);
 /// A session that has not answered a heartbeat for this long is closed.
 pub const PONG_TIMEOUT: Duration = seconds(10);
+/// A session that keeps events from being settled for this long, because its client reads slowly, is closed.
+pub const SLOW_TIMEOUT: Duration = seconds(30);
 /// The close frame of a client confirms what was written at least this long before it.
 pub const CLOSE_CONFIRMS_AFTER: Duration = seconds(5);
-/// A socket that has not accepted its close frame for this long is abandoned.
+/// A session ends this long after its close frame was queued, even if its socket has not accepted the frame.
 pub const CLOSE_TIMEOUT: Duration = seconds(5);
 /// A sign-in that would have to wait longer than this for its turn is refused.
 pub const SIGN_IN_WAIT: Duration = seconds(5);
@@ -81,7 +83,9 @@ pub const SIGN_IN_WAIT: Duration = seconds(5);
 pub const SIGN_IN_TIMEOUT: Duration = seconds(20);
 /// How often a node compares its heads with those of the owners, for the rooms with recent events.
 pub const HEAD_CHECK_EVERY: Duration = seconds(40);
-/// A drain waits this long for its sessions to end.
+/// A node that stops waits this long for the last signs of life of its clients.
+pub const LAST_PONG_TIMEOUT: Duration = seconds(4);
+/// A node that stops waits this long for its sessions and connections to end.
 pub const DRAIN_TIMEOUT: Duration = seconds(10);
 
 const fn less(a: Duration, b: Duration) -> bool {
@@ -106,7 +110,10 @@ const _: () = assert!(less(FLOW_SILENCE.saturating_mul(2), FLOW_GIVE_UP) && less
 // A request that ends as unavailable does not end the sign-in that waits for it.
 const _: () = assert!(less(FLOW_GIVE_UP, SIGN_IN_TIMEOUT));
 const _: () = assert!(!less(HEARTBEAT, PONG_TIMEOUT));
-const _: () = assert!(less(CLOSE_TIMEOUT, DRAIN_TIMEOUT));
+// A client that reads slowly has longer than one that is silent.
+const _: () = assert!(less(PONG_TIMEOUT, SLOW_TIMEOUT));
+// Also a session whose client is silent, and whose socket takes nothing, ends within a drain.
+const _: () = assert!(less(LAST_PONG_TIMEOUT.saturating_add(CLOSE_TIMEOUT), DRAIN_TIMEOUT));
 const _: () = assert!(less(CLOCK_SKEW, ORDER_ROWS_AGE) && less(IDLE_MIN, IDLE_MAX));
 
 /// How far back in time a room may still be active. Three settings determine it together.

@@ -1,7 +1,7 @@
 //! `sendpi dev`: a NATS server, every role in one process, and the embedded store.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::nats_server::{self, NatsChild};
 use crate::node::{self, Node, NodeOptions};
+use crate::output::say;
 use crate::signals;
+use crate::token_key;
 
 /// The options of `sendpi dev`.
 #[derive(Debug, clap::Args)]
@@ -51,6 +53,9 @@ pub(crate) struct DevArgs {
     /// How far back a sign-in looks for rooms that may be active.
     #[arg(long, default_value = "11m", value_parser = humantime::parse_duration)]
     horizon: Duration,
+    /// The most MiB that may wait for slow clients of a node together; beyond that, the slowest are closed.
+    #[arg(long, default_value_t = 256)]
+    outboxes_mib: u32,
     /// The number of partitions of a new data folder.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
@@ -111,8 +116,9 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     let data = |source| DevError::Data { path: args.data.clone(), source };
     std::fs::create_dir_all(&args.data).map_err(data)?;
     let path = args.data.canonicalize().map_err(data)?;
+    let key = token_key::read_or_create(&path).map_err(data)?;
     // The ports come before anything is started, because the most frequent problem is a port that is in use.
-    let servers = bind(&args, &secret(&path)?).await?;
+    let servers = bind(&args, &key).await?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(path.join("store"))?);
     let nats = match &args.nats {
         Some(_) => None,
@@ -124,10 +130,10 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
         nodes.push(NodeRuntime::start(plan(&args, &url, &store, gateway, index == 0)?, args.nodes > 1).await?);
     }
     for context in &nodes {
-        println!("listening on http://{}", context.node.address());
+        say(format_args!("listening on http://{}", context.node.address()));
     }
     if let Some(first) = nodes.first() {
-        println!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address());
+        say(format_args!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address()));
     }
     let worker_ended = nodes.iter().find_map(|context| context.node.worker_ended()).unwrap_or_default();
     tokio::select! {
@@ -192,7 +198,7 @@ async fn wait_for_end(nodes: &mut Vec<NodeRuntime>, kill_from_stdin: bool) -> st
             if let Some(runtime) = runtime {
                 runtime.shutdown_background();
             }
-            println!("killed http://{}", node.address());
+            say(format_args!("killed http://{}", node.address()));
         }
     }
 }
@@ -209,20 +215,6 @@ async fn bind(args: &DevArgs, secret: &[u8]) -> Result<Vec<Gateway>, DevError> {
     Ok(servers)
 }
 
-/// Returns the key of this folder's tokens. It is created at the first start and kept, so that tokens stay valid
-/// after a restart.
-fn secret(data: &Path) -> Result<Vec<u8>, DevError> {
-    let path = data.join("token-key");
-    if let Ok(secret) = std::fs::read(&path)
-        && secret.len() == 32
-    {
-        return Ok(secret);
-    }
-    let secret = rand::random::<[u8; 32]>().to_vec();
-    std::fs::write(&path, &secret).map_err(|source| DevError::Data { path, source })?;
-    Ok(secret)
-}
-
 fn plan(
     args: &DevArgs,
     url: &str,
@@ -237,6 +229,7 @@ fn plan(
         heartbeat: args.heartbeat,
         window,
         pong_timeout: PONG_TIMEOUT.min(args.heartbeat),
+        node_outbox_bytes: args.outboxes_mib as usize * 1024 * 1024,
         ..sendpi_session::SessionConfig::default()
     };
     sessions.check()?;

@@ -13,5 +13,7 @@ pub(crate) fn start() {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .with_target(false)
+        // A line that nobody reads is lost. To complain about it on the same standard error would be a panic.
+        .log_internal_errors(false)
         .init();
 }

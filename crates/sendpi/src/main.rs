@@ -3,17 +3,22 @@
 //! # Map
 //! - `dev`: `sendpi dev`, everything on one machine. `nats_server`: the NATS server that it runs.
 //! - `node`: one node and its roles, from start to stop.
-//! - `logging`: logs. `signals`: the signals that end a process.
+//! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
+//! - `token_key`: the key of a data folder's tokens.
 
 mod dev;
 mod logging;
 mod nats_server;
 mod node;
+mod output;
 mod signals;
+mod token_key;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::output::complain;
 
 /// Sendpi, a chat backend.
 #[derive(Debug, Parser)]
@@ -37,7 +42,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("sendpi: cannot start: {error}");
+            complain(format_args!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -50,7 +55,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sendpi: {error}");
+            complain(error);
             ExitCode::FAILURE
         }
     }

@@ -8,10 +8,12 @@ use sendpi_bus::presence::{NodeChange, NodeKey, answer_alive, watch_nodes};
 use sendpi_bus::{Bus, PutError, SendError, setup};
 use sendpi_channel::Worker;
 use sendpi_gateway::Gateway;
+use sendpi_model::timing::DRAIN_TIMEOUT;
 use sendpi_model::{Millis, NodeId, Partitions};
 use sendpi_store::Store;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The reason why a node could not start.
@@ -57,8 +59,8 @@ pub(crate) struct Node {
     worker: Option<Worker>,
     gateway: JoinHandle<()>,
     address: SocketAddr,
-    /// Ends the gateway.
-    stop_gateway: CancellationToken,
+    /// Tells the gateway by when to have ended.
+    stop_gateway: oneshot::Sender<Instant>,
     /// Ends the rest of the node, including its node key, after the gateway and the worker have ended.
     stop: CancellationToken,
 }
@@ -86,8 +88,8 @@ impl Node {
             Some(config) => Some(sendpi_channel::start(&bus, store, partitions, key, changes, config).await?),
             None => None,
         };
-        let stop_gateway = CancellationToken::new();
-        let gateway = tokio::spawn(gateway.serve(sessions.clone(), stop_gateway.clone()));
+        let (stop_gateway, stop_serving) = oneshot::channel();
+        let gateway = tokio::spawn(gateway.serve(sessions.clone(), stop_serving));
         tracing::info!(node = %bus.node(), %address, "a node is up");
         Ok(Self { bus, sessions, worker, gateway, address, stop_gateway, stop })
     }
@@ -102,10 +104,14 @@ impl Node {
         self.worker.as_ref().map(Worker::ended)
     }
 
-    /// Ends the sessions with `bye`, stops the gateway, lets the worker finish, and deletes the node key.
+    /// Ends the sessions with `bye`, stops the gateway, lets the worker finish, and deletes the node key. Sessions and
+    /// connections have one grace period together.
     pub(crate) async fn stop(self) {
-        self.sessions.drain().await;
-        self.stop_gateway.cancel();
+        let until = Instant::now() + DRAIN_TIMEOUT;
+        self.sessions.drain(until).await;
+        if self.stop_gateway.send(until).is_err() {
+            tracing::error!("the gateway ended before it was stopped");
+        }
         if let Err(error) = self.gateway.await {
             tracing::error!(%error, "the task of the gateway failed");
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendpi_model::timing::{
-    ActivityWindow, DRAIN_TIMEOUT, HEAD_CHECK_EVERY, HEARTBEAT, PONG_TIMEOUT, SIGN_IN_TIMEOUT, SIGN_IN_WAIT,
+    ActivityWindow, HEAD_CHECK_EVERY, HEARTBEAT, PONG_TIMEOUT, SIGN_IN_TIMEOUT, SIGN_IN_WAIT, SLOW_TIMEOUT,
 };
 
 /// The settings of the user tier of one node.
@@ -17,12 +17,19 @@ pub struct SessionConfig {
     pub heartbeat: Duration,
     /// How long a client may take to answer a heartbeat.
     pub pong_timeout: Duration,
-    /// How many bytes may be queued for one session before it is closed because it reads too slowly. The same limit
-    /// applies to the live events that are held back for a session that waits for its welcome or for a replay.
+    /// How many bytes of events may be queued for one session before it is closed because it reads too slowly. The same
+    /// limit applies to the live events that are held back for a session that waits for its welcome or for a replay.
     pub outbox_bytes: usize,
     /// How many events may be in the log of unconfirmed events. When it is full, all links are cut, and their workers
     /// bounce what is not settled.
     pub unconfirmed_events: usize,
+    /// How many bytes may wait for all sessions together: what their sockets did not take at once, and what is held
+    /// back. If it is more, ephemeral events are dropped, then the sessions for which the most waits are closed as too
+    /// slow.
+    pub node_outbox_bytes: usize,
+    /// How long a session may keep events from being settled because its client reads slowly: how long a replay may
+    /// take, and how long a heartbeat may wait to be written. Then the session is closed as too slow.
+    pub slow_timeout: Duration,
     /// Which rooms may be active, by the age of their order rows.
     pub window: ActivityWindow,
     /// How many sign-ins may begin in one second. The others wait for their turn.
@@ -37,8 +44,6 @@ pub struct SessionConfig {
     pub markers_every: Duration,
     /// The time over which the clients of a drained node are told to spread their reconnects.
     pub drain_spread: Duration,
-    /// How long a drain waits for its sessions to end.
-    pub drain_timeout: Duration,
 }
 
 impl Default for SessionConfig {
@@ -49,6 +54,8 @@ impl Default for SessionConfig {
             pong_timeout: PONG_TIMEOUT,
             outbox_bytes: 1024 * 1024,
             unconfirmed_events: 4_000_000,
+            node_outbox_bytes: 256 * 1024 * 1024,
+            slow_timeout: SLOW_TIMEOUT,
             window: ActivityWindow::default(),
             sign_ins_per_second: 2_000,
             sign_in_wait: SIGN_IN_WAIT,
@@ -56,7 +63,6 @@ impl Default for SessionConfig {
             heads_every: HEAD_CHECK_EVERY,
             markers_every: Duration::from_secs(2),
             drain_spread: Duration::from_secs(5),
-            drain_timeout: DRAIN_TIMEOUT,
         }
     }
 }
@@ -77,6 +83,12 @@ impl SessionConfig {
         }
         if self.pong_timeout > self.heartbeat {
             return Err(SessionConfigError("pong_timeout must not be longer than heartbeat"));
+        }
+        if self.slow_timeout.is_zero() {
+            return Err(SessionConfigError("slow_timeout must be longer than zero"));
+        }
+        if self.node_outbox_bytes < self.outbox_bytes {
+            return Err(SessionConfigError("node_outbox_bytes must not be less than outbox_bytes"));
         }
         if self.sign_ins_per_second == 0 {
             return Err(SessionConfigError("sign_ins_per_second must be at least 1"));

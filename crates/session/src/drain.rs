@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sendpi_model::timing::LAST_PONG_TIMEOUT;
 use tokio::time::{Instant, sleep};
 
 use crate::context::NodeContext;
@@ -10,12 +11,18 @@ use crate::context::NodeContext;
 /// How often to check whether the drain is done.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Drains the node. Waits at most for the configured time.
-pub(crate) async fn drain(node: &Arc<NodeContext>) {
+/// Drains the node by `until` at the latest.
+pub(crate) async fn drain(node: &Arc<NodeContext>, until: Instant) {
     let spread = u64::try_from(node.config.drain_spread.as_millis()).unwrap_or(u64::MAX).max(1);
-    node.with(|state, effects| state.drain(|| rand::random::<u64>() % spread, effects));
-    let until = Instant::now() + node.config.drain_timeout;
-    while Instant::now() < until && !is_done(node) {
+    let begin = Instant::now();
+    node.with(|state, effects| state.begin_drain(begin, effects));
+    loop {
+        let now = Instant::now();
+        let all = now >= begin + LAST_PONG_TIMEOUT;
+        node.with(|state, effects| state.say_bye(all, || rand::random::<u64>() % spread, now, effects));
+        if now >= until || is_done(node) {
+            break;
+        }
         sleep(LOOK).await;
     }
     // The workers hear of it with the next answer to their links, so that nothing is dispatched again after a restart.

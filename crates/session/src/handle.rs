@@ -109,8 +109,10 @@ impl UserTier {
     /// # Errors
     /// Returns `unavailable` if the node is being drained.
     pub fn open(&self, wire: Arc<dyn Transport>) -> Result<Session, Refusal> {
-        let outbound = Arc::new(Outbound::new(wire, self.0.config.outbox_bytes));
-        let key = self.0.with(|state, _| state.open(Arc::clone(&outbound), Instant::now()))?;
+        let (key, outbound) = self.0.with(|state, _| {
+            let outbound = Arc::new(Outbound::within(wire, state.budget()));
+            state.open(Arc::clone(&outbound), Instant::now()).map(|key| (key, outbound))
+        })?;
         Ok(Session::new(Arc::clone(&self.0), key, outbound))
     }
 
@@ -131,10 +133,10 @@ impl UserTier {
         self.0.tasks.wait().await;
     }
 
-    /// Closes every session, and tells its client to reconnect after a random delay. Then waits, at most for the
-    /// configured time, until all sessions are gone, the owners of their rooms know it and their presence keys are
-    /// removed. No session can be opened once the drain has begun.
-    pub async fn drain(&self) {
-        crate::drain::drain(&self.0).await;
+    /// Asks every client for a last sign of life, tells it to reconnect after a random delay, and closes its session.
+    /// Waits, at most until `until`, until all sessions are gone, the owners of their rooms know it and their presence
+    /// keys are removed. No session can be opened once the drain has begun.
+    pub async fn drain(&self, until: Instant) {
+        crate::drain::drain(&self.0, until).await;
     }
 }

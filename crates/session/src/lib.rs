@@ -23,6 +23,8 @@
 //!   - `client/session`: the session as the gateway holds it.
 //!   - `client/transport`: what the gateway provides: the socket, and the identity behind it.
 //!   - `client/outbound`: a session's outbound queue together with its socket.
+//!   - `client/outbound/write_queue`: what of it waits for the socket, and how it was written.
+//!   - `client/node_budget`: what may wait for all sessions of a node together.
 //!   - `client/outbox`: the bounded queue of frames inside the outbound queue. *Pure.*
 //!   - `client/ws_frame`: encodes WebSocket frames. *Pure.*
 //!   - `client/typing_limit`: how often a session may say that its user is typing. *Pure.*
@@ -39,6 +41,8 @@
 //!   sessions' outbound queues.
 //!   - `state/join`: the beginning of a session, its welcome, and the beginning and end of a replay.
 //!   - `state/leave`: the end of a session, bounces, sign-out, replaced devices, and read markers from other devices.
+//!   - `state/farewell`: the end of all sessions when the node is drained.
+//!   - `state/overload`: closes the slowest sessions when too much waits for all of them.
 //!   - `state/attach`: attaching users to rooms.
 //!   - `state/deliver`: delivers events, and keeps the audiences that the links name.
 //!   - `state/gaps`: what the sessions of a room are missing.

@@ -4,10 +4,12 @@
 mod attach;
 mod deliver;
 pub(crate) mod effects;
+mod farewell;
 mod gaps;
 mod heartbeat;
 mod join;
 mod leave;
+mod overload;
 pub(crate) mod retry_queue;
 pub(crate) mod rooms;
 pub(crate) mod session_state;
@@ -18,6 +20,7 @@ pub(crate) mod unconfirmed;
 pub(crate) mod user;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Partition, Partitions, RoomId, UserId};
@@ -27,6 +30,7 @@ pub(crate) use self::attach::OnlineUser;
 pub(crate) use self::deliver::LinkOrigin;
 use slotmap::SlotMap;
 
+use crate::client::node_budget::NodeBudget;
 use crate::config::SessionConfig;
 use crate::keys::{LinkId, RetryKey, RoomKey, SessionKey, UserKey};
 use crate::owners::reply_to::ReplyTo;
@@ -55,6 +59,10 @@ pub(crate) struct State {
     /// How often a user has gone from `Offline` to `Announcing`.
     announcements: u64,
     draining: bool,
+    /// The sessions that still have to answer an earlier heartbeat before they get the last one of a drain.
+    last_pings_owed: Vec<SessionKey>,
+    /// What may wait for all sessions together.
+    budget: Arc<NodeBudget>,
 }
 
 impl State {
@@ -62,6 +70,7 @@ impl State {
         let tick = Self::tick_of(&config);
         Self {
             unconfirmed: Unconfirmed::new(now, config.unconfirmed_events),
+            budget: Arc::new(NodeBudget::new(&config)),
             config,
             partitions,
             sessions: SlotMap::default(),
@@ -73,7 +82,13 @@ impl State {
             last_signin: 0,
             announcements: 0,
             draining: false,
+            last_pings_owed: Vec::new(),
         }
+    }
+
+    /// Returns the budget that the queues of all sessions share.
+    pub(crate) fn budget(&self) -> Arc<NodeBudget> {
+        Arc::clone(&self.budget)
     }
 
     /// Returns the number of sessions, signed in or not.

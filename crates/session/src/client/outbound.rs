@@ -1,6 +1,8 @@
 //! A session's outbound queue towards its client, with its socket. The gateway's task and the deliveries share it.
 
-use std::io::{self, IoSlice};
+mod write_queue;
+
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -11,25 +13,24 @@ use sendpi_model::{CloseCode, FrameId, Refusal, UserId, limits};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::client::outbox::{Outbox, Pushed};
+use self::write_queue::WriteQueue;
+use crate::client::node_budget::NodeBudget;
+use crate::client::outbox::{FrameKind, Pushed};
 use crate::client::transport::{Flush, Transport};
 use crate::client::typing_limit::TypingLimit;
 use crate::client::ws_frame;
 
-/// The most slices of one write.
-const SLICES: usize = 64;
 /// A replay waits until less than this is queued, so that a heartbeat behind it is answered in time. In bytes.
 const REPLAY_BYTES: usize = 64 * 1024;
 
 /// The outbound queue of one session.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    queue: Mutex<Queue>,
+    queue: Mutex<WriteQueue>,
     /// Notified when a flush by the gateway's task is due.
     wake: Notify,
     /// Notified when there is room for a replay.
     drained: Notify,
-    limit: usize,
     /// The number of unanswered requests.
     requests: AtomicU32,
     /// Whether a round of deliveries has this queue on its list.
@@ -38,53 +39,19 @@ pub(crate) struct Outbound {
     pub(crate) typing: Mutex<Option<Box<TypingLimit>>>,
 }
 
-#[derive(Debug)]
-struct Queue {
-    /// The socket. It is dropped when the session ends, so that the gateway can close it while answers are still
-    /// under way.
-    wire: Option<Arc<dyn Transport>>,
-    outbox: Outbox,
-    /// Whether the socket took nothing at the last try. If so, only the gateway's task, which waits for the socket,
-    /// tries again.
-    blocked: bool,
-    failed: bool,
-    pace: WritePace,
-}
-
-/// Whether frames were written at once. The client's own close frame confirms only what was.
-#[derive(Debug)]
-enum WritePace {
-    /// Everything was written at once.
-    Prompt,
-    /// Something had to wait and is not written yet.
-    Late,
-    /// Something had to wait, and everything was written at that time.
-    CaughtUp(Instant),
-    /// Something was dropped, or the socket failed.
-    Lost,
-}
-
-impl Queue {
-    fn late(&mut self) {
-        if !matches!(self.pace, WritePace::Lost) {
-            self.pace = WritePace::Late;
-        }
-    }
-}
-
 impl Outbound {
+    /// Creates the queue of a session that no others share a budget with.
+    #[cfg(test)]
     pub(crate) fn new(wire: Arc<dyn Transport>, limit: usize) -> Self {
+        Self::within(wire, Arc::new(NodeBudget::of_session(limit)))
+    }
+
+    /// Creates the queue of a session that shares `budget` with the others of the node.
+    pub(crate) fn within(wire: Arc<dyn Transport>, budget: Arc<NodeBudget>) -> Self {
         Self {
-            queue: Mutex::new(Queue {
-                wire: Some(wire),
-                outbox: Outbox::default(),
-                blocked: false,
-                failed: false,
-                pace: WritePace::Prompt,
-            }),
+            queue: Mutex::new(WriteQueue::new(wire, budget)),
             wake: Notify::new(),
             drained: Notify::new(),
-            limit,
             requests: AtomicU32::new(0),
             touched: AtomicBool::new(false),
             user: OnceLock::new(),
@@ -92,7 +59,7 @@ impl Outbound {
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, WriteQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,11 +74,30 @@ impl Outbound {
         drop(self.user.set(user));
     }
 
-    /// Queues an encoded WebSocket frame. The caller flushes afterwards.
+    /// Queues an event, encoded as a WebSocket frame. The caller flushes afterwards.
     pub(crate) fn push(&self, frame: Bytes, ephemeral: bool) {
+        self.push_as(if ephemeral { FrameKind::Ephemeral } else { FrameKind::Event }, frame);
+    }
+
+    /// Queues what the client asked for, encoded as a WebSocket frame. The caller flushes afterwards.
+    pub(crate) fn push_answer(&self, frame: Bytes) {
+        self.push_as(FrameKind::Answer, frame);
+    }
+
+    /// Queues a heartbeat. The caller flushes afterwards.
+    pub(crate) fn push_ping(&self, frame: Bytes) {
+        self.push_as(FrameKind::Ping, frame);
+    }
+
+    fn push_as(&self, kind: FrameKind, frame: Bytes) {
         let mut queue = self.queue();
-        if queue.outbox.push(frame, ephemeral, self.limit) == Pushed::TooSlow {
-            queue.pace = WritePace::Lost;
+        let budget = queue.share.budget();
+        if kind == FrameKind::Ephemeral && budget.is_over() {
+            return;
+        }
+        let limit = budget.session();
+        if queue.push(frame, kind, limit) == Pushed::TooSlow {
+            self.wake.notify_one();
             tracing::debug!(user = ?self.user(), "a session reads too slowly and is closed");
         }
     }
@@ -122,7 +108,7 @@ impl Outbound {
             Some(_) => ws_frame::text(&with_id(json, id)),
             None => ws_frame::text(json),
         };
-        self.push(frame, false);
+        self.push_answer(frame);
     }
 
     /// Queues a refusal.
@@ -130,13 +116,50 @@ impl Outbound {
         self.answer(&refusal.to_frame(), id);
     }
 
-    /// Queues the close frame, which nothing follows.
+    /// Queues the close frame, which nothing follows. The gateway's task ends the session, even if the socket does not
+    /// take the frame.
     pub(crate) fn close(&self, code: CloseCode) {
-        let mut queue = self.queue();
-        queue.outbox.close(code);
-        if code == CloseCode::TooSlow {
-            queue.pace = WritePace::Lost;
-        }
+        self.queue().close(code);
+        self.wake.notify_one();
+    }
+
+    /// Drops what waits, and closes the session as too slow.
+    pub(crate) fn give_up(&self) {
+        self.queue().give_up();
+        self.wake.notify_one();
+    }
+
+    /// Ends the session, and returns what its client needs to learn why, up to the length of a client's frame.
+    pub(crate) fn take_last_words(&self) -> Vec<u8> {
+        let words = self.queue().outbox.take_last_words(limits::FRAME_BYTES);
+        self.end();
+        words
+    }
+
+    /// Drops the ephemeral events that wait.
+    pub(crate) fn drop_ephemeral(&self) {
+        self.queue().drop_ephemeral();
+    }
+
+    /// Returns the number of bytes that wait because the socket takes nothing.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue().share.bytes()
+    }
+
+    /// Returns the budget that the node's sessions share.
+    pub(crate) fn budget(&self) -> Arc<NodeBudget> {
+        Arc::clone(self.queue().share.budget())
+    }
+
+    /// Returns since when the client has been able to answer the last heartbeat. `None` if the heartbeat is not written
+    /// yet, or if no frames are taken from the client at the moment.
+    pub(crate) fn answerable_since(&self) -> Option<Instant> {
+        self.queue().answerable_since()
+    }
+
+    /// Returns whether frames are taken from the client. They are not while too much waits that it asked for.
+    pub(crate) fn takes_frames(&self) -> bool {
+        !self.queue().outbox.is_full()
     }
 
     /// Notes that frames were queued late, because they were held back before.
@@ -146,30 +169,12 @@ impl Outbound {
 
     /// Returns whether everything that came for the session up to `age` ago was written by then.
     pub(crate) fn was_prompt(&self, age: Duration, now: Instant) -> bool {
-        let queue = self.queue();
-        let prompt = match queue.pace {
-            WritePace::Prompt => true,
-            WritePace::CaughtUp(at) => now - at >= age,
-            WritePace::Late | WritePace::Lost => false,
-        };
-        prompt && queue.outbox.is_empty()
-    }
-
-    /// Ends the session if its socket has not taken everything up to the close frame yet.
-    pub(crate) fn abandon(&self) {
-        if !self.queue().outbox.is_empty() {
-            self.end();
-            self.wake.notify_one();
-        }
+        self.queue().was_prompt(age, now)
     }
 
     /// Ends the session: drops what is queued, and the socket. Nothing is written any more.
     pub(crate) fn end(&self) {
-        let mut queue = self.queue();
-        queue.outbox.fail();
-        queue.failed = true;
-        queue.wire = None;
-        drop(queue);
+        self.queue().end();
         self.drained.notify_waiters();
     }
 
@@ -226,39 +231,13 @@ impl Outbound {
         self.write(&mut queue)
     }
 
-    fn write(&self, queue: &mut Queue) -> io::Result<Flush> {
-        queue.blocked = false;
-        let Some(wire) = queue.wire.clone() else { return Err(io::ErrorKind::BrokenPipe.into()) };
-        while !queue.outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = queue.outbox.slices(&mut slices);
-            match wire.try_write_vectored(&slices[..filled]) {
-                Ok(0) => return Err(self.fail(queue, io::ErrorKind::WriteZero.into())),
-                Ok(written) => queue.outbox.advance(written),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    queue.blocked = true;
-                    queue.late();
-                    return Ok(Flush::Blocked);
-                }
-                Err(e) => return Err(self.fail(queue, e)),
-            }
-            if queue.outbox.bytes() < REPLAY_BYTES {
-                self.drained.notify_waiters();
-            }
+    fn write(&self, queue: &mut WriteQueue) -> io::Result<Flush> {
+        let something = !queue.outbox.is_empty();
+        let written = queue.write();
+        if something && queue.outbox.bytes() < REPLAY_BYTES {
+            self.drained.notify_waiters();
         }
-        if matches!(queue.pace, WritePace::Late) {
-            queue.pace = WritePace::CaughtUp(Instant::now());
-        }
-        Ok(if queue.outbox.is_closing() { Flush::Ended } else { Flush::Idle })
-    }
-
-    fn fail(&self, queue: &mut Queue, error: io::Error) -> io::Error {
-        queue.failed = true;
-        queue.pace = WritePace::Lost;
-        queue.outbox.fail();
-        self.drained.notify_waiters();
-        error
+        written
     }
 
     /// Waits until a flush by the gateway's task is due.

@@ -1,4 +1,5 @@
-//! The frames that wait to be written to one session, bounded in bytes. Ephemeral events are dropped first. Pure.
+//! The frames that wait to be written to one session. Events are bounded in bytes, and ephemeral ones are dropped
+//! first. Answers are bounded by the requests that are taken. Pure.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -11,6 +12,28 @@ use crate::client::ws_frame;
 
 /// The capacity, in frames, that an empty queue keeps. It is small because most sessions are idle.
 const KEEP_CAPACITY: usize = 4;
+/// While this many bytes of answers wait, no further request is taken from the client.
+const ANSWER_BYTES: usize = 256 * 1024;
+
+/// What a frame is to its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    /// Something that the client did not ask for. If too much of this waits, the session is closed.
+    Event,
+    /// An event that may be lost.
+    Ephemeral,
+    /// What the client asked for.
+    Answer,
+    /// A heartbeat, of which one waits at most.
+    Ping,
+}
+
+impl FrameKind {
+    /// Returns whether the limit of events does not apply.
+    fn is_answer(self) -> bool {
+        matches!(self, Self::Answer | Self::Ping)
+    }
+}
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +50,7 @@ pub(crate) enum Pushed {
 #[derive(Debug)]
 struct Frame {
     bytes: Bytes,
-    ephemeral: bool,
+    kind: FrameKind,
 }
 
 /// The queue of one session.
@@ -38,32 +61,48 @@ pub(crate) struct Outbox {
     begun: usize,
     /// How many bytes wait, without those that are written.
     bytes: usize,
+    /// How many of these bytes are answers and heartbeats.
+    answers: usize,
     closing: bool,
 }
 
 impl Outbox {
-    /// Adds a frame under a limit of `limit` bytes. An empty queue accepts a frame of any size.
-    pub(crate) fn push(&mut self, bytes: Bytes, ephemeral: bool, limit: usize) -> Pushed {
+    /// Adds a frame. Events are under a limit of `limit` bytes, but an event of any size is accepted if no other waits.
+    pub(crate) fn push(&mut self, bytes: Bytes, kind: FrameKind, limit: usize) -> Pushed {
         if self.closing {
             return Pushed::Dropped;
         }
-        if !self.frames.is_empty() && self.bytes + bytes.len() > limit && !mutant(Mutant::OutboxUnbounded) {
-            if ephemeral {
+        let is_event = !kind.is_answer();
+        if is_event && !self.has_room(bytes.len(), limit) && !mutant(Mutant::OutboxUnbounded) {
+            if kind == FrameKind::Ephemeral {
                 return Pushed::Dropped;
             }
             self.drop_ephemeral();
-            if !self.frames.is_empty() && self.bytes + bytes.len() > limit {
-                self.drop_unbegun();
-                self.close(CloseCode::TooSlow);
+            if !self.has_room(bytes.len(), limit) {
+                self.give_up();
                 return Pushed::TooSlow;
             }
         }
         self.bytes += bytes.len();
-        self.frames.push_back(Frame { bytes, ephemeral });
+        self.answers += if is_event { 0 } else { bytes.len() };
+        self.frames.push_back(Frame { bytes, kind });
         if mutant(Mutant::OutboxReversed) && self.begun == 0 {
             self.frames.rotate_right(1);
         }
         Pushed::Queued
+    }
+
+    fn has_room(&self, length: usize, limit: usize) -> bool {
+        let events = self.bytes - self.answers;
+        events == 0 || events + length <= limit
+    }
+
+    /// Drops what waits, and closes the session as too slow.
+    pub(crate) fn give_up(&mut self) {
+        if !self.closing {
+            self.drop_unbegun();
+            self.close(CloseCode::TooSlow);
+        }
     }
 
     /// Adds the close frame, which nothing follows.
@@ -71,16 +110,17 @@ impl Outbox {
         if !self.closing {
             let bytes = ws_frame::close(code);
             self.bytes += bytes.len();
-            self.frames.push_back(Frame { bytes, ephemeral: false });
+            self.frames.push_back(Frame { bytes, kind: FrameKind::Event });
             self.closing = true;
         }
     }
 
-    fn drop_ephemeral(&mut self) {
+    /// Drops the ephemeral events that wait.
+    pub(crate) fn drop_ephemeral(&mut self) {
         let begun = self.begun > 0;
         let mut first = true;
         self.frames.retain(|frame| {
-            let keep = !frame.ephemeral || (first && begun);
+            let keep = frame.kind != FrameKind::Ephemeral || (first && begun);
             first = false;
             keep
         });
@@ -95,14 +135,30 @@ impl Outbox {
     }
 
     fn count(&mut self) {
-        self.bytes = self.frames.iter().map(|frame| frame.bytes.len()).sum::<usize>() - self.begun;
+        let (mut bytes, mut answers, mut begun) = (0, 0, self.begun);
+        for frame in &self.frames {
+            let left = frame.bytes.len() - std::mem::take(&mut begun);
+            bytes += left;
+            answers += if frame.kind.is_answer() { left } else { 0 };
+        }
+        (self.bytes, self.answers) = (bytes, answers);
     }
 
     /// Drops everything, because the socket is gone or the session has ended.
     pub(crate) fn fail(&mut self) {
         self.closing = true;
         self.frames = VecDeque::new();
-        (self.begun, self.bytes) = (0, 0);
+        (self.begun, self.bytes, self.answers) = (0, 0, 0);
+    }
+
+    /// Removes and returns what the client needs to learn why it was closed: the rest of the frame that is begun, and
+    /// the close frame. Returns nothing if the rest is longer than `most`.
+    pub(crate) fn take_last_words(&mut self, most: usize) -> Vec<u8> {
+        let begun = self.frames.front().filter(|_| self.begun > 0).and_then(|frame| frame.bytes.get(self.begun..));
+        let close = self.frames.back().filter(|_| self.closing && (self.begun == 0 || self.frames.len() > 1));
+        let words: Vec<u8> = begun.into_iter().chain(close.map(|frame| &frame.bytes[..])).flatten().copied().collect();
+        self.fail();
+        if words.len() > most { Vec::new() } else { words }
     }
 
     /// Fills `slices` with what is to be written next. Returns how many of them are filled.
@@ -116,21 +172,33 @@ impl Outbox {
         filled
     }
 
-    /// Notes that `written` more bytes are written, and removes the frames that are complete.
-    pub(crate) fn advance(&mut self, written: usize) {
+    /// Notes that `written` more bytes are written, and removes the frames that are complete. Returns whether a
+    /// heartbeat is among those.
+    pub(crate) fn advance(&mut self, written: usize) -> bool {
         debug_assert!(written <= self.bytes, "more bytes were written than were queued");
-        self.bytes -= written.min(self.bytes);
-        self.begun += written;
+        let (mut left, mut pinged) = (written, false);
         while let Some(first) = self.frames.front() {
+            let step = left.min(first.bytes.len() - self.begun);
+            left -= step;
+            self.bytes -= step;
+            self.answers -= if first.kind.is_answer() { step } else { 0 };
+            self.begun += step;
             if self.begun < first.bytes.len() {
-                return;
+                break;
             }
-            self.begun -= first.bytes.len();
+            pinged |= first.kind == FrameKind::Ping;
+            self.begun = 0;
             self.frames.pop_front();
         }
-        if self.frames.capacity() > KEEP_CAPACITY {
+        if self.frames.is_empty() && self.frames.capacity() > KEEP_CAPACITY {
             self.frames.shrink_to(KEEP_CAPACITY);
         }
+        pinged
+    }
+
+    /// Returns whether so much of what the client asked for waits that nothing more is taken from it.
+    pub(crate) fn is_full(&self) -> bool {
+        self.answers >= ANSWER_BYTES
     }
 
     /// Returns the number of bytes that wait to be written.
@@ -150,74 +218,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes(text: &str) -> Bytes {
-        Bytes::copy_from_slice(text.as_bytes())
-    }
-
-    /// Returns everything that would be written.
-    fn waiting(outbox: &Outbox) -> String {
-        let mut slices = [IoSlice::new(&[]); 16];
-        let filled = outbox.slices(&mut slices);
-        slices[..filled].iter().map(|slice| String::from_utf8_lossy(slice).into_owned()).collect()
-    }
-
-    #[test]
-    fn a_partial_write_goes_on_where_it_stopped() {
-        let mut outbox = Outbox::default();
-        outbox.push(bytes("abc"), false, 100);
-        outbox.push(bytes("def"), false, 100);
-        outbox.advance(4);
-        assert_eq!((waiting(&outbox).as_str(), outbox.bytes()), ("ef", 2));
-        outbox.advance(2);
-        assert!(outbox.is_empty() && outbox.bytes() == 0);
-    }
-
-    #[test]
-    fn ephemeral_frames_are_dropped_first() {
-        let mut outbox = Outbox::default();
-        outbox.push(bytes("tttt"), true, 10);
-        outbox.push(bytes("aaaa"), false, 10);
-        assert_eq!(outbox.push(bytes("uuuu"), true, 10), Pushed::Dropped);
-        assert_eq!(outbox.push(bytes("bbbb"), false, 10), Pushed::Queued);
-        assert_eq!(waiting(&outbox), "aaaabbbb");
-    }
-
-    #[test]
-    fn an_ephemeral_frame_that_is_begun_is_finished() {
-        let mut outbox = Outbox::default();
-        outbox.push(bytes("tttt"), true, 10);
-        outbox.push(bytes("uuuu"), true, 10);
-        outbox.advance(1);
-        outbox.push(bytes("aaaaaa"), false, 10);
-        assert_eq!(waiting(&outbox), "tttaaaaaa");
-    }
-
-    #[test]
-    fn a_full_queue_ends_the_session_after_the_frame_that_is_begun() {
-        let mut outbox = Outbox::default();
-        outbox.push(bytes("aaaaaa"), false, 10);
-        outbox.push(bytes("bbb"), false, 10);
-        outbox.advance(2);
-        assert_eq!(outbox.push(bytes("cccc"), false, 10), Pushed::TooSlow);
-        assert!(waiting(&outbox).starts_with("aaaa") && waiting(&outbox).contains("reads too slowly"));
-        assert_eq!(outbox.push(bytes("d"), false, 10), Pushed::Dropped);
-    }
-
-    #[test]
-    fn a_frame_above_the_limit_is_taken_by_an_empty_queue() {
-        let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(bytes("aaaaaaaaaaaa"), false, 10), Pushed::Queued);
-    }
-
-    #[test]
-    fn nothing_follows_the_close_frame() {
-        let mut outbox = Outbox::default();
-        outbox.close(CloseCode::Drain);
-        outbox.close(CloseCode::TooSlow);
-        assert_eq!(outbox.push(bytes("x"), false, 10), Pushed::Dropped);
-        assert!(waiting(&outbox).ends_with("drain"));
-    }
-}
+mod tests;

@@ -62,9 +62,13 @@ impl Session {
         self.outbound.user().cloned()
     }
 
-    /// Handles a frame of a signed-in client. Refuses `hello` and `token`, which the gateway handles itself.
+    /// Handles a frame of a signed-in client, unless the session is ending. Refuses `hello` and `token`, which the
+    /// gateway handles itself.
     pub fn frame(&self, frame: ClientFrame) {
         let ClientFrame { id, op } = frame;
+        if self.outbound.is_closing() {
+            return;
+        }
         match op {
             ClientOp::Pong => self.node.with(|state, _| state.pong(self.key)),
             ClientOp::Ping => self.reply(&Pong {}, id.as_ref()),
@@ -90,8 +94,29 @@ impl Session {
 
     /// Sends a control frame, such as a pong.
     pub fn send_control(&self, opcode: u8, payload: &[u8]) {
-        self.outbound.push(ws_frame::control(opcode, payload), false);
+        self.outbound.push_answer(ws_frame::control(opcode, payload));
         self.outbound.flush_now();
+    }
+
+    /// Returns whether the session is ending: its close frame is queued or written, or its socket is gone. The caller
+    /// drops the session then, also if the socket does not take the close frame in time.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.outbound.is_closing()
+    }
+
+    /// Returns what the client still has to read to learn why it was closed. The session writes nothing any more, and
+    /// the caller drops it and may go on with the socket alone. Returns nothing if that would be long.
+    #[must_use]
+    pub fn take_last_words(&self) -> Vec<u8> {
+        self.outbound.take_last_words()
+    }
+
+    /// Returns whether the client's next frame may be read. It is left in the socket while too much waits that the
+    /// client asked for. [`Session::flush`] changes that.
+    #[must_use]
+    pub fn takes_frames(&self) -> bool {
+        self.outbound.takes_frames()
     }
 
     /// Sends the close frame, which nothing follows.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::{OpFrame, Ping};
-use sendpi_model::timing::{CLOSE_CONFIRMS_AFTER, CLOSE_TIMEOUT};
+use sendpi_model::timing::CLOSE_CONFIRMS_AFTER;
 use sendpi_model::{CloseCode, Millis};
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::client::ws_frame;
 use crate::config::SessionConfig;
 use crate::keys::SessionKey;
 use crate::state::effects::Effects;
+use crate::state::session_state::{Heartbeat, HeartbeatState};
 
 impl State {
     /// Returns the length of a tick, to which heartbeats are exact.
@@ -22,7 +23,7 @@ impl State {
     }
 
     /// Does what is due by `now`: queues heartbeats, and closes the sessions that do not answer or whose token has
-    /// expired.
+    /// expired. Also closes the slowest sessions if too much waits for all of them.
     pub(crate) fn beat(&mut self, now: Instant, wall: Millis, effects: &mut Effects) {
         let ping = ws_frame::text(&Ping {}.to_frame());
         for (key, tick) in self.timers.due(now) {
@@ -31,6 +32,7 @@ impl State {
                 self.beat_one(key, &ping, now, wall, effects);
             }
         }
+        self.relieve(effects);
     }
 
     /// Schedules the next look at a session. It replaces the one that was scheduled before.
@@ -43,46 +45,45 @@ impl State {
     fn beat_one(&mut self, key: SessionKey, ping: &Bytes, now: Instant, wall: Millis, effects: &mut Effects) {
         let Some(session) = self.sessions.get(key) else { return };
         if session.outbound.is_closing() {
-            return self.end_closing(key, now);
+            return;
         }
-        let (timeout, heartbeat) = (self.config.pong_timeout, self.config.heartbeat);
-        let held = session.held_from().into_iter().chain(session.user.and_then(|user| self.held_by_gaps(user))).min();
-        let end = held.map_or(self.unconfirmed.end(), |held| held.min(self.unconfirmed.end()));
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let silent = session.beat.waiting_since.is_some_and(|since| now - since >= timeout);
-        let closed = if wall >= session.expires_at && !mutant(Mutant::ExpiryForgiven) {
-            Some(CloseCode::TokenExpired)
-        } else if silent && !mutant(Mutant::SilenceForgiven) {
-            Some(CloseCode::NoSignOfLife)
-        } else {
-            None
+        let timeouts = (self.config.pong_timeout, self.config.slow_timeout);
+        if wall >= session.expires_at && !mutant(Mutant::ExpiryForgiven) {
+            session.outbound.close(CloseCode::TokenExpired);
+            return effects.touch(&session.outbound);
+        }
+        let next = match session.heartbeat(timeouts, now) {
+            HeartbeatState::Silent if !mutant(Mutant::SilenceForgiven) => {
+                session.outbound.close(CloseCode::NoSignOfLife);
+                return effects.touch(&session.outbound);
+            }
+            HeartbeatState::Slow => {
+                session.outbound.give_up();
+                return effects.touch(&session.outbound);
+            }
+            HeartbeatState::Waiting(until) => until,
+            HeartbeatState::Answered if now >= session.beat.next => {
+                self.ping(key, ping, now, effects);
+                now + self.config.pong_timeout
+            }
+            HeartbeatState::Answered | HeartbeatState::Silent => session.beat.next.max(now),
         };
-        if let Some(code) = closed {
-            session.outbound.close(code);
-            effects.touch(&session.outbound);
-            return self.end_closing(key, now);
-        }
-        if session.beat.waiting_since.is_none() && now >= session.beat.next {
-            session.pinged = end.max(session.confirmed);
-            session.outbound.push(ping.clone(), false);
-            effects.touch(&session.outbound);
-            session.beat.waiting_since = Some(now);
-            session.beat.next = now + heartbeat;
-        }
-        let next = session.beat.waiting_since.map_or(session.beat.next, |since| since + timeout);
-        let expiry = now + session.expires_at.since(wall).min(Duration::from_secs(24 * 3600));
+        let expires_at = self.sessions.get(key).map_or(wall, |session| session.expires_at);
+        let expiry = now + expires_at.since(wall).min(Duration::from_secs(24 * 3600));
         self.schedule_beat(key, next.min(expiry));
     }
 
-    /// Ends a session that the node closed, even if its socket does not take the close frame in time.
-    fn end_closing(&mut self, key: SessionKey, now: Instant) {
+    /// Queues a heartbeat for a session that has answered the one before. Its answer will confirm everything up to
+    /// here, but for what is held back.
+    pub(super) fn ping(&mut self, key: SessionKey, ping: &Bytes, now: Instant, effects: &mut Effects) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let held = session.held_from().into_iter().chain(session.user.and_then(|user| self.held_by_gaps(user))).min();
+        let end = held.map_or(self.unconfirmed.end(), |held| held.min(self.unconfirmed.end()));
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let since = *session.closing_since.get_or_insert(now);
-        if now - since >= CLOSE_TIMEOUT {
-            session.outbound.abandon();
-        } else {
-            self.schedule_beat(key, since + CLOSE_TIMEOUT);
-        }
+        session.pinged = end.max(session.confirmed);
+        session.outbound.push_ping(ping.clone());
+        effects.touch(&session.outbound);
+        session.beat = Heartbeat { waiting_since: Some(now), next: now + self.config.heartbeat };
     }
 
     /// Handles the answer to a heartbeat: everything that was queued before the heartbeat has arrived.

@@ -172,11 +172,12 @@ impl State {
             }
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.outbound.push(frame, false);
+        session.outbound.push_answer(frame);
         session.raise_floors(heads.iter().cloned());
         session.beat = Heartbeat { waiting_since: None, next: now + self.config.heartbeat };
         self.release(key, replay, effects);
-        self.schedule_beat(key, now + self.config.heartbeat);
+        // The first look is at once, because the token may expire before the first heartbeat.
+        self.schedule_beat(key, now);
     }
 
     /// Begins a replay by holding back the live events of its rooms. Returns `false` if another replay is under way.
@@ -194,7 +195,7 @@ impl State {
     pub(crate) fn replayed(&mut self, key: SessionKey, frame: Bytes, rooms: Vec<(RoomId, u64)>, effects: &mut Effects) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.raise_floors(rooms);
-            session.outbound.push(frame, false);
+            session.outbound.push_answer(frame);
             self.release(key, None, effects);
         }
     }

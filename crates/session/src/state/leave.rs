@@ -1,8 +1,7 @@
 //! The end of a session, however it came: bounces what no device of the user confirmed, and signs the user out with
-//! the last session. Also what ends or informs sessions from outside: replaced devices, read markers, the drain.
+//! the last session. Also what ends or informs sessions from outside: replaced devices and read markers.
 
-use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::server_frame::{Bye, MarkerFrame, OpFrame};
+use sendpi_model::server_frame::{MarkerFrame, OpFrame};
 use sendpi_model::{CloseCode, DeviceId, Millis, RoomId, UserId};
 
 use super::State;
@@ -101,20 +100,6 @@ impl State {
                 session.outbound.push(frame.clone(), false);
                 effects.touch(&session.outbound);
             }
-        }
-    }
-
-    /// Refuses new sessions from now on, and closes all sessions. `delay` returns after how many milliseconds each
-    /// client is told to reconnect.
-    pub(crate) fn drain(&mut self, mut delay: impl FnMut() -> u64, effects: &mut Effects) {
-        self.draining = true;
-        for (_, session) in self.sessions.iter() {
-            let bye = Bye::drain(delay()).to_frame();
-            if !mutant(Mutant::ByeOff) {
-                session.outbound.push(ws_frame::text(&bye), false);
-            }
-            session.outbound.close(CloseCode::Drain);
-            effects.touch(&session.outbound);
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{CloseCode, DeviceId, Millis, RoomId};
 use tokio::time::Instant;
 
+use crate::client::node_budget::BudgetShare;
 use crate::client::outbound::Outbound;
 use crate::keys::UserKey;
 use crate::state::effects::Effects;
@@ -37,8 +39,6 @@ pub(crate) struct SessionState {
     pub(crate) beat: Heartbeat,
     /// The tick of the session's only entry in the timer wheel that counts.
     pub(crate) due: Option<u64>,
-    /// When a heartbeat's turn first found the session closing.
-    pub(crate) closing_since: Option<Instant>,
     /// The position at which the log ended when the session joined its user channel.
     pub(crate) started: u64,
     /// The position before which everything is confirmed.
@@ -60,6 +60,19 @@ pub(crate) struct Heartbeat {
     pub(crate) next: Instant,
 }
 
+/// Whether a session's last heartbeat was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeartbeatState {
+    /// No heartbeat is under way.
+    Answered,
+    /// The answer may take until this time, when it is to be looked at again.
+    Waiting(Instant),
+    /// The client could have answered, and has not.
+    Silent,
+    /// The heartbeat could not be written for too long.
+    Slow,
+}
+
 /// The live events that are held back for a session that waits for its welcome or for a replay.
 #[derive(Debug, Default)]
 pub(crate) struct Hold {
@@ -67,6 +80,8 @@ pub(crate) struct Hold {
     rooms: Option<HashSet<RoomId>>,
     queue: VecDeque<HeldEvent>,
     bytes: usize,
+    /// What is held back counts against the node's budget.
+    share: Option<BudgetShare>,
     /// The seqs up to which the oldest events of rooms were dropped because too much was held back. The welcome or
     /// the replay has to cover them.
     dropped: HashMap<RoomId, u64>,
@@ -107,6 +122,11 @@ impl Hold {
         }
     }
 
+    /// Counts what is held back against the budget that the session's queue shares.
+    fn count(&mut self, outbound: &Outbound) {
+        self.share.get_or_insert_with(|| BudgetShare::new(outbound.budget())).set(self.bytes);
+    }
+
     fn covers(&self, room: &RoomId) -> bool {
         self.rooms.as_ref().is_none_or(|rooms| rooms.contains(room)) && !mutant(Mutant::HoldOff)
     }
@@ -122,7 +142,6 @@ impl SessionState {
             expires_at: Millis(u64::MAX),
             beat: Heartbeat { waiting_since: None, next: now },
             due: None,
-            closing_since: None,
             started: 0,
             confirmed: 0,
             pinged: 0,
@@ -140,6 +159,7 @@ impl SessionState {
             }
             let held = HeldEvent { room: parcel.room.clone(), seq: parcel.seq, frame: parcel.frame.clone() };
             hold.push(held, parcel.position, limit);
+            hold.count(&self.outbound);
             return;
         }
         if parcel.seq > 0 && !self.passes(parcel.room, parcel.seq) {
@@ -198,6 +218,9 @@ impl SessionState {
         if hold.from.is_some() {
             self.outbound.late();
         }
+        if let Some(next) = next.as_mut() {
+            next.count(&self.outbound);
+        }
         self.hold = next.map(Box::new);
         effects.touch(&self.outbound);
     }
@@ -212,6 +235,33 @@ impl SessionState {
                 self.floors = None;
             }
         }
+    }
+
+    /// Returns whether the last heartbeat was answered. The client has `pong` from the time at which it was able to
+    /// answer, and the heartbeat `slow` to be written. Without an answer both together are the limit.
+    pub(crate) fn heartbeat(&self, (pong, slow): (Duration, Duration), now: Instant) -> HeartbeatState {
+        let Some(queued) = self.beat.waiting_since else { return HeartbeatState::Answered };
+        match self.outbound.answerable_since() {
+            Some(since) => match since.max(queued).min(queued + slow) + pong {
+                until if now >= until => HeartbeatState::Silent,
+                until => HeartbeatState::Waiting(until),
+            },
+            None if now >= queued + slow => HeartbeatState::Slow,
+            // A heartbeat that is written from now on is not due before this.
+            None => HeartbeatState::Waiting((now + pong).min(queued + slow)),
+        }
+    }
+
+    /// Returns how many bytes wait for the client, or are held back for it.
+    pub(crate) fn waiting(&self) -> usize {
+        let held = self.hold.as_ref().map_or(0, |hold| hold.bytes);
+        self.outbound.waiting() + held
+    }
+
+    /// Drops what waits, and closes the session as too slow.
+    pub(crate) fn give_up(&mut self) {
+        self.outbound.give_up();
+        self.hold = None;
     }
 
     /// Returns the first position that is held back.

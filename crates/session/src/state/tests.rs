@@ -13,6 +13,8 @@ use crate::client::ws_frame;
 
 mod audience;
 mod ends;
+mod farewell;
+mod slow;
 
 /// A socket that takes everything.
 #[derive(Debug, Default)]

@@ -18,6 +18,7 @@ use sendpi_model::{Code, NodeId, Partitions, UserId};
 use sendpi_session::{SessionConfig, UserTier, start};
 use sendpi_tests::NatsServer;
 use support::{Rows, SocketlessClient, connect, until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 struct World {
@@ -237,13 +238,51 @@ async fn a_drain_sends_everybody_away_and_leaves_nothing_behind() {
     world.store.active("ann", "r");
     let (ann, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
     let handle = world.handle.clone();
-    let drained = tokio::spawn(async move { handle.drain().await });
+    ann.say(&send("1"));
+    assert_eq!(ann.seqs(1).await, [1]);
+    assert_eq!(ann.next().await["op"], "ok");
+    let until = Instant::now() + Duration::from_secs(10);
+    let drained = tokio::spawn(async move { handle.drain(until).await });
+    assert_eq!(ann.next().await["op"], "ping");
+    ann.say(r#"{"op":"pong"}"#);
     let bye = ann.next().await;
     assert_eq!((&bye["op"], &bye["reason"]), (&"bye".into(), &"drain".into()));
     drop(ann);
     drained.await.unwrap();
     assert_eq!(world.handle.sessions(), 0);
     assert!(world.owner.audience("r").is_empty() && !world.is_online("ann").await);
+    assert!(world.owner.bounced.lock().unwrap().is_empty(), "ann had confirmed the message");
     let late = SocketlessClient::connect_refused(&world.handle);
     assert_eq!(late.code, Code::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_its_client_does_not_read_ends_the_session_and_lets_others_be_settled() {
+    let world = World::with(SessionConfig { slow_timeout: Duration::from_secs(2), ..SessionConfig::default() }).await;
+    world.store.active("ann", "r");
+    world.store.active("bob", "r");
+    world.owner.happen_long("r", 100);
+    let ann = SocketlessClient::connect(&world.handle, "ann");
+    ann.read(false);
+    ann.hello(r#"{"op":"hello","device":"d","resume":{"r":1}}"#).await.unwrap();
+    let (bob, _) = SocketlessClient::sign_in(&world.handle, "bob").await;
+    bob.say(&send("1"));
+    assert_eq!(bob.seqs(1).await, [101]);
+    until("ann's session is closed", || ann.session.is_closing()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_further_request_is_taken_while_much_waits_that_a_client_asked_for() {
+    let world = World::new().await;
+    world.store.active("ann", "r");
+    world.owner.happen_long("r", 200);
+    let (ann, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
+    ann.read(false);
+    assert!(ann.session.takes_frames());
+    ann.say(r#"{"op":"history","id":1,"room":"r","limit":200}"#);
+    until("the page waits", || !ann.session.takes_frames()).await;
+    assert!(!ann.session.is_closing());
+    ann.read(true);
+    ann.session.flush().unwrap();
+    assert!(ann.session.takes_frames());
 }

@@ -187,10 +187,19 @@ impl Owner {
 
     /// Adds events to a room without dispatching them.
     pub(crate) fn happen(&self, id: &str, count: usize) {
+        self.happen_with(id, count, "{}");
+    }
+
+    /// Does the same with events of some 2 KB.
+    pub(crate) fn happen_long(&self, id: &str, count: usize) {
+        self.happen_with(id, count, &format!(r#"{{"text":"{}"}}"#, "x".repeat(2_000)));
+    }
+
+    fn happen_with(&self, id: &str, count: usize, body: &str) {
         let id = RoomId::parse(id).unwrap();
         let mut rooms = self.rooms.lock().unwrap();
         let room = rooms.entry(id.clone()).or_default();
-        let body: Box<serde_json::value::RawValue> = serde_json::from_str("{}").unwrap();
+        let body: Box<serde_json::value::RawValue> = serde_json::from_str(body).unwrap();
         let from = UserId::parse("ghost").unwrap();
         for _ in 0..count {
             let content = Content::Message { body: &body, mentions: None };

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,11 +36,15 @@ pub(crate) async fn until(what: &str, mut fact: impl FnMut() -> bool) {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("timed out waiting for: {what}"));
 }
 
+/// The bytes that a client has not read, and whether its socket takes no more.
 #[derive(Debug, Default)]
-pub(crate) struct TestSocket(Mutex<VecDeque<u8>>);
+pub(crate) struct TestSocket(Mutex<VecDeque<u8>>, AtomicBool);
 
 impl Transport for TestSocket {
     fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let mut bytes = self.0.lock().unwrap();
         let before = bytes.len();
         bufs.iter().for_each(|buf| bytes.extend(buf.iter()));
@@ -96,6 +101,11 @@ impl SocketlessClient {
         let welcome = client.next().await;
         assert_eq!(welcome["op"], "welcome");
         (client, welcome)
+    }
+
+    /// Takes nothing more from the server, or goes on.
+    pub(crate) fn read(&self, reading: bool) {
+        self.socket.1.store(!reading, Ordering::Relaxed);
     }
 
     pub(crate) fn say(&self, frame: &str) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use sendpi_model::server_frame::{OpFrame, with_id};
 use sendpi_model::{FrameId, RoomId, UserId, Verb, limits};
+use tokio::time::timeout;
 
 use crate::catch_up::resume::plan::{FoundRoom, ResumePlan};
 use crate::client::outbound::Outbound;
@@ -17,8 +18,23 @@ use crate::owners::answer::{HistoryPage, is_not_a_member};
 use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
 
 /// Replays the events that a client missed in these rooms, whose live events are held back, and then releases the
-/// live events.
+/// live events. Closes the session if that takes too long, because what is held back cannot be settled.
 pub(crate) async fn replay(
+    node: Arc<NodeContext>,
+    session: (SessionKey, Arc<Outbound>),
+    user: UserId,
+    id: Option<FrameId>,
+    rooms: BTreeMap<RoomId, u64>,
+) {
+    let (limit, outbound) = (node.config.slow_timeout, Arc::clone(&session.1));
+    if timeout(limit, replay_all(node, session, user, id, rooms)).await.is_err() {
+        tracing::debug!(user = ?outbound.user(), "a replay takes too long; its session is closed");
+        outbound.give_up();
+        outbound.flush_now();
+    }
+}
+
+async fn replay_all(
     node: Arc<NodeContext>,
     session: (SessionKey, Arc<Outbound>),
     user: UserId,
@@ -36,7 +52,7 @@ pub(crate) async fn replay(
                     if !outbound.has_room().await {
                         return;
                     }
-                    outbound.push(frame, false);
+                    outbound.push_answer(frame);
                     outbound.flush_now();
                 }
             }

@@ -116,3 +116,24 @@ fn floors_below_the_live_flow_are_forgotten() {
     test.session.prune_floors(|_| Some(9));
     assert!(test.session.floors.is_none());
 }
+
+#[test]
+fn a_heartbeat_may_be_answered_for_a_while_after_it_was_written() {
+    use std::time::Duration;
+
+    let timeouts = (Duration::from_secs(10), Duration::from_secs(30));
+    let mut test = Test::new(None);
+    let now = Instant::now();
+    let state = |test: &Test, seconds| test.session.heartbeat(timeouts, now + Duration::from_secs(seconds));
+    assert_eq!(state(&test, 0), HeartbeatState::Answered);
+    test.session.beat.waiting_since = Some(now - Duration::from_secs(20));
+    test.session.outbound.push_ping(Bytes::from_static(b"ping"));
+    assert_eq!(state(&test, 1), HeartbeatState::Waiting(now + Duration::from_secs(10)));
+    assert_eq!(state(&test, 11), HeartbeatState::Slow);
+    assert_eq!(test.got(), "ping");
+    assert!(matches!(state(&test, 9), HeartbeatState::Waiting(until) if until >= now + timeouts.0));
+    assert_eq!(state(&test, 11), HeartbeatState::Silent);
+    // Both together are the limit, however often the time for an answer begins anew.
+    test.session.beat.waiting_since = Some(now - Duration::from_secs(39));
+    assert_eq!(state(&test, 1), HeartbeatState::Silent);
+}

@@ -251,14 +251,3 @@ fn what_was_not_confirmed_is_asked_again() {
     assert_eq!(test.asked(), ["detach ann 1"]);
     assert_eq!(test.confirm_all(), ["detach ann 1", "bounce ann 4-4"]);
 }
-
-#[test]
-fn a_drained_node_says_goodbye_and_lets_nobody_in() {
-    let mut test = Test::new();
-    let ann = test.client("ann", "1");
-    test.state.drain(|| 17, &mut test.effects);
-    let got = ann.got();
-    assert!(got.contains(r#""reconnect_in_ms":17"#) && got.ends_with("drain"));
-    let outbound = Arc::new(Outbound::new(Arc::new(OpenSocket::default()), 1));
-    assert_eq!(test.state.open(outbound, test.now).unwrap_err().code, Code::Unavailable);
-}
