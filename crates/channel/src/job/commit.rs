@@ -20,6 +20,8 @@ pub(crate) struct BatchCommit {
     pub(crate) tenure: Tenure,
     pub(crate) chain: Arc<EpochChain>,
     pub(crate) batch: Batch,
+    /// Where the new members are online whose presence was read already.
+    pub(crate) online: Online,
 }
 
 /// The outcome of batches that were committed together.
@@ -77,11 +79,11 @@ impl JobContext {
 
     /// Commits one room's batch that does more than write events.
     pub(crate) async fn commit(self, commit: BatchCommit) -> CommitOutcome {
-        let BatchCommit { room, tenure, chain, mut batch } = commit;
-        let (mut online, mut reads) = (Online::new(), Vec::new());
+        let BatchCommit { room, tenure, chain, mut batch, mut online } = commit;
+        let mut reads = Vec::new();
         let result = async {
             let newcomers = std::mem::take(&mut batch.newcomers);
-            online = self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?;
+            online.extend(self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?);
             self.write_and_pass(&[tenure], std::mem::take(&mut batch.events)).await?;
             self.write(&[tenure], std::mem::take(&mut batch.after)).await?;
             for read in &batch.reads {
