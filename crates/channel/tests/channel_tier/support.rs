@@ -29,13 +29,13 @@ use crate::store::DisturbedStore;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A NATS server that is killed when it is dropped.
-struct Nats {
+struct TestNats {
     child: Child,
     port: u16,
     _dir: tempfile::TempDir,
 }
 
-impl Nats {
+impl TestNats {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -60,7 +60,7 @@ impl Nats {
     }
 }
 
-impl Drop for Nats {
+impl Drop for TestNats {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -77,7 +77,7 @@ pub(crate) async fn until(what: &str, mut fact: impl AsyncFnMut() -> bool) {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("timed out waiting for: {what}"));
 }
 
-type Answers = Arc<Mutex<HashMap<(Partition, u64), Bytes>>>;
+type HeardAnswers = Arc<Mutex<HashMap<(Partition, u64), Bytes>>>;
 
 /// A worker, its store, and a node that asks it.
 pub(crate) struct ChannelTier {
@@ -85,9 +85,9 @@ pub(crate) struct ChannelTier {
     node: Bus,
     /// The numbers of the last requests, by partition.
     numbers: Mutex<HashMap<Partition, u64>>,
-    answers: Answers,
+    answers: HeardAnswers,
     _worker: Worker,
-    _nats: Nats,
+    _nats: TestNats,
     _data: tempfile::TempDir,
 }
 
@@ -101,13 +101,13 @@ impl ChannelTier {
 
     /// Starts a worker on a store that holds `rows`, and holds up all reads of timelines.
     pub(crate) async fn start_held(config: ChannelConfig, rows: Vec<Row>) -> Self {
-        let (nats, data) = (Nats::start().await, tempfile::tempdir().unwrap());
+        let (nats, data) = (TestNats::start().await, tempfile::tempdir().unwrap());
         let store = Embedded::open(data.path()).unwrap();
         store.write(rows).await.unwrap();
         let store = Arc::new(DisturbedStore::new(store));
         let (bus, node) = (nats.connect("worker").await, nats.connect("node").await);
         setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
-        let answers = Answers::default();
+        let answers = HeardAnswers::default();
         let link = node.subscribe(subject::node(node.node(), NodeSubject::Link)).await.unwrap();
         tokio::spawn(hear(node.clone(), link, Arc::clone(&answers)));
         let stop = CancellationToken::new();
@@ -164,7 +164,7 @@ impl ChannelTier {
 }
 
 /// Receives the worker's link, keeps the answers on it, and settles everything at once.
-async fn hear(node: Bus, mut messages: Subscription, answers: Answers) {
+async fn hear(node: Bus, mut messages: Subscription, answers: HeardAnswers) {
     let (mut link, mut reply) = (LinkReceiver::new(), None);
     let mut ticks = interval(Duration::from_millis(50));
     loop {
