@@ -10,6 +10,8 @@
 //! - `executor`: the task that owns all state.
 //!   - `executor/requests`: from a flow's message to the rooms where its requests wait.
 //!   - `executor/live_entry`: a room in the live table, and its stages.
+//!   - `executor/aside`: what cannot be decided yet, and the batch that can be.
+//!   - `executor/reads`: what users ask of rooms. `executor/read_queue`: whose turn it is. *Pure.*
 //!   - `executor/schedule`: the next job of each room. `executor/results`: what the results of jobs lead to.
 //!   - `executor/leases`: keeping, losing and claiming leases. `executor/settle`, `executor/evict`: what is settled,
 //!     and channels that end.

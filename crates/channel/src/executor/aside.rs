@@ -1,15 +1,16 @@
-//! Requests that are set aside: each waits for a search of the timeline, and so do all later ones of its user. The
-//! other users' requests go on.
+//! Requests that are set aside: each waits for a search of the timeline, or until those whom it makes members can find
+//! the room. So do all later ones of its user, and of those whom it makes members. The other users' requests go on.
 
 use std::collections::HashSet;
 
-use sendpi_model::{Nonce, Refusal, RoomId, UserId, Verb};
+use sendpi_bus::presence::Online;
+use sendpi_model::{Millis, NodeId, Nonce, Refusal, RoomId, UserId, Verb};
 
 use super::Executor;
 use super::live_entry::LiveEntry;
 use super::results::JobResult;
 use crate::job::{JobError, spawned};
-use crate::room::{Lookup, Lookups, QueuedRequest, request_weight};
+use crate::room::{Lookup, Lookups, QueuedRequest, order_row, request_weight};
 
 /// The most requests of one batch.
 const BATCH_REQUESTS: usize = 1_000;
@@ -23,6 +24,10 @@ pub(super) struct Aside {
     users: HashSet<UserId>,
     /// The search under way.
     search: Option<u64>,
+    /// The preparation of newcomers under way.
+    preparation: Option<u64>,
+    /// Its newcomers, without those of whom a request was decided since. An attach may have been refused by then.
+    preparing: HashSet<UserId>,
 }
 
 impl Aside {
@@ -34,34 +39,50 @@ impl Aside {
         self.requests.is_empty()
     }
 
-    fn add(&mut self, waiting: QueuedRequest) {
-        if !self.users.contains(&waiting.request.user) {
-            self.users.insert(waiting.request.user.clone());
+    fn hold(&mut self, user: &UserId) {
+        if !self.users.contains(user) {
+            self.users.insert(user.clone());
         }
-        self.requests.push(waiting);
     }
 
-    /// Takes everything out. The result of a search that is under way means nothing any more.
-    pub(super) fn take(&mut self) -> Vec<QueuedRequest> {
+    fn take(&mut self) -> Vec<QueuedRequest> {
         self.users.clear();
-        self.search = None;
         std::mem::take(&mut self.requests)
+    }
+
+    /// Takes everything out. The result of what is under way means nothing any more.
+    pub(super) fn close(&mut self) -> Vec<QueuedRequest> {
+        (self.search, self.preparation) = (None, None);
+        self.preparing.clear();
+        self.take()
     }
 }
 
-/// What of a room's queue is decided now, and what must be searched for before the rest of it can be.
+/// Where a user is online who is to become a member.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// When the write of the user's order row was issued. Presence was read after it was done.
+    at: Millis,
+    places: Vec<(NodeId, u64)>,
+}
+
+/// What of a room's queue is decided now, and what must be done before the rest of it can be.
 #[derive(Debug)]
 pub(super) struct TakenBatch {
     pub(super) batch: Vec<QueuedRequest>,
+    /// The nonces to be searched for.
     pub(super) lookup: Lookup,
+    /// The users who are to become members, and must be prepared.
+    pub(super) newcomers: HashSet<UserId>,
 }
 
 impl LiveEntry {
-    /// Takes the next batch out of the queue, in order, and sets aside what cannot be decided yet. `None` if the room
-    /// is not open.
-    pub(super) fn take_batch(&mut self) -> Option<TakenBatch> {
+    /// Takes the next batch out of the queue, in order, and sets aside what cannot be decided yet. Order rows from
+    /// before `rows_since` are too old. `None` if the room is not open.
+    pub(super) fn take_batch(&mut self, rows_since: Millis) -> Option<TakenBatch> {
         let room = self.room.as_ref()?;
-        let (mut lookup, mut bytes) = (room.new_lookup(), 0);
+        let (mut lookup, mut newcomers, mut bytes) = (room.new_lookup(), HashSet::new(), 0);
+        let mut admitted: HashSet<UserId> = HashSet::new();
         let mut batch = Vec::with_capacity(self.queue.len().min(BATCH_REQUESTS));
         // Whether a user who is no member yet may be one when the rest of the batch is decided.
         let mut lets_in = false;
@@ -74,14 +95,20 @@ impl LiveEntry {
             if is_stranger && lets_in {
                 break;
             }
+            let comes = if held || reach.is_some() { Vec::new() } else { room.newcomers(request) };
+            let is_prepared = |user: &UserId| self.prepared.get(user).is_some_and(|prepared| prepared.at > rows_since);
+            let unprepared = !comes.iter().all(is_prepared);
             // Only a stranger's request is refused whatever the timeline holds.
-            if held || (reach.is_some() && !is_stranger) {
+            if held || (reach.is_some() && !is_stranger) || unprepared {
                 if let (Some(reach), Some(nonce)) = (reach, request.verb.event_nonce()) {
                     lookup.add(&request.user, nonce, reach);
                 }
-                if let Some(waiting) = self.queue.pop_front() {
-                    self.aside.add(waiting);
+                self.aside.hold(&request.user);
+                if unprepared {
+                    comes.iter().for_each(|user| self.aside.hold(user));
+                    newcomers.extend(comes);
                 }
+                self.aside.requests.extend(self.queue.pop_front());
                 continue;
             }
             bytes += request_weight(request);
@@ -89,9 +116,34 @@ impl LiveEntry {
                 break;
             }
             lets_in |= joins || matches!(request.verb, Verb::Invite { .. } | Verb::Create { .. });
+            if !comes.is_empty() {
+                admitted.extend(comes);
+            } else if self.has_newcomers() && !admitted.contains(&request.user) {
+                // The user may be told now not to be a member, and would not attach again.
+                self.prepared.remove(&request.user);
+                self.aside.preparing.remove(&request.user);
+            }
             batch.extend(self.queue.pop_front());
         }
-        Some(TakenBatch { batch, lookup })
+        Some(TakenBatch { batch, lookup, newcomers })
+    }
+
+    fn has_newcomers(&self) -> bool {
+        !self.prepared.is_empty() || !self.aside.preparing.is_empty()
+    }
+
+    /// Takes the results of preparations for those whom a batch makes members, who are taken out of `newcomers`. They
+    /// count for no later batch, because nothing holds back what these users ask until then.
+    pub(super) fn take_prepared(&mut self, newcomers: &mut Vec<UserId>) -> (Online, Option<Millis>) {
+        let (mut online, mut rows_at) = (Online::new(), None::<Millis>);
+        newcomers.retain(|user| {
+            let Some(Prepared { at, places }) = self.prepared.remove(user) else { return true };
+            rows_at = Some(rows_at.map_or(at, |earlier| earlier.min(at)));
+            online.insert(user.clone(), places);
+            false
+        });
+        self.prepared.retain(|user, _| self.aside.users.contains(user));
+        (online, rows_at)
     }
 
     /// Takes the results of look-ups that these requests need.
@@ -159,19 +211,74 @@ impl Executor {
                 self.bring_back(&room);
             }
         }
-        if self.rooms.get(id).is_none_or(|entry| entry.aside.search != Some(search)) {
-            return;
-        }
+        let Some(entry) = self.rooms.get_mut(id).filter(|entry| entry.aside.search == Some(search)) else { return };
+        entry.aside.search = None;
         match result {
-            Ok(found) => {
-                if let Some(entry) = self.rooms.get_mut(id) {
-                    entry.lookups.extend(found);
-                }
-            }
+            Ok(found) => entry.lookups.extend(found),
             Err(JobError::NotOwner(lost)) => return self.lose_partition(lost, Vec::new()).await,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, room = %id, "nonces could not be looked for");
                 self.refuse_aside(id, &wanted);
+            }
+        }
+        self.bring_back(id);
+    }
+
+    /// Prepares newcomers: writes their order rows, so that their sign-ins find the room, then reads their presence
+    /// behind the barrier. Until that is done, what they ask is set aside.
+    pub(super) fn prepare(&mut self, id: &RoomId, newcomers: HashSet<UserId>, now: Millis) {
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        let Some(owned) = self.partitions.get(&entry.partition) else { return };
+        if newcomers.is_empty() || entry.aside.preparation.is_some() {
+            return;
+        }
+        self.searches += 1;
+        let preparation = self.searches;
+        entry.aside.preparation = Some(preparation);
+        entry.aside.preparing = newcomers.clone();
+        let rows = newcomers.iter().map(|user| order_row(id, user, now)).collect();
+        let users = newcomers.iter().cloned().collect();
+        let (context, tenure, room) = (self.context.clone(), owned.tenure, id.clone());
+        self.start_job(async move {
+            let result = context.activate(tenure, rows, users).await;
+            JobResult::Prepared { room, preparation, at: now, newcomers, result }
+        });
+    }
+
+    /// Receives where newcomers are online. If presence could not be read, only the requests that would have made them
+    /// members are refused.
+    pub(super) async fn prepared(
+        &mut self,
+        id: &RoomId,
+        preparation: u64,
+        at: Millis,
+        newcomers: HashSet<UserId>,
+        result: Result<Online, JobError>,
+    ) {
+        let Some(entry) = self.rooms.get_mut(id).filter(|entry| entry.aside.preparation == Some(preparation)) else {
+            return;
+        };
+        entry.aside.preparation = None;
+        match result {
+            Ok(mut online) => {
+                for user in std::mem::take(&mut entry.aside.preparing) {
+                    let places = online.remove(&user).unwrap_or_default();
+                    entry.prepared.insert(user, Prepared { at, places });
+                }
+            }
+            Err(JobError::NotOwner(lost)) => return self.lose_partition(lost, Vec::new()).await,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, room = %id, "newcomers could not be prepared");
+                let Some(room) = &entry.room else { return };
+                entry.aside.preparing.clear();
+                let refusal = Refusal::unavailable("presence could not be read", 1000);
+                entry.aside.requests.retain(|QueuedRequest { to, request, .. }| {
+                    let refused = room.newcomers(request).iter().any(|user| newcomers.contains(user));
+                    if let Some(to) = to.as_ref().filter(|_| refused) {
+                        self.links.answer(to, &refusal);
+                    }
+                    !refused
+                });
             }
         }
         self.bring_back(id);

@@ -14,14 +14,14 @@
 //!
 //! A job that failed takes the room back to `Closed`, or out of the table (`room_failed`).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use sendpi_bus::presence::Online;
-use sendpi_model::{Event, Partition};
+use sendpi_model::{Event, Partition, UserId};
 use sendpi_store::PushedRow;
 use tokio::time::Instant;
 
-use super::aside::Aside;
+use super::aside::{Aside, Prepared};
 use crate::job::CommittedBatch;
 use crate::room::{IdleClock, Lookups, PushedLog, QueuedRequest, Room};
 
@@ -69,6 +69,8 @@ pub(super) struct LiveEntry {
     pub(super) queue: VecDeque<QueuedRequest>,
     /// The requests that cannot be decided yet.
     pub(super) aside: Aside,
+    /// Where those are online whom queued requests make members.
+    pub(super) prepared: HashMap<UserId, Prepared>,
     /// What look-ups found for the queued requests.
     pub(super) lookups: Lookups,
     /// Whether the room is among those that the executor looks at next.
@@ -99,6 +101,7 @@ impl LiveEntry {
             room: None,
             queue: VecDeque::new(),
             aside: Aside::default(),
+            prepared: HashMap::new(),
             lookups: Lookups::new(),
             is_ready: false,
             unsettled: Vec::new(),
@@ -145,9 +148,10 @@ impl LiveEntry {
     pub(super) fn close(&mut self) -> Option<Box<Room>> {
         self.stage = Stage::Closed;
         self.lookups.clear();
+        self.prepared.clear();
         // The batch that had the minute's row may not have been written.
         self.active_minute = 0;
-        let mut requests: VecDeque<QueuedRequest> = self.aside.take().into();
+        let mut requests: VecDeque<QueuedRequest> = self.aside.close().into();
         requests.append(&mut self.queue);
         self.queue = requests;
         self.room.take()

@@ -1,12 +1,14 @@
 //! Results of jobs: what a room does next, or what becomes of it if the job failed.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason};
 use sendpi_model::server_frame::HeadsAnswer;
-use sendpi_model::{Millis, Partition, Refusal, RoomId};
+use sendpi_model::{Millis, Partition, Refusal, RoomId, UserId};
 use tokio::time::Instant;
 
 use super::Executor;
@@ -28,6 +30,14 @@ pub(super) enum JobResult {
     Opened { room: RoomId, result: Result<Box<OpenedRoom>, JobError> },
     /// Nonces were looked for.
     LookedUp { room: RoomId, search: u64, wanted: WantedNonces, result: Result<Lookups, JobError> },
+    /// Those whom requests make members were prepared.
+    Prepared {
+        room: RoomId,
+        preparation: u64,
+        at: Millis,
+        newcomers: HashSet<UserId>,
+        result: Result<Online, JobError>,
+    },
     /// The order rows were written (if there is a time) and presence was read behind the barrier.
     Activated { room: RoomId, rows_at: Option<Millis>, result: Result<Online, JobError> },
     /// Batches were committed. If that succeeded, they are in the store, behind the fence.
@@ -54,6 +64,7 @@ impl JobResult {
         match self {
             Self::Opened { .. } => "a room was opened",
             Self::LookedUp { .. } => "nonces were looked for",
+            Self::Prepared { .. } => "newcomers were prepared",
             Self::Activated { .. } => "a channel was activated",
             Self::Committed(_) => "batches were committed",
             Self::Evicted { .. } => "a head was written",
@@ -76,6 +87,9 @@ impl Executor {
             },
             JobResult::LookedUp { room, search, wanted, result } => {
                 self.looked_up(&room, search, wanted, result).await;
+            }
+            JobResult::Prepared { room, preparation, at, newcomers, result } => {
+                self.prepared(&room, preparation, at, newcomers, result).await;
             }
             JobResult::Activated { room, rows_at, result } => match result {
                 Ok(online) => self.activated(&room, rows_at, &online),

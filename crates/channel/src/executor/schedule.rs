@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, RoomId, Verb};
 use sendpi_store::{ActiveRoom, Row};
@@ -62,10 +63,14 @@ impl Executor {
             return None;
         }
         let (entry, tenure) = (self.rooms.get_mut(id)?, owned.tenure);
-        let TakenBatch { batch, lookup } = entry.take_batch()?;
+        let rows_since = now.before(self.config.window.order_rows_age());
+        let TakenBatch { batch, lookup, newcomers } = entry.take_batch(rows_since)?;
         let commit = (!batch.is_empty()).then(|| decide_batch(entry, id, tenure, batch, now)).flatten();
         if !lookup.wanted.is_empty() {
             self.look_up(id, lookup);
+        }
+        if !newcomers.is_empty() {
+            self.prepare(id, newcomers, now);
         }
         commit
     }
@@ -87,7 +92,7 @@ impl Executor {
         entry.begin(Stage::Committing);
         let room = entry.room.as_mut()?;
         let batch = room.decide(own, owned.now(Millis::now()), &entry.lookups);
-        Some(BatchCommit { room: id.clone(), tenure: owned.tenure, batch })
+        Some(BatchCommit { room: id.clone(), tenure: owned.tenure, batch, online: Online::new() })
     }
 
     fn open(&mut self, id: &RoomId) {
@@ -150,7 +155,16 @@ fn decide_batch(
     let room = entry.room.as_mut()?;
     let mut batch = room.decide(batch, now, &lookups);
     note_active(&mut entry.active_minute, room, &mut batch, now, entry.partition);
-    Some(BatchCommit { room: id.clone(), tenure, batch })
+    let mut online = Online::new();
+    if !entry.prepared.is_empty() {
+        let (prepared, rows_at) = entry.take_prepared(&mut batch.newcomers);
+        online = prepared;
+        // The order rows of all members are only as young as the oldest one.
+        if let (Some(room), Some(at)) = (entry.room.as_mut(), rows_at) {
+            room.rows_at = room.rows_at.map(|others| others.min(at));
+        }
+    }
+    Some(BatchCommit { room: id.clone(), tenure, batch, online })
 }
 
 /// Returns whether the request may make a durable event. A request that will be refused activates nothing.

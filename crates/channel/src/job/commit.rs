@@ -17,6 +17,8 @@ pub(crate) struct BatchCommit {
     pub(crate) room: RoomId,
     pub(crate) tenure: Tenure,
     pub(crate) batch: Batch,
+    /// Where the new members are online whose presence was read already.
+    pub(crate) online: Online,
 }
 
 /// The outcome of batches that were committed together.
@@ -41,7 +43,7 @@ impl JobContext {
         let mut rows = Vec::new();
         let mut tenures: Vec<Tenure> = Vec::new();
         let mut rooms = Vec::with_capacity(commits.len());
-        for BatchCommit { room, tenure, mut batch } in commits {
+        for BatchCommit { room, tenure, mut batch, .. } in commits {
             rows.append(&mut batch.events);
             if !tenures.contains(&tenure) {
                 tenures.push(tenure);
@@ -72,11 +74,10 @@ impl JobContext {
 
     /// Commits one room's batch that does more than write events.
     pub(crate) async fn commit(self, commit: BatchCommit) -> CommitOutcome {
-        let BatchCommit { room, tenure, mut batch } = commit;
-        let mut online = Online::new();
+        let BatchCommit { room, tenure, mut batch, mut online } = commit;
         let result = async {
             let newcomers = std::mem::take(&mut batch.newcomers);
-            online = self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?;
+            online.extend(self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?);
             self.write_and_pass(&[tenure], std::mem::take(&mut batch.events)).await?;
             self.write(&[tenure], std::mem::take(&mut batch.after)).await?;
             Ok(())

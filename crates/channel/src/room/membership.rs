@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use sendpi_model::flow::FlowRequest;
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{
@@ -134,6 +135,21 @@ impl Room {
     /// Returns whether `user` is not a member and may become one.
     pub(crate) fn may_join(&self, user: &UserId) -> bool {
         self.is_open() && !self.members.contains_key(user)
+    }
+
+    /// Returns the users whom a request makes members, as the room is now. A creation's are not among them, because
+    /// nobody else waits for its room.
+    pub(crate) fn newcomers(&self, request: &FlowRequest) -> Vec<UserId> {
+        let (new, admits) = match &request.verb {
+            Verb::Join { .. } => (vec![request.user.clone()], self.may_join(&request.user)),
+            Verb::Invite { users, .. } => {
+                let by_admin = self.members.get(&request.user).is_some_and(|member| member.role >= Role::Admin);
+                let new = users.iter().filter(|user| !self.members.contains_key(*user)).cloned().collect();
+                (new, by_admin && self.row.as_ref().is_some_and(|row| row.kind == RoomKind::Group))
+            }
+            _ => return Vec::new(),
+        };
+        if admits && self.check_places(new.len()).is_ok() { new } else { Vec::new() }
     }
 
     pub(super) fn join(

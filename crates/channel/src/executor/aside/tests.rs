@@ -1,6 +1,6 @@
 use sendpi_model::flow::FlowRequest;
-use sendpi_model::{Content, Event, Fields, Head, Mark, Millis, NodeId, Notify, Partition, Role};
-use sendpi_store::MemberRow;
+use sendpi_model::{Access, Content, Event, Fields, Head, Mark, Millis, NodeId, Notify, Partition, Role, RoomKind};
+use sendpi_store::{MemberRow, RoomRow};
 
 use super::*;
 use crate::room::{AnswerAddress, NonceResult, Room, StoredRoom};
@@ -29,7 +29,21 @@ fn entry() -> LiveEntry {
     let mut entry = LiveEntry::new(Partition(1));
     entry.begin(super::super::live_entry::Stage::Opening);
     assert!(entry.end(super::super::live_entry::Stage::Opening));
-    entry.room = Some(Box::new(Room::open(room_id(), 1, StoredRoom { members, ..StoredRoom::default() })));
+    let row = RoomRow {
+        room: room_id(),
+        stamp: 0,
+        name: "r".into(),
+        kind: RoomKind::Group,
+        access: Access::Open,
+        creator: user("ann"),
+        nonce: "made".into(),
+        members: 2,
+        head: Head::default(),
+        last: None,
+        deleted: false,
+    };
+    let stored = StoredRoom { row: Some(row), members, ..StoredRoom::default() };
+    entry.room = Some(Box::new(Room::open(room_id(), 1, stored)));
     add_event(&mut entry, 1001);
     entry
 }
@@ -64,14 +78,14 @@ fn a_retry_that_is_searched_for_holds_up_its_user_and_nobody_else() {
     ask(&mut entry, "ann", OLD);
     ask(&mut entry, "bob", r#"{"op":"send","nonce":"b","body":{}}"#);
     ask(&mut entry, "ann", r#"{"op":"send","nonce":"a","body":{}}"#);
-    let taken = entry.take_batch().unwrap();
+    let taken = entry.take_batch(Millis(0)).unwrap();
     assert_eq!(nonces(&taken.batch), ["b"]);
     assert_eq!((taken.lookup.reach.from, taken.lookup.to, entry.requests()), (6, 1000, 2));
     let absent = NonceResult::Absent { from: 6, to: 1000, since: None };
     entry.lookups = found(&taken, absent);
     let aside = entry.aside.take();
     entry.bring_back(aside);
-    let taken = entry.take_batch().unwrap();
+    let taken = entry.take_batch(Millis(0)).unwrap();
     assert_eq!((nonces(&taken.batch), taken.lookup.wanted.len()), (vec!["old", "a"], 0));
     assert_eq!(entry.take_lookups(&taken.batch).into_values().collect::<Vec<_>>(), [absent]);
 }
@@ -80,11 +94,11 @@ fn a_retry_that_is_searched_for_holds_up_its_user_and_nobody_else() {
 fn what_the_tail_dropped_during_a_search_is_searched_too() {
     let mut entry = entry();
     ask(&mut entry, "ann", OLD);
-    let taken = entry.take_batch().unwrap();
+    let taken = entry.take_batch(Millis(0)).unwrap();
     entry.lookups = found(&taken, NonceResult::Absent { from: 6, to: 990, since: None });
     let aside = entry.aside.take();
     entry.bring_back(aside);
-    let taken = entry.take_batch().unwrap();
+    let taken = entry.take_batch(Millis(0)).unwrap();
     assert!(taken.batch.is_empty());
     assert_eq!((taken.lookup.reach.from, taken.lookup.to), (991, 1000));
 }
@@ -95,8 +109,50 @@ fn for_a_stranger_nothing_is_searched_unless_the_batch_may_let_the_stranger_in()
     ask(&mut entry, "zoe", OLD);
     ask(&mut entry, "bob", r#"{"op":"invite","users":["zoe"]}"#);
     ask(&mut entry, "zoe", OLD);
-    let taken = entry.take_batch().unwrap();
+    let taken = entry.take_batch(Millis(0)).unwrap();
     assert_eq!((taken.batch.len(), taken.lookup.wanted.len(), entry.queue.len()), (2, 0, 1));
+}
+
+#[test]
+fn a_join_waits_for_presence_with_what_its_user_asks_and_nobody_else_waits() {
+    let mut entry = entry();
+    let join = r#"{"op":"join"}"#;
+    ask(&mut entry, "zoe", join);
+    ask(&mut entry, "zoe", r#"{"op":"attach","signin":1}"#);
+    ask(&mut entry, "bob", r#"{"op":"send","nonce":"b","body":{}}"#);
+    let taken = entry.take_batch(Millis(0)).unwrap();
+    assert_eq!((nonces(&taken.batch), taken.newcomers), (vec!["b"], HashSet::from([user("zoe")])));
+    // The preparation is done.
+    let prepared = || Prepared { at: Millis(9), places: vec![(NodeId::parse("n1").unwrap(), 1)] };
+    entry.prepared.insert(user("zoe"), prepared());
+    let aside = entry.aside.take();
+    entry.bring_back(aside);
+    let taken = entry.take_batch(Millis(0)).unwrap();
+    assert_eq!((taken.batch.len(), taken.newcomers.len(), entry.requests()), (2, 0, 0));
+    let mut newcomers = vec![user("zoe")];
+    let (online, rows_at) = entry.take_prepared(&mut newcomers);
+    assert_eq!((online.len(), rows_at, newcomers.len()), (1, Some(Millis(9)), 0));
+    // What was prepared too long ago is prepared again.
+    entry.prepared.insert(user("zoe"), prepared());
+    ask(&mut entry, "zoe", join);
+    assert_eq!(entry.take_batch(Millis(9)).unwrap().newcomers.len(), 1);
+}
+
+#[test]
+fn whose_presence_was_read_for_a_request_that_is_over_is_read_again_for_the_next() {
+    let mut entry = entry();
+    let prepared = || Prepared { at: Millis(9), places: Vec::new() };
+    entry.prepared.insert(user("zoe"), prepared());
+    assert!(entry.take_prepared(&mut Vec::new()).0.is_empty());
+    ask(&mut entry, "zoe", r#"{"op":"join"}"#);
+    assert_eq!(entry.take_batch(Millis(0)).unwrap().newcomers.len(), 1);
+    // So is that of a user who was told meanwhile not to be a member.
+    entry.aside.take();
+    entry.prepared.insert(user("zoe"), prepared());
+    ask(&mut entry, "zoe", r#"{"op":"attach","signin":1}"#);
+    ask(&mut entry, "zoe", r#"{"op":"join"}"#);
+    let taken = entry.take_batch(Millis(0)).unwrap();
+    assert_eq!((taken.batch.len(), taken.newcomers.len()), (1, 1));
 }
 
 #[test]
@@ -106,5 +162,5 @@ fn a_batch_ends_where_its_requests_cost_too_much() {
     for _ in 0..20 {
         ask(&mut entry, "bob", &format!(r#"{{"op":"invite","users":[{}]}}"#, users.join(",")));
     }
-    assert_eq!(entry.take_batch().unwrap().batch.len(), 7);
+    assert_eq!(entry.take_batch(Millis(0)).unwrap().batch.len(), 7);
 }

@@ -38,7 +38,8 @@ fn a_drain_bounces_nothing_that_clients_confirm_and_the_rest_of_those_that_do_no
     assert!(ann.got().ends_with("drain") && bob.got().ends_with("drain"));
     test.leave(&ann);
     test.leave(&bob);
-    assert_eq!(test.asked(), ["detach ann 1", "detach bob 2", "bounce bob 4"]);
+    let told = ["detach ann 1", "detach bob 2", "bounce bob 4-4"];
+    assert_eq!(test.confirm_all(), told);
 }
 
 #[test]

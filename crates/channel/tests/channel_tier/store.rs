@@ -1,0 +1,127 @@
+//! The embedded store, which a test can slow down and look into.
+
+use std::ops::RangeInclusive;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
+use sendpi_store::embedded::Embedded;
+use sendpi_store::{
+    EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
+    Store, WriteError,
+};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+/// A store that can be disturbed.
+#[derive(Debug)]
+pub(crate) struct DisturbedStore {
+    store: Embedded,
+    /// How long a write with events takes longer than it would.
+    pub(crate) slow: Mutex<Duration>,
+    /// Reads of timelines wait for a permit, and give it back.
+    pub(crate) timelines: Semaphore,
+    /// How many rooms were opened, by the reads of their starts.
+    pub(crate) opened: AtomicUsize,
+}
+
+impl DisturbedStore {
+    /// Wraps a store. Reads of timelines are held up.
+    pub(crate) fn new(store: Embedded) -> Self {
+        let (slow, timelines) = (Mutex::default(), Semaphore::new(0));
+        Self { store, slow, timelines, opened: AtomicUsize::new(0) }
+    }
+
+    /// Holds up all reads of timelines until [`Self::release_timelines`].
+    pub(crate) async fn hold_timelines(&self) {
+        self.timelines.acquire_many(1_000).await.unwrap().forget();
+    }
+
+    pub(crate) fn release_timelines(&self) {
+        self.timelines.add_permits(1_000);
+    }
+}
+
+#[async_trait]
+impl Store for DisturbedStore {
+    async fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
+        if rows.iter().any(|row| matches!(row, Row::Event(..))) {
+            let slow = *self.slow.lock().unwrap();
+            sleep(slow).await;
+        }
+        self.store.write(rows).await
+    }
+
+    async fn partitions(&self) -> Result<Option<u16>, ReadError> {
+        self.store.partitions().await
+    }
+
+    async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError> {
+        self.store.fence(partition).await
+    }
+
+    async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.store.starts(room).await
+    }
+
+    async fn timeline(
+        &self,
+        room: &RoomId,
+        seqs: RangeInclusive<u64>,
+        limit: usize,
+        newest: bool,
+    ) -> Result<Vec<EventRow>, ReadError> {
+        let _permit = self.timelines.acquire().await.unwrap();
+        self.store.timeline(room, seqs, limit, newest).await
+    }
+
+    async fn nonces(&self, room: &RoomId, seqs: RangeInclusive<u64>) -> Result<Vec<NonceRow>, ReadError> {
+        let _permit = self.timelines.acquire().await.unwrap();
+        self.store.nonces(room, seqs).await
+    }
+
+    async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError> {
+        self.store.room(room).await
+    }
+
+    async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
+        self.store.members(room).await
+    }
+
+    async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRow>, ReadError> {
+        self.store.member(room, user).await
+    }
+
+    async fn rooms_of_user(&self, user: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {
+        self.store.rooms_of_user(user).await
+    }
+
+    async fn rooms_by_activity(
+        &self,
+        user: &UserId,
+        since: Millis,
+        before: Option<(Millis, RoomId)>,
+        limit: usize,
+    ) -> Result<Vec<OrderRow>, ReadError> {
+        self.store.rooms_by_activity(user, since, before, limit).await
+    }
+
+    async fn read_markers(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<Mark>>, ReadError> {
+        self.store.read_markers(user, rooms).await
+    }
+
+    async fn active_rooms(&self, partition: Partition, minutes: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError> {
+        self.store.active_rooms(partition, minutes).await
+    }
+
+    async fn settled(&self, partition: Partition) -> Result<Vec<SettledRow>, ReadError> {
+        self.store.settled(partition).await
+    }
+
+    async fn pushed(&self, room: &RoomId) -> Result<Option<PushedRow>, ReadError> {
+        self.store.pushed(room).await
+    }
+}

@@ -1,0 +1,189 @@
+//! A NATS server for one test, a worker on it, and a node that asks it by flows and hears it on a link.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use sendpi_bus::link::LinkReceiver;
+use sendpi_bus::presence::{NodeKey, answer_alive, is_alive, watch_nodes};
+use sendpi_bus::subject::{self, NodeSubject};
+use sendpi_bus::{Bus, Subscription, setup};
+use sendpi_channel::{ChannelConfig, Worker};
+use sendpi_model::flow::{NumberedRequest, encode_message, encode_request};
+use sendpi_model::link::{LinkItem, read_message};
+use sendpi_model::{Fields, NodeId, Partition, Partitions, RoomId, UserId, Verb};
+use sendpi_store::embedded::Embedded;
+use sendpi_store::{Row, Store};
+use serde_json::Value;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::DisturbedStore;
+
+/// How long a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A NATS server that is killed when it is dropped.
+struct TestNats {
+    child: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl TestNats {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let found = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/nats-server");
+        let program = std::env::var_os("SENDPI_NATS_SERVER").map_or(found, PathBuf::from);
+        let child = Command::new(program)
+            .args(["-a", "127.0.0.1", "-js", "-p", &port.to_string(), "-sd"])
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let nats = Self { child, port, _dir: dir };
+        until("NATS answers", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+        nats
+    }
+
+    async fn connect(&self, node: &str) -> Bus {
+        let servers = format!("nats://127.0.0.1:{}", self.port);
+        let config = sendpi_bus::BusConfig { servers, ..sendpi_bus::BusConfig::default() };
+        Bus::connect(&config, NodeId::parse(node).unwrap()).await.unwrap()
+    }
+}
+
+impl Drop for TestNats {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Waits until `fact` holds.
+pub(crate) async fn until(what: &str, mut fact: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !fact().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("timed out waiting for: {what}"));
+}
+
+type HeardAnswers = Arc<Mutex<HashMap<(Partition, u64), Bytes>>>;
+
+/// A worker, its store, and a node that asks it.
+pub(crate) struct ChannelTier {
+    pub(crate) store: Arc<DisturbedStore>,
+    node: Bus,
+    /// The numbers of the last requests, by partition.
+    numbers: Mutex<HashMap<Partition, u64>>,
+    answers: HeardAnswers,
+    _worker: Worker,
+    _nats: TestNats,
+    _data: tempfile::TempDir,
+}
+
+impl ChannelTier {
+    /// Starts a worker on a store that holds `rows`.
+    pub(crate) async fn start(config: ChannelConfig, rows: Vec<Row>) -> Self {
+        let tier = Self::start_held(config, rows).await;
+        tier.store.release_timelines();
+        tier
+    }
+
+    /// Starts a worker on a store that holds `rows`, and holds up all reads of timelines.
+    pub(crate) async fn start_held(config: ChannelConfig, rows: Vec<Row>) -> Self {
+        let (nats, data) = (TestNats::start().await, tempfile::tempdir().unwrap());
+        let store = Embedded::open(data.path()).unwrap();
+        store.write(rows).await.unwrap();
+        let store = Arc::new(DisturbedStore::new(store));
+        let (bus, node) = (nats.connect("worker").await, nats.connect("node").await);
+        setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
+        let answers = HeardAnswers::default();
+        let link = node.subscribe(subject::node(node.node(), NodeSubject::Link)).await.unwrap();
+        tokio::spawn(hear(node.clone(), link, Arc::clone(&answers)));
+        let stop = CancellationToken::new();
+        answer_alive(&bus, stop.clone()).await.unwrap();
+        let key = NodeKey::start(&bus, Bytes::from_static(b"{}"), stop.clone()).await.unwrap();
+        let changes = watch_nodes(&bus, stop);
+        let stored: Arc<dyn Store> = store.clone();
+        let worker = sendpi_channel::start(&bus, stored, Partitions::DEFAULT, key, changes, config).await.unwrap();
+        // This node sends nothing again, so the worker must be subscribed before the first request.
+        while !is_alive(&bus, bus.node()).await.unwrap() {}
+        Self { store, node, numbers: Mutex::default(), answers, _worker: worker, _nats: nats, _data: data }
+    }
+
+    /// Sends a request. Returns its place in the answers.
+    pub(crate) async fn send(&self, user: &str, room: &str, json: &str) -> (Partition, u64) {
+        let fields = Fields::parse(json.as_bytes()).unwrap();
+        let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
+        let (room, user) = (RoomId::parse(room).unwrap(), UserId::parse(user).unwrap());
+        let partition = Partitions::DEFAULT.of(&room);
+        let n = {
+            let mut numbers = self.numbers.lock().unwrap();
+            let last = numbers.entry(partition).or_default();
+            *last += 1;
+            *last
+        };
+        let request = encode_request(&room, &user, &verb);
+        let message = encode_message(self.node.node(), 1, [NumberedRequest { n, first: None, request: &request }]);
+        let reply = subject::flow_reply(self.node.node(), partition);
+        self.node.publish_with_reply(subject::room(partition), reply, message.into()).await.unwrap();
+        (partition, n)
+    }
+
+    /// Waits for the answer to a request.
+    pub(crate) async fn answer(&self, place: (Partition, u64)) -> Value {
+        let mut answer = None;
+        until("an answer", async || {
+            answer = self.answers.lock().unwrap().get(&place).cloned();
+            answer.is_some()
+        })
+        .await;
+        serde_json::from_slice(&answer.unwrap()).unwrap()
+    }
+
+    /// Returns whether a request is answered.
+    pub(crate) fn is_answered(&self, place: (Partition, u64)) -> bool {
+        self.answers.lock().unwrap().contains_key(&place)
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask(&self, user: &str, room: &str, json: &str) -> Value {
+        let place = self.send(user, room, json).await;
+        self.answer(place).await
+    }
+}
+
+/// Receives the worker's link, keeps the answers on it, and settles everything at once.
+async fn hear(node: Bus, mut messages: Subscription, answers: HeardAnswers) {
+    let (mut link, mut reply) = (LinkReceiver::new(), None);
+    let mut ticks = interval(Duration::from_millis(50));
+    loop {
+        tokio::select! {
+            message = messages.next() => {
+                let Some(message) = message else { return };
+                reply = message.reply().map(str::to_owned);
+                let (header, items) = read_message(message.payload().clone()).unwrap();
+                let received = link.receive(header, items, message.payload().len(), Instant::now());
+                for item in received.ready.into_iter().flat_map(|(_, items)| items) {
+                    if let LinkItem::Answer { partition, n, frame } = item.unwrap() {
+                        answers.lock().unwrap().insert((partition, n), frame);
+                    }
+                }
+            }
+            _ = ticks.tick() => {}
+        }
+        if let (Some(reply), Some(ack)) = (&reply, link.answer(|received| received, Instant::now())) {
+            node.publish(reply.clone(), ack.encode()).await.unwrap();
+        }
+    }
+}
