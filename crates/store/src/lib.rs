@@ -7,6 +7,7 @@
 //! - `store`: the contract. `rows`: the rows. `epoch_chain`: which rows of a timeline count. `conformance`: the suite.
 //! - `embedded`: the store of one machine. `store` reads, `writer` is the whole write path, `merge` decides which of
 //!   two writes stays, `encode` and `key` are the format, `table` is the engine with a copy of the fences in memory,
+//!   `opened` opens it, again after the disk failed, `journal` makes what the engine will read durable before that,
 //!   and `expiry` removes old rows.
 
 pub mod conformance;
@@ -19,4 +20,4 @@ pub use epoch_chain::EpochChain;
 pub use rows::{
     ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
 };
-pub use store::{ReadError, Store, WriteError};
+pub use store::{ReadError, Store, StoreHealth, WriteError};

@@ -2,17 +2,21 @@
 
 use std::collections::HashSet;
 use std::ops::{Bound, RangeInclusive};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use super::encode::{decode_event, decode_json};
 use super::key::{RowKey, split_falling, split_id, split_number};
+use super::opened::Opened;
 use super::table::Table;
 use super::{Embedded, Inner, KEPT};
 use crate::{
-    EventRow, Fence, MemberRow, OrderRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store, WriteError,
+    EventRow, Fence, MemberRow, OrderRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store, StoreHealth,
+    WriteError,
 };
 
 /// A scan lets other tasks run after this many rows, which is about every 100 µs. Passing a scan to a thread for
@@ -43,17 +47,15 @@ async fn scan(
 }
 
 impl Inner {
-    fn check(&self) -> Result<(), ReadError> {
-        if self.writer.is_broken() {
-            return Err(ReadError("the disk failed; the store answers no reads until it is opened again".into()));
-        }
-        Ok(())
+    fn opened(&self) -> Result<Arc<Opened>, ReadError> {
+        self.slot
+            .get()
+            .ok_or_else(|| ReadError("the disk failed; the store is closed until it can be opened again".into()))
     }
 
     /// Reads one JSON row.
     fn one<T: DeserializeOwned>(&self, table: Table, key: RowKey) -> Result<Option<T>, ReadError> {
-        self.check()?;
-        let value = self.tables.get(table, &key.bytes()).map_err(failed)?;
+        let value = self.opened()?.tables.get(table, &key.bytes()).map_err(failed)?;
         value.map(|value| decode_json(&value).map_err(failed)).transpose()
     }
 
@@ -64,9 +66,9 @@ impl Inner {
         prefix: &[u8],
         wanted: fn(&T) -> bool,
     ) -> Result<Vec<T>, ReadError> {
-        self.check()?;
+        let opened = self.opened()?;
         let mut rows = Vec::new();
-        scan(self.tables.prefix(table, prefix), |_, value| {
+        scan(opened.tables.prefix(table, prefix), |_, value| {
             let row = decode_json(value).map_err(failed)?;
             if wanted(&row) {
                 rows.push(row);
@@ -84,13 +86,16 @@ impl Store for Embedded {
         self.0.writer.write(&rows).await
     }
 
+    fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.0.writer.health()
+    }
+
     async fn partitions(&self) -> Result<Option<u16>, ReadError> {
         self.0.one(Table::Partitions, RowKey::default().number(0))
     }
 
     async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError> {
-        self.0.check()?;
-        Ok(self.0.fences.get(partition))
+        Ok(self.0.opened()?.fences.get(partition))
     }
 
     async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError> {
@@ -104,13 +109,13 @@ impl Store for Embedded {
         limit: usize,
         newest: bool,
     ) -> Result<Vec<EventRow>, ReadError> {
-        self.0.check()?;
+        let opened = self.0.opened()?;
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
         let low = RowKey::of_id(room.as_str()).number(*seqs.start()).bytes();
         let high = RowKey::of_id(room.as_str()).number(*seqs.end()).number(u64::MAX).bytes();
-        let range = self.0.tables.range(Table::Timeline, Bound::Included(&low), Bound::Included(&high));
+        let range = opened.tables.range(Table::Timeline, Bound::Included(&low), Bound::Included(&high));
         let mut rows = Vec::new();
         let take = |key: &[u8], value: &[u8]| {
             let (_, rest) = split_id(key).ok_or_else(damaged)?;
@@ -149,7 +154,7 @@ impl Store for Embedded {
         before: Option<(Millis, RoomId)>,
         limit: usize,
     ) -> Result<Vec<OrderRow>, ReadError> {
-        self.0.check()?;
+        let opened = self.0.opened()?;
         let key = || RowKey::of_id(user.as_str());
         let low = match &before {
             Some((at, room)) => key().falling(at.0).last_id(room.as_str()).bytes(),
@@ -160,7 +165,7 @@ impl Store for Embedded {
         if low >= high {
             return Ok(Vec::new());
         }
-        let range = self.0.tables.range(Table::Order, Bound::Excluded(&low), Bound::Excluded(&high));
+        let range = opened.tables.range(Table::Order, Bound::Excluded(&low), Bound::Excluded(&high));
         let mut rows = Vec::new();
         scan(range.take(limit), |key, _| {
             let (_, rest) = split_id(key).ok_or_else(damaged)?;
@@ -179,10 +184,10 @@ impl Store for Embedded {
             if !marks.is_empty() {
                 tokio::task::yield_now().await;
             }
-            self.0.check()?;
+            let opened = self.0.opened()?;
             let keys: Vec<_> =
                 rooms.iter().map(|room| RowKey::of_id(user.as_str()).id(room.as_str()).bytes()).collect();
-            let values = self.0.tables.get_all(Table::Markers, keys.iter().map(Vec::as_slice)).map_err(failed)?;
+            let values = opened.tables.get_all(Table::Markers, keys.iter().map(Vec::as_slice)).map_err(failed)?;
             for value in values {
                 marks.push(value.map(|value| decode_json(&value).map_err(failed)).transpose()?);
             }
@@ -191,14 +196,14 @@ impl Store for Embedded {
     }
 
     async fn active_rooms(&self, partition: Partition, minutes: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError> {
-        self.0.check()?;
+        let opened = self.0.opened()?;
         let oldest = (*minutes.start()).max((self.0.clock)().before(KEPT).minute());
         if minutes.is_empty() || oldest > *minutes.end() {
             return Ok(Vec::new());
         }
         let low = RowKey::of_partition(partition).number(oldest).bytes();
         let high = RowKey::of_partition(partition).number(*minutes.end()).after_ids().bytes();
-        let range = self.0.tables.range(Table::ActiveRooms, Bound::Included(&low), Bound::Excluded(&high));
+        let range = opened.tables.range(Table::ActiveRooms, Bound::Included(&low), Bound::Excluded(&high));
         let mut seen: HashSet<Box<[u8]>> = HashSet::new();
         let mut rooms = Vec::new();
         scan(range, |key, _| {
