@@ -9,11 +9,13 @@ mod evict;
 mod leases;
 mod link_output;
 mod live_entry;
+mod open_backoff;
 mod push_queue;
 mod requests;
 mod results;
 mod schedule;
 mod settle;
+mod store_failure;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
@@ -25,12 +27,14 @@ use sendpi_bus::lease::Leases;
 use sendpi_bus::presence::{NodeChange, NodeKey};
 use sendpi_bus::{NatsMessage, Subscription};
 use sendpi_model::{NodeId, Partition, RoomId};
-use tokio::sync::mpsc;
+use sendpi_store::StoreHealth;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::dead_nodes::GivenUpNode;
 use self::live_entry::LiveEntry;
+use self::open_backoff::OpenBackoff;
 use self::push_queue::PushQueue;
 use self::results::JobResult;
 use crate::config::ChannelConfig;
@@ -66,6 +70,7 @@ pub(crate) struct Executor {
     ready: Vec<RoomId>,
     /// Rooms that wait for a heavy link or for pushes, or that failed with work left. The next tick tries them again.
     slowed: HashSet<RoomId>,
+    open_backoff: OpenBackoff,
     links: OutboundLinks,
     /// The nodes whose node key exists.
     live_nodes: HashSet<NodeId>,
@@ -84,6 +89,11 @@ pub(crate) struct Executor {
     /// When the connection was last made. For a moment after that, other nodes may not be back yet.
     connected: Instant,
     connects: u64,
+    health: watch::Receiver<StoreHealth>,
+    /// The failures of the store after which the partitions were claimed anew.
+    failures: u64,
+    /// Whether it was noticed that the store is closed.
+    store_closed: bool,
 }
 
 impl std::fmt::Debug for Executor {
@@ -108,6 +118,8 @@ impl Executor {
     pub(crate) fn new(setup: ExecutorSetup) -> Self {
         let ExecutorSetup { context, config, leases, key, acks, changes, stop } = setup;
         let connects = context.bus.connection().borrow().connects;
+        let health = context.store.health();
+        let failures = health.borrow().failures;
         Self {
             pushes: PushQueue::new(context.bus.clone()),
             has_dispatched: false,
@@ -119,6 +131,7 @@ impl Executor {
             rooms: HashMap::new(),
             ready: Vec::new(),
             slowed: HashSet::new(),
+            open_backoff: OpenBackoff::default(),
             links: OutboundLinks::default(),
             live_nodes: HashSet::new(),
             given_up: Vec::new(),
@@ -132,6 +145,9 @@ impl Executor {
             last_resume: Instant::now(),
             connected: Instant::now(),
             connects,
+            health,
+            failures,
+            store_closed: false,
         }
     }
 
@@ -140,6 +156,7 @@ impl Executor {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut connection = self.context.bus.connection();
+        let mut health = self.health.clone();
         let stop = self.stop.clone();
         loop {
             // Every arm waits for one stream or channel, and cancelling such a wait loses nothing. The order does not
@@ -152,6 +169,7 @@ impl Executor {
                 Some(pushed) = self.pushes.next() => Input::Pushed(pushed),
                 Some(change) = self.changes.recv() => Input::Node(change),
                 Ok(()) = connection.changed() => Input::Connection,
+                Ok(()) = health.changed() => Input::Store,
                 _ = ticks.tick() => Input::Tick,
             };
             let (began, arm) = (Instant::now(), input.name());
@@ -175,6 +193,7 @@ impl Executor {
             Input::Pushed(pushed) => self.pushed(pushed),
             Input::Node(change) => self.node_change(change),
             Input::Connection => self.connection_changed().await,
+            Input::Store => self.store_changed().await,
             Input::Tick => self.tick().await,
         }
     }
@@ -198,6 +217,7 @@ impl Executor {
     }
 
     async fn tick(&mut self) {
+        self.store_changed().await;
         self.tick_links().await;
         self.bounce_due();
         for room in std::mem::take(&mut self.slowed) {
@@ -205,8 +225,11 @@ impl Executor {
         }
         if self.last_settle.elapsed() >= self.config.settle_every {
             self.last_settle = Instant::now();
-            self.settle();
-            self.evict_idle();
+            self.open_backoff.forget_old(self.last_settle);
+            if self.store_serves() {
+                self.settle();
+                self.evict_idle();
+            }
         }
         self.check_leases().await;
     }
@@ -231,7 +254,10 @@ impl Executor {
                 }
             }
         }
-        self.write_heads().await;
+        // After the store failed, the rooms in memory may count events that were never stored.
+        if self.store_serves() {
+            self.write_heads().await;
+        }
         if let Err(error) = self.context.bus.flush().await {
             tracing::debug!(%error, "the last messages may not have been sent");
         }
@@ -258,6 +284,7 @@ enum Input {
     Pushed(crate::dispatch::PendingPush),
     Node(NodeChange),
     Connection,
+    Store,
     Tick,
 }
 
@@ -270,6 +297,7 @@ impl Input {
             Self::Pushed(_) => "push job kept",
             Self::Node(_) => "node came or went",
             Self::Connection => "connection to NATS",
+            Self::Store => "store failed or open again",
             Self::Tick => "tick",
         }
     }

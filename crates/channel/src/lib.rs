@@ -11,6 +11,7 @@
 //!   - `executor/requests`: from a flow's message to the rooms where its requests wait.
 //!   - `executor/live_entry`: a room in the live table, and its stages.
 //!   - `executor/schedule`: the next job of each room. `executor/results`: what the results of jobs lead to.
+//!   - `executor/store_failure`: a store that failed. `executor/open_backoff`: rooms that cannot be opened.
 //!   - `executor/leases`: keeping, losing and claiming leases. `executor/settle`, `executor/evict`: what is settled,
 //!     and channels that end.
 //!   - `executor/link_output`: links to nodes. `executor/dead_nodes`: nodes that die. `executor/push_queue`: push jobs.

@@ -28,6 +28,9 @@ impl Executor {
 
     /// Writes the head of a room, behind the fence.
     pub(super) fn evict(&mut self, id: &RoomId) {
+        if !self.store_serves() {
+            return;
+        }
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
         let (tenure, context, rows, room) = (owned.tenure, self.context.clone(), room.head_rows(), id.clone());

@@ -24,9 +24,11 @@ impl Executor {
         let partition = owned.tenure.partition;
         self.partitions.insert(partition, owned);
         for room in rooms {
-            self.rooms.entry(room.clone()).or_insert_with(|| LiveEntry::new(partition));
-            self.make_ready(&room);
+            self.rooms.entry(room).or_insert_with(|| LiveEntry::new(partition));
         }
+        let all: Vec<RoomId> =
+            self.rooms.iter().filter(|(_, entry)| entry.partition == partition).map(|(id, _)| id.clone()).collect();
+        all.iter().for_each(|room| self.make_ready(room));
         self.subscribe_requests(partition).await
     }
 
@@ -120,7 +122,7 @@ impl Executor {
     }
 
     /// Claims a lost partition again after a pause, so that no partition is left without a worker for good.
-    fn claim_again(&mut self, partition: Partition) {
+    pub(super) fn claim_again(&mut self, partition: Partition) {
         let (context, leases, config) = (self.context.clone(), self.leases.clone(), self.config);
         self.start_job(async move {
             tokio::time::sleep(RECLAIM_AFTER).await;

@@ -5,10 +5,12 @@ use sendpi_bus::{NatsMessage, SendError, subject};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::{FlowMessage, FlowRefusal, FlowRequest};
 use sendpi_model::{Event, Millis, NodeId, Partition, Refusal, RoomId, Verb, encode_json};
+use tokio::time::Instant;
 
 use super::Executor;
 use super::live_entry::LiveEntry;
 use super::results::JobResult;
+use super::store_failure::refusal;
 use crate::dispatch::dispatch_typing;
 use crate::room::{AnswerAddress, QueuedRequest};
 
@@ -47,9 +49,11 @@ impl Executor {
             Some(owned) if !owned.suspended => owned.flows.receive(flow),
             _ => return self.refuse_flow(&node, partition).await,
         };
+        let serves = self.store_serves();
         for (n, request) in due {
             let to = AnswerAddress { node: node.clone(), partition, n };
             match request {
+                Ok(request) if !serves && !matches!(request.verb, Verb::Typing) => self.links.answer(&to, &refusal()),
                 Ok(request) => self.route_request(partition, to, request),
                 Err(refusal) => self.links.answer(&to, &refusal),
             }
@@ -72,7 +76,7 @@ impl Executor {
                 self.heads(partition, to, rooms);
             }
             Verb::Typing => {
-                if !self.typing_now(&request) {
+                if !self.typing_now(&request) && self.store_serves() {
                     self.enqueue(partition, QueuedRequest { to: None, pending_at: None, request });
                 }
             }
@@ -96,6 +100,10 @@ impl Executor {
     /// Puts a request into the queue of its room. The room is put into the live table if it is not there.
     pub(super) fn enqueue(&mut self, partition: Partition, waiting: QueuedRequest) {
         let id = waiting.request.room.clone();
+        if let (Some(to), Some(pause)) = (&waiting.to, self.open_backoff.pause(&id, Instant::now())) {
+            let refusal = Refusal::unavailable(format!("{id} cannot be opened"), pause.as_millis() as u64);
+            return self.links.answer(to, &refusal);
+        }
         let entry = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));
         if entry.queue.len() >= ROOM_QUEUE && waiting.pending_at.is_none() {
             if let Some(to) = waiting.to {

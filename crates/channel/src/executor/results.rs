@@ -6,9 +6,11 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason};
 use sendpi_model::server_frame::HeadsAnswer;
 use sendpi_model::{Millis, Partition, Refusal, RoomId};
+use tokio::time::Instant;
 
 use super::Executor;
 use super::live_entry::Stage;
+use super::open_backoff::FailedOpen;
 use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::{DispatchOutcome, dispatch};
 use crate::job::{CommitOutcome, CommittedBatch, JobError, OpenedRoom};
@@ -79,6 +81,7 @@ impl Executor {
         if !entry.end(Stage::Opening) {
             return;
         }
+        self.open_backoff.opened(id);
         let OpenedRoom { stored, unsettled } = opened;
         let mut room = Room::open(id.clone(), owned.tenure.epoch, stored);
         owned.saw(room.head.at);
@@ -92,7 +95,7 @@ impl Executor {
         entry.idle = Some(IdleClock::new(self.config.idle, room.tail.iter().map(|event| event.head.at), Millis::now()));
         if entry.unsettled.is_empty() || room.members.is_empty() {
             entry.unsettled.clear();
-            owned.recovering.remove(id);
+            owned.recovered(id);
         }
         // A channel that was live when its worker died has not written its head, so lists of rooms show the one
         // before.
@@ -142,7 +145,7 @@ impl Executor {
             self.note_dispatched(id, outcome);
         }
         if let Some(owned) = self.partitions.get_mut(&partition) {
-            owned.recovering.remove(id);
+            owned.recovered(id);
         }
         self.continue_room(id);
     }
@@ -202,6 +205,7 @@ impl Executor {
             let nodes = asked.map(|to| to.node.clone()).collect();
             self.lose_partition(*lost, nodes).await;
         }
+        let serves = self.store_serves();
         // A job may be of several partitions, of which only one was lost. The rooms of the others are opened anew as
         // well.
         let Some(entry) = self.rooms.get_mut(id) else { return };
@@ -212,12 +216,23 @@ impl Executor {
         {
             owned.recovering.insert(id.clone());
         }
-        if entry.queue.is_empty() && steps.is_empty() {
+        if entry.stage() == Stage::Opening && matches!(error, JobError::Read(_)) && serves {
+            let FailedOpen { pause, patience_ended } = self.open_backoff.failed(id, Instant::now());
+            if patience_ended && let Some(owned) = self.partitions.get_mut(&partition) {
+                owned.wait_no_longer_for(id);
+            }
+            tracing::warn!(
+                error = error as &dyn std::error::Error, %partition, room = %id, again_in = ?pause,
+                "a room cannot be opened"
+            );
+        } else if entry.queue.is_empty() && steps.is_empty() {
             tracing::debug!(error = error as &dyn std::error::Error, %partition, room = %id, "a job of a room failed");
         } else {
             tracing::warn!(error = error as &dyn std::error::Error, %partition, room = %id, "a job of a room failed");
         }
-        if let Some(room) = entry.close() {
+        if !serves {
+            entry.keep_audience();
+        } else if let Some(room) = entry.close() {
             self.links.end_audience(&room);
         }
         let refusal = Refusal::unavailable("the store did not take it", 1000);
@@ -232,8 +247,8 @@ impl Executor {
                 None => {}
             }
         }
-        let recovering = self.partitions.get(&partition).is_some_and(|owned| owned.recovering.contains(id));
-        if bounces.is_empty() && !recovering {
+        let is_recovering = self.partitions.get(&partition).is_some_and(|owned| owned.is_recovering(id));
+        if bounces.is_empty() && !is_recovering && !entry.room.as_ref().is_some_and(|room| room.active) {
             self.rooms.remove(id);
         } else {
             // The worker's own bounces and the room's recovery are tried again with the next tick.
