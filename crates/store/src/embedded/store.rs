@@ -9,7 +9,7 @@ use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::encode::{decode_event, decode_json};
+use super::encode::{ValueError, decode_event, decode_json};
 use super::key::{RowKey, split_falling, split_id, split_number};
 use super::opened::Opened;
 use super::table::Table;
@@ -22,6 +22,10 @@ use crate::{
 /// A scan lets other tasks run after this many rows, which is about every 100 µs. Passing a scan to a thread for
 /// blocking work would cost more than most scans take.
 const PIECE: usize = 256;
+
+fn unreadable(table: Table, key: &[u8], error: &ValueError) -> ReadError {
+    ReadError(format!("row {} of {} cannot be read: {error}", key.escape_ascii(), table.name()))
+}
 
 fn failed(error: impl std::fmt::Display) -> ReadError {
     ReadError(error.to_string())
@@ -55,8 +59,9 @@ impl Inner {
 
     /// Reads one JSON row.
     fn one<T: DeserializeOwned>(&self, table: Table, key: RowKey) -> Result<Option<T>, ReadError> {
-        let value = self.opened()?.tables.get(table, &key.bytes()).map_err(failed)?;
-        value.map(|value| decode_json(&value).map_err(failed)).transpose()
+        let key = key.bytes();
+        let value = self.opened()?.tables.get(table, &key).map_err(failed)?;
+        value.map(|value| decode_json(&value).map_err(|error| unreadable(table, &key, &error))).transpose()
     }
 
     /// Reads all JSON rows whose keys begin with `prefix` and that `wanted` accepts, in the order of their keys.
@@ -68,10 +73,15 @@ impl Inner {
     ) -> Result<Vec<T>, ReadError> {
         let opened = self.opened()?;
         let mut rows = Vec::new();
-        scan(opened.tables.prefix(table, prefix), |_, value| {
-            let row = decode_json(value).map_err(failed)?;
-            if wanted(&row) {
-                rows.push(row);
+        scan(opened.tables.prefix(table, prefix), |key, value| {
+            match decode_json(value) {
+                Ok(row) if wanted(&row) => rows.push(row),
+                Ok(_) => {}
+                // One room that a later release changed must not keep a user from all others.
+                Err(error) if table == Table::RoomsOfUser => {
+                    tracing::warn!(error = %unreadable(table, key, &error), "a room is left out of a user's list");
+                }
+                Err(error) => return Err(unreadable(table, key, &error)),
             }
             Ok(())
         })
@@ -121,7 +131,8 @@ impl Store for Embedded {
             let (_, rest) = split_id(key).ok_or_else(damaged)?;
             let (seq, rest) = split_number(rest).ok_or_else(damaged)?;
             let (epoch, _) = split_number(rest).ok_or_else(damaged)?;
-            rows.push(decode_event(seq, epoch, value).map_err(failed)?);
+            let row = decode_event(seq, epoch, value);
+            rows.push(row.map_err(|error| ReadError(format!("event {seq} of epoch {epoch} cannot be read: {error}")))?);
             Ok(())
         };
         if newest {
@@ -188,8 +199,9 @@ impl Store for Embedded {
             let keys: Vec<_> =
                 rooms.iter().map(|room| RowKey::of_id(user.as_str()).id(room.as_str()).bytes()).collect();
             let values = opened.tables.get_all(Table::Markers, keys.iter().map(Vec::as_slice)).map_err(failed)?;
-            for value in values {
-                marks.push(value.map(|value| decode_json(&value).map_err(failed)).transpose()?);
+            for (key, value) in keys.iter().zip(values) {
+                let mark = value.map(|value| decode_json(&value).map_err(|e| unreadable(Table::Markers, key, &e)));
+                marks.push(mark.transpose()?);
             }
         }
         Ok(marks)

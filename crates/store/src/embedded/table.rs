@@ -44,7 +44,7 @@ impl Table {
         Self::Settled,
     ];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Partitions => "partitions",
             Self::Fence => "fence",
