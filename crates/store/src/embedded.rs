@@ -17,6 +17,7 @@ mod encode;
 mod expiry;
 mod journal;
 mod key;
+mod leftovers;
 mod merge;
 mod opened;
 mod store;
@@ -56,6 +57,22 @@ pub enum OpenError {
         path: PathBuf,
         /// What was found instead.
         reason: String,
+    },
+    /// The journal, which has what was written last, cannot be read to its end.
+    #[error(
+        "the journal {path} is damaged: {reason}. Something else changed the file, or the disk did. What follows the \
+         damage may have been acknowledged, so the store does not open without it. Keep a copy of the folder, and \
+         check the disk. Then put back a backup of the folder. If there is none, `truncate -s {whole} {path}` lets the \
+         store open with what was written before; if the machine has just lost its power, that may be all that \
+         anybody was answered for"
+    )]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+        /// The length up to which the file may be whole.
+        whole: u64,
     },
     /// The operating system reported an error.
     #[error("the store in {path} cannot be opened: {source}")]

@@ -8,7 +8,7 @@
 //! - `embedded`: the store of one machine. `store` reads, `writer` is the whole write path, `merge` decides which of
 //!   two writes stays, `encode` and `key` are the format, `table` is the engine with a copy of the fences in memory,
 //!   `opened` opens it, again after the disk failed, `journal` makes what the engine will read durable before that,
-//!   and `expiry` removes old rows.
+//!   `expiry` removes old rows, and `leftovers` those that no read needs any more.
 
 pub mod conformance;
 pub mod embedded;

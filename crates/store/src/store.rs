@@ -76,7 +76,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Returns the fence of a partition. `None` before the first claim.
     async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError>;
 
-    /// Returns all starts of a room, ordered by epoch.
+    /// Returns the starts of a room, ordered by epoch. Those outside the chain may be missing.
     async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError>;
 
     /// Returns the rows of a timeline whose seq is in `seqs`, oldest first, and by epoch within a seq. It returns
@@ -115,6 +115,6 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Returns the rooms of a partition that had a durable event in these minutes, each once.
     async fn active_rooms(&self, partition: Partition, minutes: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError>;
 
-    /// Returns what is settled in a partition, ordered by epoch.
+    /// Returns what is settled in a partition, ordered by epoch. Only the newest record is certain to be there.
     async fn settled(&self, partition: Partition) -> Result<Vec<SettledRow>, ReadError>;
 }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::encode::EncodedRow;
 use super::expiry::ExpirySweep;
+use super::leftovers::LeftoverSweep;
 use super::merge::merge;
 use super::opened::{Opened, OpenedSlot};
 use super::table::Fences;
@@ -199,6 +200,7 @@ pub(super) struct TableDisk {
     opened: Option<Arc<Opened>>,
     slot: OpenedSlot,
     expiry: ExpirySweep,
+    leftovers: LeftoverSweep,
     clock: Clock,
 }
 
@@ -206,7 +208,14 @@ impl TableDisk {
     pub(super) fn new(path: &Path, opened: Opened, slot: OpenedSlot, clock: Clock) -> Self {
         let opened = Some(Arc::new(opened));
         slot.set(opened.clone());
-        Self { path: path.to_owned(), opened, slot, expiry: ExpirySweep::default(), clock }
+        Self {
+            path: path.to_owned(),
+            opened,
+            slot,
+            expiry: ExpirySweep::default(),
+            leftovers: LeftoverSweep::default(),
+            clock,
+        }
     }
 }
 
@@ -227,8 +236,10 @@ impl Disk for TableDisk {
 
     fn tidy(&mut self) {
         let Some(opened) = &self.opened else { return };
-        if let Err(error) = self.expiry.round((self.clock)(), &opened.tables) {
-            tracing::warn!(%error, "expired rows could not be removed");
+        let now = (self.clock)();
+        let swept = self.expiry.round(now, &opened.tables).and_then(|()| self.leftovers.round(now, opened));
+        if let Err(error) = swept {
+            tracing::warn!(%error, "old rows could not be removed");
         }
     }
 
