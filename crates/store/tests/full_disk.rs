@@ -12,9 +12,9 @@ use sendpi_store::embedded::Embedded;
 use sendpi_store::{EventRow, Fence, Row, Store, StoreHealth, WriteError};
 
 /// A file system with 24 MiB, and a file that fills it.
-struct SmallDisk(tempfile::TempDir);
+struct TestDisk(tempfile::TempDir);
 
-impl SmallDisk {
+impl TestDisk {
     fn mount() -> Self {
         let disk = Self(tempfile::tempdir().unwrap());
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(disk.path()).output();
@@ -39,7 +39,7 @@ impl SmallDisk {
     }
 }
 
-impl Drop for SmallDisk {
+impl Drop for TestDisk {
     fn drop(&mut self) {
         // A lazy unmount also succeeds while a file is open.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
@@ -82,7 +82,7 @@ async fn check(store: &Embedded, done: u64) -> u64 {
 
 #[tokio::test]
 async fn a_store_whose_disk_was_full_opens_itself_again() {
-    let disk = SmallDisk::mount();
+    let disk = TestDisk::mount();
     let store = Embedded::open(disk.path().join("store")).unwrap();
     let fence = Fence { epoch: 3, claim: "c".into() };
     store.write(vec![Row::Fence(Partition(1), fence.clone())]).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_store_whose_disk_was_full_opens_itself_again() {
 
 #[tokio::test]
 async fn what_was_done_before_the_disk_was_full_is_there_when_another_store_opens_the_files() {
-    let disk = SmallDisk::mount();
+    let disk = TestDisk::mount();
     let store = Embedded::open(disk.path().join("store")).unwrap();
     disk.fill();
     let (done, _) = until_failed(&store, 1).await;

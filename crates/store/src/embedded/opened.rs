@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::journal;
+use super::journal::{self, NewestJournal};
 use super::table::{Fences, Tables};
 use super::{OpenError, open_error};
 
@@ -19,8 +19,18 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens the files in `path`, and recovers what the last one that had them open left behind.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        journal::write_anew(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        let tables = Tables::open(path).map_err(|error| open_error(path, error))?;
+        let journal = journal::write_anew(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        if let Some(NewestJournal { path, end, .. }) = journal.as_ref().filter(|journal| journal.goes_on) {
+            let reason = "a part of it cannot be read, and more follows".to_owned();
+            return Err(OpenError::Journal { path: path.clone(), reason, whole: *end });
+        }
+        let tables = Tables::open(path).map_err(|error| match (error, journal) {
+            (fjall::Error::JournalRecovery(error), Some(journal)) => {
+                let reason = format!("a batch is not as it was written ({error:?})");
+                OpenError::Journal { path: journal.path, reason, whole: journal.last_batch }
+            }
+            (error, _) => open_error(path, error),
+        })?;
         let fences = Fences::load(&tables).map_err(|reason| OpenError::Damaged { path: path.to_owned(), reason })?;
         Ok(Self { tables, fences })
     }
