@@ -1,9 +1,9 @@
 //! The tools of the end-to-end tests: servers for each test, and clients that notice if an event is lost, repeated or
 //! out of order.
 //!
-//! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`Browser`] is a headless
-//! Chromium. A [`Recording`] is a client that remembers everything it received and checks it against the promises of
-//! the protocol.
+//! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`SmallDisk`] can be filled.
+//! [`Browser`] is a headless Chromium. A [`Recording`] is a client that remembers everything it received
+//! and checks it against the promises of the protocol.
 
 mod browser;
 mod http;
@@ -12,6 +12,7 @@ mod process;
 mod pushes;
 mod recording;
 mod sendpi;
+mod small_disk;
 mod timelines;
 mod within;
 
@@ -21,5 +22,6 @@ pub use nats::NatsServer;
 pub use pushes::{Push, PushRecorder};
 pub use recording::Recording;
 pub use sendpi::{Sendpi, SendpiSetup};
+pub use small_disk::SmallDisk;
 pub use timelines::{Timeline, Timelines};
 pub use within::{step, within};

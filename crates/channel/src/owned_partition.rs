@@ -22,7 +22,7 @@ pub(crate) struct OwnedPartition {
     /// The rooms in which an earlier owner may have left something that is not dispatched again yet.
     pub(crate) recovering: HashSet<RoomId>,
     /// The rooms that could not be opened for so long that what is settled no longer waits for them, each with the
-    /// record of what was settled then. If this worker ends before they can be opened, their events count as settled
+    /// record of what was settled then. If this tenure ends before they can be opened, their events count as settled
     /// without having been pushed.
     late: HashMap<RoomId, Option<SettledRow>>,
     /// Whether the worker does not serve the partition until the lease is written again. It lost the connection to
