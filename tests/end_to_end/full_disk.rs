@@ -107,7 +107,7 @@ async fn what_was_acknowledged_before_the_disk_was_full_survives_a_kill() {
 
 #[tokio::test]
 async fn once_a_full_disk_has_space_again_all_goes_on_without_a_restart() {
-    let mut server = start().await;
+    let server = start().await;
     let ann = Recording::connect(&server, "ann", "phone").await;
     let mut bob = Recording::connect(&server, "bob", "laptop").await;
     let info = ann.client().create("lobby", &["bob", "cleo"]).await.unwrap();
@@ -120,7 +120,6 @@ async fn once_a_full_disk_has_space_again_all_goes_on_without_a_restart() {
     server.store_disk().fill();
     let error = messages.until_refused(&ann, room).await;
     assert!(error.is_unknown(), "{error}");
-    server.until_logged("the store failed", 1).await;
 
     step("sends are refused, but typing goes on and the sessions stay");
     let refused = tokio::time::timeout(Duration::from_secs(5), messages.send(&bob, room)).await;
@@ -149,7 +148,7 @@ async fn once_a_full_disk_has_space_again_all_goes_on_without_a_restart() {
         user.client().ping().await.unwrap();
         user.finish().await;
     }
-    // What failed first was claimed anew under a higher epoch.
+    // What was under way when the disk was full is unknown, so the worker began again under higher epochs.
     assert_eq!(server.logged("all partitions are claimed anew"), 1);
 }
 
