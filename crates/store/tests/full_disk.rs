@@ -2,6 +2,8 @@
 //!
 //! The disk is a small file system of its own in memory, which only root may mount.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
