@@ -18,22 +18,30 @@ const TEST: &str = "fence::a_worker_that_was_overtaken_answers_nothing";
 
 /// What a worker says to a request: its answer, or that it is not the owner.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+pub(crate) enum Said {
     Answer(String),
     NotOwner,
 }
 
 /// A node that the test plays by hand, with one flow and one link.
-struct OtherNode {
+pub(crate) struct OtherNode {
     bus: Bus,
     links: sendpi_bus::Subscription,
     refusals: sendpi_bus::Subscription,
-    room: RoomId,
+    /// The room that it asks. All rooms of one node must be in one partition, because it has one flow.
+    pub(crate) room: RoomId,
     sent: u64,
 }
 
 impl OtherNode {
-    async fn ask(&mut self, json: &str) -> Said {
+    pub(crate) async fn start(config: &BusConfig, room: RoomId) -> Self {
+        let bus = Bus::connect(config, NodeId::parse("node").unwrap()).await.unwrap();
+        let links = bus.subscribe(subject::node(bus.node(), subject::NodeSubject::Link)).await.unwrap();
+        let refusals = bus.subscribe(subject::flow_replies(bus.node())).await.unwrap();
+        Self { bus, links, refusals, room, sent: 0 }
+    }
+
+    pub(crate) async fn ask(&mut self, json: &str) -> Said {
         let fields = Fields::parse(json.as_bytes()).unwrap();
         let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
         let request = encode_request(&self.room, &UserId::parse("ann").unwrap(), &verb);
@@ -84,11 +92,8 @@ async fn a_worker_that_was_overtaken_answers_nothing() {
     let worker =
         sendpi_channel::start(&bus, store.clone(), Partitions::DEFAULT, key, changes, config_of_worker).await.unwrap();
 
-    let bus = Bus::connect(&config, NodeId::parse("node").unwrap()).await.unwrap();
-    let links = bus.subscribe(subject::node(bus.node(), subject::NodeSubject::Link)).await.unwrap();
-    let refusals = bus.subscribe(subject::flow_replies(bus.node())).await.unwrap();
     let room = RoomId::parse("lobby").unwrap();
-    let mut node = OtherNode { bus, links, refusals, room: room.clone(), sent: 0 };
+    let mut node = OtherNode::start(&config, room.clone()).await;
     step("a node creates a room and sends");
     assert!(matches!(node.ask(r#"{"op":"create","name":"lobby","nonce":"n"}"#).await, Said::Answer(_)));
     assert!(matches!(node.ask(r#"{"op":"send","nonce":"a","body":{}}"#).await, Said::Answer(_)));

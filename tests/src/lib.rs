@@ -1,9 +1,9 @@
 //! The tools of the end-to-end tests: servers for each test, and clients that notice if an event is lost, repeated or
 //! out of order.
 //!
-//! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`Browser`] is a headless
-//! Chromium. A [`Proxy`] is a bad network. A [`Recording`] is a client that remembers everything it received and checks
-//! it against the promises of the protocol.
+//! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`SmallDisk`] can be filled.
+//! [`Browser`] is a headless Chromium. A [`Proxy`] is a bad network. A [`Recording`] is a client that remembers everything
+//! it received and checks it against the promises of the protocol.
 
 mod browser;
 mod http;
@@ -13,6 +13,7 @@ mod proxy;
 mod pushes;
 mod recording;
 mod sendpi;
+mod small_disk;
 mod timelines;
 mod within;
 
@@ -23,5 +24,6 @@ pub use proxy::Proxy;
 pub use pushes::{Push, PushRecorder, limit_push_stream, put_push_job};
 pub use recording::Recording;
 pub use sendpi::{Sendpi, SendpiSetup};
+pub use small_disk::SmallDisk;
 pub use timelines::{Timeline, Timelines};
 pub use within::{step, within};

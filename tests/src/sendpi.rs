@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::process::{Process, kill, nats_server};
-use crate::{get, within};
+use crate::{SmallDisk, get, within};
 
 const START: Duration = Duration::from_secs(60);
 
@@ -24,6 +24,8 @@ pub struct SendpiSetup {
     pub mutant: Option<Mutant>,
     /// The URL of a running NATS server. If `None`, Sendpi starts its own.
     pub nats: Option<String>,
+    /// The size of a disk of its own for the store. If `None`, the store is where the other data is.
+    pub store_mib: Option<u32>,
     /// Further arguments of `sendpi dev`.
     pub args: Vec<String>,
     /// Whether nobody reads its standard output, which is closed at once.
@@ -37,6 +39,7 @@ impl Default for SendpiSetup {
             heartbeat: Duration::from_secs(25),
             mutant: None,
             nats: None,
+            store_mib: None,
             args: Vec::new(),
             unread_output: false,
         }
@@ -50,6 +53,7 @@ pub struct Sendpi {
     setup: SendpiSetup,
     process: Process,
     urls: Vec<String>,
+    store_disk: Option<SmallDisk>,
     data: TempDir,
 }
 
@@ -68,8 +72,18 @@ impl Sendpi {
     /// If the binary has not been built or does not start.
     pub async fn start_with(setup: SendpiSetup) -> Self {
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for Sendpi: {error}"));
+        let store_disk = setup.store_mib.map(|mib| SmallDisk::mount(&data.path().join("sendpi/store"), mib));
         let (process, urls) = launch(&setup, &data, 0).await;
-        Self { setup, process, urls, data }
+        Self { setup, process, urls, store_disk, data }
+    }
+
+    /// Returns the disk of the store.
+    ///
+    /// # Panics
+    /// If the setup asked for none.
+    #[must_use]
+    pub fn store_disk(&self) -> &SmallDisk {
+        self.store_disk.as_ref().unwrap_or_else(|| panic!("the setup has no disk for the store"))
     }
 
     /// Returns the address of the first node.

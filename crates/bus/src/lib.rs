@@ -30,5 +30,5 @@ pub use bucket::{Bucket, KeyEntry, PutError, Revision};
 pub use connection::{
     Bus, BusConfig, ConnectError, ConnectionState, NatsMessage, RequestError, SendError, Subscription,
 };
-pub use streams::{SetupError, setup};
+pub use streams::{RESERVED_BYTES, SetupError, setup};
 pub use user_subject::{UserMessage, UserSubjects, UserSubscription};

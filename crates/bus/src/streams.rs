@@ -10,6 +10,9 @@ use crate::{Bucket, Bus, PutError, subject};
 /// The version of the cluster's schema, which is part of the value under `=config` in the partitions bucket.
 const SCHEMA_VERSION: u64 = 1;
 
+/// How many bytes the push stream may have at most. A NATS server makes it only if so much is free.
+pub const RESERVED_BYTES: u64 = 1 << 30;
+
 /// Why the buckets and streams could not be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -62,7 +65,7 @@ pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result
         retention: RetentionPolicy::WorkQueue,
         // A push that nobody fetched for a day is of no use to anybody.
         max_age: Duration::from_secs(24 * 3600),
-        max_bytes: 1 << 30,
+        max_bytes: RESERVED_BYTES as i64,
         // A queue that is full refuses further jobs, which slows the rooms that they come from.
         discard: DiscardPolicy::New,
         num_replicas: replicas,

@@ -11,6 +11,7 @@ mod evict;
 mod leases;
 mod link_output;
 mod live_entry;
+mod open_backoff;
 mod push_queue;
 mod read_queue;
 mod reads;
@@ -18,6 +19,7 @@ mod requests;
 mod results;
 mod schedule;
 mod settle;
+mod store_failure;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
@@ -30,13 +32,15 @@ use sendpi_bus::lease::Leases;
 use sendpi_bus::presence::{NodeChange, NodeKey};
 use sendpi_bus::{NatsMessage, Subscription};
 use sendpi_model::{NodeId, Partition, RoomId, UserId};
-use tokio::sync::{Semaphore, mpsc};
+use sendpi_store::StoreHealth;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::bounces::{PostponedBounce, RecoveredRoom};
 use self::dead_nodes::GivenUpNode;
 use self::live_entry::LiveEntry;
+use self::open_backoff::OpenBackoff;
 use self::push_queue::{PushQueue, PushRound};
 use self::read_queue::ReadQueue;
 use self::results::JobResult;
@@ -84,6 +88,7 @@ pub(crate) struct Executor {
     search_later: HashSet<RoomId>,
     /// How many searches were begun.
     searches: u64,
+    open_backoff: OpenBackoff,
     links: OutboundLinks,
     /// The nodes whose node key exists.
     live_nodes: HashSet<NodeId>,
@@ -101,6 +106,8 @@ pub(crate) struct Executor {
     /// Whether events were put on links that have not been sent since.
     has_dispatched: bool,
     jobs: FuturesUnordered<JobFuture>,
+    /// How many of the jobs do something under a tenure.
+    tenured_jobs: usize,
     requests: SelectAll<Requests>,
     acks: Subscription,
     changes: mpsc::Receiver<NodeChange>,
@@ -115,6 +122,11 @@ pub(crate) struct Executor {
     /// Whether leases are being renewed.
     is_renewing: bool,
     slowest: SlowestArm,
+    health: watch::Receiver<StoreHealth>,
+    /// The failures of the store after which the partitions were claimed anew.
+    failures: u64,
+    /// Whether it was noticed that the store is closed.
+    store_closed: bool,
 }
 
 impl std::fmt::Debug for Executor {
@@ -139,6 +151,8 @@ impl Executor {
     pub(crate) fn new(setup: ExecutorSetup) -> Self {
         let ExecutorSetup { context, config, leases, key, acks, changes, stop } = setup;
         let connects = context.bus.connection().borrow().connects;
+        let health = context.store.health();
+        let failures = health.borrow().failures;
         Self {
             pushes: PushQueue::new(context.bus.clone()),
             has_dispatched: false,
@@ -154,6 +168,7 @@ impl Executor {
             searching: HashSet::new(),
             search_later: HashSet::new(),
             searches: 0,
+            open_backoff: OpenBackoff::default(),
             links: OutboundLinks::default(),
             live_nodes: HashSet::new(),
             given_up: Vec::new(),
@@ -164,6 +179,7 @@ impl Executor {
             pending: PendingPushes::default(),
             reads: ReadQueue::default(),
             jobs: FuturesUnordered::new(),
+            tenured_jobs: 0,
             requests: SelectAll::new(),
             acks,
             changes,
@@ -175,6 +191,9 @@ impl Executor {
             suspensions: 0,
             is_renewing: false,
             slowest: SlowestArm::default(),
+            health,
+            failures,
+            store_closed: false,
         }
     }
 
@@ -183,6 +202,7 @@ impl Executor {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut connection = self.context.bus.connection();
+        let mut health = self.health.clone();
         let stop = self.stop.clone();
         loop {
             // Every arm waits for one stream or channel, and cancelling such a wait loses nothing. The order does not
@@ -195,6 +215,7 @@ impl Executor {
                 Some(pushed) = self.pushes.next() => Input::Pushed(pushed),
                 Some(change) = self.changes.recv() => Input::Node(change),
                 Ok(()) = connection.changed() => Input::Connection,
+                Ok(()) = health.changed() => Input::Store,
                 _ = ticks.tick() => Input::Tick,
             };
             let began = Instant::now();
@@ -231,6 +252,7 @@ impl Executor {
             Input::Pushed(pushed) => self.pushed(pushed),
             Input::Node(change) => self.node_change(change),
             Input::Connection => self.connection_changed().await,
+            Input::Store => self.store_changed().await,
             Input::Tick => self.tick().await,
         }
     }
@@ -254,6 +276,7 @@ impl Executor {
     }
 
     async fn tick(&mut self) {
+        self.store_changed().await;
         self.tick_links().await;
         self.bounce_due();
         self.write_pushed();
@@ -262,9 +285,12 @@ impl Executor {
         }
         if self.last_settle.elapsed() >= self.config.settle_every {
             self.last_settle = Instant::now();
-            self.settle();
-            self.evict_idle();
-            self.remove_lingering();
+            self.open_backoff.forget_old(self.last_settle);
+            if self.store_serves() {
+                self.settle();
+                self.evict_idle();
+                self.remove_lingering();
+            }
         }
         self.check_leases().await;
     }
@@ -299,13 +325,22 @@ impl Executor {
                 }
             }
         }
-        self.write_heads().await;
+        // After the store failed, the rooms in memory may count events that were never stored.
+        if self.store_serves() {
+            self.write_heads().await;
+        }
         if let Err(error) = self.context.bus.flush().await {
             tracing::debug!(%error, "the last messages may not have been sent");
         }
     }
 
     fn start_job(&mut self, job: impl Future<Output = JobResult> + Send + 'static) {
+        self.tenured_jobs += 1;
+        self.jobs.push(Box::pin(job));
+    }
+
+    /// Starts a job that does nothing under a tenure: one that claims or renews leases.
+    fn start_lease_job(&mut self, job: impl Future<Output = JobResult> + Send + 'static) {
         self.jobs.push(Box::pin(job));
     }
 
@@ -343,6 +378,7 @@ enum Input {
     Pushed(PushRound),
     Node(NodeChange),
     Connection,
+    Store,
     Tick,
 }
 
@@ -355,6 +391,7 @@ impl Input {
             Self::Pushed(_) => "push job kept",
             Self::Node(_) => "node came or went",
             Self::Connection => "connection to NATS",
+            Self::Store => "store failed or open again",
             Self::Tick => "tick",
         }
     }

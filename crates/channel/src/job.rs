@@ -71,37 +71,13 @@ impl JobContext {
 
     /// Passes the fence: a read that begins now must show no epoch above ours.
     pub(crate) async fn pass_fence(&self, tenure: Tenure) -> Result<(), JobError> {
-        if mutant(Mutant::FenceOff) {
-            return Ok(());
-        }
-        match self.store.fence(tenure.partition).await? {
-            Some(fence) if fence.epoch > tenure.epoch => Err(JobError::NotOwner(tenure.partition)),
-            _ => Ok(()),
-        }
+        pass_fence(self.store.as_ref(), tenure).await
     }
 
     /// Writes rows until it is known that they were written, that they were not, or that a higher epoch took the
     /// partition.
     pub(crate) async fn write(&self, tenures: &[Tenure], rows: Vec<Row>) -> Result<(), JobError> {
-        let mut pause = Duration::from_millis(20);
-        while !rows.is_empty() {
-            match self.store.write(rows.clone()).await {
-                Ok(()) => break,
-                Err(failed @ WriteError::Failed(_)) => return Err(JobError::Write(failed)),
-                Err(unknown @ WriteError::Unknown(_)) => {
-                    let partition = tenures.first().map(|tenure| tracing::field::display(tenure.partition));
-                    tracing::warn!(error = %unknown, partition, "a write has an unknown outcome; it is tried again")
-                }
-            }
-            for tenure in tenures {
-                if let Err(lost @ JobError::NotOwner(_)) = self.pass_fence(*tenure).await {
-                    return Err(lost);
-                }
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-        }
-        Ok(())
+        write_until_known(self.store.as_ref(), tenures, rows).await
     }
 
     /// Reads presence behind the barrier.
@@ -130,3 +106,40 @@ impl JobContext {
         self.online(users).await
     }
 }
+
+async fn pass_fence(store: &dyn Store, tenure: Tenure) -> Result<(), JobError> {
+    if mutant(Mutant::FenceOff) {
+        return Ok(());
+    }
+    match store.fence(tenure.partition).await? {
+        Some(fence) if fence.epoch > tenure.epoch => Err(JobError::NotOwner(tenure.partition)),
+        _ => Ok(()),
+    }
+}
+
+async fn write_until_known(store: &dyn Store, tenures: &[Tenure], rows: Vec<Row>) -> Result<(), JobError> {
+    let (mut pause, mut is_unknown) = (Duration::from_millis(20), false);
+    while !rows.is_empty() {
+        match store.write(rows.clone()).await {
+            Ok(()) => break,
+            // Once the outcome is unknown, a failed try says nothing about the tries before it.
+            Err(failed @ WriteError::Failed(_)) if !is_unknown => return Err(JobError::Write(failed)),
+            Err(error) => {
+                let partition = tenures.first().map(|tenure| tracing::field::display(tenure.partition));
+                tracing::warn!(%error, partition, "a write has an unknown outcome; it is tried again");
+                is_unknown = true;
+            }
+        }
+        for tenure in tenures {
+            if let Err(lost @ JobError::NotOwner(_)) = pass_fence(store, *tenure).await {
+                return Err(lost);
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@
 //!   - `executor/aside`: what cannot be decided yet, and the batch that can be.
 //!   - `executor/reads`: what users ask of rooms. `executor/read_queue`: whose turn it is. *Pure.*
 //!   - `executor/schedule`: the next job of each room. `executor/results`: what the results of jobs lead to.
+//!   - `executor/store_failure`: a store that failed. `executor/open_backoff`: rooms that cannot be opened.
 //!   - `executor/leases`: keeping, losing and claiming leases. `executor/settle`, `executor/evict`: what is settled,
 //!     and channels that end.
 //!   - `executor/link_output`: links to nodes. `executor/dead_nodes`: nodes that die. `executor/bounces`: the worker's

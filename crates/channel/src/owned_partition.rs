@@ -1,6 +1,6 @@
 //! A partition that this worker owns.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sendpi_bus::lease::Lease;
 use sendpi_bus::{Revision, flow};
@@ -21,6 +21,10 @@ pub(crate) struct OwnedPartition {
     pub(crate) settled: Option<SettledRow>,
     /// The rooms in which an earlier owner may have left something that is not dispatched again yet.
     pub(crate) recovering: HashSet<RoomId>,
+    /// The rooms that could not be opened for so long that what is settled no longer waits for them, each with the
+    /// record of what was settled then. If this tenure ends before they can be opened, their events count as settled
+    /// without having been pushed.
+    late: HashMap<RoomId, Option<SettledRow>>,
     /// Whether the worker does not serve the partition until the lease is written again. It lost the connection to
     /// NATS, or could not refresh its node key in time.
     pub(crate) suspended: bool,
@@ -41,11 +45,36 @@ impl OwnedPartition {
             flows: flow::FlowReceiver::default(),
             settled,
             recovering: active_rooms.iter().cloned().collect(),
+            late: HashMap::new(),
             suspended: false,
             clock,
             floor: clock,
         };
         (owned, active_rooms)
+    }
+
+    /// Returns the record that says which events of a room are settled.
+    pub(crate) fn settled_for(&self, room: &RoomId) -> Option<SettledRow> {
+        self.late.get(room).copied().unwrap_or(self.settled)
+    }
+
+    /// Returns whether a room may have something that is not dispatched again yet.
+    pub(crate) fn is_recovering(&self, room: &RoomId) -> bool {
+        self.recovering.contains(room) || self.late.contains_key(room)
+    }
+
+    /// Notes that everything of a room was dispatched again.
+    pub(crate) fn recovered(&mut self, room: &RoomId) {
+        self.recovering.remove(room);
+        self.late.remove(room);
+    }
+
+    /// Lets what is settled go on without a room that cannot be opened. What the room has left is dispatched again
+    /// when it can be.
+    pub(crate) fn wait_no_longer_for(&mut self, room: &RoomId) {
+        if self.recovering.remove(room) {
+            self.late.entry(room.clone()).or_insert(self.settled);
+        }
     }
 
     /// Returns the time for what happens now. It is the wall clock's time, but never below an earlier result, and
@@ -98,6 +127,23 @@ mod tests {
         assert_eq!(owned.now(Millis(150)), Millis(200));
         assert_eq!(owned.settle(None), Some(SettledRow { epoch: 5, at: Millis(200) }));
         assert_eq!(owned.now(Millis(200)), Millis(201));
+    }
+
+    #[test]
+    fn a_room_that_cannot_be_opened_does_not_hold_up_what_is_settled_and_loses_nothing() {
+        let before = Some(SettledRow { epoch: 4, at: Millis(100) });
+        let (mut owned, room) = (owned(before), RoomId::parse("r").unwrap());
+        owned.recovering.insert(room.clone());
+        owned.now(Millis(200));
+        assert_eq!(owned.settle(None), None);
+        owned.wait_no_longer_for(&room);
+        assert_eq!(owned.settle(None), Some(SettledRow { epoch: 5, at: Millis(200) }));
+        // What the room has left is judged as it was before that, whenever it can be opened.
+        assert!(owned.is_recovering(&room));
+        assert_eq!(owned.settled_for(&room), before);
+        owned.recovered(&room);
+        assert!(!owned.is_recovering(&room));
+        assert_eq!(owned.settled_for(&room), owned.settled);
     }
 
     #[test]

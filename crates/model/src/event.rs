@@ -9,25 +9,40 @@ use crate::{Mentions, Millis, Nonce, Preview, RoomId, UserId, encode_json};
 /// The kinds of durable events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[repr(u8)]
 pub enum EventKind {
     /// A message of a member.
-    Message = 1,
+    Message,
     /// A message of a service.
-    System = 2,
+    System,
     /// Users became members.
-    Joined = 3,
+    Joined,
     /// Users ceased to be members.
-    Left = 4,
+    Left,
     /// The name, the access or a role of the room changed.
-    Changed = 5,
+    Changed,
     /// The body of a message was replaced.
-    Edited = 6,
+    Edited,
     /// The body of a message was removed.
-    Deleted = 7,
+    Deleted,
     /// A reaction to a message.
-    Reaction = 8,
+    Reaction,
+    /// A kind that a later release wrote, with its number. Such an event has its place in the timeline and is passed
+    /// on as it is. Clients do not show kinds that they do not know.
+    #[serde(skip)]
+    Later(u8),
 }
+
+/// The kinds in the order of their numbers in stored rows, which begin at 1.
+const KINDS: [EventKind; 8] = [
+    EventKind::Message,
+    EventKind::System,
+    EventKind::Joined,
+    EventKind::Left,
+    EventKind::Changed,
+    EventKind::Edited,
+    EventKind::Deleted,
+    EventKind::Reaction,
+];
 
 impl EventKind {
     /// Returns whether an event of this kind raises `count`, and thereby the number of unread messages.
@@ -36,13 +51,26 @@ impl EventKind {
         matches!(self, Self::Message | Self::System)
     }
 
-    /// Returns the kind that has this number in stored rows. `None` if a later release wrote it.
+    /// Returns the number of this kind in stored rows.
     #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        use EventKind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
-        [Message, System, Joined, Left, Changed, Edited, Deleted, Reaction]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Message => 1,
+            Self::System => 2,
+            Self::Joined => 3,
+            Self::Left => 4,
+            Self::Changed => 5,
+            Self::Edited => 6,
+            Self::Deleted => 7,
+            Self::Reaction => 8,
+            Self::Later(number) => number,
+        }
+    }
+
+    /// Returns the kind that has this number in stored rows.
+    #[must_use]
+    pub fn from_number(number: u8) -> Self {
+        KINDS.into_iter().find(|kind| kind.number() == number).unwrap_or(Self::Later(number))
     }
 }
 
@@ -267,6 +295,16 @@ mod tests {
             r#"{"op":"event","room":"r1","seq":42,"count":39,"kind":"message","from":"ann","at":5,"nonce":"c-17","body":{ "text" : "h\u00e9" }}"#
         );
         assert_eq!(event.text().as_deref(), Some("hé"));
+    }
+
+    #[test]
+    fn every_kind_has_a_number_and_later_ones_keep_theirs() {
+        for number in 0..=u8::MAX {
+            let kind = EventKind::from_number(number);
+            assert_eq!(kind.number(), number);
+            assert_eq!(matches!(kind, EventKind::Later(_)), !(1..=8).contains(&number));
+        }
+        assert!(!EventKind::Later(9).is_counted());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use sendpi_store::embedded::{Embedded, OpenError};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::free_space::{self, NotEnoughSpace};
 use crate::nats_server::{self, NatsChild};
 use crate::node::{self, Node, NodeOptions};
 use crate::output::say;
@@ -88,6 +89,9 @@ pub(crate) enum DevError {
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// The disk of the data folder is full, or almost.
+    #[error(transparent)]
+    Space(#[from] NotEnoughSpace),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -116,6 +120,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     let data = |source| DevError::Data { path: args.data.clone(), source };
     std::fs::create_dir_all(&args.data).map_err(data)?;
     let path = args.data.canonicalize().map_err(data)?;
+    free_space::check(&path, args.nats.is_none())?;
     let key = token_key::read_or_create(&path).map_err(data)?;
     // The ports come before anything is started, because the most frequent problem is a port that is in use.
     let servers = bind(&args, &key).await?;

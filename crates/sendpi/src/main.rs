@@ -2,11 +2,13 @@
 //!
 //! # Map
 //! - `dev`: `sendpi dev`, everything on one machine. `nats_server`: the NATS server that it runs.
+//!   `free_space`: the space that both need.
 //! - `node`: one node and its roles, from start to stop.
 //! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
 //! - `token_key`: the key of a data folder's tokens.
 
 mod dev;
+mod free_space;
 mod logging;
 mod nats_server;
 mod node;

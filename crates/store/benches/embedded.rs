@@ -7,9 +7,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendpi_model::{Event, EventKind, Head, Millis, Partition, RoomId, UserId};
+use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Partition, Role, RoomId, UserId};
 use sendpi_store::embedded::Embedded;
-use sendpi_store::{EventRow, Fence, Row, Store};
+use sendpi_store::{EventRow, Fence, MemberRow, RoomOfUser, Row, Store};
 use tokio::time::Instant;
 
 const ROOMS: u64 = 1000;
@@ -108,6 +108,36 @@ async fn read(store: &Embedded, timelines: &BenchTimelines) -> Result<(), Box<dy
     Ok(())
 }
 
+fn member(n: u64, role: Option<Role>) -> Result<Row, Box<dyn Error>> {
+    let (room, user) = (RoomId::parse("many")?, UserId::parse(&format!("user-{n:06}"))?);
+    let (joined, joined_at, notify) = (Mark { seq: 1, count: 0 }, Millis(1), Notify::All);
+    Ok(Row::Member(MemberRow { room, user, stamp: n, role, joined, joined_at, notify, muted_until: None }))
+}
+
+fn room_of_user(n: u64) -> Result<Row, Box<dyn Error>> {
+    let (user, room) = (UserId::parse("busy")?, RoomId::parse(&format!("room-{n}"))?);
+    let (joined, role) = (Mark { seq: 1, count: 0 }, Some(Role::Member));
+    Ok(Row::RoomOfUser(RoomOfUser { user, room, stamp: n, role, joined, active_at: Millis(1) }))
+}
+
+/// Measures the reads that grow with the number of members, former members, and rooms. They run on the caller's thread.
+async fn read_lists(store: &Embedded) -> Result<(), Box<dyn Error>> {
+    let (room, busy) = (RoomId::parse("many")?, UserId::parse("busy")?);
+    store.write((0..1000).map(|n| member(n, Some(Role::Member))).collect::<Result<_, _>>()?).await?;
+    store.write((0..10_000).map(room_of_user).collect::<Result<_, _>>()?).await?;
+    let start = Instant::now();
+    assert_eq!(store.members(&room).await?.len(), 1000);
+    println!("1,000 members: {:?}", start.elapsed());
+    let start = Instant::now();
+    assert_eq!(store.rooms_of_user(&busy).await?.len(), 10_000);
+    println!("10,000 rooms of a user: {:?}", start.elapsed());
+    store.write((1000..100_000).map(|n| member(n, None)).collect::<Result<_, _>>()?).await?;
+    let start = Instant::now();
+    assert_eq!(store.members(&room).await?.len(), 1000);
+    println!("1,000 members beside 99,000 who left: {:?}", start.elapsed());
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
@@ -120,5 +150,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for callers in [10, 100, 1000] {
         write_from_many(&store, callers).await?;
     }
-    read(&store, &timelines).await
+    read(&store, &timelines).await?;
+    read_lists(&store).await
 }

@@ -6,16 +6,20 @@
 //! microseconds, which is less than passing them to another thread would take. A long scan does the same, but lets
 //! other tasks run between its pieces.
 //!
-//! **When the disk fails** to write or to sync a batch, that batch is answered with [`crate::WriteError::Unknown`].
-//! From then on every write is answered with [`crate::WriteError::Failed`] and every read with an error, until the
-//! store is opened again. A sync is never tried twice, because the kernel forgets what it could not write and would
-//! report the second sync as done. Such a refusal says nothing about the batch before it. What that batch left is
-//! known only when the store is opened again, on a disk that has been repaired.
+//! **When the disk fails** to write or to sync a batch, that batch is answered with [`crate::WriteError::Unknown`], and
+//! the store closes. From then on every write is answered with [`crate::WriteError::Failed`] and every read with an
+//! error. Such a refusal says nothing about the batch before it. The store opens itself again, after a pause that
+//! grows with each try (`writer`). A sync is never tried twice, because the kernel forgets what it could not write and
+//! would report the second sync as done: what the engine reads when it is opened is written anew first (`journal`).
+//! [`crate::Store::health`] tells of both.
 
 mod encode;
 mod expiry;
+mod journal;
 mod key;
+mod leftovers;
 mod merge;
+mod opened;
 mod store;
 mod table;
 mod writer;
@@ -26,7 +30,7 @@ use std::time::Duration;
 
 use sendpi_model::Millis;
 
-use table::{Fences, Tables};
+use opened::{DirectoryLock, Opened, OpenedSlot};
 use writer::{TableDisk, Writer};
 
 /// How long order rows and active rooms are kept.
@@ -54,6 +58,22 @@ pub enum OpenError {
         /// What was found instead.
         reason: String,
     },
+    /// The journal, which has what was written last, cannot be read to its end.
+    #[error(
+        "the journal {path} is damaged: {reason}. Something else changed the file, or the disk did. What follows the \
+         damage may have been acknowledged, so the store does not open without it. Keep a copy of the folder, and \
+         check the disk. Then put back a backup of the folder. If there is none, `truncate -s {whole} {path}` lets the \
+         store open with what was written before; if the machine has just lost its power, that may be all that \
+         anybody was answered for"
+    )]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+        /// The length up to which the file may be whole.
+        whole: u64,
+    },
     /// The operating system reported an error.
     #[error("the store in {path} cannot be opened: {source}")]
     Io {
@@ -73,11 +93,11 @@ pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 pub struct Embedded(Arc<Inner>);
 
 struct Inner {
-    // Fields are dropped in this order, so the writer ends before the engine closes.
+    // Fields are dropped in this order, so the writer ends before the engine closes, and the lock ends last.
     writer: Writer,
-    fences: Fences,
-    tables: Tables,
+    slot: OpenedSlot,
     clock: Clock,
+    _lock: DirectoryLock,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -103,11 +123,11 @@ impl Embedded {
     pub fn open_with_clock(path: impl AsRef<Path>, clock: Clock) -> Result<Self, OpenError> {
         let path = path.as_ref();
         make_directory(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        let tables = Tables::open(path).map_err(|error| open_error(path, error))?;
-        let fences = Fences::load(&tables).map_err(|reason| OpenError::Damaged { path: path.to_owned(), reason })?;
-        let disk = TableDisk::new(tables.clone(), fences.clone(), clock.clone());
+        let lock = DirectoryLock::acquire(path)?;
+        let slot = OpenedSlot::default();
+        let disk = TableDisk::new(path, Opened::open(path)?, slot.clone(), clock.clone());
         let writer = Writer::start(disk).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        Ok(Self(Arc::new(Inner { writer, fences, tables, clock })))
+        Ok(Self(Arc::new(Inner { writer, slot, clock, _lock: lock })))
     }
 }
 

@@ -33,6 +33,20 @@ impl EpochChain {
         self.0.first().copied()
     }
 
+    /// Returns the epoch that a start with this next seq continues: the newest in the chain that has a seq of its own
+    /// below it. The starts in between have none any more, so they are left out of the chain, and nothing depends on
+    /// them.
+    #[must_use]
+    pub fn continued_at(&self, next_seq: u64) -> Option<u64> {
+        self.0.iter().find(|start| start.next_seq < next_seq).map(|start| start.epoch)
+    }
+
+    /// Returns whether the start of `epoch` is in the chain.
+    #[must_use]
+    pub fn has(&self, epoch: u64) -> bool {
+        self.0.iter().any(|start| start.epoch == epoch)
+    }
+
     /// Returns whether the row of `epoch` at `seq` counts.
     #[must_use]
     pub fn counts(&self, seq: u64, epoch: u64) -> bool {
@@ -67,6 +81,36 @@ mod tests {
         let chain = EpochChain::of(&[start(1, 1, None), start(2, 8, Some(1)), start(3, 5, Some(2))]);
         assert!(chain.counts(4, 1) && chain.counts(5, 3) && chain.counts(9, 3));
         assert!(!chain.counts(8, 2) && !chain.counts(6, 1));
+    }
+
+    #[test]
+    fn a_new_start_leaves_out_those_that_have_no_seq_of_their_own() {
+        let mut starts = vec![start(1, 1, None), start(2, 8, Some(1)), start(3, 8, Some(2)), start(4, 12, Some(3))];
+        let chain = EpochChain::of(&starts);
+        assert_eq!(
+            [1, 2, 8, 9, 12, 13].map(|next| chain.continued_at(next)),
+            [None, Some(1), Some(1), Some(3), Some(3), Some(4)]
+        );
+        for next_seq in 1..=14 {
+            let plain = start(5, next_seq, Some(4));
+            let short = start(5, next_seq, chain.continued_at(next_seq));
+            let (mut with, mut without) = (starts.clone(), starts.clone());
+            with.push(plain);
+            without.push(short);
+            // The rule says the same of each row, also once the starts outside the chain are gone.
+            let (with, kept) = (EpochChain::of(&with), EpochChain::of(&without));
+            without.retain(|start| kept.has(start.epoch));
+            let swept = EpochChain::of(&without);
+            for seq in 1..=20 {
+                for epoch in 1..=5 {
+                    assert_eq!(with.counts(seq, epoch), swept.counts(seq, epoch), "{next_seq}: {seq} of {epoch}");
+                }
+            }
+        }
+        // A start that a paused owner writes late is in no chain.
+        starts.push(start(6, 9, chain.continued_at(9)));
+        starts.push(start(5, 3, Some(1)));
+        assert!(!EpochChain::of(&starts).counts(4, 5));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! - `store`: the contract. `rows`: the rows. `epoch_chain`: which rows of a timeline count. `conformance`: the suite.
 //! - `embedded`: the store of one machine. `store` reads, `writer` is the whole write path, `merge` decides which of
 //!   two writes stays, `encode` and `key` are the format, `table` is the engine with a copy of the fences in memory,
-//!   and `expiry` removes old rows.
+//!   `opened` opens it, again after the disk failed, `journal` makes what the engine will read durable before that,
+//!   `expiry` removes old rows, and `leftovers` those that no read needs any more.
 
 pub mod conformance;
 pub mod embedded;
@@ -20,4 +21,4 @@ pub use rows::{
     ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, NonceRow, OrderRow, PushedRange, PushedRow, RoomOfUser, RoomRow,
     Row, SettledRow, Start,
 };
-pub use store::{ReadError, Store, WriteError};
+pub use store::{ReadError, Store, StoreHealth, WriteError};

@@ -23,7 +23,7 @@ pub struct Start {
     pub epoch: u64,
     /// The first seq that the epoch may write.
     pub next_seq: u64,
-    /// The epoch that it continues, which is that of the newest start that it saw.
+    /// The epoch that it continues: the newest one that it saw which has a seq of its own before `next_seq`.
     pub continues: Option<u64>,
 }
 

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
+use tokio::sync::watch;
 
 use crate::{EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, Row, SettledRow, Start};
 
@@ -23,6 +24,23 @@ pub enum WriteError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the store did not answer: {0}")]
 pub struct ReadError(pub String);
+
+/// Whether a store answers at all, and how often it has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Whether the store reads and writes. While it does not, every read ends with an error and every write with
+    /// [`WriteError::Failed`].
+    pub is_up: bool,
+    /// How often the store has failed. Rises at each failure, before anybody is told of that failure. What was under
+    /// way then is unknown, so whoever keeps in memory what the store holds must forget it.
+    pub failures: u64,
+}
+
+impl Default for StoreHealth {
+    fn default() -> Self {
+        Self { is_up: true, failures: 0 }
+    }
+}
 
 /// A store, which keeps everything that must last.
 ///
@@ -46,13 +64,19 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Returns [`WriteError`], which says whether the write may have been done.
     async fn write(&self, rows: Vec<Row>) -> Result<(), WriteError>;
 
+    /// Returns the store's health, which changes if the store fails as a whole and is opened again by itself. A store
+    /// that never does so is always up.
+    fn health(&self) -> watch::Receiver<StoreHealth> {
+        watch::channel(StoreHealth::default()).1
+    }
+
     /// Returns the number of partitions that this store was created for. `None` if the store is new.
     async fn partitions(&self) -> Result<Option<u16>, ReadError>;
 
     /// Returns the fence of a partition. `None` before the first claim.
     async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError>;
 
-    /// Returns all starts of a room, ordered by epoch.
+    /// Returns the starts of a room, ordered by epoch. Those outside the chain may be missing.
     async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError>;
 
     /// Returns the rows of a timeline whose seq is in `seqs`, oldest first, and by epoch within a seq. It returns
@@ -98,7 +122,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Returns the rooms of a partition that had a durable event in these minutes, each once.
     async fn active_rooms(&self, partition: Partition, minutes: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError>;
 
-    /// Returns what is settled in a partition, ordered by epoch.
+    /// Returns what is settled in a partition, ordered by epoch. Only the newest record is certain to be there.
     async fn settled(&self, partition: Partition) -> Result<Vec<SettledRow>, ReadError>;
 
     /// Returns what of a room's newest events is in the push stream. `None` if nothing of the room ever was.

@@ -21,7 +21,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct PostponedBounce {
     due: Instant,
-    partition: Partition,
+    pub(super) partition: Partition,
     room: RoomId,
     bounce: Bounce,
 }

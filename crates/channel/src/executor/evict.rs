@@ -33,6 +33,9 @@ impl Executor {
 
     /// Writes the head of a room, behind the fence.
     pub(super) fn evict(&mut self, id: &RoomId) {
+        if !self.store_serves() {
+            return;
+        }
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
         let (tenure, context, rows, room) = (owned.tenure, self.context.clone(), room.head_rows(), id.clone());
@@ -55,7 +58,7 @@ impl Executor {
         }
         entry.lags = false;
         if let Some(owned) = self.partitions.get_mut(&entry.partition) {
-            owned.recovering.remove(id);
+            owned.recovered(id);
         }
         if entry.requests() > 0 {
             return self.make_ready(id);

@@ -34,9 +34,11 @@ impl Executor {
         let partition = owned.tenure.partition;
         self.partitions.insert(partition, owned);
         for room in rooms {
-            self.rooms.entry(room.clone()).or_insert_with(|| LiveEntry::new(partition));
-            self.make_ready(&room);
+            self.rooms.entry(room).or_insert_with(|| LiveEntry::new(partition));
         }
+        let all: Vec<RoomId> =
+            self.rooms.iter().filter(|(_, entry)| entry.partition == partition).map(|(id, _)| id.clone()).collect();
+        all.iter().for_each(|room| self.make_ready(room));
         self.subscribe_requests(partition).await
     }
 
@@ -86,7 +88,7 @@ impl Executor {
         let suspended: Vec<(Tenure, Lease, Revision)> =
             owned.map(|owned| (owned.tenure, owned.lease.clone(), owned.revision)).collect();
         let (key, leases, suspensions) = (self.key.clone(), self.leases.clone(), self.suspensions);
-        self.start_job(async move {
+        self.start_lease_job(async move {
             if key.refresh().await.is_none() {
                 return JobResult::Renewed { outcomes: Vec::new() };
             }
@@ -135,6 +137,8 @@ impl Executor {
         if let Some(owned) = self.partitions.remove(&partition) {
             tracing::warn!(%partition, epoch = owned.tenure.epoch, "the partition was lost to another worker");
             self.pending.forget(partition);
+            self.recovered.retain(|recovered| recovered.partition != partition);
+            self.postponed.retain(|postponed| postponed.partition != partition);
             self.claim_again(partition);
         }
         let gone: Vec<RoomId> =
@@ -158,9 +162,9 @@ impl Executor {
     }
 
     /// Claims a lost partition again after a pause, so that no partition is left without a worker for good.
-    fn claim_again(&mut self, partition: Partition) {
+    pub(super) fn claim_again(&mut self, partition: Partition) {
         let (context, leases, config) = (self.context.clone(), self.leases.clone(), self.config);
-        self.start_job(async move {
+        self.start_lease_job(async move {
             tokio::time::sleep(RECLAIM_AFTER).await;
             let result = claim(&context, &leases, partition, &config).await.map(Box::new);
             JobResult::Claimed { partition, result }

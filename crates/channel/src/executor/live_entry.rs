@@ -12,7 +12,8 @@
 //! | `Committing` | `job/commit`: a batch, then the fence | `committed` | `Ready` |
 //! | `Evicting` | `evict`: the fence, then the head rows | `evicted` | out of the table, or `Ready` if something came |
 //!
-//! A job that failed takes the room back to `Closed`, or out of the table (`room_failed`).
+//! A job that failed takes the room back to `Closed`, or out of the table (`room_failed`). While the store is closed,
+//! a room whose job failed stays `Ready`, for typing alone, until all rooms are forgotten (`store_failure`).
 
 use std::collections::{HashMap, VecDeque};
 
@@ -142,6 +143,13 @@ impl LiveEntry {
             tracing::warn!(%partition, ?job, ?stage, "dropped the result of a job that is over");
         }
         ends
+    }
+
+    /// Ends a job that failed, but keeps the audience, so that typing goes on while the store is closed. Nothing else
+    /// may be done with the room any more, because it may count events that were not stored.
+    pub(super) fn keep_audience(&mut self) {
+        self.stage = if self.room.is_some() { Stage::Ready } else { Stage::Closed };
+        self.lookups.clear();
     }
 
     /// Forgets what is in memory. The requests stay, all of them in the queue.

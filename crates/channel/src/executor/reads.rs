@@ -35,7 +35,7 @@ impl Executor {
 
     /// Begins the reads that may begin now.
     pub(super) fn start_reads(&mut self) {
-        if self.reads.is_empty() || self.partitions.values().any(|owned| owned.suspended) {
+        if self.reads.is_empty() || !self.store_serves() || self.partitions.values().any(|owned| owned.suspended) {
             return;
         }
         while let Some(read) = self.reads.next(|node| !self.links.any_heavy([node])) {

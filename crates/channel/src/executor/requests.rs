@@ -5,10 +5,12 @@ use sendpi_bus::{NatsMessage, SendError, subject};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::{FlowMessage, FlowRefusal, FlowRequest};
 use sendpi_model::{Event, Millis, NodeId, Partition, Refusal, RoomId, Verb, encode_json};
+use tokio::time::Instant;
 
 use super::Executor;
 use super::live_entry::LiveEntry;
 use super::results::JobResult;
+use super::store_failure::refusal;
 use crate::dispatch::dispatch_typing;
 use crate::job::spawned;
 use crate::room::{AnswerAddress, QueuedRequest, ReadKind, RoomRead};
@@ -48,9 +50,11 @@ impl Executor {
             Some(owned) if !owned.suspended => owned.flows.receive(flow),
             _ => return self.refuse_flow(&node, partition).await,
         };
+        let serves = self.store_serves();
         for (n, request) in due {
             let to = AnswerAddress { node: node.clone(), partition, n };
             match request {
+                Ok(request) if !serves && !matches!(request.verb, Verb::Typing) => self.links.answer(&to, &refusal()),
                 Ok(request) => self.route_request(partition, to, request),
                 Err(refusal) => self.links.answer(&to, &refusal),
             }
@@ -73,7 +77,7 @@ impl Executor {
                 self.heads(partition, to, rooms);
             }
             Verb::Typing => {
-                if !self.typing_now(&request) {
+                if !self.typing_now(&request) && self.store_serves() {
                     self.enqueue(partition, QueuedRequest { to: None, own: None, request });
                 }
             }
@@ -90,7 +94,7 @@ impl Executor {
     /// Returns whether a room is not in the live table, and its rows are up to date.
     fn is_idle(&self, partition: Partition, room: &RoomId) -> bool {
         let owned = self.partitions.get(&partition);
-        !self.rooms.contains_key(room) && owned.is_some_and(|owned| !owned.recovering.contains(room))
+        !self.rooms.contains_key(room) && owned.is_some_and(|owned| !owned.is_recovering(room))
     }
 
     /// Dispatches typing in an active channel at once. It is neither stored nor fenced, and goes on while the store
@@ -109,6 +113,10 @@ impl Executor {
     /// Puts a request into the queue of its room. The room is put into the live table if it is not there.
     pub(super) fn enqueue(&mut self, partition: Partition, waiting: QueuedRequest) {
         let id = waiting.request.room.clone();
+        if let (Some(to), Some(pause)) = (&waiting.to, self.open_backoff.pause(&id, Instant::now())) {
+            let refusal = Refusal::unavailable(format!("{id} cannot be opened"), pause.as_millis() as u64);
+            return self.links.answer(to, &refusal);
+        }
         let entry = self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(partition));
         if entry.requests() >= ROOM_QUEUE && waiting.own.is_none() {
             if let Some(to) = waiting.to {

@@ -16,6 +16,7 @@ use super::aside::WantedNonces;
 use super::bounces::{RecoveredRoom, own_request};
 use super::leases::Renewal;
 use super::live_entry::Stage;
+use super::open_backoff::FailedOpen;
 use super::reads::BegunRead;
 use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::{DispatchOutcome, dispatch};
@@ -80,6 +81,10 @@ impl JobResult {
 
 impl Executor {
     pub(super) async fn handle_result(&mut self, result: JobResult) {
+        if !matches!(result, JobResult::Claimed { .. } | JobResult::Renewed { .. }) {
+            debug_assert!(self.tenured_jobs > 0, "a job ended that was not started");
+            self.tenured_jobs = self.tenured_jobs.saturating_sub(1);
+        }
         match result {
             JobResult::Opened { room, result } => match result {
                 Ok(opened) => self.opened(&room, *opened),
@@ -133,6 +138,7 @@ impl Executor {
         if !entry.end(Stage::Opening) {
             return;
         }
+        self.open_backoff.opened(id);
         let OpenedRoom { stored, unsettled, pushed } = opened;
         let mut room = Room::open(id.clone(), owned.tenure.epoch, stored);
         // A channel that was live when its worker died has not written its head, so lists of rooms show the one
@@ -152,7 +158,7 @@ impl Executor {
             entry.unsettled.clear();
             // Until the head is written, the room's row does not tell what the room is.
             if !entry.lags {
-                owned.recovering.remove(id);
+                owned.recovered(id);
             }
         }
         entry.room = Some(Box::new(room));
@@ -205,7 +211,7 @@ impl Executor {
             self.note_dispatched(id, outcome);
         }
         if let Some(owned) = self.partitions.get_mut(&partition) {
-            owned.recovering.remove(id);
+            owned.recovered(id);
         }
         match stored {
             Some((committed, online)) => self.dispatch_batch(committed, &online),
@@ -289,6 +295,7 @@ impl Executor {
             let nodes = asked.map(|to| to.node.clone()).collect();
             self.lose_partition(*lost, nodes).await;
         }
+        let serves = self.store_serves();
         // A job may be of several partitions, of which only one was lost. The rooms of the others are opened anew as
         // well.
         let Some(entry) = self.rooms.get_mut(id) else { return };
@@ -299,12 +306,23 @@ impl Executor {
         {
             owned.recovering.insert(id.clone());
         }
-        if entry.requests() == 0 && steps.is_empty() {
+        if entry.stage() == Stage::Opening && matches!(error, JobError::Read(_)) && serves {
+            let FailedOpen { pause, patience_ended } = self.open_backoff.failed(id, Instant::now());
+            if patience_ended && let Some(owned) = self.partitions.get_mut(&partition) {
+                owned.wait_no_longer_for(id);
+            }
+            tracing::warn!(
+                error = error as &dyn std::error::Error, %partition, room = %id, again_in = ?pause,
+                "a room cannot be opened"
+            );
+        } else if entry.requests() == 0 && steps.is_empty() {
             tracing::debug!(error = error as &dyn std::error::Error, %partition, room = %id, "a job of a room failed");
         } else {
             tracing::warn!(error = error as &dyn std::error::Error, %partition, room = %id, "a job of a room failed");
         }
-        if let Some(room) = entry.close() {
+        if !serves {
+            entry.keep_audience();
+        } else if let Some(room) = entry.close() {
             self.links.end_audience(&room);
             // Its head is written when it is opened anew.
             if room.head_row_lags()
@@ -330,8 +348,8 @@ impl Executor {
                 None => {}
             }
         }
-        let recovering = self.partitions.get(&partition).is_some_and(|owned| owned.recovering.contains(id));
-        if bounces.is_empty() && !recovering {
+        let is_recovering = self.partitions.get(&partition).is_some_and(|owned| owned.is_recovering(id));
+        if bounces.is_empty() && !is_recovering && !entry.room.as_ref().is_some_and(|room| room.active) {
             self.rooms.remove(id);
         } else {
             // The worker's own bounces and the room's recovery are tried again with the next tick.

@@ -6,6 +6,7 @@ use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, RoomId, Verb};
 use sendpi_store::{ActiveRoom, Row};
+use tokio::time::Instant;
 
 use super::Executor;
 use super::aside::TakenBatch;
@@ -37,6 +38,10 @@ impl Executor {
 
     /// Starts a room's next job. A batch is returned instead, to be committed with those of other rooms.
     fn start_next_job(&mut self, id: &RoomId) -> Option<BatchCommit> {
+        if !self.store_serves() {
+            // All rooms are forgotten once the store is open again.
+            return None;
+        }
         let entry = self.rooms.get_mut(id)?;
         entry.is_ready = false;
         let owned = self.partitions.get_mut(&entry.partition)?;
@@ -98,8 +103,12 @@ impl Executor {
     fn open(&mut self, id: &RoomId) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let Some(owned) = self.partitions.get(&entry.partition) else { return };
+        if self.open_backoff.pause(id, Instant::now()).is_some() {
+            self.slowed.insert(id.clone());
+            return;
+        }
         entry.begin(Stage::Opening);
-        let (context, tenure, room, settled) = (self.context.clone(), owned.tenure, id.clone(), owned.settled);
+        let (context, tenure, room, settled) = (self.context.clone(), owned.tenure, id.clone(), owned.settled_for(id));
         let opened = spawned({
             let room = room.clone();
             async move { context.open(tenure, &room, settled).await.map(Box::new) }

@@ -40,7 +40,7 @@ impl JobContext {
         let tail = self.read_tail(room, &EpochChain::of(&starts), head_row, settled.as_ref()).await?;
         if !starts.iter().any(|start| start.epoch == tenure.epoch) {
             let last = tail.last().map_or(head_row, |(_, event)| event.head.seq.max(head_row));
-            let continues = EpochChain::of(&starts).newest().map(|start| start.epoch);
+            let continues = EpochChain::of(&starts).continued_at(last + 1);
             let start = Start { epoch: tenure.epoch, next_seq: last + 1, continues };
             self.write(&[tenure], vec![sendpi_store::Row::Start(room.clone(), start)]).await?;
             starts.push(start);

@@ -4,11 +4,12 @@ use sendpi_model::{Event, EventKind, Head, Millis, Nonce};
 use super::sample::{Subject, event, places, put, room, start, user};
 use crate::{EventRow, Row};
 
-/// Checks that every field of an event is read as it was written: for every kind, with a frame of more than 16 KiB, and
+/// Checks that every field of an event is read as it was written: for every kind, one of a
+/// later release among them, with a frame of more than 16 KiB, and
 /// with and without a nonce.
 pub async fn an_event_comes_back_as_it_was_written(store: Subject) {
-    use EventKind::{Changed, Deleted, Edited, Joined, Left, Message, Reaction, System};
-    let kinds = [Message, System, Joined, Left, Changed, Edited, Deleted, Reaction];
+    use EventKind::{Changed, Deleted, Edited, Joined, Later, Left, Message, Reaction, System};
+    let kinds = [Message, System, Joined, Left, Changed, Edited, Deleted, Reaction, Later(99)];
     let rows: Vec<_> = (1u64..)
         .zip(kinds)
         .map(|(seq, kind)| EventRow {

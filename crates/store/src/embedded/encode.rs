@@ -92,10 +92,10 @@ impl EncodedRow {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ValueError {
     /// A later release wrote the row.
-    #[error("the row is of version or kind {0}, which is not supported")]
+    #[error("a later release wrote it, as version {0} of its kind of row")]
     Later(u8),
     /// The row is not what the store wrote.
-    #[error("the row is damaged")]
+    #[error("it is damaged")]
     Damaged,
 }
 
@@ -108,7 +108,7 @@ fn encode_event(event: &Event) -> Vec<u8> {
     bytes.put_u8(VERSION);
     bytes.put_u64_le(event.head.count);
     bytes.put_u64_le(event.head.at.0);
-    bytes.put_u8(event.kind as u8);
+    bytes.put_u8(event.kind.number());
     // Both are at most 128 bytes long, by the rules of their ids.
     for text in [event.from.as_str(), nonce] {
         bytes.put_u8(text.len() as u8);
@@ -126,8 +126,7 @@ pub(super) fn decode_event(seq: u64, epoch: u64, mut value: &[u8]) -> Result<Eve
     }
     let count = value.try_get_u64_le().map_err(damaged)?;
     let at = Millis(value.try_get_u64_le().map_err(damaged)?);
-    let number = value.try_get_u8().map_err(damaged)?;
-    let kind = EventKind::from_number(number).ok_or(ValueError::Later(number))?;
+    let kind = EventKind::from_number(value.try_get_u8().map_err(damaged)?);
     let from = UserId::parse(text(&mut value)?).map_err(|_| ValueError::Damaged)?;
     let nonce = match text(&mut value)? {
         "" => None,
@@ -183,10 +182,10 @@ pub(super) fn stamp(value: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn event(nonce: Option<&str>) -> Event {
+    fn event(kind: EventKind, nonce: Option<&str>) -> Event {
         Event {
             head: Head { seq: 7, count: 5, at: Millis(9) },
-            kind: EventKind::Reaction,
+            kind,
             from: UserId::parse(&"ü".repeat(64)).unwrap(),
             nonce: nonce.map(|n| Nonce::parse(n).unwrap()),
             frame: Bytes::from_static(b"{}"),
@@ -196,14 +195,22 @@ mod tests {
     #[test]
     fn an_event_comes_back_with_and_without_a_nonce() {
         for nonce in [None, Some("n-1")] {
-            let row = decode_event(7, 3, &encode_event(&event(nonce))).unwrap();
-            assert_eq!(row, EventRow { epoch: 3, event: event(nonce) });
+            let event = event(EventKind::Reaction, nonce);
+            let row = decode_event(7, 3, &encode_event(&event)).unwrap();
+            assert_eq!(row, EventRow { epoch: 3, event });
         }
     }
 
     #[test]
+    fn an_event_of_a_kind_of_a_later_release_passes_through() {
+        let event = event(EventKind::Later(200), Some("n-1"));
+        let row = decode_event(7, 3, &encode_event(&event)).unwrap();
+        assert_eq!(row, EventRow { epoch: 3, event });
+    }
+
+    #[test]
     fn a_row_of_a_later_release_is_told_from_a_damaged_one() {
-        let mut bytes = encode_event(&event(None));
+        let mut bytes = encode_event(&event(EventKind::Reaction, None));
         for cut in 0..20 {
             assert_eq!(decode_event(1, 1, &bytes[..cut]), Err(ValueError::Damaged));
         }

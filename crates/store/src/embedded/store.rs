@@ -2,23 +2,30 @@
 
 use std::collections::HashSet;
 use std::ops::{Bound, RangeInclusive};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
-use super::encode::{decode_event, decode_json, decode_nonce};
+use super::encode::{ValueError, decode_event, decode_json, decode_nonce};
 use super::key::{RowKey, split_falling, split_id, split_number};
+use super::opened::Opened;
 use super::table::Table;
 use super::{Embedded, Inner, KEPT};
 use crate::{
     EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
-    Store, WriteError,
+    Store, StoreHealth, WriteError,
 };
 
 /// A scan lets other tasks run after this many rows, which is about every 100 µs. Passing a scan to a thread for
 /// blocking work would cost more than most scans take.
 const PIECE: usize = 256;
+
+fn unreadable(table: Table, key: &[u8], error: &ValueError) -> ReadError {
+    ReadError(format!("row {} of {} cannot be read: {error}", key.escape_ascii(), table.name()))
+}
 
 fn failed(error: impl std::fmt::Display) -> ReadError {
     ReadError(error.to_string())
@@ -51,26 +58,25 @@ fn timeline_place(key: &[u8]) -> Result<(u64, u64), ReadError> {
     Ok((seq, epoch))
 }
 
+/// Returns the rows of a timeline whose seq is in `seqs`, which is not empty.
+fn timeline_range(opened: &Opened, room: &RoomId, seqs: &RangeInclusive<u64>) -> fjall::Iter {
+    let low = RowKey::of_id(room.as_str()).number(*seqs.start()).bytes();
+    let high = RowKey::of_id(room.as_str()).number(*seqs.end()).number(u64::MAX).bytes();
+    opened.tables.range(Table::Timeline, Bound::Included(&low), Bound::Included(&high))
+}
+
 impl Inner {
-    fn check(&self) -> Result<(), ReadError> {
-        if self.writer.is_broken() {
-            return Err(ReadError("the disk failed; the store answers no reads until it is opened again".into()));
-        }
-        Ok(())
+    fn opened(&self) -> Result<Arc<Opened>, ReadError> {
+        self.slot
+            .get()
+            .ok_or_else(|| ReadError("the disk failed; the store is closed until it can be opened again".into()))
     }
 
     /// Reads one JSON row.
     fn one<T: DeserializeOwned>(&self, table: Table, key: RowKey) -> Result<Option<T>, ReadError> {
-        self.check()?;
-        let value = self.tables.get(table, &key.bytes()).map_err(failed)?;
-        value.map(|value| decode_json(&value).map_err(failed)).transpose()
-    }
-
-    /// Returns the rows of a timeline whose seq is in `seqs`, which is not empty.
-    fn timeline_range(&self, room: &RoomId, seqs: &RangeInclusive<u64>) -> fjall::Iter {
-        let low = RowKey::of_id(room.as_str()).number(*seqs.start()).bytes();
-        let high = RowKey::of_id(room.as_str()).number(*seqs.end()).number(u64::MAX).bytes();
-        self.tables.range(Table::Timeline, Bound::Included(&low), Bound::Included(&high))
+        let key = key.bytes();
+        let value = self.opened()?.tables.get(table, &key).map_err(failed)?;
+        value.map(|value| decode_json(&value).map_err(|error| unreadable(table, &key, &error))).transpose()
     }
 
     /// Reads all JSON rows whose keys begin with `prefix` and that `wanted` accepts, in the order of their keys.
@@ -80,12 +86,17 @@ impl Inner {
         prefix: &[u8],
         wanted: fn(&T) -> bool,
     ) -> Result<Vec<T>, ReadError> {
-        self.check()?;
+        let opened = self.opened()?;
         let mut rows = Vec::new();
-        scan(self.tables.prefix(table, prefix), |_, value| {
-            let row = decode_json(value).map_err(failed)?;
-            if wanted(&row) {
-                rows.push(row);
+        scan(opened.tables.prefix(table, prefix), |key, value| {
+            match decode_json(value) {
+                Ok(row) if wanted(&row) => rows.push(row),
+                Ok(_) => {}
+                // One room that a later release changed must not keep a user from all others.
+                Err(error) if table == Table::RoomsOfUser => {
+                    tracing::warn!(error = %unreadable(table, key, &error), "a room is left out of a user's list");
+                }
+                Err(error) => return Err(unreadable(table, key, &error)),
             }
             Ok(())
         })
@@ -100,13 +111,16 @@ impl Store for Embedded {
         self.0.writer.write(&rows).await
     }
 
+    fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.0.writer.health()
+    }
+
     async fn partitions(&self) -> Result<Option<u16>, ReadError> {
         self.0.one(Table::Partitions, RowKey::default().number(0))
     }
 
     async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError> {
-        self.0.check()?;
-        Ok(self.0.fences.get(partition))
+        Ok(self.0.opened()?.fences.get(partition))
     }
 
     async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError> {
@@ -120,15 +134,16 @@ impl Store for Embedded {
         limit: usize,
         newest: bool,
     ) -> Result<Vec<EventRow>, ReadError> {
-        self.0.check()?;
+        let opened = self.0.opened()?;
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
-        let range = self.0.timeline_range(room, &seqs);
+        let range = timeline_range(&opened, room, &seqs);
         let mut rows = Vec::new();
         let take = |key: &[u8], value: &[u8]| {
             let (seq, epoch) = timeline_place(key)?;
-            rows.push(decode_event(seq, epoch, value).map_err(failed)?);
+            let row = decode_event(seq, epoch, value);
+            rows.push(row.map_err(|error| ReadError(format!("event {seq} of epoch {epoch} cannot be read: {error}")))?);
             Ok(())
         };
         if newest {
@@ -141,12 +156,12 @@ impl Store for Embedded {
     }
 
     async fn nonces(&self, room: &RoomId, seqs: RangeInclusive<u64>) -> Result<Vec<NonceRow>, ReadError> {
-        self.0.check()?;
+        let opened = self.0.opened()?;
         let mut rows = Vec::new();
         if seqs.is_empty() {
             return Ok(rows);
         }
-        scan(self.0.timeline_range(room, &seqs), |key, value| {
+        scan(timeline_range(&opened, room, &seqs), |key, value| {
             let (seq, epoch) = timeline_place(key)?;
             rows.extend(decode_nonce(seq, epoch, value).map_err(failed)?);
             Ok(())
@@ -181,7 +196,7 @@ impl Store for Embedded {
         before: Option<(Millis, RoomId)>,
         limit: usize,
     ) -> Result<Vec<OrderRow>, ReadError> {
-        self.0.check()?;
+        let opened = self.0.opened()?;
         let key = || RowKey::of_id(user.as_str());
         let low = match &before {
             Some((at, room)) => key().falling(at.0).last_id(room.as_str()).bytes(),
@@ -192,7 +207,7 @@ impl Store for Embedded {
         if low >= high {
             return Ok(Vec::new());
         }
-        let range = self.0.tables.range(Table::Order, Bound::Excluded(&low), Bound::Excluded(&high));
+        let range = opened.tables.range(Table::Order, Bound::Excluded(&low), Bound::Excluded(&high));
         let mut rows = Vec::new();
         scan(range.take(limit), |key, _| {
             let (_, rest) = split_id(key).ok_or_else(damaged)?;
@@ -211,26 +226,27 @@ impl Store for Embedded {
             if !marks.is_empty() {
                 tokio::task::yield_now().await;
             }
-            self.0.check()?;
+            let opened = self.0.opened()?;
             let keys: Vec<_> =
                 rooms.iter().map(|room| RowKey::of_id(user.as_str()).id(room.as_str()).bytes()).collect();
-            let values = self.0.tables.get_all(Table::Markers, keys.iter().map(Vec::as_slice)).map_err(failed)?;
-            for value in values {
-                marks.push(value.map(|value| decode_json(&value).map_err(failed)).transpose()?);
+            let values = opened.tables.get_all(Table::Markers, keys.iter().map(Vec::as_slice)).map_err(failed)?;
+            for (key, value) in keys.iter().zip(values) {
+                let mark = value.map(|value| decode_json(&value).map_err(|e| unreadable(Table::Markers, key, &e)));
+                marks.push(mark.transpose()?);
             }
         }
         Ok(marks)
     }
 
     async fn active_rooms(&self, partition: Partition, minutes: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError> {
-        self.0.check()?;
+        let opened = self.0.opened()?;
         let oldest = (*minutes.start()).max((self.0.clock)().before(KEPT).minute());
         if minutes.is_empty() || oldest > *minutes.end() {
             return Ok(Vec::new());
         }
         let low = RowKey::of_partition(partition).number(oldest).bytes();
         let high = RowKey::of_partition(partition).number(*minutes.end()).after_ids().bytes();
-        let range = self.0.tables.range(Table::ActiveRooms, Bound::Included(&low), Bound::Excluded(&high));
+        let range = opened.tables.range(Table::ActiveRooms, Bound::Included(&low), Bound::Excluded(&high));
         let mut seen: HashSet<Box<[u8]>> = HashSet::new();
         let mut rooms = Vec::new();
         scan(range, |key, _| {

@@ -46,7 +46,7 @@ impl Table {
         Self::Pushed,
     ];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Partitions => "partitions",
             Self::Fence => "fence",

@@ -72,6 +72,80 @@ async fn a_write_that_nobody_waits_for_is_done_before_the_store_closes() {
     assert_eq!(Embedded::open(dir.path()).unwrap().partitions().await.unwrap(), Some(8));
 }
 
+/// Writes ten batches, and returns the path and the content of the journal.
+async fn journal(dir: &Path) -> (PathBuf, Vec<u8>) {
+    let store = Embedded::open(dir).unwrap();
+    for n in 1..=10 {
+        store.write(vec![order(Millis::now().0 + n)]).await.unwrap();
+    }
+    drop(store);
+    // Opening it once more cuts off the space that it does not use.
+    drop(Embedded::open(dir).unwrap());
+    let path = dir.join("0.jnl");
+    let bytes = std::fs::read(&path).unwrap();
+    assert!((500..5000).contains(&bytes.len()), "{}", bytes.len());
+    (path, bytes)
+}
+
+/// Opens the store. `None` if the engine panics, which asserts some lengths in test builds.
+fn try_open(dir: &Path) -> Option<Result<Embedded, OpenError>> {
+    std::panic::catch_unwind(|| Embedded::open(dir)).ok()
+}
+
+fn orders(store: &Embedded) -> usize {
+    let opened = store.0.slot.get().unwrap();
+    opened.tables.prefix(table::Table::Order, &[]).count()
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_off_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, bytes) = journal(dir.path()).await;
+    let last = bytes.windows(4).rposition(|bytes| bytes == b"FJL\x03").unwrap();
+    let before = bytes[..last].windows(4).rposition(|bytes| bytes == b"FJL\x03").unwrap() + 4;
+    for cut in before..bytes.len() {
+        for (zeros, rest) in [(0, vec![]), (4096, vec![]), (3, bytes[(cut + 3).min(bytes.len())..].to_vec())] {
+            // The rest is as if the disk lost a piece in the middle of the last batch.
+            let torn = [&bytes[..cut], &vec![0; zeros], &rest].concat();
+            std::fs::write(&path, &torn).unwrap();
+            match try_open(dir.path()) {
+                Some(Ok(store)) => assert!((9..=10).contains(&orders(&store)), "cut at {cut}"),
+                Some(Err(error)) => {
+                    assert!(!rest.is_empty() && matches!(error, OpenError::Journal { .. }), "cut at {cut}: {error}");
+                }
+                None => assert!(!rest.is_empty(), "cut at {cut}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_is_damaged_in_the_middle_is_not_opened_and_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, bytes) = journal(dir.path()).await;
+    let (mut refused, mut kept) = (0, 0);
+    for place in (bytes.len() / 3..bytes.len() / 2).step_by(3) {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0x41;
+        std::fs::write(&path, &damaged).unwrap();
+        match try_open(dir.path()) {
+            Some(Ok(store)) => {
+                // Some bytes do not matter, but no batch may be missing.
+                assert_eq!(orders(&store), 10, "byte {place}");
+                kept += 1;
+            }
+            Some(Err(error)) => {
+                let OpenError::Journal { path: told, whole, .. } = &error else { panic!("{error}") };
+                assert!(error.to_string().contains("backup") && *told == path && *whole <= bytes.len() as u64);
+                assert_eq!(std::fs::read(&path).unwrap(), damaged, "byte {place}");
+                refused += 1;
+            }
+            None => refused += 1,
+        }
+    }
+    assert!(refused > kept, "{refused} refused, {kept} kept");
+}
+
 async fn fresh() -> (tempfile::TempDir, Arc<dyn Store>) {
     let dir = tempfile::tempdir().unwrap();
     let store = Embedded::open(dir.path()).unwrap();

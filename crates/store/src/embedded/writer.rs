@@ -1,23 +1,37 @@
 //! The write path. Callers encode and queue their rows, and one thread writes them. Everything that was queued
 //! while the last batch was written becomes the next batch. Rows of a batch that must give way to other rows are
 //! left out ([`merge`]). The rest is written and synced once, and only then are the callers answered.
+//!
+//! After the disk failed, the thread closes the files and opens them again, after a pause that doubles with each try.
+//! Meanwhile it refuses what is queued.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::Clock;
 use super::encode::EncodedRow;
 use super::expiry::ExpirySweep;
+use super::leftovers::LeftoverSweep;
 use super::merge::merge;
-use super::table::{Fences, Tables};
-use crate::{Row, WriteError};
+use super::opened::{Opened, OpenedSlot};
+use super::table::Fences;
+use super::{Clock, OpenError};
+use crate::{Row, StoreHealth, WriteError};
 
 /// The maximum number of queued writes. Callers of further writes wait. It is also the maximum number
 /// of writes in one batch.
 const QUEUE: usize = 1024;
+/// The pause before a store that failed is opened again, and the longest one.
+const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// A store that failed after it was open for this long is opened again after the first pause.
+const STEADY: Duration = Duration::from_mins(1);
+/// How often a closed store looks at what is queued.
+const REFUSE_EVERY: Duration = Duration::from_millis(20);
 
 type WriteResult = Result<(), WriteError>;
 
@@ -39,6 +53,12 @@ pub(super) trait Disk: Send + 'static {
 
     /// Does a little of the work for which no caller waits.
     fn tidy(&mut self);
+
+    /// Shuts readers out. The files stay open until [`Self::open_again`].
+    fn close(&mut self);
+
+    /// Closes the files, opens them again, and lets readers in.
+    fn open_again(&mut self) -> Result<(), OpenError>;
 }
 
 #[derive(Debug)]
@@ -52,21 +72,19 @@ struct WriteJob {
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<WriteJob>>,
     thread: Option<JoinHandle<()>>,
-    broken: Arc<AtomicBool>,
+    health: watch::Receiver<StoreHealth>,
 }
 
 impl Writer {
     pub(super) fn start(disk: impl Disk) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let broken = Arc::new(AtomicBool::new(false));
-        let flag = broken.clone();
-        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(disk, jobs, &flag))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), broken })
+        let (tell, health) = watch::channel(StoreHealth::default());
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(disk, jobs, &tell))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), health })
     }
 
-    /// Returns whether a batch failed in a way that makes the store unusable until it is opened again.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
+    pub(super) fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.health.clone()
     }
 
     /// Writes rows, and returns when they are durable. The write is done even if the caller stops
@@ -80,6 +98,9 @@ impl Writer {
 
     async fn write_encoded(&self, rows: Vec<EncodedRow>) -> WriteResult {
         let closed = || WriteError::Failed("the store is closed".into());
+        if !self.health.borrow().is_up {
+            return Err(refused());
+        }
         let (answer, outcome) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(closed)?;
         queue.send(WriteJob { rows, answer }).await.map_err(|_| closed())?;
@@ -96,8 +117,13 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<WriteJob>, broken: &AtomicBool) {
+fn refused() -> WriteError {
+    WriteError::Failed("the disk failed; the store is closed until it can be opened again".into())
+}
+
+fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<WriteJob>, health: &watch::Sender<StoreHealth>) {
     let mut batch = Vec::with_capacity(QUEUE);
+    let (mut pause, mut opened) = (OPEN_AGAIN.0, Instant::now());
     while jobs.blocking_recv_many(&mut batch, QUEUE) > 0 {
         let mut answers = Vec::with_capacity(batch.len());
         let mut rows = Vec::new();
@@ -105,67 +131,137 @@ fn run(mut disk: impl Disk, mut jobs: mpsc::Receiver<WriteJob>, broken: &AtomicB
             rows.extend(job.rows);
             answers.push(job.answer);
         }
-        let outcome = commit(&mut disk, rows, broken);
+        let outcome = commit(&mut disk, rows, health);
         for answer in answers {
             // The caller may have stopped waiting.
             let _ = answer.send(outcome.clone());
         }
-        if !broken.load(Ordering::Relaxed) {
+        if health.borrow().is_up {
             disk.tidy();
+            continue;
         }
+        if opened.elapsed() > STEADY {
+            pause = OPEN_AGAIN.0;
+        }
+        if !open_again(&mut disk, &mut jobs, &mut pause) {
+            return;
+        }
+        opened = Instant::now();
+        health.send_modify(|health| health.is_up = true);
     }
 }
 
 /// Commits a batch. After a failed flush it is unknown what the disk holds, and another flush would report success
-/// for pages that the kernel has dropped. Therefore the outcome of the batch is unknown, and
-/// nothing is accepted after it.
-fn commit(disk: &mut impl Disk, rows: Vec<EncodedRow>, broken: &AtomicBool) -> WriteResult {
-    if broken.load(Ordering::Relaxed) {
-        return Err(WriteError::Failed("the disk failed; the store accepts no writes until it is opened again".into()));
-    }
+/// for pages that the kernel has dropped. Therefore the outcome of the batch is unknown, and the store closes. That
+/// is told before anybody is answered.
+fn commit(disk: &mut impl Disk, rows: Vec<EncodedRow>, health: &watch::Sender<StoreHealth>) -> WriteResult {
     let error = match disk.commit(rows) {
         Ok(()) => return Ok(()),
         Err(CommitError::Failed(why)) => return Err(WriteError::Failed(why)),
         Err(CommitError::Closed(why)) => WriteError::Failed(why),
         Err(CommitError::Unknown(why)) => WriteError::Unknown(why),
     };
-    broken.store(true, Ordering::Release);
-    tracing::error!(%error, "the store accepts no more writes until it is opened again");
+    tracing::error!(%error, "the disk failed: the store is closed until it can be opened again");
+    health.send_modify(|health| *health = StoreHealth { is_up: false, failures: health.failures + 1 });
+    disk.close();
     Err(error)
+}
+
+/// Opens the store again, after a pause that doubles with each try. Refuses what is queued meanwhile. Returns `false`
+/// if nobody holds the store any more.
+fn open_again(disk: &mut impl Disk, jobs: &mut mpsc::Receiver<WriteJob>, pause: &mut Duration) -> bool {
+    loop {
+        let due = Instant::now() + *pause;
+        *pause = (*pause * 2).min(OPEN_AGAIN.1);
+        while Instant::now() < due {
+            match jobs.try_recv() {
+                Ok(job) => drop(job.answer.send(Err(refused()))),
+                Err(TryRecvError::Empty) => std::thread::park_timeout(REFUSE_EVERY),
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+        match disk.open_again() {
+            Ok(()) => {
+                tracing::info!("the store is open again");
+                return true;
+            }
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error, again_in = ?*pause,
+                "the store cannot be opened again yet"
+            ),
+        }
+    }
 }
 
 /// The destination in use: the tables of the engine.
 pub(super) struct TableDisk {
-    tables: Tables,
-    fences: Fences,
+    path: PathBuf,
+    /// `None` if the files could not be opened again yet.
+    opened: Option<Arc<Opened>>,
+    slot: OpenedSlot,
     expiry: ExpirySweep,
+    leftovers: LeftoverSweep,
     clock: Clock,
 }
 
 impl TableDisk {
-    pub(super) fn new(tables: Tables, fences: Fences, clock: Clock) -> Self {
-        Self { tables, fences, expiry: ExpirySweep::default(), clock }
+    pub(super) fn new(path: &Path, opened: Opened, slot: OpenedSlot, clock: Clock) -> Self {
+        let opened = Some(Arc::new(opened));
+        slot.set(opened.clone());
+        Self {
+            path: path.to_owned(),
+            opened,
+            slot,
+            expiry: ExpirySweep::default(),
+            leftovers: LeftoverSweep::default(),
+            clock,
+        }
     }
 }
 
 impl Disk for TableDisk {
     fn commit(&mut self, rows: Vec<EncodedRow>) -> Result<(), CommitError> {
-        let rows = merge(rows, |table, key| self.tables.get(table, key))
+        let Some(opened) = &self.opened else { return Err(CommitError::Closed("the store is closed".into())) };
+        let rows = merge(rows, |table, key| opened.tables.get(table, key))
             .map_err(|error| CommitError::Failed(error.to_string()))?;
         let raised = Fences::among(&rows);
-        self.tables.commit(rows).map_err(|error| match error {
+        opened.tables.commit(rows).map_err(|error| match error {
             // The engine checks for an earlier failure before it writes anything.
             fjall::Error::Poisoned => CommitError::Closed(error.to_string()),
             _ => CommitError::Unknown(error.to_string()),
         })?;
-        self.fences.set(raised);
+        opened.fences.set(raised);
         Ok(())
     }
 
     fn tidy(&mut self) {
-        if let Err(error) = self.expiry.round((self.clock)(), &self.tables) {
-            tracing::warn!(%error, "expired rows could not be removed");
+        let Some(opened) = &self.opened else { return };
+        let now = (self.clock)();
+        let swept = self.expiry.round(now, &opened.tables).and_then(|()| self.leftovers.round(now, opened));
+        if let Err(error) = swept {
+            tracing::warn!(%error, "old rows could not be removed");
         }
+    }
+
+    fn close(&mut self) {
+        self.slot.set(None);
+    }
+
+    fn open_again(&mut self) -> Result<(), OpenError> {
+        if let Some(opened) = self.opened.take() {
+            match Arc::try_unwrap(opened) {
+                Ok(opened) => drop(opened),
+                // A scan that began before has not ended.
+                Err(opened) => {
+                    self.opened = Some(opened);
+                    return Err(OpenError::InUse(self.path.clone()));
+                }
+            }
+        }
+        let opened = Arc::new(Opened::open(&self.path)?);
+        self.opened = Some(Arc::clone(&opened));
+        self.slot.set(Some(opened));
+        Ok(())
     }
 }
 
