@@ -45,13 +45,13 @@ pub(crate) struct JobContext {
 }
 
 impl JobContext {
-    /// Passes the fence: a read that begins now must show no epoch above ours.
+    /// Passes the fence: a read that begins now must show no epoch above ours, and no other claim of our epoch.
     pub(crate) async fn pass_fence(&self, tenure: Tenure) -> Result<(), JobError> {
         if mutant(Mutant::FenceOff) {
             return Ok(());
         }
         match self.store.fence(tenure.partition).await? {
-            Some(fence) if fence.epoch > tenure.epoch => Err(JobError::NotOwner(tenure.partition)),
+            Some(fence) if !tenure.passes(&fence) => Err(JobError::NotOwner(tenure.partition)),
             _ => Ok(()),
         }
     }

@@ -6,6 +6,7 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason};
 use sendpi_model::server_frame::HeadsAnswer;
 use sendpi_model::{Millis, Partition, Refusal, RoomId};
+use tokio::time::Instant;
 
 use super::Executor;
 use super::live_entry::Stage;
@@ -82,6 +83,7 @@ impl Executor {
         let OpenedRoom { stored, unsettled } = opened;
         let mut room = Room::open(id.clone(), owned.tenure.epoch, stored);
         owned.saw(room.head.at);
+        unsettled.iter().for_each(|event| owned.left(event.head.at));
         if !mutant(Mutant::RedispatchOff) {
             entry.unsettled = unsettled;
         }
@@ -89,7 +91,8 @@ impl Executor {
         if let Some(first) = entry.unsettled.first() {
             room.dispatched = first.head.seq - 1;
         }
-        entry.idle = Some(IdleClock::new(self.config.idle, room.tail.iter().map(|event| event.head.at), Millis::now()));
+        entry.idle =
+            Some(IdleClock::new(self.config.idle, room.tail.iter().map(|event| event.head.at), Instant::now()));
         if entry.unsettled.is_empty() || room.members.is_empty() {
             entry.unsettled.clear();
             owned.recovering.remove(id);
@@ -164,7 +167,7 @@ impl Executor {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let (partition, DispatchOutcome { pushes, heads, not_pending, again }) = (entry.partition, outcome);
         if let Some(idle) = &mut entry.idle {
-            heads.iter().for_each(|head| idle.event(head.at));
+            heads.iter().for_each(|_| idle.event(Instant::now()));
         }
         self.has_dispatched |= !heads.is_empty();
         for push in pushes {
@@ -184,7 +187,7 @@ impl Executor {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let Some(room) = &entry.room else { return };
         if let Some(idle) = &mut entry.idle {
-            idle.subscribed(!room.audience.is_empty(), Millis::now());
+            idle.subscribed(!room.audience.is_empty(), Instant::now());
         }
         let active = room.active;
         if entry.has_work() {
