@@ -23,9 +23,9 @@ use futures_util::stream::{FuturesUnordered, SelectAll};
 use futures_util::{FutureExt, Stream, StreamExt};
 use sendpi_bus::lease::Leases;
 use sendpi_bus::presence::{NodeChange, NodeKey};
-use sendpi_bus::{NatsMessage, Subscription};
+use sendpi_bus::{Hearing, NatsMessage, StreamLosses, Subscription};
 use sendpi_model::{NodeId, Partition, RoomId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -81,8 +81,10 @@ pub(crate) struct Executor {
     stop: CancellationToken,
     last_settle: Instant,
     last_resume: Instant,
-    /// When the connection was last made. For a moment after that, other nodes may not be back yet.
-    connected: Instant,
+    hearing: Hearing,
+    /// Which buckets and streams were lost, and how often the worker has written its leases anew for that.
+    losses: watch::Receiver<StreamLosses>,
+    lost_leases: u64,
     connects: u64,
 }
 
@@ -108,6 +110,9 @@ impl Executor {
     pub(crate) fn new(setup: ExecutorSetup) -> Self {
         let ExecutorSetup { context, config, leases, key, acks, changes, stop } = setup;
         let connects = context.bus.connection().borrow().connects;
+        let losses = context.bus.losses();
+        let lost_leases = losses.borrow().partitions;
+        let hearing = Hearing::new(&context.bus, Instant::now());
         Self {
             pushes: PushQueue::new(context.bus.clone()),
             has_dispatched: false,
@@ -130,7 +135,9 @@ impl Executor {
             stop,
             last_settle: Instant::now(),
             last_resume: Instant::now(),
-            connected: Instant::now(),
+            hearing,
+            losses,
+            lost_leases,
             connects,
         }
     }
@@ -152,6 +159,7 @@ impl Executor {
                 Some(pushed) = self.pushes.next() => Input::Pushed(pushed),
                 Some(change) = self.changes.recv() => Input::Node(change),
                 Ok(()) = connection.changed() => Input::Connection,
+                Ok(()) = self.losses.changed() => Input::Streams,
                 _ = ticks.tick() => Input::Tick,
             };
             let (began, arm) = (Instant::now(), input.name());
@@ -175,6 +183,7 @@ impl Executor {
             Input::Pushed(pushed) => self.pushed(pushed),
             Input::Node(change) => self.node_change(change),
             Input::Connection => self.connection_changed().await,
+            Input::Streams => self.streams_lost().await,
             Input::Tick => self.tick().await,
         }
     }
@@ -258,6 +267,7 @@ enum Input {
     Pushed(crate::dispatch::PendingPush),
     Node(NodeChange),
     Connection,
+    Streams,
     Tick,
 }
 
@@ -270,6 +280,7 @@ impl Input {
             Self::Pushed(_) => "push job kept",
             Self::Node(_) => "node came or went",
             Self::Connection => "connection to NATS",
+            Self::Streams => "a stream was made anew",
             Self::Tick => "tick",
         }
     }

@@ -53,10 +53,18 @@ impl Executor {
             return;
         }
         self.connects = connection.connects;
-        self.connected = Instant::now();
         self.links.reset_silence();
         self.suspend().await;
         self.renew_leases().await;
+    }
+
+    /// Writes the leases anew after their bucket was lost and made anew.
+    pub(super) async fn streams_lost(&mut self) {
+        let losses = self.losses.borrow_and_update().partitions;
+        if std::mem::replace(&mut self.lost_leases, losses) != losses {
+            self.suspend().await;
+            self.renew_leases().await;
+        }
     }
 
     async fn suspend(&mut self) {
@@ -78,7 +86,7 @@ impl Executor {
             .map(|(partition, owned)| (*partition, owned.lease.clone(), owned.revision))
             .collect();
         let leases = self.leases.clone();
-        let renewals = suspended.iter().map(|(p, lease, revision)| leases.claim(*p, lease, *revision));
+        let renewals = suspended.iter().map(|(p, lease, revision)| leases.renew(*p, lease, *revision));
         let renewed = futures_util::future::join_all(renewals).await;
         for ((partition, ..), outcome) in suspended.into_iter().zip(renewed) {
             match outcome {

@@ -98,6 +98,11 @@ impl InboundLinks {
         cut
     }
 
+    /// Counts the silence of all workers from now on, because this node could hear nobody.
+    pub(crate) fn reset_silence(&mut self, now: Instant) {
+        self.links.values_mut().for_each(|link| link.receiver.reset_silence(now));
+    }
+
     /// Returns the answers that are due, with the subjects they go to. `settled` returns up to which number an
     /// incarnation is settled, given up to which number it was received.
     pub(crate) fn answers(

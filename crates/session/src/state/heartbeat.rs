@@ -74,6 +74,14 @@ impl State {
         self.schedule_beat(key, next.min(expiry));
     }
 
+    /// Gives every session this much more time to answer, because the process was frozen for so long and could read no
+    /// answer.
+    pub(crate) fn excuse_silence(&mut self, frozen: Duration) {
+        for (_, session) in self.sessions.iter_mut() {
+            session.beat.waiting_since = session.beat.waiting_since.map(|since| since + frozen);
+        }
+    }
+
     /// Ends a session that the node closed, even if its socket does not take the close frame in time.
     fn end_closing(&mut self, key: SessionKey, now: Instant) {
         let Some(session) = self.sessions.get_mut(key) else { return };
