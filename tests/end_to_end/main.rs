@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod activation;
+mod buckets;
+mod clocks;
 mod crash;
 mod delivery;
 mod devices;
 mod drain;
 mod faults;
 mod fence;
+mod frozen;
 mod many;
 mod messages;
 mod mutants;

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use sendpi_bus::push_stream::{FetchedJob, fetch_jobs};
-use sendpi_bus::{Bus, BusConfig};
-use sendpi_model::NodeId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -29,9 +27,7 @@ impl PushRecorder {
     /// # Panics
     /// If the push stream cannot be reached.
     pub async fn start(nats: &NatsServer) -> Self {
-        let config = BusConfig { servers: nats.url(), ..BusConfig::default() };
-        let node = NodeId::parse("test-pushes").unwrap_or_else(|error| panic!("{error}"));
-        let bus = Bus::connect(&config, node).await.unwrap_or_else(|error| panic!("{error}"));
+        let bus = nats.connect("test-pushes").await;
         let mut jobs = fetch_jobs(&bus).await.unwrap_or_else(|error| panic!("cannot reach the push stream: {error}"));
         let (tell, seen) = watch::channel(BTreeSet::new());
         let task = tokio::spawn(async move {
