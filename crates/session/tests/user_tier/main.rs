@@ -68,22 +68,6 @@ fn send(nonce: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sign_in_while_the_presence_bucket_is_lost_ends_in_time_and_a_later_one_works() {
-    let limit = Duration::from_secs(1);
-    let world = World::with(SessionConfig { sign_in_timeout: limit, ..SessionConfig::default() }).await;
-    let delete = format!("$JS.API.STREAM.DELETE.{}", subject::bucket_stream(PRESENCE_BUCKET));
-    world.bus.request(delete, "".into()).await.unwrap();
-    let client = SocketlessClient::connect(&world.handle, "ann");
-    let signing_in = client.hello(r#"{"op":"hello","device":"d"}"#);
-    let refusal = tokio::time::timeout(5 * limit, signing_in).await.unwrap().unwrap_err();
-    assert_eq!(refusal.code, Code::Unavailable);
-    drop(client);
-    sendpi_bus::setup(&world.bus, Partitions::DEFAULT, 1).await.unwrap();
-    SocketlessClient::sign_in(&world.handle, "ann").await;
-    assert!(world.is_online("ann").await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_reaches_everybody_who_is_signed_in() {
     let world = World::new().await;
     world.store.active("ann", "r");
