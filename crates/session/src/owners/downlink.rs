@@ -111,6 +111,10 @@ impl NodeContext {
             self.change(effects, |state, _| state.cut(link));
             self.resync.notify_one();
         }
+        if received.again {
+            tracing::info!(%worker, "the link of a worker is up again");
+            self.resync.notify_one();
+        }
         for (number, items) in received.ready {
             self.change(effects, |state, effects| {
                 self.items(state, LinkOrigin { link: received.link, number }, items, now, effects);
