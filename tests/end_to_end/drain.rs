@@ -1,9 +1,12 @@
 //! The server starts and ends as its operator wants it to.
 
+use std::time::Duration;
+
+use sendpi_bus::{Bucket, subject};
 use sendpi_client::ServerFrame;
 use sendpi_model::CloseCode;
 use sendpi_model::timing::LAST_PONG_TIMEOUT;
-use sendpi_tests::{Recording, Sendpi, step};
+use sendpi_tests::{NatsServer, Recording, Sendpi, SendpiSetup, step, within};
 use tokio::time::Instant;
 
 /// Kills the mutant `ByeOff`.
@@ -61,4 +64,31 @@ async fn a_port_that_is_taken_is_named_with_the_way_to_choose_another() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("port {port} is taken; choose another with --port")), "{said}");
+}
+
+/// NATS is frozen, so a stop in order takes some seconds. Kills the mutant `SecondSignalOff`.
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let nats = NatsServer::start().await;
+    let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    ann.client().create("lobby", &["bob"]).await.unwrap();
+    nats.signal("STOP");
+    step("the server is told to stop, and told again");
+    server.signal("TERM");
+    server.until_logged("stopping", 1).await;
+    server.signal("TERM");
+    within(Duration::from_millis(1_500), "the server ends at once", server.ended()).await;
+}
+
+/// Nobody else counts the node as live after it has stopped.
+#[tokio::test]
+async fn a_node_that_stops_takes_its_own_key_away() {
+    let nats = NatsServer::start().await;
+    let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
+    let bus = nats.connect("observer").await;
+    let node = crate::buckets::node_of(&bus).await;
+    server.terminate().await;
+    let left = Bucket::new(&bus, subject::PRESENCE_BUCKET).read(&subject::node_key(&node)).await.unwrap();
+    assert!(left.is_none_or(|entry| entry.value.is_none()), "its key is there after it has ended");
 }

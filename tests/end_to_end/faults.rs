@@ -11,7 +11,7 @@ use crate::resume::assert_replayed;
 
 /// Sends a message until it is acknowledged, over as many connections as that takes. `known` is the seq of the room
 /// before the first try.
-async fn send_surely(from: &mut Recording, url: &str, room: &str, text: &str, known: u64) -> Sent {
+pub(crate) async fn send_surely(from: &mut Recording, url: &str, room: &str, text: &str, known: u64) -> Sent {
     let mut retry = None;
     loop {
         let options = SendOptions { retry, ..SendOptions::nonce(text) };

@@ -4,6 +4,8 @@
 
 mod activation;
 mod bodies;
+mod buckets;
+mod clocks;
 mod crash;
 mod delivery;
 mod dev;
@@ -12,6 +14,7 @@ mod direct;
 mod drain;
 mod faults;
 mod fence;
+mod frozen;
 mod full_disk;
 mod many;
 mod membership;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sendpi_bus::{Bus, BusConfig};
+use sendpi_model::NodeId;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -23,7 +25,17 @@ impl NatsServer {
     /// # Panics
     /// If there is no nats-server or it does not start.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Starts a server with these further lines of configuration.
+    ///
+    /// # Panics
+    /// If there is no nats-server or it does not start.
+    pub async fn start_with(config: &str) -> Self {
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for NATS: {error}"));
+        let written = std::fs::write(data.path().join("nats.conf"), config);
+        written.unwrap_or_else(|error| panic!("cannot write the configuration of NATS: {error}"));
         let (process, port) = launch(&data, None).await;
         Self { process, port, data }
     }
@@ -32,6 +44,32 @@ impl NatsServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Connects to the server as `node`, to see and change what Sendpi keeps there.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn connect(&self, node: &str) -> Bus {
+        let config = BusConfig { servers: self.url(), ..BusConfig::default() };
+        let node = NodeId::parse(node).unwrap_or_else(|error| panic!("{error}"));
+        Bus::connect(&config, node).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Deletes a stream, as a slip of an operator does.
+    ///
+    /// # Panics
+    /// If the server does not do it.
+    pub async fn delete_stream(&self, name: &str) {
+        let deleted = self.connect("operator").await.request(format!("$JS.API.STREAM.DELETE.{name}"), "".into()).await;
+        let answer = deleted.unwrap_or_else(|error| panic!("{name} is not deleted: {error}"));
+        let text = String::from_utf8_lossy(answer.payload());
+        assert!(text.contains("\"success\":true"), "{name} is not deleted: {text}");
+    }
+
+    /// Sends a signal to the server (`STOP` freezes it, `CONT` lets it go on).
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
     }
 
     /// Stops the server as an operator would, and starts it again on the same port and data.
@@ -56,7 +94,7 @@ impl NatsServer {
 async fn launch(data: &TempDir, port: Option<u16>) -> (Process, u16) {
     let mut command = Command::new(nats_server());
     command.args(["-a", "127.0.0.1", "-p", &port.map_or("-1".to_owned(), |port| port.to_string()), "-js", "-sd"]);
-    command.arg(data.path());
+    command.arg(data.path()).arg("-c").arg(data.path().join("nats.conf"));
     let mut process = Process::start("nats-server", command);
     let port = process
         .printed(START, "that it is ready", |lines| {

@@ -194,6 +194,19 @@ pub(crate) fn nats_server() -> PathBuf {
         .unwrap_or_else(|| panic!("there is no nats-server; run: tests/tools nats"))
 }
 
+/// Returns the path of the library that sets the clock of a process.
+///
+/// # Panics
+/// If it is not installed. The message says how to get it.
+pub(crate) fn libfaketime() -> PathBuf {
+    let folders = ["x86_64-linux-gnu", "aarch64-linux-gnu", "."].map(|folder| Path::new("/usr/lib").join(folder));
+    folders
+        .into_iter()
+        .map(|folder| folder.join("faketime/libfaketimeMT.so.1"))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("there is no libfaketime; run: tests/tools test"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,25 +7,18 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use sendpi_bus::push_stream::{PushJob, fetch_jobs, publish_job};
 use sendpi_bus::subject::PUSH_STREAM;
-use sendpi_bus::{Bus, BusConfig};
-use sendpi_model::{NodeId, Partition};
+use sendpi_model::Partition;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::{NatsServer, within};
-
-async fn connect(nats: &NatsServer, name: &str) -> Bus {
-    let config = BusConfig { servers: nats.url(), ..BusConfig::default() };
-    let node = NodeId::parse(name).unwrap_or_else(|error| panic!("{error}"));
-    Bus::connect(&config, node).await.unwrap_or_else(|error| panic!("{error}"))
-}
 
 /// Lets the push stream of `nats` keep `jobs` jobs at most.
 ///
 /// # Panics
 /// If the push stream cannot be reached.
 pub async fn limit_push_stream(nats: &NatsServer, jobs: i64) {
-    let bus = connect(nats, "test-limits").await;
+    let bus = nats.connect("test-limits").await;
     let api = |verb: &str| format!("$JS.API.STREAM.{verb}.{PUSH_STREAM}");
     let ask = async |subject: String, payload: Bytes| -> serde_json::Value {
         let answer = bus.request(subject, payload).await.unwrap_or_else(|error| panic!("{error}"));
@@ -42,7 +35,7 @@ pub async fn limit_push_stream(nats: &NatsServer, jobs: i64) {
 /// # Panics
 /// If the push stream does not keep it.
 pub async fn put_push_job(nats: &NatsServer, job: &PushJob) {
-    let bus = connect(nats, "test-jobs").await;
+    let bus = nats.connect("test-jobs").await;
     publish_job(&bus, Partition(0), job).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -63,7 +56,7 @@ impl PushRecorder {
     /// # Panics
     /// If the push stream cannot be reached.
     pub async fn start(nats: &NatsServer) -> Self {
-        let bus = connect(nats, "test-pushes").await;
+        let bus = nats.connect("test-pushes").await;
         let mut fetched =
             fetch_jobs(&bus).await.unwrap_or_else(|error| panic!("cannot reach the push stream: {error}"));
         let (tell, jobs) = watch::channel(Vec::new());

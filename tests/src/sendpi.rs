@@ -8,7 +8,7 @@ use sendpi_model::faults::{BusFault, FailPoint, Mutant};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::process::{Process, kill, nats_server};
+use crate::process::{Process, kill, libfaketime, nats_server};
 use crate::{SmallDisk, get, within};
 
 const START: Duration = Duration::from_secs(60);
@@ -26,6 +26,8 @@ pub struct SendpiSetup {
     pub nats: Option<String>,
     /// The size of a disk of its own for the store. If `None`, the store is where the other data is.
     pub store_mib: Option<u32>,
+    /// Whether [`Sendpi::set_clock`] sets the clock of Sendpi. This needs libfaketime.
+    pub own_clock: bool,
     /// Further arguments of `sendpi dev`.
     pub args: Vec<String>,
     /// Whether nobody reads its standard output, which is closed at once.
@@ -40,6 +42,7 @@ impl Default for SendpiSetup {
             mutant: None,
             nats: None,
             store_mib: None,
+            own_clock: false,
             args: Vec::new(),
             unread_output: false,
         }
@@ -73,6 +76,7 @@ impl Sendpi {
     pub async fn start_with(setup: SendpiSetup) -> Self {
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for Sendpi: {error}"));
         let store_disk = setup.store_mib.map(|mib| SmallDisk::mount(&data.path().join("sendpi/store"), mib));
+        set_clock(&data, 0);
         let (process, urls) = launch(&setup, &data, 0).await;
         Self { setup, process, urls, store_disk, data }
     }
@@ -171,6 +175,15 @@ impl Sendpi {
         (self.process, self.urls) = launch(&self.setup, &self.data, port).await;
     }
 
+    /// Sets the wall clock of Sendpi this many seconds ahead of the machine's. Clocks that never fall are not changed.
+    ///
+    /// # Panics
+    /// If the setup does not give Sendpi a clock of its own, or the file that sets it cannot be written.
+    pub fn set_clock(&self, ahead: u64) {
+        assert!(self.setup.own_clock, "this Sendpi has no clock of its own");
+        set_clock(&self.data, ahead);
+    }
+
     /// Makes the process end, as if it were killed, when it next reaches `point`. [`Sendpi::ended`] waits for that.
     ///
     /// # Panics
@@ -262,6 +275,10 @@ async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec
     if let Some(mutant) = setup.mutant {
         command.env("SENDPI_MUTANT", format!("{mutant:?}"));
     }
+    if setup.own_clock {
+        command.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", clock_file(data));
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    }
     // With `--nats` there is no such file.
     let pid_file = data.path().join("sendpi/nats/pid");
     let mut process = Process::start_with("sendpi", command, Some(&pid_file), !setup.unread_output);
@@ -275,6 +292,15 @@ async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec
         })
         .await;
     (process, urls)
+}
+
+fn clock_file(data: &TempDir) -> PathBuf {
+    data.path().join("clock")
+}
+
+fn set_clock(data: &TempDir, ahead: u64) {
+    let written = std::fs::write(clock_file(data), format!("+{ahead}"));
+    written.unwrap_or_else(|error| panic!("cannot set the clock: {error}"));
 }
 
 /// Returns the address in a line that contains text like `listening on http://127.0.0.1:8080`.

@@ -1,7 +1,10 @@
 //! The connection of one node to NATS.
 
+mod pulse;
+
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,8 +14,13 @@ use futures_util::{Stream, StreamExt};
 use sendpi_model::NodeId;
 use sendpi_model::timing::{NATS_PING, NATS_REQUEST};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::subject;
+use self::pulse::Pulse;
+use crate::{StreamLosses, subject};
+
+/// The least `max_payload` of a NATS server that carries everything that Sendpi sends, in bytes. It is the default.
+const MAX_PAYLOAD: usize = 1024 * 1024;
 
 /// How to reach NATS.
 #[derive(Debug, Clone)]
@@ -31,10 +39,23 @@ impl Default for BusConfig {
 
 /// The error if no connection could be made at the start.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot connect to NATS at {servers}: {source}")]
-pub struct ConnectError {
-    servers: String,
-    source: async_nats::ConnectError,
+pub enum ConnectError {
+    /// No server can be reached, or it refused the connection.
+    #[error("cannot connect to NATS at {servers}: {source}")]
+    Unreachable {
+        /// The servers.
+        servers: String,
+        /// What the client library reported.
+        source: async_nats::ConnectError,
+    },
+    /// The server takes only small messages. Links would be cut for ever.
+    #[error("the NATS server at {servers} has max_payload {found}; Sendpi needs {MAX_PAYLOAD} or more (the default)")]
+    MaxPayload {
+        /// The servers.
+        servers: String,
+        /// The server's setting, in bytes.
+        found: usize,
+    },
 }
 
 /// The error if a message could not be handed to the connection.
@@ -68,6 +89,8 @@ pub struct Bus {
     client: Client,
     node: NodeId,
     connection: watch::Receiver<ConnectionState>,
+    pulse: Arc<Pulse>,
+    losses: Arc<watch::Sender<StreamLosses>>,
     timeout: Duration,
 }
 
@@ -81,7 +104,7 @@ impl Bus {
     /// Connects as `node`. After that, the client reconnects and subscribes again by itself.
     ///
     /// # Errors
-    /// [`ConnectError`] if no server can be reached.
+    /// [`ConnectError`] if no server can be reached, or if it does not carry what Sendpi sends.
     pub async fn connect(config: &BusConfig, node: NodeId) -> Result<Self, ConnectError> {
         let (state, connection) = watch::channel(ConnectionState::default());
         let client = async_nats::ConnectOptions::new()
@@ -104,8 +127,14 @@ impl Bus {
             })
             .connect(&config.servers)
             .await
-            .map_err(|source| ConnectError { servers: config.servers.clone(), source })?;
-        Ok(Self { client, node, connection, timeout: config.request_timeout })
+            .map_err(|source| ConnectError::Unreachable { servers: config.servers.clone(), source })?;
+        let found = client.max_payload();
+        if found < MAX_PAYLOAD {
+            return Err(ConnectError::MaxPayload { servers: config.servers.clone(), found });
+        }
+        let pulse = Arc::new(Pulse::start(client.clone(), subject::pulse(&node), connection.clone()));
+        let losses = Arc::new(watch::Sender::default());
+        Ok(Self { client, node, connection, pulse, losses, timeout: config.request_timeout })
     }
 
     /// Returns the node whose connection this is.
@@ -118,6 +147,29 @@ impl Bus {
     #[must_use]
     pub fn connection(&self) -> watch::Receiver<ConnectionState> {
         self.connection.clone()
+    }
+
+    /// Returns when NATS last brought a message of this node's own. Everything that NATS had brought before that waits
+    /// in the subscriptions, or was received.
+    #[must_use]
+    pub fn last_pulse(&self) -> Instant {
+        self.pulse.last()
+    }
+
+    /// Returns a receiver of how often buckets and streams were lost and made anew, which [`crate::keep_streams`]
+    /// notes.
+    #[must_use]
+    pub fn losses(&self) -> watch::Receiver<StreamLosses> {
+        self.losses.subscribe()
+    }
+
+    /// Notes the loss of buckets and streams that were made anew.
+    pub(crate) fn note_losses(&self, lost: StreamLosses) {
+        self.losses.send_modify(|all| {
+            all.partitions += lost.partitions;
+            all.presence += lost.presence;
+            all.push += lost.push;
+        });
     }
 
     /// Returns how long a request may take.

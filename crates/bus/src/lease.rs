@@ -53,6 +53,26 @@ impl Leases {
         Ok((lease, entry.revision))
     }
 
+    /// Writes a lease of ours again, from the revision of its last write. If that succeeds, nobody was between. A lease
+    /// that is lost with its bucket is written anew: who claimed it meanwhile has raised the store's fence.
+    ///
+    /// # Errors
+    /// Those of [`Leases::claim`].
+    pub async fn renew(
+        &self,
+        partition: Partition,
+        lease: &Lease,
+        revision: Revision,
+    ) -> Result<ClaimOutcome, RequestError> {
+        let won = self.claim(partition, lease, revision).await?;
+        if won == ClaimOutcome::Lost
+            && let (None, revision) = self.read(partition).await?
+        {
+            return self.claim(partition, lease, revision).await;
+        }
+        Ok(won)
+    }
+
     /// Writes `lease` if the present one still has `revision`. An unknown outcome is resolved by reading from the
     /// leader.
     ///

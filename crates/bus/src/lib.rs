@@ -6,8 +6,8 @@
 //!
 //! # Map
 //! - `subject`: every subject, stream name and key.
-//! - `connection`: a node's connection. `bucket`: a KV bucket with compare-and-set. `streams`: makes buckets and
-//!   streams.
+//! - `connection`: a node's connection, with its `pulse`. `hearing`: whether this process hears others. `bucket`: a KV
+//!   bucket with compare-and-set. `streams`: makes buckets and streams, and with its `keeper` makes anew what is lost.
 //! - `flow`: `sender` (the node's half) and `receiver` (the owner's half). *Pure.*
 //! - `link`: `sender` (the worker's half, with `unsettled`) and `receiver` (the node's half). *Pure.*
 //! - `lease`: the leases of partitions.
@@ -18,6 +18,7 @@
 mod bucket;
 mod connection;
 pub mod flow;
+mod hearing;
 pub mod lease;
 pub mod link;
 pub mod presence;
@@ -30,5 +31,6 @@ pub use bucket::{Bucket, KeyEntry, PutError, Revision};
 pub use connection::{
     Bus, BusConfig, ConnectError, ConnectionState, NatsMessage, RequestError, SendError, Subscription,
 };
-pub use streams::{RESERVED_BYTES, SetupError, setup};
+pub use hearing::Hearing;
+pub use streams::{RESERVED_BYTES, SetupError, StreamLosses, keep_streams, setup};
 pub use user_subject::{UserMessage, UserSubjects, UserSubscription};

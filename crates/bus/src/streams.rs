@@ -1,10 +1,14 @@
-//! The setup of the buckets and streams, which every node runs when it starts.
+//! The setup of the buckets and streams, which every node runs when it starts, and again when one is lost.
+
+mod keeper;
 
 use std::time::Duration;
 
+use async_nats::datetime::DateTime;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use sendpi_model::Partitions;
 
+pub use self::keeper::{StreamLosses, keep_streams};
 use crate::{Bucket, Bus, PutError, subject};
 
 /// The version of the cluster's schema, which is part of the value under `=config` in the partitions bucket.
@@ -42,6 +46,20 @@ pub enum SetupError {
 /// # Errors
 /// [`SetupError`] if NATS refuses, or if the cluster was made for something else.
 pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result<(), SetupError> {
+    make_missing(bus, replicas).await?;
+    check_config(bus, partitions).await
+}
+
+/// When each bucket and stream was made. A later time means that it was lost in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MadeAt {
+    partitions: DateTime,
+    presence: DateTime,
+    push: DateTime,
+}
+
+/// Makes what is missing.
+async fn make_missing(bus: &Bus, replicas: usize) -> Result<MadeAt, SetupError> {
     let bucket = |name: &'static str, storage: StorageType, markers: bool| Config {
         name: subject::bucket_stream(name),
         subjects: vec![subject::bucket_prefix(name) + ">"],
@@ -57,8 +75,9 @@ pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result
         ..Config::default()
     };
     let presence = if replicas > 1 { StorageType::Memory } else { StorageType::File };
-    make(bus, subject::PARTITIONS_BUCKET, bucket(subject::PARTITIONS_BUCKET, StorageType::File, false)).await?;
-    make(bus, subject::PRESENCE_BUCKET, bucket(subject::PRESENCE_BUCKET, presence, true)).await?;
+    let partitions = bucket(subject::PARTITIONS_BUCKET, StorageType::File, false);
+    let partitions = make(bus, subject::PARTITIONS_BUCKET, partitions).await?;
+    let presence = make(bus, subject::PRESENCE_BUCKET, bucket(subject::PRESENCE_BUCKET, presence, true)).await?;
     let push = Config {
         name: subject::PUSH_STREAM.to_owned(),
         subjects: vec![subject::PUSH_SUBJECTS.to_owned()],
@@ -73,15 +92,17 @@ pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result
     };
     let what = subject::PUSH_STREAM;
     // A queue of an earlier release dropped what it had no room for.
-    bus.jetstream().create_or_update_stream(push).await.map_err(|e| SetupError::Nats { what, why: e.to_string() })?;
-    check_config(bus, partitions).await
+    let push = bus.jetstream().create_or_update_stream(push).await;
+    let push = push.map_err(|e| SetupError::Nats { what, why: e.to_string() })?.created;
+    Ok(MadeAt { partitions, presence, push })
 }
 
-async fn make(bus: &Bus, what: &'static str, config: Config) -> Result<(), SetupError> {
+/// Makes one bucket or stream if it is missing. Returns when it was made.
+async fn make(bus: &Bus, what: &'static str, config: Config) -> Result<DateTime, SetupError> {
     bus.jetstream()
         .get_or_create_stream(config)
         .await
-        .map(|_| ())
+        .map(|stream| stream.cached_info().created)
         .map_err(|e| SetupError::Nats { what, why: e.to_string() })
 }
 

@@ -97,6 +97,12 @@ pub fn inbox(node: &NodeId) -> String {
     format!("{INBOX}{}", subject_token::encode(node.as_str()))
 }
 
+/// Returns the subject on which a node receives what it sends to itself.
+#[must_use]
+pub fn pulse(node: &NodeId) -> String {
+    format!("{}.pulse", inbox(node))
+}
+
 /// Returns the subject on which a node receives "no responders" and refusals for its flow to a partition.
 #[must_use]
 pub fn flow_reply(node: &NodeId, partition: Partition) -> String {

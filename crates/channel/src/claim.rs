@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use sendpi_bus::lease::{ClaimOutcome, Lease, Leases};
 use sendpi_bus::{RequestError, Revision, presence};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
-use sendpi_store::{Fence, ReadError, Row, SettledRow};
+use sendpi_store::{ReadError, Row, SettledRow};
 use tokio::time::Instant;
 
 use crate::config::ChannelConfig;
@@ -90,14 +91,14 @@ pub(crate) async fn claim(
     let fence = context.store.fence(partition).await.map_err(store)?;
     // A restore of NATS can bring back an older lease, so the store's fence counts as well.
     let epoch = present.map_or(0, |lease| lease.epoch).max(fence.map_or(0, |fence| fence.epoch)) + 1;
-    let lease = Lease { owner: own.clone(), claim: format!("{:016x}", rand::random::<u64>()), epoch };
+    let tenure = Tenure { partition, epoch, claim: rand::random() };
+    let lease = Lease { owner: own.clone(), claim: tenure.claim_id(), epoch };
     let revision = match leases.claim(partition, &lease, revision).await {
         Ok(ClaimOutcome::Won(revision)) => revision,
         Ok(ClaimOutcome::Lost) => return Err(ClaimError::Lost(partition)),
         Err(error) => return Err(nats(error)),
     };
-    let tenure = Tenure { partition, epoch };
-    raise_fence(context, tenure, &lease.claim).await.map_err(|error| match error {
+    raise_fence(context, tenure).await.map_err(|error| match error {
         JobError::NotOwner(_) => ClaimError::Lost(partition),
         source => ClaimError::Store { partition, source },
     })?;
@@ -105,18 +106,21 @@ pub(crate) async fn claim(
     let settled = settled.into_iter().max_by_key(|row| row.epoch);
     // The rooms are read from further back than what is not settled, because a channel that was live and settled may
     // not have written its head yet. One more minute is added, because a row is written before the first answer of
-    // its minute, by the clock of the owner at that time.
+    // its minute, by the clock of the owner at that time. There is no upper end, because that clock may have been ahead
+    // of this one.
     let live = config.idle.max + config.window.order_rows_age();
     let since = settled.map_or(0, |row| row.at.before(live).minute().saturating_sub(1));
-    let until = Millis::now().minute() + 60;
+    let until = if mutant(Mutant::FutureRoomsOff) { Millis::now().minute() + 60 } else { u64::MAX };
     let active_rooms = context.store.active_rooms(partition, since..=until).await.map_err(store)?;
     Ok(ClaimedPartition { tenure, lease, revision, settled, active_rooms })
 }
 
 /// Writes the store's fence and checks that it is ours. If a fence at or above this epoch is not ours, the claim is
 /// lost.
-async fn raise_fence(context: &JobContext, tenure: Tenure, claim: &str) -> Result<(), JobError> {
-    let fence = Fence { epoch: tenure.epoch, claim: claim.to_owned() };
+async fn raise_fence(context: &JobContext, tenure: Tenure) -> Result<(), JobError> {
+    let fence = tenure.fence();
+    // Of two claims with one epoch, the later write would stay, and take the epoch from a worker that serves already.
+    context.pass_fence(tenure).await?;
     context.write(&[tenure], vec![Row::Fence(tenure.partition, fence.clone())]).await?;
     match context.store.fence(tenure.partition).await? {
         Some(present) if present == fence => Ok(()),

@@ -30,7 +30,7 @@ use futures_util::stream::{FuturesUnordered, SelectAll};
 use futures_util::{FutureExt, Stream, StreamExt};
 use sendpi_bus::lease::Leases;
 use sendpi_bus::presence::{NodeChange, NodeKey};
-use sendpi_bus::{NatsMessage, Subscription};
+use sendpi_bus::{Hearing, NatsMessage, StreamLosses, Subscription};
 use sendpi_model::{NodeId, Partition, RoomId, UserId};
 use sendpi_store::StoreHealth;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -114,8 +114,10 @@ pub(crate) struct Executor {
     stop: CancellationToken,
     last_settle: Instant,
     last_resume: Instant,
-    /// When the connection was last made. For a moment after that, other nodes may not be back yet.
-    connected: Instant,
+    hearing: Hearing,
+    /// Which buckets and streams were lost, and how often the worker has written its leases anew for that.
+    losses: watch::Receiver<StreamLosses>,
+    lost_leases: u64,
     connects: u64,
     /// How often the partitions were suspended.
     suspensions: u64,
@@ -153,6 +155,9 @@ impl Executor {
         let connects = context.bus.connection().borrow().connects;
         let health = context.store.health();
         let failures = health.borrow().failures;
+        let losses = context.bus.losses();
+        let lost_leases = losses.borrow().partitions;
+        let hearing = Hearing::new(&context.bus, Instant::now());
         Self {
             pushes: PushQueue::new(context.bus.clone()),
             has_dispatched: false,
@@ -186,7 +191,9 @@ impl Executor {
             stop,
             last_settle: Instant::now(),
             last_resume: Instant::now(),
-            connected: Instant::now(),
+            hearing,
+            losses,
+            lost_leases,
             connects,
             suspensions: 0,
             is_renewing: false,
@@ -216,6 +223,7 @@ impl Executor {
                 Some(change) = self.changes.recv() => Input::Node(change),
                 Ok(()) = connection.changed() => Input::Connection,
                 Ok(()) = health.changed() => Input::Store,
+                Ok(()) = self.losses.changed() => Input::Streams,
                 _ = ticks.tick() => Input::Tick,
             };
             let began = Instant::now();
@@ -253,6 +261,7 @@ impl Executor {
             Input::Node(change) => self.node_change(change),
             Input::Connection => self.connection_changed().await,
             Input::Store => self.store_changed().await,
+            Input::Streams => self.streams_lost().await,
             Input::Tick => self.tick().await,
         }
     }
@@ -379,6 +388,7 @@ enum Input {
     Node(NodeChange),
     Connection,
     Store,
+    Streams,
     Tick,
 }
 
@@ -392,6 +402,7 @@ impl Input {
             Self::Node(_) => "node came or went",
             Self::Connection => "connection to NATS",
             Self::Store => "store failed or open again",
+            Self::Streams => "a stream was made anew",
             Self::Tick => "tick",
         }
     }

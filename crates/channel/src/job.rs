@@ -69,7 +69,7 @@ impl JobContext {
         Self { store, barrier, bus, lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)) }
     }
 
-    /// Passes the fence: a read that begins now must show no epoch above ours.
+    /// Passes the fence: a read that begins now must show no epoch above ours, and no other claim of our epoch.
     pub(crate) async fn pass_fence(&self, tenure: Tenure) -> Result<(), JobError> {
         pass_fence(self.store.as_ref(), tenure).await
     }
@@ -112,7 +112,7 @@ async fn pass_fence(store: &dyn Store, tenure: Tenure) -> Result<(), JobError> {
         return Ok(());
     }
     match store.fence(tenure.partition).await? {
-        Some(fence) if fence.epoch > tenure.epoch => Err(JobError::NotOwner(tenure.partition)),
+        Some(fence) if !tenure.passes(&fence) => Err(JobError::NotOwner(tenure.partition)),
         _ => Ok(()),
     }
 }

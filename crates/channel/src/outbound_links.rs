@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use sendpi_bus::link::{LinkLoad, LinkSender, Unsettled};
+use sendpi_bus::link::{GiveUp, LinkLoad, LinkSender, Unsettled};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved, LinkAck};
 use sendpi_model::server_frame::OpFrame;
 use sendpi_model::{Millis, NodeId, Partition, RoomId};
@@ -79,23 +79,27 @@ impl OutboundLinks {
         waiting.filter(|(_, messages)| !messages.is_empty()).collect()
     }
 
-    /// Handles the passing of time. Returns the messages to be sent, and the nodes that have been silent for too
-    /// long.
-    pub(crate) fn tick(&mut self) -> (Vec<(NodeId, Vec<Bytes>)>, Vec<NodeId>) {
+    /// Handles the passing of time. Returns the messages to be sent, and the nodes that must be given up.
+    pub(crate) fn tick(&mut self) -> (Vec<(NodeId, Vec<Bytes>)>, Vec<(NodeId, GiveUp)>) {
         let now = Instant::now();
-        let (mut send, mut silent) = (Vec::new(), Vec::new());
+        let (mut send, mut give_up) = (Vec::new(), Vec::new());
         for (node, link) in &mut self.links {
             let tick = link.tick(now);
-            if tick.silent {
-                silent.push(node.clone());
+            if let Some(why) = tick.give_up {
+                give_up.push((node.clone(), why));
             } else if !tick.send.is_empty() {
                 send.push((node.clone(), tick.send));
             }
         }
-        (send, silent)
+        (send, give_up)
     }
 
-    /// Counts the silence of all nodes from now on, because the connection was made again.
+    /// Returns whether the node was heard of just now, or could not have been heard of.
+    pub(crate) fn was_heard(&self, node: &NodeId) -> bool {
+        self.links.get(node).is_some_and(|link| link.was_heard(Instant::now()))
+    }
+
+    /// Counts the silence of all nodes from now on, because the worker could hear nobody.
     pub(crate) fn reset_silence(&mut self) {
         let now = Instant::now();
         self.links.values_mut().for_each(|link| link.reset_silence(now));

@@ -32,6 +32,8 @@ pub(crate) struct OwnedPartition {
     clock: Millis,
     /// Events up to this time count as settled once that is written, so no event may get such a time any more.
     floor: Millis,
+    /// The time of the newest event of an earlier epoch that was dispatched again.
+    left: Millis,
 }
 
 impl OwnedPartition {
@@ -49,6 +51,7 @@ impl OwnedPartition {
             suspended: false,
             clock,
             floor: clock,
+            left: Millis(0),
         };
         (owned, active_rooms)
     }
@@ -89,15 +92,24 @@ impl OwnedPartition {
         self.clock = self.clock.max(at);
     }
 
+    /// Notes an event that an earlier epoch left, and that is dispatched again.
+    pub(crate) fn left(&mut self, at: Millis) {
+        self.left = self.left.max(at);
+    }
+
     /// Returns up to which time everything is settled, given the time of the oldest event that is not. `None` if that
     /// is not further than before, or if nothing may be settled now.
     pub(crate) fn settle(&mut self, oldest: Option<Millis>) -> Option<SettledRow> {
         if !self.recovering.is_empty() || self.suspended {
             return None;
         }
+        // An epoch's first record says that everything of the earlier epochs is settled as well.
+        let is_first = self.settled.is_none_or(|row| row.epoch < self.tenure.epoch);
+        if is_first && oldest.is_some_and(|oldest| oldest <= self.left) {
+            return None;
+        }
         let at = oldest.map_or(self.clock, |oldest| Millis(oldest.0.saturating_sub(1)));
-        let newer = self.settled.is_none_or(|row| row.epoch < self.tenure.epoch || row.at < at);
-        if !newer {
+        if !is_first && self.settled.is_some_and(|row| row.at >= at) {
             return None;
         }
         self.floor = self.floor.max(at);
@@ -114,7 +126,7 @@ mod tests {
     use super::*;
 
     fn owned(settled: Option<SettledRow>) -> OwnedPartition {
-        let tenure = Tenure { partition: Partition(1), epoch: 5 };
+        let tenure = Tenure { partition: Partition(1), epoch: 5, claim: 7 };
         let lease = Lease { owner: NodeId::parse("w").unwrap(), claim: "c".to_owned(), epoch: 5 };
         OwnedPartition::new(ClaimedPartition { tenure, lease, revision: 1, settled, active_rooms: Vec::new() }).0
     }
@@ -144,6 +156,16 @@ mod tests {
         owned.recovered(&room);
         assert!(!owned.is_recovering(&room));
         assert_eq!(owned.settled_for(&room), owned.settled);
+    }
+
+    #[test]
+    fn an_epoch_has_no_record_while_anything_of_an_earlier_one_is_not_settled() {
+        let mut owned = owned(Some(SettledRow { epoch: 4, at: Millis(100) }));
+        owned.saw(Millis(120));
+        owned.left(Millis(120));
+        assert_eq!(owned.settle(Some(Millis(120))), None);
+        assert_eq!(owned.now(Millis(130)), Millis(130));
+        assert_eq!(owned.settle(Some(Millis(130))), Some(SettledRow { epoch: 5, at: Millis(129) }));
     }
 
     #[test]

@@ -79,9 +79,9 @@ pub async fn start(
     config: ChannelConfig,
 ) -> Result<Worker, WorkerStartError> {
     check_store(store.as_ref(), partitions).await?;
-    for node in dead_nodes(bus).await? {
+    for (node, before) in dead_nodes(bus).await? {
         tracing::info!(%node, "purging what a dead node left in presence");
-        purge_node(bus, &node, None).await?;
+        purge_node(bus, &node, before).await?;
     }
     let stop = CancellationToken::new();
     let acks = bus.subscribe(subject::link_replies(bus.node())).await?;

@@ -78,6 +78,16 @@ pub enum Mutant {
     OwnKeyOff,
     /// A node whose log of unconfirmed events is full goes on.
     OverrunOff,
+    /// A bucket or stream that is lost is not made anew.
+    LostStreamsOff,
+    /// Keys of users who are not there are not purged.
+    StraysOff,
+    /// Silence counts also while nobody can be heard.
+    HearingOff,
+    /// A new owner does not look at rooms whose time is ahead of its clock.
+    FutureRoomsOff,
+    /// A second signal changes nothing.
+    SecondSignalOff,
 }
 
 /// A failure of the bus that a test build can simulate.

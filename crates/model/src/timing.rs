@@ -23,6 +23,15 @@ pub const NODE_KEY_MAX_AGE: Duration = seconds(10);
 pub const NATS_PING: Duration = seconds(5);
 /// The outcome of a NATS request that has had no answer for this long is unknown.
 pub const NATS_REQUEST: Duration = seconds(2);
+/// How often a node looks whether the buckets and streams are there. One that is lost is made anew.
+pub const STREAMS_CHECK_EVERY: Duration = seconds(4);
+
+/// How often a node sends a message to itself through NATS, which shows whether NATS brings anything.
+pub const BUS_PULSE_EVERY: Duration = seconds(1);
+/// A node to which NATS has brought nothing for this long, not even its own messages, hears nobody.
+pub const BUS_DEAF_AFTER: Duration = millis(2_500);
+/// A task whose tick comes this much after the last one was frozen or overloaded, and may have heard nobody meanwhile.
+pub const LATE_AFTER: Duration = seconds(1);
 
 /// A node answers a link at most this often, except that it answers a gap or a large amount of
 /// unanswered bytes at once.
@@ -37,8 +46,8 @@ pub const LINK_ANNOUNCE_EVERY: Duration = seconds(1);
 pub const LINK_NODE_SILENCE: Duration = seconds(3);
 /// A node cuts a link on which nothing has arrived, or whose gap has stayed open, for this long.
 pub const LINK_WORKER_SILENCE: Duration = seconds(5);
-/// For this long after its own connection came back, a worker does not give up a node for which NATS reports no
-/// responders, because other nodes may still be reconnecting.
+/// For this long after its own connection came back, or after it could hear nobody, a worker does not give up a node
+/// for which NATS reports no responders, because other nodes may still be reconnecting.
 pub const RECONNECT_GRACE: Duration = seconds(3);
 /// How long after giving a node up a worker bounces what the node had not settled, for the users who
 /// have not come back.
@@ -97,6 +106,8 @@ const fn less(a: Duration, b: Duration) -> bool {
 const _: () = assert!(less(NODE_KEY_REFRESH.saturating_mul(4), NODE_KEY_MAX_AGE));
 const _: () = assert!(less(NODE_KEY_MAX_AGE, NODE_KEY_TTL));
 const _: () = assert!(less(NATS_REQUEST, NODE_KEY_MAX_AGE.saturating_sub(NODE_KEY_REFRESH)));
+// A bucket that is lost is made anew, and the node key put anew, before a worker would stop serving for it.
+const _: () = assert!(less(STREAMS_CHECK_EVERY.saturating_add(NODE_KEY_REFRESH), NODE_KEY_MAX_AGE));
 // A message is answered before it would be resent, and is resent before the node counts as unreachable.
 const _: () = assert!(less(LINK_ANSWER_EVERY, LINK_RESEND_AFTER) && less(LINK_ASK_AGAIN, LINK_RESEND_AFTER));
 const _: () = assert!(less(LINK_RESEND_AFTER.saturating_mul(2), LINK_NODE_SILENCE));
@@ -104,6 +115,9 @@ const _: () = assert!(less(LINK_RESEND_AFTER.saturating_mul(2), LINK_NODE_SILENC
 const _: () = assert!(less(LINK_ANNOUNCE_EVERY.saturating_mul(2), LINK_NODE_SILENCE));
 const _: () = assert!(less(LINK_NODE_SILENCE, LINK_WORKER_SILENCE));
 const _: () = assert!(!less(RECONNECT_GRACE, LINK_NODE_SILENCE));
+// Who hears nobody knows it before it counts others as silent.
+const _: () = assert!(less(BUS_PULSE_EVERY.saturating_mul(2), BUS_DEAF_AFTER));
+const _: () = assert!(less(BUS_DEAF_AFTER, LINK_NODE_SILENCE) && less(LATE_AFTER, LINK_NODE_SILENCE));
 // A flow tries several times before a request ends, and a dead owner is replaced within that time.
 const _: () = assert!(less(FLOW_FIRST_PAUSE, FLOW_LONGEST_PAUSE) && less(FLOW_LONGEST_PAUSE, FLOW_SILENCE));
 const _: () = assert!(less(FLOW_SILENCE.saturating_mul(2), FLOW_GIVE_UP) && less(OWNER_SILENCE, FLOW_GIVE_UP));

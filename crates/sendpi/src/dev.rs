@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sendpi_gateway::{BindError, Gateway, TokenKey};
 use sendpi_model::Partitions;
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::timing::{ActivityWindow, ActivityWindowError, PONG_TIMEOUT};
 use sendpi_session::SessionConfigError;
 use sendpi_store::Store;
@@ -18,7 +19,7 @@ use crate::free_space::{self, NotEnoughSpace};
 use crate::nats_server::{self, NatsChild};
 use crate::node::{self, Node, NodeOptions};
 use crate::output::say;
-use crate::signals;
+use crate::signals::EndSignals;
 use crate::token_key;
 
 /// The options of `sendpi dev`.
@@ -107,6 +108,9 @@ pub(crate) enum DevError {
     /// The worker ended without being stopped.
     #[error("the worker that runs the rooms ended; this is a defect, please report what was logged before")]
     Worker,
+    /// A second signal came while the nodes were stopping.
+    #[error("ended at once by a second signal, {0}")]
+    SecondSignal(&'static str),
     /// Signals cannot be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
@@ -125,7 +129,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     // The ports come before anything is started, because the most frequent problem is a port that is in use.
     let servers = bind(&args, &key).await?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(path.join("store"))?);
-    let nats = match &args.nats {
+    let mut nats = match &args.nats {
         Some(_) => None,
         None => Some(NatsChild::start(args.nats_server.clone(), &path.join("nats")).await?),
     };
@@ -141,68 +145,85 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
         say(format_args!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address()));
     }
     let worker_ended = nodes.iter().find_map(|context| context.node.worker_ended()).unwrap_or_default();
+    let mut signals = EndSignals::receive().map_err(DevError::Signals)?;
     tokio::select! {
-        signal = wait_for_end(&mut nodes, args.kill_from_stdin) => {
+        signal = wait_for_end(&mut nodes, &mut signals, args.kill_from_stdin) => {
             let signal = signal.map_err(DevError::Signals)?;
-            tracing::info!(signal, "stopping");
+            tracing::info!(signal, "stopping; a second signal ends the process at once");
         }
         // Ending is better than running without rooms, because a supervisor can then restart the process.
         () = worker_ended.cancelled() => return Err(DevError::Worker),
     }
+    let second = tokio::select! {
+        () = stop(nodes, nats.as_mut()) => return Ok(()),
+        second = signals.next(), if !mutant(Mutant::SecondSignalOff) => second,
+    };
+    if let Some(nats) = nats {
+        nats.kill().await;
+    }
+    Err(DevError::SecondSignal(second))
+}
+
+/// Stops everything in order.
+async fn stop(mut nodes: Vec<NodeRuntime>, nats: Option<&mut NatsChild>) {
     // The first node owns the rooms, so it is stopped last.
     while let Some(context) = nodes.pop() {
-        context.stop().await;
+        context.node.stop().await;
     }
     if let Some(nats) = nats {
         nats.stop().await;
     }
-    Ok(())
 }
 
 /// A node. If there are several nodes, each has a runtime of its own, so that it can be killed alone.
 struct NodeRuntime {
     node: Node,
-    runtime: Option<Runtime>,
+    runtime: OwnRuntime,
 }
 
-impl NodeRuntime {
-    async fn start(plan: NodeOptions, apart: bool) -> Result<Self, DevError> {
-        if !apart {
-            return Ok(Self { node: Node::start(plan).await?, runtime: None });
-        }
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(DevError::Runtime)?;
-        let node = runtime.spawn(Node::start(plan)).await.map_err(|e| DevError::Runtime(e.into()))??;
-        Ok(Self { node, runtime: Some(runtime) })
-    }
+/// A runtime of one node, if it has one. It ends without waiting when this is dropped.
+struct OwnRuntime(Option<Runtime>);
 
-    async fn stop(self) {
-        self.node.stop().await;
-        if let Some(runtime) = self.runtime {
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
 }
 
+impl NodeRuntime {
+    async fn start(plan: NodeOptions, apart: bool) -> Result<Self, DevError> {
+        if !apart {
+            return Ok(Self { node: Node::start(plan).await?, runtime: OwnRuntime(None) });
+        }
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(DevError::Runtime)?;
+        let node = runtime.spawn(Node::start(plan)).await.map_err(|e| DevError::Runtime(e.into()))??;
+        Ok(Self { node, runtime: OwnRuntime(Some(runtime)) })
+    }
+}
+
 /// Waits for a signal. With `kill_from_stdin`, kills a node as a power cut would whenever standard input reads
 /// `kill <number>` (from 0).
-async fn wait_for_end(nodes: &mut Vec<NodeRuntime>, kill_from_stdin: bool) -> std::io::Result<&'static str> {
+async fn wait_for_end(
+    nodes: &mut Vec<NodeRuntime>,
+    signals: &mut EndSignals,
+    kill_from_stdin: bool,
+) -> std::io::Result<&'static str> {
     if !kill_from_stdin {
-        return signals::ended().await;
+        return Ok(signals.next().await);
     }
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    let mut ended = std::pin::pin!(signals::ended());
     loop {
         let line = tokio::select! {
-            signal = &mut ended => return signal,
+            signal = signals.next() => return Ok(signal),
             line = lines.next_line() => line?,
         };
-        let Some(line) = line else { return ended.await };
+        let Some(line) = line else { return Ok(signals.next().await) };
         let number = line.strip_prefix("kill ").and_then(|number| number.trim().parse().ok());
         if let Some(number) = number.filter(|number: &usize| *number < nodes.len()) {
             let NodeRuntime { node, runtime } = nodes.remove(number);
-            if let Some(runtime) = runtime {
-                runtime.shutdown_background();
-            }
+            drop(runtime);
             say(format_args!("killed http://{}", node.address()));
         }
     }

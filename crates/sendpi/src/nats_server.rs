@@ -81,11 +81,18 @@ impl NatsChild {
     }
 
     /// Stops the server in order.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
+        if let Err(error) = (&mut self.task).await {
             tracing::warn!(%error, "the task that keeps nats-server running failed");
         }
+    }
+
+    /// Kills the server.
+    pub(crate) async fn kill(self) {
+        // The task drops the child, which kills it.
+        self.task.abort();
+        self.task.await.ok();
     }
 }
 

@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sendpi_bus::presence::{NodeChange, NodeKey, answer_alive, watch_nodes};
-use sendpi_bus::{Bus, PutError, SendError, setup};
+use sendpi_bus::{Bus, PutError, SendError, keep_streams, setup};
 use sendpi_channel::Worker;
 use sendpi_gateway::Gateway;
-use sendpi_model::timing::DRAIN_TIMEOUT;
+use sendpi_model::timing::{DRAIN_TIMEOUT, NATS_REQUEST};
 use sendpi_model::{Millis, NodeId, Partitions};
 use sendpi_store::Store;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// How many servers keep each bucket and stream. `sendpi dev` has one.
+const REPLICAS: usize = 1;
 
 /// The reason why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,7 @@ pub(crate) struct NodeOptions {
 #[derive(Debug)]
 pub(crate) struct Node {
     bus: Bus,
+    key: NodeKey,
     sessions: sendpi_session::UserTier,
     worker: Option<Worker>,
     gateway: JoinHandle<()>,
@@ -74,8 +78,9 @@ impl Node {
         let NodeOptions { bus, store, partitions, mut sessions, channel, gateway } = plan;
         sessions.servers = Some(bus.servers.clone());
         let bus = Bus::connect(&bus, fresh_id()).await?;
-        setup(&bus, partitions, 1).await?;
+        setup(&bus, partitions, REPLICAS).await?;
         let stop = CancellationToken::new();
+        keep_streams(&bus, partitions, REPLICAS, stop.clone());
         answer_alive(&bus, stop.clone()).await?;
         let address = gateway.address();
         let key = NodeKey::start(&bus, describe(address, channel.is_some()), stop.clone()).await?;
@@ -85,13 +90,13 @@ impl Node {
         let (tell_worker, changes) = mpsc::channel(1024);
         tokio::spawn(share_changes(watch_nodes(&bus, stop.clone()), tell_worker, sessions.clone()));
         let worker = match channel {
-            Some(config) => Some(sendpi_channel::start(&bus, store, partitions, key, changes, config).await?),
+            Some(config) => Some(sendpi_channel::start(&bus, store, partitions, key.clone(), changes, config).await?),
             None => None,
         };
         let (stop_gateway, stop_serving) = oneshot::channel();
         let gateway = tokio::spawn(gateway.serve(sessions.clone(), stop_serving));
         tracing::info!(node = %bus.node(), %address, "a node is up");
-        Ok(Self { bus, sessions, worker, gateway, address, stop_gateway, stop })
+        Ok(Self { bus, key, sessions, worker, gateway, address, stop_gateway, stop })
     }
 
     /// Returns the address to which clients connect.
@@ -104,8 +109,8 @@ impl Node {
         self.worker.as_ref().map(Worker::ended)
     }
 
-    /// Ends the sessions with `bye`, stops the gateway, lets the worker finish, and deletes the node key. Sessions and
-    /// connections have one grace period together.
+    /// Ends the sessions with `bye`, stops the gateway, lets the worker finish, and waits until the node key is purged.
+    /// Sessions and connections have one grace period together.
     pub(crate) async fn stop(self) {
         let until = Instant::now() + DRAIN_TIMEOUT;
         self.sessions.drain(until).await;
@@ -119,6 +124,10 @@ impl Node {
             worker.stop().await;
         }
         self.stop.cancel();
+        // A write of the key may be under way, and then comes its purge.
+        if tokio::time::timeout(2 * NATS_REQUEST, self.key.ended()).await.is_err() {
+            tracing::warn!("NATS does not take this node's key away; it expires by itself");
+        }
         self.sessions.stopped().await;
         self.bus.close().await;
     }

@@ -36,15 +36,17 @@ impl FlowReceiver {
             flow.next = message.low;
             flow.held = flow.held.split_off(&message.low);
         }
+        let mut due = flow.held_due();
         for (n, request) in message.requests {
-            if n >= flow.next && flow.held.len() < HELD_MAX {
+            if n == flow.next {
+                // It is received however much is held: it is what the held requests wait for.
+                flow.held.remove(&n);
+                due.push((n, request));
+                flow.next += 1;
+                due.extend(flow.held_due());
+            } else if n > flow.next && flow.held.len() < HELD_MAX {
                 flow.held.insert(n, request);
             }
-        }
-        let mut due = Vec::new();
-        while let Some(request) = flow.held.remove(&flow.next) {
-            due.push((flow.next, request));
-            flow.next += 1;
         }
         due
     }
@@ -53,6 +55,18 @@ impl FlowReceiver {
     /// again.
     pub fn forget(&mut self, node: &NodeId) {
         self.flows.remove(node);
+    }
+}
+
+impl Flow {
+    /// Takes the held requests that are due now.
+    fn held_due(&mut self) -> DueRequests {
+        let mut due = Vec::new();
+        while let Some(request) = self.held.remove(&self.next) {
+            due.push((self.next, request));
+            self.next += 1;
+        }
+        due
     }
 }
 
@@ -88,6 +102,16 @@ mod tests {
         assert!(take(&mut receiver, 1, &[5]).is_empty());
         assert!(take(&mut receiver, 1, &[4]).is_empty());
         assert_eq!(take(&mut receiver, 1, &[1, 2, 3, 4, 5]), [3, 4, 5]);
+    }
+
+    #[test]
+    fn the_missing_request_is_taken_however_many_are_held() {
+        let mut receiver = FlowReceiver::default();
+        let held: Vec<u64> = (2..HELD_MAX as u64 + 100).collect();
+        assert!(take(&mut receiver, 1, &held).is_empty());
+        let last = HELD_MAX as u64 + 1;
+        assert_eq!(take(&mut receiver, 1, &[1]), (1..=last).collect::<Vec<_>>());
+        assert_eq!(take(&mut receiver, 1, &[last, last + 1]), [last + 1]);
     }
 
     #[test]

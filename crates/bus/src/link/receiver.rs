@@ -96,6 +96,14 @@ impl LinkReceiver {
         over && self.cut()
     }
 
+    /// Counts silence and gaps from `now` on, because this node could not hear the worker for a while.
+    pub fn reset_silence(&mut self, now: Instant) {
+        if let Some(current) = &mut self.current {
+            current.heard = now;
+            current.hole_since = current.hole_since.map(|_| now);
+        }
+    }
+
     /// Returns the answer that is due now, if any. `settled` maps the highest received number to the highest settled
     /// one.
     pub fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<LinkAck> {

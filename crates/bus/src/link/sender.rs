@@ -22,6 +22,11 @@ const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 /// The window of events under way to one node that are not settled. At half of it, the rooms that feed the link slow
 /// down.
 const WINDOW_EVENTS: usize = 4_000_000;
+/// A node is given up when this many bytes, or events that are not settled, are under way to it. The rooms that feed
+/// the link slow down long before that; what remains (answers, audiences, typing) must have an end, too.
+const LIMIT_BYTES: usize = 4 * WINDOW_BYTES;
+/// See [`LIMIT_BYTES`].
+const LIMIT_EVENTS: usize = WINDOW_EVENTS;
 /// The size at which one resend ends, in bytes.
 const AGAIN_BYTES: usize = 1024 * 1024;
 
@@ -39,8 +44,17 @@ pub enum LinkLoad {
 pub struct LinkTick {
     /// The messages to be sent now.
     pub send: Vec<Bytes>,
-    /// Whether the node has been silent for too long, so that it must be given up.
-    pub silent: bool,
+    /// Why the node must be given up, if it must.
+    pub give_up: Option<GiveUp>,
+}
+
+/// Why a node must be given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GiveUp {
+    /// It has been silent for too long.
+    Silent,
+    /// More is under way to it than a link may hold.
+    Full,
 }
 
 /// One message under way.
@@ -66,6 +80,8 @@ pub struct LinkSender {
     asked_since: Option<Instant>,
     announced: Instant,
     last_again: Option<Instant>,
+    /// Whether an answer that cannot be one to this link was logged.
+    warned: bool,
 }
 
 impl LinkSender {
@@ -84,6 +100,7 @@ impl LinkSender {
             asked_since: None,
             announced: now,
             last_again: None,
+            warned: false,
         }
     }
 
@@ -151,8 +168,11 @@ impl LinkSender {
             return Vec::new();
         }
         // A node cannot have received what was not sent, nor settled what it has not received. Such an answer is not
-        // one to this link.
+        // one to this link, and counts for nothing.
         if ack.received >= self.number || ack.settled > ack.received {
+            if !std::mem::replace(&mut self.warned, true) {
+                tracing::warn!(?ack, number = self.number, "a node's answer does not fit its link and is ignored");
+            }
             return Vec::new();
         }
         self.heard = now;
@@ -171,16 +191,20 @@ impl LinkSender {
     }
 
     /// Handles the passing of time. It announces the link every second, resends what the node has not received after
-    /// one second, and reports the node as silent after three seconds.
+    /// one second, and reports a node that must be given up: one that has been silent for three seconds, or one to
+    /// which too much is under way.
     pub fn tick(&mut self, now: Instant) -> LinkTick {
-        if self.asked_since.is_some_and(|since| now - since.max(self.heard) >= LINK_NODE_SILENCE) {
-            return LinkTick { silent: true, ..LinkTick::default() };
+        let silent = self.asked_since.is_some_and(|since| now - since.max(self.heard) >= LINK_NODE_SILENCE);
+        let full = self.bytes > LIMIT_BYTES || self.unsettled.len() > LIMIT_EVENTS;
+        let give_up = if silent { Some(GiveUp::Silent) } else { full.then_some(GiveUp::Full) };
+        if give_up.is_some() {
+            return LinkTick { give_up, ..LinkTick::default() };
         }
         let mut send = self.resend(now, LINK_RESEND_AFTER);
         if now - self.announced >= LINK_ANNOUNCE_EVERY {
             send.push(self.announce(now));
         }
-        LinkTick { send, silent: false }
+        LinkTick { send, give_up: None }
     }
 
     /// Returns an announcement of the link: its incarnation and last number. The node answers it.
@@ -214,6 +238,13 @@ impl LinkSender {
     /// Counts the node's silence from `now` on, because the worker could not hear it for a while.
     pub fn reset_silence(&mut self, now: Instant) {
         self.heard = now;
+    }
+
+    /// Returns whether the node was heard of just now, or could not have been heard of. Then it is alive, whatever its
+    /// node key says.
+    #[must_use]
+    pub fn was_heard(&self, now: Instant) -> bool {
+        now - self.heard < LINK_NODE_SILENCE
     }
 
     /// Returns whether the rooms that feed this link should wait.

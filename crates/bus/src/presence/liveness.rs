@@ -1,10 +1,11 @@
 //! The upkeep of presence: answering that this node lives, and purging the keys that dead nodes left.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use async_nats::jetstream::stream::InfoError;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use sendpi_model::NodeId;
+use sendpi_model::{NodeId, UserId};
 use tokio_util::sync::CancellationToken;
 
 use crate::subject::NodeSubject;
@@ -40,38 +41,30 @@ pub async fn is_alive(bus: &Bus, node: &NodeId) -> Result<bool, RequestError> {
     }
 }
 
-/// Purges the user keys that a dead node left. If `before` is given, only older ones are purged, because a node that
-/// has come back has put its user keys anew.
+/// Purges the keys that a dead node left. Only keys before revision `before` are purged, because a node that has come
+/// back has put its keys anew.
 ///
 /// # Errors
 /// [`RequestError`] if it is not known whether this was done.
-pub async fn purge_node(bus: &Bus, node: &NodeId, before: Option<Revision>) -> Result<(), RequestError> {
+pub async fn purge_node(bus: &Bus, node: &NodeId, before: Revision) -> Result<(), RequestError> {
     let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
     let stream = stream(bus).await?;
     let filter = subject::bucket_prefix(subject::PRESENCE_BUCKET) + &subject::keys_of_node(node);
-    let purge = stream.purge().filter(filter);
-    let purged = match before {
-        Some(revision) => purge.sequence(revision).await,
-        None => purge.await,
-    };
-    purged.map(|_| ()).map_err(|e| unknown(&e))
+    stream.purge().filter(filter).sequence(before).await.map(|_| ()).map_err(|e| unknown(&e))
 }
 
-/// Returns the nodes that have user keys but no node key: they died while no worker watched.
+/// Returns the nodes that have user keys but no node key: they died while no worker watched. Each comes with the
+/// revision before which its keys are those of the dead node: what it puts when it comes back has a higher one.
 ///
 /// # Errors
 /// [`RequestError`] if the keys could not be read.
-pub async fn dead_nodes(bus: &Bus) -> Result<HashSet<NodeId>, RequestError> {
+pub async fn dead_nodes(bus: &Bus) -> Result<HashMap<NodeId, Revision>, RequestError> {
     let prefix = subject::bucket_prefix(subject::PRESENCE_BUCKET);
     let stream = stream(bus).await?;
-    let subjects = stream
-        .info_with_subjects(format!("{prefix}>"))
-        .await
-        .map_err(|e| RequestError::Unknown(e.to_string()))?
-        .map_ok(|(key, _)| key)
-        .try_collect::<Vec<String>>()
-        .await
-        .map_err(|e| RequestError::Unknown(e.to_string()))?;
+    let subjects = subjects(&stream, format!("{prefix}>")).await?;
+    // It comes after the user keys and before the node keys: a node without a node key was dead at that revision.
+    let info = stream.get_info().await.map_err(|e| RequestError::Unknown(e.to_string()))?;
+    let before = info.state.last_sequence + 1;
     let keys = || subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix));
     let mut live = HashSet::new();
     for node in keys().filter_map(subject::node_of_key) {
@@ -81,10 +74,28 @@ pub async fn dead_nodes(bus: &Bus) -> Result<HashSet<NodeId>, RequestError> {
             live.insert(node);
         }
     }
-    Ok(keys().filter_map(subject::user_of_key).map(|(_, node)| node).filter(|node| !live.contains(node)).collect())
+    let nodes = keys().filter_map(subject::user_of_key).map(|(_, node)| node);
+    Ok(nodes.filter(|node| !live.contains(node)).map(|node| (node, before)).collect())
 }
 
-async fn stream(bus: &Bus) -> Result<async_nats::jetstream::stream::Stream<()>, RequestError> {
+/// Returns the users of `bus`'s node who have a key, or whose key left a marker, as the stream's leader has them.
+pub(super) async fn users_with_keys(bus: &Bus) -> Result<Vec<UserId>, RequestError> {
+    let prefix = subject::bucket_prefix(subject::PRESENCE_BUCKET);
+    let subjects = subjects(&stream(bus).await?, prefix.clone() + &subject::keys_of_node(bus.node())).await?;
+    let keys = subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix));
+    Ok(keys.filter_map(subject::user_of_key).map(|(user, _)| user).collect())
+}
+
+/// Returns the subjects of a stream that match `filter`, as its leader has them.
+async fn subjects(stream: &KeyStream, filter: String) -> Result<Vec<String>, RequestError> {
+    let unknown = |e: InfoError| RequestError::Unknown(e.to_string());
+    let subjects = stream.info_with_subjects(filter).await.map_err(unknown)?;
+    subjects.map_ok(|(subject, _)| subject).try_collect().await.map_err(unknown)
+}
+
+type KeyStream = async_nats::jetstream::stream::Stream<()>;
+
+async fn stream(bus: &Bus) -> Result<KeyStream, RequestError> {
     let name = subject::bucket_stream(subject::PRESENCE_BUCKET);
     bus.jetstream().get_stream_no_info(name).await.map_err(|e| RequestError::Unknown(e.to_string()))
 }

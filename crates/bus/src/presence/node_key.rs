@@ -83,6 +83,12 @@ impl NodeKey {
         self.ask(true).await
     }
 
+    /// Waits, after the token given to [`NodeKey::start`] was cancelled, until the key is purged, or until that failed.
+    pub async fn ended(&self) {
+        let mut state = self.state.clone();
+        while state.changed().await.is_ok() {}
+    }
+
     async fn ask(&self, anew: bool) -> Option<Revision> {
         let (answer, answered) = oneshot::channel();
         self.asks.send(RefreshRequest { anew, answer }).await.ok()?;

@@ -47,10 +47,21 @@ async fn watch(bus: &Bus, tell: &mpsc::Sender<NodeChange>) {
 }
 
 async fn watch_once(bus: &Bus, tell: &mpsc::Sender<NodeChange>) -> Result<(), String> {
+    let mut losses = bus.losses();
+    let before = losses.borrow_and_update().presence;
     let store = bus.jetstream().get_key_value(subject::PRESENCE_BUCKET).await.map_err(|e| e.to_string())?;
     let mut watch = store.watch_with_history(subject::NODE_KEYS).await.map_err(|e| e.to_string())?;
-    while let Some(entry) = watch.next().await {
-        let entry = entry.map_err(|e| e.to_string())?;
+    loop {
+        let entry = tokio::select! {
+            entry = watch.next() => entry.ok_or("the stream of changes ended")?.map_err(|e| e.to_string())?,
+            Ok(()) = losses.changed() => {
+                if losses.borrow_and_update().presence == before {
+                    continue;
+                }
+                // The watch would go on from a place that the new bucket has not reached yet.
+                return Err("the bucket was lost".to_owned());
+            }
+        };
         let Some(node) = subject::node_of_key(&entry.key) else { continue };
         let change = match entry.operation {
             Operation::Put => NodeChange::Alive(node),
@@ -60,5 +71,4 @@ async fn watch_once(bus: &Bus, tell: &mpsc::Sender<NodeChange>) -> Result<(), St
             return Ok(());
         }
     }
-    Err("the stream of changes ended".to_owned())
 }

@@ -1,9 +1,11 @@
 //! The user keys of this node in the presence bucket: which users have a session here.
 //!
 //! Each key has one writer, which has at most one write under way. The next write begins after the answer to the
-//! last. After an unknown outcome, the present state is written again.
+//! last. After an unknown outcome, the present state is written again. After each reconnect, the keys of users who are
+//! not here are purged: a server that was killed may have brought purged keys back.
 
 mod plan;
+mod strays;
 
 use std::fmt;
 use std::future::Future;
@@ -60,11 +62,12 @@ impl UserKeys {
     pub fn start(bus: &Bus, stop: CancellationToken) -> Self {
         let keys = Self(Arc::new(SharedPlan { core: Mutex::new(KeyPlan::default()), news: Notify::new() }));
         let writer = KeyWriter { bucket: Bucket::new(bus, subject::PRESENCE_BUCKET), node: bus.node().clone() };
-        let shared = Arc::clone(&keys.0);
+        let (shared, bus) = (Arc::clone(&keys.0), bus.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = writer.run(&shared) => {}
+                () = strays::run(&bus, &shared) => {}
             }
         });
         keys

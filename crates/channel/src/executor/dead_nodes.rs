@@ -34,12 +34,17 @@ impl Executor {
             }
             NodeChange::Gone(node, revision) => {
                 if self.live_nodes.remove(&node) {
-                    tracing::info!(%node, "a node is gone");
-                    self.give_up(&node);
+                    if self.links.was_heard(&node) {
+                        // It puts its key anew. If it is dead after all, its link falls silent.
+                        tracing::info!(%node, "the key of a node is gone, but its link was heard of just now");
+                    } else {
+                        tracing::info!(%node, "a node is gone");
+                        self.give_up(&node);
+                    }
                 }
                 let bus = self.context.bus.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = purge_node(&bus, &node, Some(revision)).await {
+                    if let Err(error) = purge_node(&bus, &node, revision).await {
                         tracing::warn!(%error, %node, "what a dead node left in presence stays until the next start");
                     }
                 });

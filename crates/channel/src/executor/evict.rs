@@ -1,6 +1,6 @@
 //! Eviction: an idle channel ends after its head is written.
 
-use sendpi_model::{Millis, RoomId};
+use sendpi_model::RoomId;
 use tokio::time::{Duration, Instant};
 
 use super::Executor;
@@ -16,7 +16,7 @@ const LINGERING_MAX: usize = 256;
 impl Executor {
     /// Evicts the channels that are idle and have nothing unfinished.
     pub(super) fn evict_idle(&mut self) {
-        let now = Millis::now();
+        let now = Instant::now();
         let idle: Vec<RoomId> =
             self.rooms.iter().filter(|(_, entry)| self.may_evict(entry, now)).map(|(id, _)| id.clone()).collect();
         for id in idle {
@@ -24,7 +24,7 @@ impl Executor {
         }
     }
 
-    fn may_evict(&self, entry: &LiveEntry, now: Millis) -> bool {
+    fn may_evict(&self, entry: &LiveEntry, now: Instant) -> bool {
         let (Stage::Ready, Some(room), Some(clock)) = (entry.stage(), &entry.room, &entry.idle) else { return false };
         let settled = self.partitions.get(&entry.partition).and_then(|owned| owned.settled);
         let is_settled = settled.is_some_and(|row| room.head.at <= row.at);

@@ -65,10 +65,18 @@ impl Executor {
             return;
         }
         self.connects = connection.connects;
-        self.connected = Instant::now();
         self.links.reset_silence();
         self.suspend().await;
         self.renew_leases();
+    }
+
+    /// Writes the leases anew after their bucket was lost and made anew.
+    pub(super) async fn streams_lost(&mut self) {
+        let losses = self.losses.borrow_and_update().partitions;
+        if std::mem::replace(&mut self.lost_leases, losses) != losses {
+            self.suspend().await;
+            self.renew_leases();
+        }
     }
 
     async fn suspend(&mut self) {
@@ -92,7 +100,7 @@ impl Executor {
             if key.refresh().await.is_none() {
                 return JobResult::Renewed { outcomes: Vec::new() };
             }
-            let renewals = suspended.iter().map(|(t, lease, revision)| leases.claim(t.partition, lease, *revision));
+            let renewals = suspended.iter().map(|(t, lease, revision)| leases.renew(t.partition, lease, *revision));
             let renewed = futures_util::future::join_all(renewals).await;
             let outcomes = suspended.into_iter().zip(renewed);
             let outcomes = outcomes.map(|((tenure, ..), outcome)| Renewal { tenure, suspensions, outcome });

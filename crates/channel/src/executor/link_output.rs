@@ -1,15 +1,16 @@
 //! What goes out on the links, and what nodes answer to them.
 
 use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
 use sendpi_bus::NatsMessage;
+use sendpi_bus::link::GiveUp;
 use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_model::NodeId;
 use sendpi_model::faults::{BusFault, FailPoint, bus_fault, fail_point, fail_point_armed};
 use sendpi_model::link::LinkAck;
-use sendpi_model::timing::RECONNECT_GRACE;
 use tokio::time::Instant;
 
-use super::Executor;
+use super::{Executor, ROUND_MAX};
 
 impl Executor {
     /// Sends everything that waits, as one message on each link unless it is too large, then starts the push jobs of
@@ -47,7 +48,7 @@ impl Executor {
     pub(super) async fn receive_link_answer(&mut self, message: &NatsMessage) {
         let Some(node) = subject::link_reply_node(message.subject()) else { return };
         if message.is_no_responders() {
-            if self.connected.elapsed() > RECONNECT_GRACE {
+            if self.hearing.counts(Instant::now()) {
                 tracing::info!(%node, "nobody listens there any more");
                 self.give_up(&node);
             }
@@ -62,23 +63,27 @@ impl Executor {
         }
     }
 
-    /// Sends what is due by the clock, and gives up the nodes that have been silent for too long.
+    /// Sends what is due by the clock, and gives up the nodes that have been silent for too long. Silence counts only
+    /// while the worker can hear: the answers that wait are read first, and after the process was frozen, or NATS
+    /// brought nothing, it counts from then on.
     pub(super) async fn tick_links(&mut self) {
-        let (send, silent) = self.links.tick();
+        for _ in 0..ROUND_MAX {
+            let Some(Some(answer)) = self.acks.next().now_or_never() else { break };
+            self.receive_link_answer(&answer).await;
+        }
+        if self.hearing.is_deaf(&self.context.bus, Instant::now()) {
+            self.links.reset_silence();
+        }
+        let (send, give_up) = self.links.tick();
         for (node, messages) in send {
             self.send_to_node(&node, messages).await;
         }
-        let can_hear = self.can_hear();
-        for node in silent.into_iter().filter(|_| can_hear) {
-            tracing::info!(%node, "a node is silent: it counts as unreachable");
+        for (node, why) in give_up {
+            match why {
+                GiveUp::Silent => tracing::info!(%node, "a node is silent: it counts as unreachable"),
+                GiveUp::Full => tracing::warn!(%node, "too much is under way to a node: it counts as unreachable"),
+            }
             self.give_up(&node);
         }
-    }
-
-    /// Returns whether silence counts. A worker without a connection hears nobody, and after a reconnect, silence
-    /// counts only once the links know of the reconnect.
-    fn can_hear(&self) -> bool {
-        let connection = *self.context.bus.connection().borrow();
-        connection.up && connection.connects == self.connects
     }
 }

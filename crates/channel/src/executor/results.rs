@@ -145,6 +145,7 @@ impl Executor {
         // before.
         entry.lags = room.head_row_lags();
         owned.saw(room.head.at);
+        unsettled.iter().for_each(|event| owned.left(event.head.at));
         if !mutant(Mutant::RedispatchOff) {
             entry.unsettled = unsettled;
             entry.pushed_before = pushed;
@@ -153,7 +154,8 @@ impl Executor {
         if let Some(first) = entry.unsettled.first() {
             room.dispatched = first.head.seq - 1;
         }
-        entry.idle = Some(IdleClock::new(self.config.idle, room.tail.iter().map(|event| event.head.at), Millis::now()));
+        entry.idle =
+            Some(IdleClock::new(self.config.idle, room.tail.iter().map(|event| event.head.at), Instant::now()));
         if entry.unsettled.is_empty() || room.members.is_empty() {
             entry.unsettled.clear();
             // Until the head is written, the room's row does not tell what the room is.
@@ -253,7 +255,7 @@ impl Executor {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let (partition, DispatchOutcome { pushes, heads, not_pending, scans }) = (entry.partition, outcome);
         if let Some(idle) = &mut entry.idle {
-            heads.iter().for_each(|head| idle.event(head.at));
+            heads.iter().for_each(|_| idle.event(Instant::now()));
         }
         self.has_dispatched |= !heads.is_empty();
         for push in pushes {
@@ -273,7 +275,7 @@ impl Executor {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let Some(room) = &entry.room else { return };
         if let Some(idle) = &mut entry.idle {
-            idle.subscribed(!room.audience.is_empty(), Millis::now());
+            idle.subscribed(!room.audience.is_empty(), Instant::now());
         }
         let active = room.active;
         if entry.has_work() {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, RoomId};
-use sendpi_store::{EventRow, Fence, MemberRow, OrderRow, RoomOfUser, RoomRow, SettledRow, Start};
+use sendpi_store::{EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, SettledRow, Start};
 
 use super::*;
 
@@ -21,7 +21,7 @@ impl Scripted {
     }
 
     async fn write_once(&self) -> Result<(), JobError> {
-        let tenure = Tenure { partition: Partition(1), epoch: 5 };
+        let tenure = Tenure { partition: Partition(1), epoch: 5, claim: 1 };
         write_until_known(self, &[tenure], vec![Row::Partitions(8)]).await
     }
 }
@@ -81,6 +81,18 @@ impl Store for Scripted {
     }
 
     async fn active_rooms(&self, _: Partition, _: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError> {
+        unreachable!()
+    }
+
+    async fn nonces(&self, _: &RoomId, _: RangeInclusive<u64>) -> Result<Vec<NonceRow>, ReadError> {
+        unreachable!()
+    }
+
+    async fn member(&self, _: &RoomId, _: &UserId) -> Result<Option<MemberRow>, ReadError> {
+        unreachable!()
+    }
+
+    async fn pushed(&self, _: &RoomId) -> Result<Option<PushedRow>, ReadError> {
         unreachable!()
     }
 

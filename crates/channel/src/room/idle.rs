@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sendpi_model::Millis;
 use sendpi_model::timing::{IDLE_MAX, IDLE_MIN};
+use tokio::time::Instant;
 
 /// The bounds of N, the time without a subscriber after which a channel is evicted.
 #[derive(Debug, Clone, Copy)]
@@ -24,37 +25,46 @@ impl Default for IdleConfig {
 /// The weight of the newest gap in the mean.
 const WEIGHT: f64 = 0.2;
 
-/// A clock that follows the mean gap between a channel's events and decides when the channel is idle.
+/// A clock that follows the mean gap between a channel's events and decides when the channel is idle. It never looks at
+/// the wall clock, which may be set.
 #[derive(Debug)]
 pub(crate) struct IdleClock {
     config: IdleConfig,
     /// g, the exponentially weighted mean gap, in milliseconds.
     mean_gap: Option<f64>,
-    last_event: Millis,
+    /// When the last durable event came, or when the clock began.
+    last_event: Instant,
     /// Since when nobody subscribes. `None` while somebody does.
-    alone_since: Option<Millis>,
+    alone_since: Option<Instant>,
 }
 
 impl IdleClock {
     /// Creates a clock from the times of the tail's events, oldest first.
-    pub(crate) fn new(config: IdleConfig, events: impl IntoIterator<Item = Millis>, now: Millis) -> Self {
-        let mut clock = Self { config, mean_gap: None, last_event: Millis(0), alone_since: Some(now) };
-        events.into_iter().for_each(|at| clock.event(at));
-        clock.last_event = clock.last_event.max(now);
+    pub(crate) fn new(config: IdleConfig, events: impl IntoIterator<Item = Millis>, now: Instant) -> Self {
+        let mut clock = Self { config, mean_gap: None, last_event: now, alone_since: Some(now) };
+        let mut events = events.into_iter();
+        if let Some(mut last) = events.next() {
+            for at in events {
+                clock.gap(at.since(last));
+                last = at;
+            }
+        }
         clock
     }
 
     /// Records a durable event.
-    pub(crate) fn event(&mut self, at: Millis) {
-        if self.last_event > Millis(0) {
-            let gap = at.since(self.last_event).as_millis() as f64;
-            self.mean_gap = Some(self.mean_gap.map_or(gap, |mean| mean + WEIGHT * (gap - mean)));
-        }
-        self.last_event = at;
+    pub(crate) fn event(&mut self, now: Instant) {
+        self.gap(now - self.last_event);
+        self.last_event = now;
+    }
+
+    fn gap(&mut self, gap: Duration) {
+        let gap = gap.as_millis() as f64;
+        self.mean_gap = Some(self.mean_gap.map_or(gap, |mean| mean + WEIGHT * (gap - mean)));
     }
 
     /// Records whether anybody subscribes now.
-    pub(crate) fn subscribed(&mut self, somebody: bool, now: Millis) {
+    pub(crate) fn subscribed(&mut self, somebody: bool, now: Instant) {
         self.alone_since = if somebody { None } else { self.alone_since.or(Some(now)) };
     }
 
@@ -69,9 +79,8 @@ impl IdleClock {
     }
 
     /// Returns whether the channel is to be evicted.
-    pub(crate) fn is_idle(&self, now: Millis) -> bool {
-        self.alone_since.is_some_and(|since| now.since(since) >= self.patience())
-            || now.since(self.last_event) >= self.config.max
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        self.alone_since.is_some_and(|since| now - since >= self.patience()) || now - self.last_event >= self.config.max
     }
 }
 
@@ -86,7 +95,7 @@ mod tests {
             at += gap;
             Millis(at)
         }));
-        IdleClock::new(IdleConfig::default(), times, Millis(at))
+        IdleClock::new(IdleConfig::default(), times, Instant::now())
     }
 
     #[test]
@@ -102,7 +111,7 @@ mod tests {
     fn without_subscribers_it_waits_n_and_with_them_n_max() {
         let mut clock = clock(&[]);
         let start = clock.last_event;
-        let at = |s: u64| start.after(Duration::from_secs(s));
+        let at = |s: u64| start + Duration::from_secs(s);
         assert!(!clock.is_idle(at(29)) && clock.is_idle(at(30)));
         clock.subscribed(true, at(10));
         assert!(!clock.is_idle(at(899)) && clock.is_idle(at(900)));

@@ -157,6 +157,11 @@ impl Outbound {
         self.queue().answerable_since()
     }
 
+    /// Gives the client this much more time to answer the last heartbeat.
+    pub(crate) fn excuse_silence(&self, frozen: Duration) {
+        self.queue().excuse_silence(frozen);
+    }
+
     /// Returns whether frames are taken from the client. They are not while too much waits that it asked for.
     pub(crate) fn takes_frames(&self) -> bool {
         !self.queue().outbox.is_full()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use sendpi_bus::{NatsMessage, Subscription, subject};
+use sendpi_bus::{Hearing, NatsMessage, Subscription, subject};
 use sendpi_model::faults::{BusFault, Mutant, bus_fault, mutant};
 use sendpi_model::link::{LinkItem, LinkItems, read_message};
 use sendpi_model::server_frame::OkAnswer;
@@ -41,6 +41,7 @@ pub(crate) async fn run(node: Arc<NodeContext>, messages: Subscription) {
 async fn serve(node: &Arc<NodeContext>, mut messages: Subscription) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut hearing = Hearing::new(&node.bus, Instant::now());
     loop {
         let mut effects = Effects::default();
         tokio::select! {
@@ -52,7 +53,10 @@ async fn serve(node: &Arc<NodeContext>, mut messages: Subscription) {
                     node.receive(&message, &mut effects);
                 }
             }
-            _ = ticks.tick() => node.check_links(),
+            _ = ticks.tick() => {
+                let deaf = hearing.is_deaf(&node.bus, Instant::now());
+                node.check_links(deaf);
+            }
         }
         for (written, outbound) in effects.touched.drain(..).enumerate() {
             outbound.flush_now();
@@ -107,6 +111,10 @@ impl NodeContext {
             self.change(effects, |state, _| state.cut(link));
             self.resync.notify_one();
         }
+        if received.again {
+            tracing::info!(%worker, "the link of a worker is up again");
+            self.resync.notify_one();
+        }
         for (number, items) in received.ready {
             self.change(effects, |state, effects| {
                 self.items(state, LinkOrigin { link: received.link, number }, items, now, effects);
@@ -155,8 +163,12 @@ impl NodeContext {
         }
     }
 
-    fn check_links(self: &Arc<Self>) {
+    /// Cuts the links that have been silent for too long. While this node is deaf, silence counts for nothing.
+    fn check_links(self: &Arc<Self>, deaf: bool) {
         let mut links = self.links.lock();
+        if deaf {
+            links.reset_silence(Instant::now());
+        }
         for (worker, link) in links.tick(Instant::now()) {
             tracing::warn!(%worker, "the link of a worker is cut");
             self.with(|state, _| state.cut(link));

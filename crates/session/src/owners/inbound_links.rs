@@ -37,6 +37,9 @@ struct InboundLink {
 pub(crate) struct InboundMessage {
     /// The incarnation that ended because this message belongs to a newer one.
     pub(crate) cut: Option<LinkId>,
+    /// Whether the link came up again after this node had cut it. The worker may have put users into an audience of the
+    /// incarnation that ended, so they are attached again.
+    pub(crate) again: bool,
     /// The incarnation that the message belongs to.
     pub(crate) link: LinkId,
     /// The messages to deliver now, in order, with their numbers.
@@ -61,12 +64,14 @@ impl InboundLinks {
         let was_up = link.receiver.is_up();
         let received = link.receiver.receive(header, items, bytes, now);
         let cut = received.cut.then_some(link.id);
-        if link.receiver.is_up() && (received.cut || !was_up) {
+        let begins = link.receiver.is_up() && (received.cut || !was_up);
+        let again = begins && !was_up && link.id != 0;
+        if begins {
             self.last_id += 1;
             link.id = self.last_id;
             link.down_since = None;
         }
-        InboundMessage { cut, link: link.id, ready: received.ready }
+        InboundMessage { cut, again, link: link.id, ready: received.ready }
     }
 
     /// Cuts the link of one worker. Returns the incarnation that ended, if the link was up.
@@ -96,6 +101,11 @@ impl InboundLinks {
         }
         self.links.retain(|_, link| link.down_since.is_none_or(|since| now - since < FORGET_AFTER));
         cut
+    }
+
+    /// Counts the silence of all workers from now on, because this node could hear nobody.
+    pub(crate) fn reset_silence(&mut self, now: Instant) {
+        self.links.values_mut().for_each(|link| link.receiver.reset_silence(now));
     }
 
     /// Returns the answers that are due, with the subjects they go to. `settled` returns up to which number an

@@ -73,6 +73,15 @@ impl State {
         self.schedule_beat(key, next.min(expiry));
     }
 
+    /// Gives every session this much more time to answer, because the process was frozen for so long and could read no
+    /// answer.
+    pub(crate) fn excuse_silence(&mut self, frozen: Duration) {
+        for (_, session) in self.sessions.iter_mut() {
+            session.beat.waiting_since = session.beat.waiting_since.map(|since| since + frozen);
+            session.outbound.excuse_silence(frozen);
+        }
+    }
+
     /// Queues a heartbeat for a session that has answered the one before. Its answer will confirm everything up to
     /// here, but for what is held back.
     pub(super) fn ping(&mut self, key: SessionKey, ping: &Bytes, now: Instant, effects: &mut Effects) {

@@ -76,7 +76,7 @@ impl Owner {
                     _ = ticks.tick() => {
                         for (node, link) in &mut links {
                             let mut tick = link.tick(Instant::now());
-                            if own.anew.swap(false, Ordering::Relaxed) || tick.silent {
+                            if own.anew.swap(false, Ordering::Relaxed) || tick.give_up.is_some() {
                                 *link = link::LinkSender::new(rand::random(), Instant::now());
                                 own.links.fetch_add(1, Ordering::Relaxed);
                                 receivers.values_mut().for_each(|flows| flows.forget(node));

@@ -108,6 +108,16 @@ fn a_hole_that_stays_cuts_the_link() {
 }
 
 #[test]
+fn silence_that_the_node_could_not_hear_cuts_nothing() {
+    let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
+    let at = |s: u64| now + Duration::from_secs(s);
+    take(&mut receiver, message(7, 500), now);
+    receiver.reset_silence(at(60));
+    assert!(!receiver.tick(at(64)));
+    assert!(receiver.tick(at(65)), "the gap stayed");
+}
+
+#[test]
 fn what_is_held_back_is_bounded_and_comes_again() {
     let (mut receiver, now) = (LinkReceiver::new(), Instant::now());
     let (header, items, _) = message(7, 2);

@@ -67,11 +67,39 @@ fn silence_makes_a_node_unreachable_and_answers_do_not() {
     let start = Instant::now();
     let mut link = LinkSender::new(7, start);
     let at = |ms: u64| start + Duration::from_millis(ms);
-    assert!(!link.tick(at(1000)).silent);
+    assert_eq!(link.tick(at(1000)).give_up, None);
     link.ack(&ack(0, 0), at(1500));
-    assert!(!link.tick(at(2000)).silent);
-    assert!(!link.tick(at(4900)).silent);
-    assert!(link.tick(at(5000)).silent);
+    assert_eq!(link.tick(at(2000)).give_up, None);
+    assert_eq!(link.tick(at(4900)).give_up, None);
+    assert!(!link.was_heard(at(4900)));
+    assert_eq!(link.tick(at(5000)).give_up, Some(GiveUp::Silent));
+}
+
+#[test]
+fn silence_that_the_worker_could_not_hear_counts_for_nothing() {
+    let start = Instant::now();
+    let mut link = LinkSender::new(7, start);
+    let at = |ms: u64| start + Duration::from_millis(ms);
+    link.tick(at(1000));
+    link.reset_silence(at(9000));
+    assert!(link.was_heard(at(11_999)));
+    assert_eq!(link.tick(at(11_999)).give_up, None);
+    assert_eq!(link.tick(at(12_000)).give_up, Some(GiveUp::Silent));
+}
+
+#[test]
+fn a_node_to_which_too_much_is_under_way_is_given_up() {
+    let now = Instant::now();
+    let mut link = LinkSender::new(7, now);
+    let large = Bytes::from(vec![b' '; 256 * 1024]);
+    for n in 0..256 {
+        assert_eq!(link.tick(now).give_up, None);
+        link.answer(Partition(0), n, large.clone());
+        link.drain(now);
+    }
+    assert_eq!(link.tick(now).give_up, Some(GiveUp::Full));
+    link.ack(&ack(200, 200), now);
+    assert_eq!(link.tick(now).give_up, None);
 }
 
 #[test]

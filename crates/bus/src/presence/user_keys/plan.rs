@@ -73,6 +73,17 @@ impl KeyPlan {
         waits
     }
 
+    /// Plans the purge of the keys of those users who have no session here. A key whose write is due or under way is
+    /// not touched.
+    pub(super) fn purge_strays(&mut self, users: Vec<UserId>) {
+        for user in users {
+            if !self.keys.contains_key(&user) {
+                self.keys.insert(user.clone(), PlannedKey::default());
+                self.make_due(&user);
+            }
+        }
+    }
+
     fn make_due(&mut self, user: &UserId) {
         let Some(key) = self.keys.get_mut(user) else { return };
         match &mut key.state {
@@ -168,6 +179,25 @@ mod tests {
         core.done(&job, true);
         assert!(core.keys.is_empty());
         assert!(sign_in(&mut core).0 > first);
+    }
+
+    #[test]
+    fn a_key_of_a_user_who_is_not_here_is_purged_and_one_of_a_user_who_is_here_stays() {
+        let mut core = KeyPlan::default();
+        let (number, _wait) = sign_in(&mut core);
+        let job = core.next_job().unwrap();
+        let eve = UserId::parse("eve").unwrap();
+        core.purge_strays(vec![ann(), eve.clone()]);
+        core.done(&job, true);
+        let purge = core.next_job().unwrap();
+        assert_eq!(purge, KeyWrite { user: eve.clone(), number: None });
+        // She signs in meanwhile. Her key is put after the purge.
+        let (tell, _wait) = oneshot::channel();
+        let later = core.signed_in(&eve, tell);
+        assert_eq!(core.next_job(), None);
+        core.done(&purge, true);
+        assert_eq!(core.next_job(), Some(KeyWrite { user: eve, number: Some(later) }));
+        assert_eq!((core.next_job(), core.keys[&ann()].number), (None, Some(number)));
     }
 
     #[test]

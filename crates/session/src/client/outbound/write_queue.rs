@@ -127,6 +127,10 @@ impl WriteQueue {
         self.answerable_since.filter(|_| !self.outbox.is_full())
     }
 
+    pub(super) fn excuse_silence(&mut self, frozen: Duration) {
+        self.answerable_since = self.answerable_since.map(|since| since + frozen);
+    }
+
     /// Writes as much as the socket takes.
     pub(super) fn write(&mut self) -> io::Result<Flush> {
         let written = self.write_until_blocked();
