@@ -41,10 +41,19 @@ pub(crate) struct RoomMember {
     pub(crate) role: Role,
     pub(crate) joined: Mark,
     pub(crate) joined_at: Millis,
+    /// The member's own last message in the tail, which has moved the member's read marker.
+    pub(crate) spoke: Mark,
     pub(crate) notify: Notify,
     pub(crate) muted_until: Option<Millis>,
     /// The seq of the membership event that made the member as it is.
     pub(crate) stamp: u64,
+}
+
+impl RoomMember {
+    /// Returns how far the member has read at least.
+    pub(crate) fn marker(&self) -> Mark {
+        self.joined.max(self.spoke)
+    }
 }
 
 /// One open room.
@@ -176,7 +185,7 @@ impl Room {
         *user != event.from && !muted && asked
     }
 
-    /// Returns ROOM as `user` sees it. The marker is the one at which the user joined.
+    /// Returns ROOM as `user` sees it. The marker is the one at which the user joined, or the user's own last message.
     pub(crate) fn info(&self, user: &UserId) -> Option<RoomInfo> {
         let (row, member) = (self.row.as_ref()?, self.members.get(user)?);
         Some(
@@ -188,7 +197,7 @@ impl Room {
                 role: member.role,
                 seq: self.head.seq,
                 count: self.head.count,
-                marker: member.joined,
+                marker: member.marker(),
                 unread: 0,
                 notify: member.notify,
                 muted_until: member.muted_until,

@@ -46,7 +46,8 @@ pub struct RoomInfo {
     pub seq: u64,
     /// The count of the head.
     pub count: u64,
-    /// How far this member has read. The owner reports the mark at which the member joined.
+    /// How far this member has read. The owner reports the mark at which the member joined, or that of the member's own
+    /// last message.
     pub marker: Mark,
     /// The count of the head minus the count of the marker.
     pub unread: u64,

@@ -6,7 +6,7 @@
 
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
-use sendpi_model::{Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
+use sendpi_model::{Code, Content, Event, Head, Mark, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
 use sendpi_store::{EventRow, Row};
 
 use super::{
@@ -77,7 +77,7 @@ impl Room {
             }
             Verb::Invite { users } => self.invite(batch, to, &user, role, users, now)?,
             Verb::Leave => self.leave(batch, to, &user, now),
-            Verb::Read { seq } => self.read_marker(batch, to, seq)?,
+            Verb::Read { seq } => self.read_marker(batch, to, &user, seq)?,
             Verb::History { before, after, limit } => {
                 self.history(batch, to, PageRequest { before, after, limit: limit as usize });
             }
@@ -109,10 +109,16 @@ impl Room {
         Ok(())
     }
 
-    /// Keeps the last message for lists of rooms.
+    /// Keeps the last message for lists of rooms, and notes that its sender has read up to it.
     pub(super) fn note_last(&mut self, event: &Event) {
-        if event.kind.is_counted() && self.last.as_ref().is_none_or(|last| last.seq < event.head.seq) {
+        if !event.kind.is_counted() {
+            return;
+        }
+        if self.last.as_ref().is_none_or(|last| last.seq < event.head.seq) {
             self.last = Some(event.preview());
+        }
+        if let Some(sender) = self.members.get_mut(&event.from) {
+            sender.spoke = Mark { seq: event.head.seq, count: event.head.count };
         }
     }
 
@@ -139,14 +145,24 @@ impl Room {
         Ok(OkAnswer::room(info, live, repeat))
     }
 
-    fn read_marker(&mut self, batch: &mut Batch, to: Option<AnswerAddress>, seq: u64) -> Result<(), Refusal> {
+    /// Answers where the marker is after a `read`, as far as the room knows: it never falls behind the join or the
+    /// user's own last message.
+    fn read_marker(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        user: &UserId,
+        seq: u64,
+    ) -> Result<(), Refusal> {
         if seq == 0 || seq > self.head.seq {
             return Err(Refusal::field(
                 "seq",
                 format!("must be from 1 to {}, the last event of {}", self.head.seq, self.id),
             ));
         }
+        let least = self.member(user)?.marker();
         match self.tail.get(seq) {
+            _ if seq <= least.seq => batch.answer(to, &OkAnswer::marker(least)),
             Some(event) => batch.answer(to, &OkAnswer::event(event.head, false)),
             None => batch.read(to, BatchRead::Event(seq)),
         }

@@ -102,7 +102,7 @@ impl Room {
 /// Returns a member who joined with the event of this head.
 pub(crate) fn new_member(role: Role, head: Head, notify: Notify) -> RoomMember {
     let joined = Mark { seq: head.seq, count: head.count };
-    RoomMember { role, joined, joined_at: head.at, notify, muted_until: None, stamp: head.seq }
+    RoomMember { role, joined, joined_at: head.at, spoke: Mark::default(), notify, muted_until: None, stamp: head.seq }
 }
 
 fn member_of(row: MemberRow) -> Option<(UserId, RoomMember)> {
@@ -110,6 +110,7 @@ fn member_of(row: MemberRow) -> Option<(UserId, RoomMember)> {
         role: row.role?,
         joined: row.joined,
         joined_at: row.joined_at,
+        spoke: Mark::default(),
         notify: row.notify,
         muted_until: row.muted_until,
         stamp: row.stamp,
