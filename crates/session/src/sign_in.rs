@@ -1,11 +1,13 @@
 //! Signs sessions in: presence first, then the rooms that may be active, then the welcome.
 
 pub(crate) mod attach;
+pub(crate) mod other_nodes;
 pub(crate) mod rate;
 pub(crate) mod room_list;
 
 use std::sync::Arc;
 
+use sendpi_bus::Revision;
 use sendpi_model::server_frame::{OpFrame, Welcome, WelcomeLimits, with_id};
 use sendpi_model::{FrameId, Hello, Millis, Refusal, RoomId, UserId};
 use tokio::sync::watch;
@@ -18,7 +20,7 @@ use crate::client::transport::Identity;
 use crate::client::ws_frame;
 use crate::context::{NodeContext, lock};
 use crate::keys::{SessionKey, UserKey};
-use crate::markers::notice::{Notice, VERSION, session_id};
+use crate::markers::notice::session_id;
 use crate::owners::answer;
 use crate::state::session_state::Hold;
 
@@ -66,18 +68,21 @@ async fn welcome(
 ) -> Result<(), Refusal> {
     let (key, wall) = (session.0, Millis::now());
     let name = session_id(node.bus.node(), key);
-    let joined = node.with(|state, effects| state.join(key, who, &hello.device, wall, effects))?;
+    let joined = node.with(|state, effects| state.join(key, who, Some(&hello.device), effects))?;
+    let announces = joined.announce.is_some();
     if let Some((number, tell)) = joined.announce {
         node.spawn(announce(Arc::clone(node), joined.user, who.user.clone(), number, tell));
     }
-    if let Some(mut up) = joined.up
-        && !up.wait_for(|up| *up).await.is_ok_and(|up| *up)
-    {
-        return Err(Refusal::unavailable("presence could not be told", 1_000));
+    let mut stamp = None;
+    if let Some(mut up) = joined.up {
+        stamp = up.wait_for(Option::is_some).await.ok().and_then(|up| *up);
+        if stamp.is_none() {
+            return Err(Refusal::unavailable("presence could not be told", 1_000));
+        }
     }
-    let replaced =
-        Notice { v: VERSION, session: name.clone(), marker: None, replaced: Some(hello.device.clone()), at: wall };
-    node.markers.publish_notice(&who.user, &replaced);
+    // Only the write for the session that announces its user is known to have begun after the session had joined.
+    let stamp = stamp.filter(|_| announces);
+    node.spawn(other_nodes::tell(Arc::clone(node), key, who.user.clone(), stamp));
     let user = node.state.lock().online_user(joined.user).ok_or_else(answer::unavailable)?;
     let (mut recent, known) = attach_recent(node, &user, wall).await?;
     // The live events of a room begin after the head that its attach found.
@@ -107,23 +112,29 @@ async fn welcome(
 /// Announces a user at the first session on this node: subscribes to the user's subject, then puts the presence key
 /// and waits until it is written. This is not a part of the session's own task, because other sessions of the user
 /// wait for it as well.
-async fn announce(node: Arc<NodeContext>, key: UserKey, user: UserId, number: u64, tell: watch::Sender<bool>) {
-    let good = match node.subjects.subscribe(&user).await {
+async fn announce(
+    node: Arc<NodeContext>,
+    key: UserKey,
+    user: UserId,
+    number: u64,
+    tell: watch::Sender<Option<Revision>>,
+) {
+    let written = match node.subjects.subscribe(&user).await {
         Ok(subscription) => {
             let sign_in = |user: &UserId| node.keys.signed_in(user);
             let written = node.with(|state, _| state.subscribed(key, number, Some(subscription), sign_in));
             match written {
                 Some(written) => written.await,
-                None => false,
+                None => None,
             }
         }
         Err(error) => {
             tracing::warn!(%error, "could not subscribe to a user's subject");
-            false
+            None
         }
     };
-    node.with(|state, _| state.announced(key, number, good));
-    if good {
-        tell.send_replace(true);
+    node.with(|state, _| state.announced(key, number, written.is_some()));
+    if written.is_some() {
+        tell.send_replace(written);
     }
 }

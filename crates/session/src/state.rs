@@ -3,6 +3,7 @@
 
 mod attach;
 mod deliver;
+mod devices;
 pub(crate) mod effects;
 mod gaps;
 mod heartbeat;
@@ -84,6 +85,11 @@ impl State {
     /// Returns the number of users with a session on this node.
     pub(crate) fn users_with_sessions(&self) -> usize {
         self.users.iter().filter(|(_, user)| user.has_sessions()).count()
+    }
+
+    /// Returns whether a user has a session on this node.
+    pub(crate) fn has_sessions(&self, user: &UserId) -> bool {
+        self.user_index.get(user).and_then(|key| self.users.get(*key)).is_some_and(User::has_sessions)
     }
 
     /// Returns the number up to which all messages of a link are settled, given that all up to `has` were received.

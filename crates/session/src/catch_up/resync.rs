@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::context::NodeContext;
 use crate::sign_in::attach::attach;
-use crate::sign_in::room_list;
+use crate::sign_in::{other_nodes, room_list};
 use crate::state::OnlineUser;
 
 /// The most users that are attached again at one time.
@@ -38,6 +38,11 @@ async fn serve(node: &Arc<NodeContext>) {
             sleep(PAUSE).await;
         }
         node.keys.put_all().await;
+        // A node that counted as dead was asked by nobody who signed in elsewhere meanwhile.
+        let devices = node.state.lock().stamped_devices();
+        for (session, user) in devices {
+            node.spawn(other_nodes::ask_all(Arc::clone(node), session, user));
+        }
         let present = node.state.lock().online_users();
         let all = present.into_iter().map(|user| async move { attach_again(node, &user).await });
         futures_util::stream::iter(all).buffer_unordered(USERS).for_each(|()| async {}).await;

@@ -1,7 +1,7 @@
 //! A session's outbound queue towards its client, with its socket. The gateway's task and the deliveries share it.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ pub(crate) struct Outbound {
     /// Whether a round of deliveries has this queue on its list.
     touched: AtomicBool,
     user: OnceLock<UserId>,
+    opened: Instant,
+    /// When the client was last heard, in milliseconds after `opened`.
+    heard: AtomicU64,
     pub(crate) typing: Mutex<Option<Box<TypingLimit>>>,
 }
 
@@ -88,6 +91,8 @@ impl Outbound {
             requests: AtomicU32::new(0),
             touched: AtomicBool::new(false),
             user: OnceLock::new(),
+            opened: Instant::now(),
+            heard: AtomicU64::new(0),
             typing: Mutex::new(None),
         }
     }
@@ -105,6 +110,16 @@ impl Outbound {
     pub(crate) fn set_user(&self, user: UserId) {
         // A session signs in only once: the state refuses a second sign-in.
         drop(self.user.set(user));
+    }
+
+    /// Notes that the client was heard.
+    pub(crate) fn hear(&self, now: Instant) {
+        self.heard.store((now - self.opened).as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Returns when the client was last heard.
+    pub(crate) fn last_heard(&self) -> Instant {
+        self.opened + Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
     /// Queues an encoded WebSocket frame. The caller flushes afterwards.

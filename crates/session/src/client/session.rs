@@ -65,6 +65,7 @@ impl Session {
     /// Handles a frame of a signed-in client. Refuses `hello` and `token`, which the gateway handles itself.
     pub fn frame(&self, frame: ClientFrame) {
         let ClientFrame { id, op } = frame;
+        self.outbound.hear(Instant::now());
         match op {
             ClientOp::Pong => self.node.with(|state, _| state.pong(self.key)),
             ClientOp::Ping => self.reply(&Pong {}, id.as_ref()),
@@ -123,11 +124,11 @@ impl Session {
             Verb::Typing => self.typing(&room),
             Verb::Send { body, nonce, retry, mentions } => {
                 let verb = Verb::Send { body, nonce: nonce.or_else(fresh_nonce), retry, mentions };
-                let marks = MarkerMove { room: room.clone(), tell: None };
+                let marks = MarkerMove { room: room.clone(), read_in: None };
                 self.send(id, &room, &verb, Some(marks));
             }
             Verb::Read { .. } => {
-                let marks = MarkerMove { room: room.clone(), tell: Some(self.key) };
+                let marks = MarkerMove { room: room.clone(), read_in: Some(self.key) };
                 self.send(id, &room, &verb, Some(marks));
             }
             verb => self.send(id, &room, &verb, None),

@@ -29,7 +29,7 @@ pub(crate) enum ReplyTo {
 #[derive(Debug)]
 pub(crate) struct MarkerMove {
     pub(crate) room: RoomId,
-    /// The session that moved the marker, if the user's other devices are told. `None` for a sent message: the
-    /// devices get the message itself, and its sender has read it.
-    pub(crate) tell: Option<SessionKey>,
+    /// The session that sent `read`. The user's other devices are told. `None` for a sent message: the devices get the
+    /// message itself, and its sender has read it.
+    pub(crate) read_in: Option<SessionKey>,
 }

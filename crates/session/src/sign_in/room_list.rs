@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::{OpFrame, RoomsPage};
-use sendpi_model::{Millis, Refusal, RoomId, RoomInfo, UserId};
+use sendpi_model::{Mark, Millis, Refusal, RoomId, RoomInfo, UserId};
 use sendpi_store::ReadError;
 
 use crate::context::NodeContext;
@@ -134,6 +134,21 @@ async fn peek_all(
     Ok(())
 }
 
+/// Returns the user's read markers in rooms, in their order. `None` for a room in which nothing was read.
+///
+/// # Errors
+/// Returns `unavailable` if the store does not answer.
+pub(crate) async fn markers_of(
+    node: &NodeContext,
+    user: &UserId,
+    rooms: &[RoomId],
+) -> Result<Vec<Option<Mark>>, Refusal> {
+    // In this order: a marker that has left the memory in the meantime is in the store.
+    let lately: Vec<Option<Mark>> = rooms.iter().map(|room| node.markers.get(user, room)).collect();
+    let stored = node.store.read_markers(user, rooms).await.map_err(store_failed)?;
+    Ok(stored.into_iter().zip(lately).map(|(stored, lately)| stored.max(lately)).collect())
+}
+
 /// Adds the user's read markers to rooms.
 ///
 /// # Errors
@@ -147,12 +162,8 @@ pub(crate) async fn add_markers(
         return Ok(rooms);
     }
     let ids: Vec<RoomId> = rooms.iter().map(|info| info.room.clone()).collect();
-    let stored = node.store.read_markers(user, &ids).await.map_err(store_failed)?;
-    let marked = rooms.into_iter().zip(stored).map(|(info, stored)| {
-        let marker = stored.max(node.markers.get(user, &info.room));
-        info.with_marker(marker)
-    });
-    Ok(marked.collect())
+    let markers = markers_of(node, user, &ids).await?;
+    Ok(rooms.into_iter().zip(markers).map(|(info, marker)| info.with_marker(marker)).collect())
 }
 
 /// Returns the encoded answer to a `rooms` request.

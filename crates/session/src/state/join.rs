@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sendpi_bus::UserSubscription;
-use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{CloseCode, Code, DeviceId, Millis, Refusal, RoomId, UserId, limits};
+use sendpi_bus::{Revision, UserSubscription};
+use sendpi_model::{Code, DeviceId, Refusal, RoomId, UserId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -22,10 +21,10 @@ use crate::state::user::UserPresence;
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) user: UserKey,
-    /// Resolves to `true` once the user counts as online. `None` if the user already does.
-    pub(crate) up: Option<watch::Receiver<bool>>,
+    /// Resolves to the revision of the presence key once the user counts as online. `None` if the user already does.
+    pub(crate) up: Option<watch::Receiver<Option<Revision>>>,
     /// Set if this session has to announce the user: the number of the announcement, and the sender of its result.
-    pub(crate) announce: Option<(u64, watch::Sender<bool>)>,
+    pub(crate) announce: Option<(u64, watch::Sender<Option<Revision>>)>,
 }
 
 impl State {
@@ -41,45 +40,33 @@ impl State {
     }
 
     /// Adds a session to its user channel. Its live events begin here, and are held back until the welcome. Closes
-    /// the older sessions of the same device.
+    /// the older sessions of the same device, and one more if the user has too many.
     ///
     /// # Errors
-    /// Returns `unavailable` if the node is being drained, and `conflict` if the user has too many sessions or this
-    /// one is signed in already.
+    /// Returns `unavailable` if the node is being drained, and `conflict` if the session is signed in already.
     pub(crate) fn join(
         &mut self,
         key: SessionKey,
         who: &Identity,
-        device: &DeviceId,
-        wall: Millis,
+        device: Option<&DeviceId>,
         effects: &mut Effects,
     ) -> Result<Joined, Refusal> {
         if self.draining {
             return Err(Refusal::unavailable("this node is being drained", 1_000));
         }
-        let user_key = self.user_or_new(&who.user);
-        let others = self.users.get(user_key).map(|user| user.sessions.clone()).unwrap_or_default();
-        let mut open = 0;
-        for other in others {
-            let Some(other) = self.sessions.get(other) else { continue };
-            if other.device.as_ref() == Some(device) && !mutant(Mutant::SameDeviceStays) {
-                other.outbound.close(CloseCode::Replaced);
-                effects.touch(&other.outbound);
-            }
-            open += usize::from(!other.outbound.is_closing());
-        }
-        if open >= limits::USER_SESSIONS {
-            let message = format!("a user may have {} sessions", limits::USER_SESSIONS);
-            return Err(Refusal::new(Code::Conflict, message));
-        }
-        let end = self.unconfirmed.end();
-        let Some(session) = self.sessions.get_mut(key).filter(|session| session.user.is_none()) else {
-            self.forget_if_gone(user_key);
+        if self.sessions.get(key).is_none_or(|session| session.user.is_some()) {
             return Err(Refusal::new(Code::Conflict, "this session is signed in already"));
+        }
+        let user_key = self.user_or_new(&who.user);
+        self.make_place(user_key, device, effects);
+        let end = self.unconfirmed.end();
+        let Some(session) = self.sessions.get_mut(key) else {
+            self.forget_if_gone(user_key);
+            return Err(Refusal::new(Code::Conflict, "this session has ended"));
         };
         session.user = Some(user_key);
-        session.device = Some(device.clone());
-        (session.signed_in, session.expires_at) = (wall, who.expires_at);
+        session.device = device.cloned();
+        session.expires_at = who.expires_at;
         (session.started, session.confirmed, session.pinged) = (end, end, end);
         session.hold = Some(Box::new(Hold::all()));
         session.outbound.set_user(who.user.clone());
@@ -94,7 +81,7 @@ impl State {
             UserPresence::Online => {}
             UserPresence::Announcing(_, up) => joined.up = Some(up.clone()),
             UserPresence::Offline => {
-                let (tell, up) = watch::channel(false);
+                let (tell, up) = watch::channel(None);
                 self.announcements += 1;
                 user.presence = UserPresence::Announcing(self.announcements, up.clone());
                 joined.up = Some(up);

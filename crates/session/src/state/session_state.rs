@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sendpi_bus::Revision;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{CloseCode, DeviceId, Millis, RoomId};
 use tokio::time::Instant;
@@ -32,7 +33,10 @@ pub(crate) struct SessionState {
     /// The user, once signed in.
     pub(crate) user: Option<UserKey>,
     pub(crate) device: Option<DeviceId>,
-    pub(crate) signed_in: Millis,
+    /// The place of the session among those of its device on all nodes (`state/devices`). `None` until it is known.
+    pub(crate) stamp: Option<Revision>,
+    /// The highest stamp of a session of the same device that asked before this one's own was known.
+    pub(crate) outranked: Revision,
     pub(crate) expires_at: Millis,
     pub(crate) beat: Heartbeat,
     /// The tick of the session's only entry in the timer wheel that counts.
@@ -118,7 +122,8 @@ impl SessionState {
             outbound,
             user: None,
             device: None,
-            signed_in: Millis(0),
+            stamp: None,
+            outranked: 0,
             expires_at: Millis(u64::MAX),
             beat: Heartbeat { waiting_since: None, next: now },
             due: None,

@@ -12,6 +12,7 @@ use crate::client::transport::{Identity, Transport};
 use crate::client::ws_frame;
 
 mod audience;
+mod devices;
 mod ends;
 
 /// A socket that takes everything.
@@ -77,7 +78,7 @@ impl Test {
     fn join(&mut self, client: &TestClient, name: &str, device: &str) -> Result<UserKey, Refusal> {
         let who = Identity { user: user(name), expires_at: self.wall.after(Duration::from_secs(3600)), service: false };
         let device = DeviceId::parse(device).unwrap();
-        let joined = self.state.join(client.key, &who, &device, self.wall, &mut self.effects)?;
+        let joined = self.state.join(client.key, &who, Some(&device), &mut self.effects)?;
         if let Some((announce, _)) = joined.announce {
             self.signins += 1;
             let signin = self.signins;

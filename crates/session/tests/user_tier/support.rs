@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use tokio::time::{sleep, timeout};
 
 /// How long a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The first byte of a close frame.
+const CLOSE: u8 = 0x88;
 
 /// A NATS server that is killed when it is dropped.
 pub(crate) struct Nats {
@@ -87,8 +91,8 @@ impl Transport for TestSocket {
 }
 
 impl TestSocket {
-    /// Removes and returns the next text frame.
-    fn text(&self) -> Option<String> {
+    /// Removes and returns the next frame: its first byte and its payload.
+    fn frame(&self) -> Option<(u8, Vec<u8>)> {
         let mut bytes = self.0.lock().unwrap();
         let (length, header) = match *bytes.get(1)? {
             126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
@@ -97,8 +101,14 @@ impl TestSocket {
         if bytes.len() < header + length {
             return None;
         }
-        let frame: Vec<u8> = bytes.drain(..header + length).collect();
-        Some(String::from_utf8_lossy(&frame[header..]).into_owned())
+        let mut frame: Vec<u8> = bytes.drain(..header + length).collect();
+        let payload = frame.split_off(header);
+        Some((*frame.first()?, payload))
+    }
+
+    /// Removes and returns the next text frame.
+    fn text(&self) -> Option<String> {
+        self.frame().map(|(_, payload)| String::from_utf8_lossy(&payload).into_owned())
     }
 }
 
@@ -152,6 +162,12 @@ impl SocketlessClient {
         serde_json::from_str(&text.unwrap()).unwrap()
     }
 
+    /// Drops the frames that have come so far. Returns the code of the close frame, if there is one among them.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        std::iter::from_fn(|| self.socket.frame())
+            .find_map(|(first, payload)| (first == CLOSE).then(|| u16::from_be_bytes([payload[0], payload[1]])))
+    }
+
     /// Waits for the next events and returns their seqs.
     pub(crate) async fn seqs(&self, count: usize) -> Vec<u64> {
         let mut seqs = Vec::new();
@@ -174,6 +190,10 @@ fn nonce() -> Nonce {
 pub(crate) struct Rows {
     pub(crate) order: Mutex<Vec<OrderRow>>,
     pub(crate) written: Mutex<Vec<Row>>,
+    /// How many writes have begun.
+    pub(crate) begun: AtomicU32,
+    /// While a test holds this, no write goes on.
+    pub(crate) gate: tokio::sync::Mutex<()>,
 }
 
 impl Rows {
@@ -186,6 +206,8 @@ impl Rows {
 #[async_trait]
 impl Store for Rows {
     async fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let _open = self.gate.lock().await;
         self.written.lock().unwrap().extend(rows);
         Ok(())
     }
@@ -236,8 +258,13 @@ impl Store for Rows {
         Ok(rows.iter().rev().filter(|row| row.user == *user && row.active_at >= since).cloned().collect())
     }
 
-    async fn read_markers(&self, _: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<Mark>>, ReadError> {
-        Ok(rooms.iter().map(|_| None).collect())
+    async fn read_markers(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<Mark>>, ReadError> {
+        let written = self.written.lock().unwrap();
+        let mark = |room: &RoomId, row: &Row| match row {
+            Row::Marker(row) if row.user == *user && row.room == *room => Some(row.mark),
+            _ => None,
+        };
+        Ok(rooms.iter().map(|room| written.iter().filter_map(|row| mark(room, row)).max()).collect())
     }
 
     async fn active_rooms(&self, _: Partition, _: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError> {

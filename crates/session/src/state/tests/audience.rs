@@ -133,14 +133,3 @@ fn rooms_that_are_resumed_wait_for_their_replay() {
     test.state.replayed(ann.key, ws_frame::text(b"resumed "), vec![(room("r"), 4)], &mut test.effects);
     assert!(ann.got().ends_with("resumed e5 "));
 }
-
-#[test]
-fn the_same_device_replaces_its_older_session_and_the_twenty_first_is_refused() {
-    let mut test = Test::new();
-    let first = test.client("ann", "1");
-    let _second = test.client("ann", "1");
-    assert!(first.got().ends_with("replaced by the same device"));
-    let _others: Vec<TestClient> = (2..21).map(|n| test.client("ann", &n.to_string())).collect();
-    let late = test.connect();
-    assert_eq!(test.join(&late, "ann", "99").unwrap_err().code, Code::Conflict);
-}
