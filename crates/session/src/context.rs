@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::catch_up::attach_queue::AttachQueue;
 use crate::config::SessionConfig;
 use crate::keys::RoomKey;
 use crate::markers::pending::PendingMarkers;
@@ -52,6 +53,10 @@ pub(crate) struct NodeContext {
     pub(crate) markers_due: Notify,
     /// Notified when a link was cut.
     pub(crate) resync: Notify,
+    /// The attaches that are still to be made.
+    pub(crate) attaches: Mutex<AttachQueue>,
+    /// Notified when an attach was added to `attaches`.
+    pub(crate) attach_due: Notify,
     /// Rooms with a gap that no task fills yet. A room is in the list at most once.
     pub(crate) fills: Mutex<Vec<RoomKey>>,
     /// Notified when a room was added to `fills`.

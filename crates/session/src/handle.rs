@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catch_up::{gap_fill, head_check, resync};
+use crate::catch_up::{attach_later, gap_fill, head_check, resync};
 use crate::client::outbound::Outbound;
 use crate::client::session::Session;
 use crate::client::transport::Transport;
@@ -69,6 +69,8 @@ pub async fn start(
         state: OrderedMutex::new(State::new(config.clone(), partitions, now)),
         admission: Mutex::new(SignInRate::new(config.sign_ins_per_second, config.sign_in_wait, now)),
         links: OrderedMutex::default(),
+        attaches: Mutex::default(),
+        attach_due: Notify::new(),
         fills: Mutex::default(),
         fill_due: Notify::new(),
         uplink: Notify::new(),
@@ -95,6 +97,7 @@ pub async fn start(
     tasks.spawn(other_nodes::run(Arc::clone(&node), questions));
     tasks.spawn(gap_fill::run(Arc::clone(&node)));
     tasks.spawn(resync::run(Arc::clone(&node)));
+    tasks.spawn(attach_later::run(Arc::clone(&node)));
     tasks.spawn(beat(Arc::clone(&node)));
     Ok(UserTier(node))
 }

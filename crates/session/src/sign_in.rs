@@ -5,6 +5,7 @@ pub(crate) mod other_nodes;
 pub(crate) mod rate;
 pub(crate) mod room_list;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use sendpi_bus::Revision;
@@ -13,7 +14,8 @@ use sendpi_model::{FrameId, Hello, Millis, Refusal, RoomId, UserId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::attach::attach_recent;
+use self::attach::attach_all;
+use self::room_list::RoomFound;
 use crate::catch_up::resume::task::replay;
 use crate::client::outbound::Outbound;
 use crate::client::transport::Identity;
@@ -22,6 +24,7 @@ use crate::context::{NodeContext, lock};
 use crate::keys::{SessionKey, UserKey};
 use crate::markers::notice::session_id;
 use crate::owners::answer;
+use crate::state::AttachTelling;
 use crate::state::session_state::Hold;
 
 /// Signs a session in and queues its welcome. A replay that `hello` asks for goes on in a task of its own.
@@ -84,12 +87,23 @@ async fn welcome(
     let stamp = stamp.filter(|_| announces);
     node.spawn(other_nodes::tell(Arc::clone(node), key, who.user.clone(), stamp));
     let user = node.state.lock().online_user(joined.user).ok_or_else(answer::unavailable)?;
-    let (mut recent, known) = attach_recent(node, &user, wall).await?;
+    let recent = room_list::recent(node, &user.id, wall.before(node.config.window.unevicted())).await?;
+    let horizon = wall.before(node.config.window.horizon());
+    let maybe_live = recent.iter().filter(|(_, at)| *at >= horizon).map(|(room, _)| room.clone()).collect();
+    let found = attach_all(node, &user, maybe_live).await;
     // The live events of a room begin after the head that its attach found.
-    let attached: Vec<(RoomId, u64)> = known.iter().map(|(room, known)| (room.clone(), known.info.seq)).collect();
-    recent.retain(|(room, at)| known.contains_key(room) || *at < wall.before(node.config.window.horizon()));
+    let mut attached: Vec<(RoomId, u64)> = Vec::new();
+    let mut unanswered: Vec<RoomId> = Vec::new();
+    for (room, found) in &found {
+        match found {
+            RoomFound::Member(answer) => attached.push((room.clone(), answer.info.seq)),
+            RoomFound::Unanswered => unanswered.push(room.clone()),
+            RoomFound::Gone => {}
+        }
+    }
     let recent: Vec<RoomId> = recent.into_iter().map(|(room, _)| room).collect();
-    let page = room_list::page(node, &user.id, &recent, known, None, hello.rooms).await?;
+    let page = room_list::page(node, &user.id, &recent, found, None, hello.rooms).await?;
+    let listed: HashSet<RoomId> = page.rooms.iter().map(|info| info.room.clone()).collect();
     let page_heads = page.rooms.iter().map(|info| (info.room.clone(), info.seq));
     let heads: Vec<(RoomId, u64)> = attached.into_iter().chain(page_heads).collect();
     let welcome = Welcome {
@@ -104,8 +118,10 @@ async fn welcome(
         caps: Vec::new(),
     };
     let welcome = ws_frame::text(&with_id(&welcome.to_frame(), id));
-    let held = hello.resume.as_ref().filter(|rooms| !rooms.is_empty()).map(|rooms| Hold::of(rooms.keys().cloned()));
+    let held = hello.resume.as_ref().filter(|rooms| !rooms.is_empty()).map(|rooms| Hold::of(0, rooms.keys().cloned()));
     node.with(|state, effects| state.welcome(key, welcome, &heads, held, Instant::now(), effects));
+    let telling = |room: &RoomId| if listed.contains(room) { AttachTelling::IfGone } else { AttachTelling::Head };
+    node.attach_later(user.key, unanswered.into_iter().map(|room| (room.clone(), telling(&room))));
     Ok(())
 }
 
@@ -119,7 +135,12 @@ async fn announce(
     number: u64,
     tell: watch::Sender<Option<Revision>>,
 ) {
-    let written = match node.subjects.subscribe(&user).await {
+    let subscribed = tokio::select! {
+        subscribed = node.subjects.subscribe(&user) => subscribed,
+        // The user has left.
+        () = tell.closed() => return,
+    };
+    let written = match subscribed {
         Ok(subscription) => {
             let sign_in = |user: &UserId| node.keys.signed_in(user);
             let written = node.with(|state, _| state.subscribed(key, number, Some(subscription), sign_in));

@@ -24,7 +24,7 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use tokio::time::Instant;
 
-pub(crate) use self::attach::OnlineUser;
+pub(crate) use self::attach::{AttachRequest, AttachTelling, OnlineUser};
 pub(crate) use self::deliver::LinkOrigin;
 use slotmap::SlotMap;
 
@@ -124,6 +124,26 @@ impl State {
             user.gaps -= u32::from(had_gap);
         }
         self.forget_if_gone(user);
+    }
+
+    /// Removes all entries of a user in rooms in whose audience the user is not.
+    fn forget_outside_audiences(&mut self, key: UserKey) {
+        let Some(user) = self.users.get_mut(key) else { return };
+        let mut rooms = std::mem::take(&mut user.rooms);
+        let mut gaps = 0;
+        rooms.retain(|room| {
+            let in_audience = self.rooms.get(*room).is_some_and(|room| room.is_in_audience(key));
+            if !in_audience {
+                let member = self.rooms.get(*room).and_then(|room| room.member(key));
+                gaps += u32::from(member.is_some_and(|member| member.gap.is_some()));
+                self.rooms.leave(*room, key);
+            }
+            in_audience
+        });
+        if let Some(user) = self.users.get_mut(key) {
+            user.rooms = rooms;
+            user.gaps -= gaps;
+        }
     }
 
     /// Forgets a user who has neither a session nor an entry in a room on this node.

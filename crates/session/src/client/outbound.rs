@@ -29,6 +29,8 @@ pub(crate) struct Outbound {
     wake: Notify,
     /// Notified when there is room for a replay.
     drained: Notify,
+    /// Notified when a replay has ended.
+    replayed: Notify,
     limit: usize,
     /// The number of unanswered requests.
     requests: AtomicU32,
@@ -87,6 +89,7 @@ impl Outbound {
             }),
             wake: Notify::new(),
             drained: Notify::new(),
+            replayed: Notify::new(),
             limit,
             requests: AtomicU32::new(0),
             touched: AtomicBool::new(false),
@@ -186,6 +189,7 @@ impl Outbound {
         queue.wire = None;
         drop(queue);
         self.drained.notify_waiters();
+        self.replayed.notify_waiters();
     }
 
     /// Returns whether the session is ending.
@@ -279,6 +283,27 @@ impl Outbound {
     /// Waits until a flush by the gateway's task is due.
     pub(crate) async fn wake(&self) {
         self.wake.notified().await;
+    }
+
+    /// Notes that the session's replay has ended, so that the next one may begin.
+    pub(crate) fn end_replay(&self) {
+        self.replayed.notify_waiters();
+    }
+
+    /// Waits until it is the turn of a replay. Returns `false` if the session is ending.
+    pub(crate) async fn begin_replay(&self, is_turn: impl Fn() -> bool) -> bool {
+        loop {
+            let replayed = self.replayed.notified();
+            tokio::pin!(replayed);
+            replayed.as_mut().enable();
+            if self.is_closing() {
+                return false;
+            }
+            if is_turn() {
+                return true;
+            }
+            replayed.await;
+        }
     }
 
     /// Waits until less than `REPLAY_BYTES` is queued. Returns `false` if the session is ending.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::context::NodeContext;
 use crate::keys::LinkId;
 use crate::markers::answer_read;
-use crate::owners::answer;
+use crate::owners::answer::{self, RoomAnswer};
 use crate::owners::reply_to::{MarkerMove, ReplyTo};
 use crate::state::effects::Effects;
 use crate::state::{LinkOrigin, State};
@@ -159,6 +159,10 @@ impl NodeContext {
                 }
                 outbound.answer(&frame, id.as_ref());
                 effects.touch(&outbound);
+            }
+            Some(ReplyTo::Attach(attach, tell)) => {
+                state.attach_answered(&attach, &RoomAnswer::read(&frame), effects);
+                drop(tell.send(frame));
             }
             // Sending fails if the waiter is gone, and then nobody needs the answer.
             Some(ReplyTo::Wait(tell)) => drop(tell.send(frame)),

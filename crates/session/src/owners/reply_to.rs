@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::client::outbound::Outbound;
 use crate::keys::{RetryKey, SessionKey};
+use crate::state::AttachRequest;
 
 /// What an answer is for.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) enum ReplyTo {
         /// The read marker that the answer moves, if it moves one.
         marks: Option<MarkerMove>,
     },
+    /// An attach. Its answer is judged first, and then goes to the task that waits for it.
+    Attach(Box<AttachRequest>, oneshot::Sender<Bytes>),
     /// A request whose answer a task on this node waits for.
     Wait(oneshot::Sender<Bytes>),
     /// A request that is retried until it is confirmed.

@@ -76,10 +76,7 @@ impl State {
             effects.signed_out.push(user.id.clone());
         }
         effects.unsubscribed.extend(user.subscription.take());
-        let rooms = user.rooms.clone();
-        for room in rooms {
-            self.forget_entry_if_gone(room, user_key);
-        }
+        self.forget_outside_audiences(user_key);
         self.forget_if_gone(user_key);
     }
 

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 mod devices;
+mod lists;
 mod markers;
 mod owner;
+mod resync;
 mod support;
 
 use std::sync::Arc;

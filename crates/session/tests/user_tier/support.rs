@@ -1,5 +1,6 @@
 //! A NATS server for one test, clients without sockets, and a store that holds only order rows.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::TcpListener;
@@ -12,7 +13,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sendpi_bus::Bus;
-use sendpi_model::{ClientFrame, Mark, Millis, NodeId, Nonce, Partition, Partitions, Refusal, RoomId, UserId};
+use sendpi_model::{
+    Access, ClientFrame, Head, Mark, Millis, NodeId, Nonce, Partition, Partitions, Refusal, Role, RoomId, RoomKind,
+    UserId,
+};
 use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
     EventRow, Fence, MemberRow, OrderRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start, Store, WriteError,
@@ -168,6 +172,16 @@ impl SocketlessClient {
             .find_map(|(first, payload)| (first == CLOSE).then(|| u16::from_be_bytes([payload[0], payload[1]])))
     }
 
+    /// Waits for the next frame of this op and returns it.
+    pub(crate) async fn next_of(&self, op: &str) -> serde_json::Value {
+        loop {
+            let frame = self.next().await;
+            if frame["op"] == op {
+                return frame;
+            }
+        }
+    }
+
     /// Waits for the next events and returns their seqs.
     pub(crate) async fn seqs(&self, count: usize) -> Vec<u64> {
         let mut seqs = Vec::new();
@@ -190,6 +204,8 @@ fn nonce() -> Nonce {
 pub(crate) struct Rows {
     pub(crate) order: Mutex<Vec<OrderRow>>,
     pub(crate) written: Mutex<Vec<Row>>,
+    /// Rooms with the rows of their members.
+    pub(crate) rooms: Mutex<Vec<(RoomRow, RoomOfUser)>>,
     /// How many writes have begun.
     pub(crate) begun: AtomicU32,
     /// While a test holds this, no write goes on.
@@ -200,6 +216,34 @@ impl Rows {
     pub(crate) fn active(&self, user: &str, room: &str) {
         let (user, room) = (UserId::parse(user).unwrap(), RoomId::parse(room).unwrap());
         self.order.lock().unwrap().push(OrderRow { user, active_at: Millis::now(), room });
+    }
+
+    /// Moves a room up in the user's list.
+    pub(crate) fn touch(&self, user: &str, room: &str, at: Millis) {
+        let mut rooms = self.rooms.lock().unwrap();
+        let of = |row: &RoomOfUser| row.user.as_str() == user && row.room.as_str() == room;
+        rooms.iter_mut().map(|(_, row)| row).filter(|row| of(row)).for_each(|row| row.active_at = at);
+    }
+
+    /// Adds a room that the user is in, with its head and the time of its last message.
+    pub(crate) fn member(&self, user: &str, room: &str, seq: u64, at: Millis) {
+        let (user, room) = (UserId::parse(user).unwrap(), RoomId::parse(room).unwrap());
+        let row = RoomRow {
+            room: room.clone(),
+            stamp: seq,
+            name: "from its row".to_owned(),
+            kind: RoomKind::Group,
+            access: Access::Open,
+            creator: user.clone(),
+            nonce: "made".to_owned(),
+            members: 2,
+            head: Head { seq, count: seq, at },
+            last: None,
+            deleted: false,
+        };
+        let role = Some(Role::Member);
+        let of_user = RoomOfUser { user, room, stamp: seq, role, joined: Mark::default(), active_at: at };
+        self.rooms.lock().unwrap().push((row, of_user));
     }
 }
 
@@ -234,16 +278,39 @@ impl Store for Rows {
         Ok(Vec::new())
     }
 
-    async fn room(&self, _: &RoomId) -> Result<Option<RoomRow>, ReadError> {
-        Ok(None)
+    async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError> {
+        let rooms = self.rooms.lock().unwrap();
+        Ok(rooms.iter().map(|(row, _)| row).find(|row| row.room == *room).cloned())
     }
 
     async fn members(&self, _: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
         Ok(Vec::new())
     }
 
-    async fn rooms_of_user(&self, _: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {
-        Ok(Vec::new())
+    async fn rooms_of_user(
+        &self,
+        user: &UserId,
+        after: Option<(Millis, RoomId)>,
+        limit: usize,
+    ) -> Result<Vec<RoomOfUser>, ReadError> {
+        let rooms = self.rooms.lock().unwrap();
+        let place = |row: &RoomOfUser| (Reverse(row.active_at), row.room.clone());
+        let after = after.map(|(at, room)| (Reverse(at), room));
+        let follows = |row: &&RoomOfUser| after.as_ref().is_none_or(|after| place(row) > *after);
+        let of_user = rooms.iter().map(|(_, row)| row).filter(|row| row.user == *user);
+        let mut rows: Vec<RoomOfUser> = of_user.filter(follows).cloned().collect();
+        rows.sort_by_key(place);
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    async fn rooms_of_user_among(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<RoomOfUser>>, ReadError> {
+        let rows = self.rooms_of_user(user, None, usize::MAX).await?;
+        Ok(rooms.iter().map(|room| rows.iter().find(|row| row.room == *room).cloned()).collect())
+    }
+
+    async fn count_rooms_of_user(&self, user: &UserId, most: usize) -> Result<usize, ReadError> {
+        Ok(self.rooms_of_user(user, None, most).await?.len())
     }
 
     async fn rooms_by_activity(

@@ -1,10 +1,12 @@
 //! The embedded store's implementation of the contract.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::{Bound, RangeInclusive};
 
 use async_trait::async_trait;
-use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
+use sendpi_model::{Mark, Millis, Partition, Role, RoomId, UserId};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::encode::{decode_event, decode_json};
@@ -137,9 +139,55 @@ impl Store for Embedded {
         self.0.all(Table::Members, &prefix, |row: &MemberRow| row.role.is_some()).await
     }
 
-    async fn rooms_of_user(&self, user: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {
+    async fn rooms_of_user(
+        &self,
+        user: &UserId,
+        after: Option<(Millis, RoomId)>,
+        limit: usize,
+    ) -> Result<Vec<RoomOfUser>, ReadError> {
+        self.0.check()?;
+        let after = after.map(|(at, room)| (Reverse(at), room));
         let prefix = RowKey::of_id(user.as_str()).bytes();
-        self.0.all(Table::RoomsOfUser, &prefix, |row: &RoomOfUser| row.role.is_some()).await
+        let mut first = BTreeMap::new();
+        scan(self.0.tables.prefix(Table::RoomsOfUser, &prefix), |_, value| {
+            let row: RoomOfUser = decode_json(value).map_err(failed)?;
+            let place = (Reverse(row.active_at), row.room.clone());
+            if row.role.is_some() && after.as_ref().is_none_or(|after| place > *after) {
+                first.insert(place, row);
+                if first.len() > limit {
+                    first.pop_last();
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(first.into_values().collect())
+    }
+
+    async fn rooms_of_user_among(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<RoomOfUser>>, ReadError> {
+        let row = |room: &RoomId| {
+            let row = self.0.one(Table::RoomsOfUser, RowKey::of_id(user.as_str()).id(room.as_str()))?;
+            Ok(row.filter(|row: &RoomOfUser| row.role.is_some()))
+        };
+        rooms.iter().map(row).collect()
+    }
+
+    async fn count_rooms_of_user(&self, user: &UserId, most: usize) -> Result<usize, ReadError> {
+        /// The only field that counting needs.
+        #[derive(Deserialize)]
+        struct RoleOfRow {
+            role: Option<Role>,
+        }
+        self.0.check()?;
+        let prefix = RowKey::of_id(user.as_str()).bytes();
+        let mut rooms = 0;
+        scan(self.0.tables.prefix(Table::RoomsOfUser, &prefix), |_, value| {
+            let row: RoleOfRow = decode_json(value).map_err(failed)?;
+            rooms += usize::from(row.role.is_some());
+            Ok(())
+        })
+        .await?;
+        Ok(rooms.min(most))
     }
 
     async fn rooms_by_activity(
