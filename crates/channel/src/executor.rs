@@ -38,6 +38,7 @@ use crate::job::JobContext;
 use crate::outbound_links::OutboundLinks;
 use crate::owned_partition::OwnedPartition;
 use crate::pending_pushes::PendingPushes;
+use crate::room_counts::RoomCounts;
 
 /// The most messages and results of each kind that one round drains.
 const ROUND_MAX: usize = 512;
@@ -70,6 +71,8 @@ pub(crate) struct Executor {
     /// The nodes whose node key exists.
     live_nodes: HashSet<NodeId>,
     given_up: Vec<GivenUpNode>,
+    /// In how many rooms those are who joined rooms of this worker lately.
+    room_counts: RoomCounts,
     pending: PendingPushes,
     pushes: PushQueue,
     /// Whether events were put on links that have not been sent since.
@@ -122,6 +125,7 @@ impl Executor {
             links: OutboundLinks::default(),
             live_nodes: HashSet::new(),
             given_up: Vec::new(),
+            room_counts: RoomCounts::default(),
             pending: PendingPushes::default(),
             jobs: FuturesUnordered::new(),
             requests: SelectAll::new(),

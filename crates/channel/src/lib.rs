@@ -20,6 +20,7 @@
 //!     goes. `room/lookup`: nonces that the tail does not know. `room/open`: a room as its rows say.
 //!   - `room/audience`: L1. `room/tail`: the newest events. `room/idle`: when to evict. `room/page`, `room/members`:
 //!     pages.
+//! - `room_counts`: in how many rooms users are, for the limit. *Pure.*
 //! - `dispatch`: what a batch does once it is stored: links, push orders, answers.
 //! - `outbound_links`: the links of this worker. `pending_pushes`: what is not pushed yet.
 
@@ -32,6 +33,7 @@ mod outbound_links;
 mod owned_partition;
 mod pending_pushes;
 mod room;
+mod room_counts;
 mod tenure;
 mod worker;
 

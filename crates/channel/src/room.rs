@@ -17,7 +17,7 @@ mod tail;
 mod tests;
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use sendpi_model::flow::FlowRequest;
@@ -82,6 +82,8 @@ pub(crate) struct Room {
     pub(crate) active: bool,
     /// When the write of the order rows that are confirmed was first issued.
     pub(crate) rows_at: Option<Millis>,
+    /// The users who are about to join, and whether they may be in one more room.
+    counted: HashMap<UserId, bool>,
 }
 
 impl Room {
@@ -201,7 +203,7 @@ impl Room {
                 unread: 0,
                 notify: member.notify,
                 muted_until: member.muted_until,
-                last_at: self.head.at,
+                last_at: self.listed_at(member),
                 last: self.last.clone(),
                 members: self.members.len() as u32,
             }
@@ -214,7 +216,7 @@ impl Room {
         self.members.keys().map(|user| order_row(&self.id, user, at)).collect()
     }
 
-    /// Returns the rows that eviction writes: the head, and for each member when the room was last active.
+    /// Returns the rows that eviction writes: the head, and for each member the room's place in the list.
     pub(crate) fn head_rows(&self) -> Vec<Row> {
         let Some(row) = &self.row else { return Vec::new() };
         let row = RoomRow {
@@ -235,8 +237,14 @@ impl Room {
             stamp: self.head.seq,
             role: Some(member.role),
             joined: member.joined,
-            active_at: self.head.at,
+            active_at: self.listed_at(member),
         })
+    }
+
+    /// Returns the time that gives the room its place in a member's list: that of the last message, or that of the
+    /// member's joining if it is later. Other events move no room up.
+    fn listed_at(&self, member: &RoomMember) -> Millis {
+        self.last.as_ref().map_or(member.joined_at, |last| last.at.max(member.joined_at))
     }
 
     fn member_row(&self, user: &UserId, member: &RoomMember) -> Row {

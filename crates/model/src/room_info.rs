@@ -55,7 +55,7 @@ pub struct RoomInfo {
     pub notify: Notify,
     /// The time until which no message causes a push.
     pub muted_until: Option<Millis>,
-    /// The time of the last durable event.
+    /// The time of the last message, or of this member's joining if it is later. Lists of rooms are ordered by it.
     pub last_at: Millis,
     /// The last message.
     pub last: Option<Preview>,

@@ -5,7 +5,8 @@ use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason};
 use sendpi_model::server_frame::HeadsAnswer;
-use sendpi_model::{Millis, Partition, Refusal, RoomId};
+use sendpi_model::{Millis, Partition, Refusal, RoomId, UserId};
+use tokio::time::Instant;
 
 use super::Executor;
 use super::live_entry::Stage;
@@ -21,6 +22,8 @@ pub(super) enum JobResult {
     Opened { room: RoomId, result: Result<Box<OpenedRoom>, JobError> },
     /// Nonces were looked for.
     LookedUp { room: RoomId, result: Result<Lookups, JobError> },
+    /// The rooms of users who are about to join were counted.
+    Counted { room: RoomId, users: Vec<(UserId, usize)> },
     /// The order rows were written (if there is a time) and presence was read behind the barrier.
     Activated { room: RoomId, rows_at: Option<Millis>, result: Result<Online, JobError> },
     /// Batches were committed. If that succeeded, they are in the store, behind the fence.
@@ -44,6 +47,7 @@ impl Executor {
                 Ok(found) => self.looked_up(&room, found),
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
             },
+            JobResult::Counted { room, users } => self.counted(&room, users),
             JobResult::Activated { room, rows_at, result } => match result {
                 Ok(online) => self.activated(&room, rows_at, &online),
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
@@ -111,6 +115,19 @@ impl Executor {
             entry.lookups.extend(found);
             self.make_ready(id);
         }
+    }
+
+    fn counted(&mut self, id: &RoomId, users: Vec<(UserId, usize)>) {
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        if !entry.end(Stage::LookingUp) {
+            return;
+        }
+        let Some(room) = &mut entry.room else { return };
+        for (user, rooms) in users {
+            let has_place = self.room_counts.note(&user, rooms, Instant::now());
+            room.note_counted(user, has_place);
+        }
+        self.make_ready(id);
     }
 
     /// Adds the users whom presence found to L1. A user who attached in the meantime stays, and the other members are

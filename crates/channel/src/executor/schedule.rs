@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{Millis, RoomId, Verb};
+use sendpi_model::{Millis, RoomId, UserId, Verb};
 use sendpi_store::{ActiveRoom, Row};
+use tokio::time::Instant;
 
 use super::live_entry::{LiveEntry, Stage};
 use super::results::JobResult;
@@ -55,6 +56,11 @@ impl Executor {
         }
         if let Some(lookup) = room.lookup(&entry.queue, &entry.lookups) {
             self.look_up(id, lookup);
+            return None;
+        }
+        let uncounted = room.uncounted(&entry.queue, |user| self.room_counts.take(user, Instant::now()));
+        if !uncounted.is_empty() {
+            self.count_rooms(id, uncounted);
             return None;
         }
         let now = owned.now(Millis::now());
@@ -113,6 +119,14 @@ impl Executor {
             let result = context.look_up(tenure, &room, &chain, lookup).await;
             JobResult::LookedUp { room, result }
         });
+    }
+
+    /// Counts the rooms of users who are about to join a room.
+    fn count_rooms(&mut self, id: &RoomId, users: Vec<UserId>) {
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        let (context, room) = (self.context.clone(), id.clone());
+        entry.begin(Stage::LookingUp);
+        self.start_job(async move { JobResult::Counted { room, users: context.count_rooms(users).await } });
     }
 
     /// Activates a channel: writes the order rows for a durable event, then reads presence behind the barrier.

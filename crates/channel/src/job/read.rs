@@ -1,6 +1,6 @@
 //! Reads of a room's older events, which always pass the fence.
 
-use sendpi_model::{Event, RoomId, UserId};
+use sendpi_model::{Event, RoomId, UserId, limits};
 use sendpi_store::{EpochChain, ReadError};
 
 use super::{JobContext, JobError};
@@ -105,6 +105,17 @@ impl JobContext {
         }
         self.pass_fence(tenure).await?;
         Ok(lookup.finish(found))
+    }
+
+    /// Counts the rooms of users. A user whose rows cannot be read now counts as having none: the write of the join shows
+    /// whether the store works.
+    pub(crate) async fn count_rooms(&self, users: Vec<UserId>) -> Vec<(UserId, usize)> {
+        let mut counts = Vec::with_capacity(users.len());
+        for user in users {
+            let rooms = self.store.count_rooms_of_user(&user, limits::USER_ROOMS).await.unwrap_or_default();
+            counts.push((user, rooms));
+        }
+        counts
     }
 
     /// Returns the heads of rooms that are not live, from their rows. These were brought up to date when the room was

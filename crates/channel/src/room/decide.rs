@@ -24,6 +24,7 @@ impl Room {
                 batch.answer(to, &refusal);
             }
         }
+        self.forget_counted();
         batch
     }
 

@@ -12,7 +12,7 @@ use sendpi_model::{
 use sendpi_store::{MemberRow, RoomOfUser, RoomRow, Row, Start};
 
 use super::open::new_member;
-use super::{AnswerAddress, Batch, BatchStep, Room, order_row};
+use super::{AnswerAddress, Batch, BatchStep, QueuedRequest, Room, order_row};
 
 impl Room {
     pub(super) fn create(
@@ -40,6 +40,7 @@ impl Room {
                 ..Refusal::new(Code::Conflict, format!("the room id {} is taken", self.id))
             });
         }
+        self.check_rooms(members.iter().chain([creator]))?;
         let row = RoomRow {
             room: self.id.clone(),
             stamp: 0,
@@ -101,6 +102,7 @@ impl Room {
             return Err(Refusal::no_such_room());
         }
         self.check_places(1)?;
+        self.check_rooms([user])?;
         let head = self.add(batch, user, None, vec![user.clone()], now);
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
@@ -127,6 +129,7 @@ impl Room {
             return Ok(());
         }
         self.check_places(new.len())?;
+        self.check_rooms(&new)?;
         let head = self.add(batch, by, Some(by), new, now);
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
@@ -140,6 +143,60 @@ impl Room {
             ));
         }
         Ok(())
+    }
+
+    fn check_rooms<'a>(&self, users: impl IntoIterator<Item = &'a UserId>) -> Result<(), Refusal> {
+        match users.into_iter().find(|user| self.counted.get(*user) == Some(&false)) {
+            Some(user) => {
+                Err(Refusal::new(Code::TooLarge, format!("{user} may be in at most {} rooms", limits::USER_ROOMS)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the users whom the queued requests make members, and whose rooms must be counted first. `take` takes a
+    /// place for a user, or returns `false`.
+    pub(crate) fn uncounted<'a>(
+        &mut self,
+        waiting: impl IntoIterator<Item = &'a QueuedRequest>,
+        mut take: impl FnMut(&UserId) -> bool,
+    ) -> Vec<UserId> {
+        let mut uncounted = Vec::new();
+        for QueuedRequest { request, .. } in waiting {
+            let users: Vec<&UserId> = match &request.verb {
+                Verb::Create { members, .. } if self.row.is_none() => members.iter().chain([&request.user]).collect(),
+                Verb::Join if self.may_join(&request.user) => vec![&request.user],
+                Verb::Invite { users } if self.may_invite(&request.user) => {
+                    users.iter().filter(|user| !self.members.contains_key(*user)).collect()
+                }
+                _ => continue,
+            };
+            for user in users {
+                if self.counted.contains_key(user) || uncounted.contains(user) {
+                    continue;
+                }
+                if take(user) {
+                    self.counted.insert(user.clone(), true);
+                } else {
+                    uncounted.push(user.clone());
+                }
+            }
+        }
+        uncounted
+    }
+
+    fn may_invite(&self, user: &UserId) -> bool {
+        self.members.get(user).is_some_and(|member| member.role >= Role::Admin)
+    }
+
+    /// Notes whether a user who is about to join may be in one more room.
+    pub(crate) fn note_counted(&mut self, user: UserId, has_place: bool) {
+        self.counted.insert(user, has_place);
+    }
+
+    /// Forgets who was counted for the requests that have been decided now.
+    pub(super) fn forget_counted(&mut self) {
+        self.counted.clear();
     }
 
     fn add(&mut self, batch: &mut Batch, from: &UserId, by: Option<&UserId>, users: Vec<UserId>, now: Millis) -> Head {

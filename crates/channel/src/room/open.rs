@@ -1,6 +1,6 @@
 //! Opening a room from its rows in the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomId, UserId};
 use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
@@ -44,6 +44,7 @@ impl Room {
             chain,
             active: false,
             rows_at: None,
+            counted: HashMap::new(),
         };
         for (_, event) in rows {
             room.apply_again(&event);

@@ -349,3 +349,31 @@ fn a_frame_is_encoded_once_and_stored_as_it_was_sent() {
     assert_eq!(sent, Some(&stored.event.frame));
     assert!(std::str::from_utf8(&stored.event.frame).unwrap().ends_with(r#""body":{ "text":"hi" }}"#));
 }
+
+#[test]
+fn joins_of_others_move_no_room_up_and_ones_own_message_moves_ones_marker() {
+    let mut table = TestRoom::new();
+    table.run(vec![ask("bob", r#"{"op":"send","nonce":"n","body":{}}"#)]);
+    table.run(vec![ask("ann", r#"{"op":"invite","users":["dan"]}"#)]);
+    let info = |name| table.room.info(&user(name)).unwrap();
+    assert_eq!((info("ann").last_at, info("dan").last_at), (Millis(1_002), Millis(1_003)));
+    assert_eq!((info("bob").marker.seq, info("bob").unread, info("ann").unread), (2, 0, 1));
+    table.answers();
+    table.run(vec![ask("bob", r#"{"op":"read","seq":1}"#)]);
+    assert_eq!(table.answers()[0]["seq"], 2);
+}
+
+#[test]
+fn who_is_in_too_many_rooms_joins_no_further_one() {
+    let mut table = TestRoom::new();
+    let invite = || vec![ask("ann", r#"{"op":"invite","users":["bob","dan","fay"]}"#)];
+    assert_eq!(table.room.uncounted(&invite(), |user| user.as_str() == "fay"), [user("dan")]);
+    table.room.note_counted(user("dan"), false);
+    table.run(invite());
+    let refused = &table.answers()[0];
+    assert_eq!(refused["code"], "too_large");
+    assert_eq!(refused["message"], "dan may be in at most 10000 rooms");
+    assert_eq!(table.room.head.seq, 1);
+    assert_eq!(table.room.uncounted(&invite(), |_| false), [user("dan"), user("fay")], "the next batch counts anew");
+    assert!(table.room.uncounted(&[ask("bob", r#"{"op":"invite","users":["dan"]}"#)], |_| false).is_empty());
+}
