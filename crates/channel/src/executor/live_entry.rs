@@ -7,7 +7,8 @@
 //! | `Closed` | none | | `Opening`, at the first request |
 //! | `Opening` | `job/open`: row, starts, tail, members, fence | `opened` | `Ready`, or `Evicting` if its row lags |
 //! | `Ready` | none | | any of the next four, or out of the table if it is not active and nothing waits |
-//! | `LookingUp` | `job/read`: nonces that the tail does not know, or rooms of users who join | `looked_up`, `counted` | `Ready` |
+//! | `LookingUp` | `job/read`: nonces that the tail does not know | `looked_up` | `Ready` |
+//! | `LookingUp` | `job/read`: in how many rooms those are who join | `counted` | `Ready` |
 //! | `Activating` | `job`: order rows, then presence behind the barrier | `activated` | `Ready` |
 //! | `Committing` | `job/commit`: a batch, then the fence | `committed` | `Ready` |
 //! | `Evicting` | `evict`: the fence, then the head rows | `evicted` | out of the table, or `Ready` if something came |

@@ -107,8 +107,8 @@ impl JobContext {
         Ok(lookup.finish(found))
     }
 
-    /// Counts the rooms of users. A user whose rows cannot be read now counts as having none: the write of the join shows
-    /// whether the store works.
+    /// Counts the rooms of users. A user whose rows cannot be read now counts as having none: the write of the join
+    /// shows whether the store works.
     pub(crate) async fn count_rooms(&self, users: Vec<UserId>) -> Vec<(UserId, usize)> {
         let mut counts = Vec::with_capacity(users.len());
         for user in users {
