@@ -2,8 +2,8 @@
 //! out of order.
 //!
 //! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`SmallDisk`] can be filled.
-//! [`Browser`] is a headless Chromium. A [`Proxy`] is a bad network. A [`Recording`] is a client that remembers everything
-//! it received and checks it against the promises of the protocol.
+//! [`Browser`] is a headless Chromium. A [`Proxy`] is a bad network. A [`Recording`] is a client that remembers what it
+//! received and checks it against the promises of the protocol.
 
 mod browser;
 mod http;
