@@ -67,6 +67,23 @@ async fn what_is_read_on_one_device_is_read_on_the_others() {
     }
 }
 
+#[tokio::test]
+async fn a_message_of_ones_own_is_read_on_all_devices() {
+    let server = Sendpi::start_with(SendpiSetup { nodes: 2, ..SendpiSetup::default() }).await;
+    let (phone, tablet) = (on(&server, 0, "ann", "phone").await, on(&server, 1, "ann", "tablet").await);
+    let bob = on(&server, 1, "bob", "phone").await;
+    let room = bob.client().create("lobby", &["ann"]).await.unwrap().room;
+    bob.client().send(room.as_str(), "one").await.unwrap();
+    step("ann answers on her phone and looks at the list on her tablet");
+    let sent = phone.client().send(room.as_str(), "two").await.unwrap();
+    bob.client().send(room.as_str(), "three").await.unwrap();
+    let listed = tablet.client().rooms(None, 10).await.unwrap();
+    assert_eq!((listed.rooms[0].marker.seq, listed.rooms[0].unread), (sent.seq, 1));
+    for device in [phone, tablet, bob] {
+        device.finish().await;
+    }
+}
+
 /// Kills the mutant `LongMessagesCut`.
 #[tokio::test]
 async fn fifty_busy_rooms_of_one_user_arrive_whole_and_in_order() {

@@ -49,7 +49,7 @@ async fn a_creation_sent_64_times_from_two_nodes_is_one_room() {
     let second = Recording::connect_with(server.node(1), &token, "ann", "laptop", Options::default()).await;
     step("ann creates a room 64 times");
     let create = |n: usize| {
-        let node = if n % 2 == 0 { &first } else { &second };
+        let node = if n.is_multiple_of(2) { &first } else { &second };
         node.client().create_with(json!({"name": "lobby", "members": ["bob"], "nonce": "made"}))
     };
     let rooms: Vec<_> = futures_util::stream::iter(0..64).map(create).buffer_unordered(64).collect().await;

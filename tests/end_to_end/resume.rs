@@ -1,6 +1,10 @@
 //! Coming back: what was missed is replayed, and nothing comes twice.
 
-use sendpi_tests::{Recording, Sendpi, step};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sendpi_client::{Options, ServerFrame, connect};
+use sendpi_tests::{Recording, Sendpi, step, within};
 
 /// Checks that the server itself replayed what a client missed in a room. Otherwise the recorder reads it as history.
 pub(crate) async fn assert_replayed(client: &Recording, room: &str) {
@@ -92,4 +96,55 @@ async fn a_list_of_rooms_tells_what_is_unread() {
     assert_eq!((page.rooms[0].unread, page.rooms[0].marker.seq), (1, sent.seq));
     ann.finish().await;
     bob.finish().await;
+}
+
+#[tokio::test]
+async fn twenty_five_rooms_are_resumed_while_others_talk_and_then_fifteen_more() {
+    const FIRST: usize = 25;
+    let server = Sendpi::start().await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    step("ann makes forty rooms with bob, who is away, and sends in each");
+    let mut seen = BTreeMap::new();
+    for i in 0..40 {
+        let info = ann.client().create(&format!("room {i}"), &["bob"]).await.unwrap();
+        for n in 0..5 {
+            ann.client().send(info.room.as_str(), &format!("missed {n}")).await.unwrap();
+        }
+        seen.insert(info.room.to_string(), info.seq);
+    }
+    let first: BTreeMap<String, u64> = seen.clone().into_iter().take(FIRST).collect();
+    let more: BTreeMap<String, u64> = seen.clone().into_iter().skip(FIRST).collect();
+
+    step("bob resumes twenty-five rooms while ann talks there, and then the others");
+    let options = Options { resume: first.clone(), ..Options::default() };
+    let (bob, mut frames, _) = connect(server.url(), &server.token("bob").await, "laptop", options).await.unwrap();
+    let talking = async {
+        for n in 0..20 {
+            for room in first.keys() {
+                ann.client().send(room, &format!("live {n}")).await.unwrap();
+            }
+        }
+    };
+    let (resumed, ()) = tokio::join!(bob.resume(&more), talking);
+    assert_eq!(resumed.unwrap().rooms.len(), more.len());
+    let mut last = BTreeMap::new();
+    for room in seen.keys() {
+        last.insert(room.clone(), ann.client().send(room, "last").await.unwrap().seq);
+    }
+
+    step("bob gets every event once and in order");
+    let mut got: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let all = async {
+        while !last.iter().all(|(room, seq)| got.get(room).and_then(|seqs| seqs.last()) == Some(seq)) {
+            let frame = frames.next().await.expect("bob is connected").unwrap();
+            if let ServerFrame::Event(event) = frame {
+                got.entry(event.room.to_string()).or_default().extend(event.seq);
+            }
+        }
+    };
+    within(Duration::from_secs(20), "the last event of each room", all).await;
+    for (room, seen) in seen {
+        assert_eq!(got[&room], (seen + 1..=last[&room]).collect::<Vec<_>>(), "{room}");
+    }
+    ann.finish().await;
 }

@@ -242,7 +242,7 @@ async fn the_same_device_ends_its_older_session() {
     let (older, _frames) = signed_in(&server, "ann").await;
     step("ann signs in again on the same device");
     let (newer, _more) = signed_in(&server, "ann").await;
-    assert_eq!(close_code(&older).await, Some(4003));
+    assert_eq!(close_code(&older).await, Some(4105));
     newer.ping().await.unwrap();
     assert!(matches!(older.ping().await, Err(ClientError::Closed(_))));
 }

@@ -71,8 +71,21 @@ impl Store for OneRoomUnreadable {
         self.inner.members(room).await
     }
 
-    async fn rooms_of_user(&self, user: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {
-        self.inner.rooms_of_user(user).await
+    async fn rooms_of_user(
+        &self,
+        user: &UserId,
+        after: Option<(Millis, RoomId)>,
+        limit: usize,
+    ) -> Result<Vec<RoomOfUser>, ReadError> {
+        self.inner.rooms_of_user(user, after, limit).await
+    }
+
+    async fn rooms_of_user_among(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<RoomOfUser>>, ReadError> {
+        self.inner.rooms_of_user_among(user, rooms).await
+    }
+
+    async fn count_rooms_of_user(&self, user: &UserId, most: usize) -> Result<usize, ReadError> {
+        self.inner.count_rooms_of_user(user, most).await
     }
 
     async fn rooms_by_activity(

@@ -66,6 +66,8 @@ pub enum NodeSubject {
     Link,
     /// The question whether the node lives.
     Alive,
+    /// The word that one of its users has signed in on another node.
+    SignOut,
 }
 
 /// Returns a subject of one node.
@@ -74,6 +76,7 @@ pub fn node(node: &NodeId, what: NodeSubject) -> String {
     let what = match what {
         NodeSubject::Link => "link",
         NodeSubject::Alive => "alive",
+        NodeSubject::SignOut => "signout",
     };
     format!("sendpi.node.{}.{what}", subject_token::encode(node.as_str()))
 }

@@ -37,7 +37,7 @@ pub struct UserSubjects(Way);
 #[derive(Clone)]
 enum Way {
     Own(SubjectReader),
-    Library { bus: Bus, tell: mpsc::Sender<UserMessage> },
+    Library { bus: Box<Bus>, tell: mpsc::Sender<UserMessage> },
 }
 
 impl fmt::Debug for UserSubjects {
@@ -75,7 +75,7 @@ impl UserSubjects {
         let addresses = servers.and_then(reader::addresses);
         let way = match addresses {
             Some(addresses) => Way::Own(SubjectReader::start(addresses, bus.node(), tell)),
-            None => Way::Library { bus: bus.clone(), tell },
+            None => Way::Library { bus: Box::new(bus.clone()), tell },
         };
         (Self(way), messages)
     }

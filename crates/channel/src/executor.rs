@@ -49,6 +49,7 @@ use crate::job::JobContext;
 use crate::outbound_links::OutboundLinks;
 use crate::owned_partition::OwnedPartition;
 use crate::pending_pushes::PendingPushes;
+use crate::room_counts::RoomCounts;
 
 /// The most messages and results of each kind that one round drains.
 const ROUND_MAX: usize = 512;
@@ -95,6 +96,8 @@ pub(crate) struct Executor {
     given_up: Vec<GivenUpNode>,
     recovered: Vec<RecoveredRoom>,
     postponed: Vec<PostponedBounce>,
+    /// In how many rooms those are who joined rooms of this worker lately.
+    room_counts: RoomCounts,
     pending: PendingPushes,
     /// What users asked of rooms.
     reads: ReadQueue,
@@ -181,6 +184,7 @@ impl Executor {
             postponed: Vec::new(),
             newly_pushed: HashSet::new(),
             scans: Arc::new(Semaphore::new(SCANS)),
+            room_counts: RoomCounts::default(),
             pending: PendingPushes::default(),
             reads: ReadQueue::default(),
             jobs: FuturesUnordered::new(),

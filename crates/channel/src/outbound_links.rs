@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 use crate::room::{AnswerAddress, Room};
 
+/// Messages to be sent, by node.
+type NodeMessages = Vec<(NodeId, Vec<Bytes>)>;
+
 /// All links of this worker.
 #[derive(Debug, Default)]
 pub(crate) struct OutboundLinks {
@@ -73,14 +76,14 @@ impl OutboundLinks {
     }
 
     /// Drains everything that waits, by node.
-    pub(crate) fn drain(&mut self) -> Vec<(NodeId, Vec<Bytes>)> {
+    pub(crate) fn drain(&mut self) -> NodeMessages {
         let now = Instant::now();
         let waiting = self.links.iter_mut().map(|(node, link)| (node.clone(), link.drain(now)));
         waiting.filter(|(_, messages)| !messages.is_empty()).collect()
     }
 
     /// Handles the passing of time. Returns the messages to be sent, and the nodes that must be given up.
-    pub(crate) fn tick(&mut self) -> (Vec<(NodeId, Vec<Bytes>)>, Vec<(NodeId, GiveUp)>) {
+    pub(crate) fn tick(&mut self) -> (NodeMessages, Vec<(NodeId, GiveUp)>) {
         let now = Instant::now();
         let (mut send, mut give_up) = (Vec::new(), Vec::new());
         for (node, link) in &mut self.links {
@@ -106,7 +109,7 @@ impl OutboundLinks {
     }
 
     /// Returns an announcement for each node that has not settled everything, by node.
-    pub(crate) fn announce_unsettled(&mut self) -> Vec<(NodeId, Vec<Bytes>)> {
+    pub(crate) fn announce_unsettled(&mut self) -> NodeMessages {
         let now = Instant::now();
         let unsettled = self.links.iter_mut().filter(|(_, link)| !link.is_settled());
         unsettled.map(|(node, link)| (node.clone(), vec![link.announce(now)])).collect()

@@ -20,7 +20,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,10 +55,19 @@ pub(crate) struct RoomMember {
     pub(crate) role: Role,
     pub(crate) joined: Mark,
     pub(crate) joined_at: Millis,
+    /// The member's own last message in the tail, which has moved the member's read marker.
+    pub(crate) spoke: Mark,
     pub(crate) notify: Notify,
     pub(crate) muted_until: Option<Millis>,
     /// The seq of the membership event that made the member as it is.
     pub(crate) stamp: u64,
+}
+
+impl RoomMember {
+    /// Returns how far the member has read at least.
+    pub(crate) fn marker(&self) -> Mark {
+        self.joined.max(self.spoke)
+    }
 }
 
 /// One open room.
@@ -88,6 +97,8 @@ pub(crate) struct Room {
     pub(crate) active: bool,
     /// When the write of the order rows that are confirmed was first issued.
     pub(crate) rows_at: Option<Millis>,
+    /// The users who are about to join, and whether they may be in one more room.
+    counted: HashMap<UserId, bool>,
 }
 
 impl Room {
@@ -175,7 +186,7 @@ impl Room {
         self.offline.who_wants(event, &self.members)
     }
 
-    /// Returns ROOM as `user` sees it. The marker is the one at which the user joined.
+    /// Returns ROOM as `user` sees it. The marker is the one at which the user joined, or the user's own last message.
     pub(crate) fn info(&self, user: &UserId) -> Option<RoomInfo> {
         let (row, member) = (self.row.as_ref()?, self.members.get(user)?);
         Some(
@@ -187,11 +198,11 @@ impl Room {
                 role: member.role,
                 seq: self.head.seq,
                 count: self.head.count,
-                marker: member.joined,
+                marker: member.marker(),
                 unread: 0,
                 notify: member.notify,
                 muted_until: member.muted_until,
-                last_at: self.head.at,
+                last_at: self.listed_at(member),
                 last: self.last.as_ref().and_then(LastMessage::preview),
                 members: self.members.len() as u32,
             }
@@ -204,7 +215,7 @@ impl Room {
         self.members.keys().map(|user| order_row(&self.id, user, at)).collect()
     }
 
-    /// Returns the rows that eviction writes: the head, and for each member when the room was last active.
+    /// Returns the rows that eviction writes: the head, and for each member the room's place in the list.
     pub(crate) fn head_rows(&self) -> Vec<Row> {
         let Some(row) = &self.row else { return Vec::new() };
         let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member));
@@ -239,8 +250,13 @@ impl Room {
             stamp: self.head.seq,
             role: Some(member.role),
             joined: member.joined,
-            active_at: self.head.at,
+            active_at: self.listed_at(member),
         })
+    }
+
+    /// Returns the time that gives the room its place in a member's list.
+    fn listed_at(&self, member: &RoomMember) -> Millis {
+        listed_at(self.last.as_ref().map(LastMessage::at), member.joined_at)
     }
 
     fn member_row(&self, user: &UserId, member: &RoomMember) -> Row {
@@ -257,6 +273,12 @@ impl Room {
     }
 }
 
+/// Returns the time that gives a room its place in a member's list: that of the last message, or that of the member's
+/// joining if it is later. Other events move no room up.
+fn listed_at(last: Option<Millis>, joined_at: Millis) -> Millis {
+    last.map_or(joined_at, |last| last.max(joined_at))
+}
+
 /// Returns the refusal of a user who is not a member. Strangers hear of a room only if it is open.
 fn not_a_member(room: &RoomId, row: Option<&RoomRow>) -> Refusal {
     match row {
@@ -270,7 +292,9 @@ fn is_open(row: &RoomRow) -> bool {
     row.kind == RoomKind::Group && row.access == Access::Open && !row.deleted
 }
 
-/// Returns ROOM as a member sees it by the rows alone, which are up to date while no channel runs.
+/// Returns ROOM as a member sees it by the rows alone, which are up to date while no channel runs. Of the member's own
+/// messages they tell only the last message of the room. An earlier one moved the read marker of its sender, too, where
+/// it was sent.
 ///
 /// # Errors
 /// Returns the refusal of a user who is not a member.
@@ -281,6 +305,9 @@ pub(crate) fn info_of_rows(
 ) -> Result<RoomInfo, Refusal> {
     let member = member.and_then(|row| Some((row.role?, row)));
     let (Some(row), Some((role, member))) = (&row, member) else { return Err(not_a_member(room, row.as_ref())) };
+    // Nothing behind the last message is counted.
+    let own = row.last.as_ref().filter(|last| last.from == member.user);
+    let spoke = own.map(|last| Mark { seq: last.seq, count: row.head.count }).unwrap_or_default();
     let info = RoomInfo {
         room: room.clone(),
         name: row.name.clone(),
@@ -289,11 +316,11 @@ pub(crate) fn info_of_rows(
         role,
         seq: row.head.seq,
         count: row.head.count,
-        marker: member.joined,
+        marker: member.joined.max(spoke),
         unread: 0,
         notify: member.notify,
         muted_until: member.muted_until,
-        last_at: row.head.at,
+        last_at: listed_at(row.last.as_ref().map(|last| last.at), member.joined_at),
         last: row.last.clone(),
         members: row.members,
     };

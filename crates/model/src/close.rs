@@ -16,8 +16,6 @@ pub enum CloseCode {
     TooSlow = 4001,
     /// The client did not answer a heartbeat in time.
     NoSignOfLife = 4002,
-    /// The same device has signed in again.
-    Replaced = 4003,
     /// There was no valid sign-in.
     NotSignedIn = 4100,
     /// The token's `exp` has passed.
@@ -28,6 +26,11 @@ pub enum CloseCode {
     Unreadable = 4103,
     /// The client sent too many frames.
     TooManyFrames = 4104,
+    /// The same device has signed in again. Its older session must not come back, or the two would end each other for
+    /// ever.
+    Replaced = 4105,
+    /// The user has signed in too often, and this session had been silent longest.
+    TooManySessions = 4106,
 }
 
 impl CloseCode {
@@ -46,12 +49,13 @@ impl CloseCode {
             Self::Drain => "drain",
             Self::TooSlow => "reads too slowly",
             Self::NoSignOfLife => "no sign of life",
-            Self::Replaced => "replaced by the same device",
             Self::NotSignedIn => "not signed in",
             Self::TokenExpired => "token expired",
             Self::SignedOut => "signed out",
             Self::Unreadable => "frames that cannot be read",
             Self::TooManyFrames => "too many frames",
+            Self::Replaced => "replaced by the same device",
+            Self::TooManySessions => "too many sessions of this user",
         }
     }
 }

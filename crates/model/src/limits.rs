@@ -10,7 +10,7 @@ pub const BODY_DEPTH: usize = 32;
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// The maximum number of members of one room.
 pub const ROOM_MEMBERS: usize = 1_000;
-/// The maximum number of rooms of one user. No code enforces it.
+/// The maximum number of rooms of one user.
 pub const USER_ROOMS: usize = 10_000;
 /// The maximum number of sessions of one user on one node.
 pub const USER_SESSIONS: usize = 20;

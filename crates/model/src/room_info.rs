@@ -46,7 +46,8 @@ pub struct RoomInfo {
     pub seq: u64,
     /// The count of the head.
     pub count: u64,
-    /// How far this member has read. The owner reports the mark at which the member joined.
+    /// How far this member has read. The owner reports the mark at which the member joined, or that of the member's own
+    /// last message.
     pub marker: Mark,
     /// The count of the head minus the count of the marker.
     pub unread: u64,
@@ -54,7 +55,7 @@ pub struct RoomInfo {
     pub notify: Notify,
     /// The time until which no message causes a push.
     pub muted_until: Option<Millis>,
-    /// The time of the last durable event.
+    /// The time of the last message, or of this member's joining if it is later. Lists of rooms are ordered by it.
     pub last_at: Millis,
     /// The last message.
     pub last: Option<Preview>,

@@ -90,6 +90,9 @@ pub const CLOSE_TIMEOUT: Duration = seconds(5);
 pub const SIGN_IN_WAIT: Duration = seconds(5);
 /// A sign-in that takes longer than this ends as `unavailable`.
 pub const SIGN_IN_TIMEOUT: Duration = seconds(20);
+/// How long a sign-in waits for the next answer of an owner, once for the attaches and twice for the list. Rooms that
+/// are left then come with what their rows say.
+pub const OWNER_PATIENCE: Duration = seconds(1);
 /// How often a node compares its heads with those of the owners, for the rooms with recent events.
 pub const HEAD_CHECK_EVERY: Duration = seconds(40);
 /// A node that stops waits this long for the last signs of life of its clients.
@@ -123,6 +126,8 @@ const _: () = assert!(less(FLOW_FIRST_PAUSE, FLOW_LONGEST_PAUSE) && less(FLOW_LO
 const _: () = assert!(less(FLOW_SILENCE.saturating_mul(2), FLOW_GIVE_UP) && less(OWNER_SILENCE, FLOW_GIVE_UP));
 // A request that ends as unavailable does not end the sign-in that waits for it.
 const _: () = assert!(less(FLOW_GIVE_UP, SIGN_IN_TIMEOUT));
+// Rooms without an owner leave a sign-in time for the rest.
+const _: () = assert!(less(OWNER_PATIENCE.saturating_mul(3 * 5), SIGN_IN_TIMEOUT));
 const _: () = assert!(!less(HEARTBEAT, PONG_TIMEOUT));
 // A client that reads slowly has longer than one that is silent.
 const _: () = assert!(less(PONG_TIMEOUT, SLOW_TIMEOUT));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sendpi_model::timing::{
-    ActivityWindow, HEAD_CHECK_EVERY, HEARTBEAT, PONG_TIMEOUT, SIGN_IN_TIMEOUT, SIGN_IN_WAIT, SLOW_TIMEOUT,
+    ActivityWindow, HEAD_CHECK_EVERY, HEARTBEAT, OWNER_PATIENCE, PONG_TIMEOUT, SIGN_IN_TIMEOUT, SIGN_IN_WAIT,
+    SLOW_TIMEOUT,
 };
 
 /// The settings of the user tier of one node.
@@ -38,6 +39,9 @@ pub struct SessionConfig {
     pub sign_in_wait: Duration,
     /// How long a sign-in may take once it has begun.
     pub sign_in_timeout: Duration,
+    /// How long a sign-in, or a list of rooms, waits for the next answer of an owner. Rooms that are left then come
+    /// with what their rows say, and are attached in the background.
+    pub owner_patience: Duration,
     /// The interval at which the heads of the rooms with recent events are compared.
     pub heads_every: Duration,
     /// The interval at which read markers are written.
@@ -60,6 +64,7 @@ impl Default for SessionConfig {
             sign_ins_per_second: 2_000,
             sign_in_wait: SIGN_IN_WAIT,
             sign_in_timeout: SIGN_IN_TIMEOUT,
+            owner_patience: OWNER_PATIENCE,
             heads_every: HEAD_CHECK_EVERY,
             markers_every: Duration::from_secs(2),
             drain_spread: Duration::from_secs(5),

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use sendpi_bus::presence::{NodeKey, UserKeys};
+use sendpi_bus::presence::{Barrier, NodeKey, UserKeys};
 use sendpi_bus::{Bus, UserSubjects};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Partitions, Refusal, RoomId, UserId, Verb, flow};
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::catch_up::attach_queue::AttachQueue;
 use crate::config::SessionConfig;
 use crate::keys::RoomKey;
 use crate::markers::pending::PendingMarkers;
@@ -42,14 +43,21 @@ pub(crate) struct NodeContext {
     pub(crate) config: SessionConfig,
     pub(crate) node_key: NodeKey,
     pub(crate) keys: UserKeys,
+    pub(crate) presence: Barrier,
     pub(crate) subjects: UserSubjects,
     pub(crate) markers: PendingMarkers,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     /// Notified when a flow has something to send.
     pub(crate) uplink: Notify,
+    /// Notified when a user has left whose read markers are not in the store yet.
+    pub(crate) markers_due: Notify,
     /// Notified when a link was cut.
     pub(crate) resync: Notify,
+    /// The attaches that are still to be made.
+    pub(crate) attaches: Mutex<AttachQueue>,
+    /// Notified when an attach was added to `attaches`.
+    pub(crate) attach_due: Notify,
     /// Rooms with a gap that no task fills yet. A room is in the list at most once.
     pub(crate) fills: Mutex<Vec<RoomKey>>,
     /// Notified when a room was added to `fills`.
@@ -79,7 +87,12 @@ impl NodeContext {
     pub(crate) fn change<R>(&self, effects: &mut Effects, change: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut state = self.state.lock();
         let result = change(&mut state, effects);
-        effects.signed_out.drain(..).for_each(|user| self.keys.signed_out(&user));
+        for user in effects.signed_out.drain(..) {
+            self.keys.signed_out(&user);
+            if self.markers.is_unwritten(&user) {
+                self.markers_due.notify_one();
+            }
+        }
         if !effects.asks.is_empty() {
             let now = Instant::now();
             let mut flows = self.flows.lock();

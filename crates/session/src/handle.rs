@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use sendpi_bus::presence::{NodeKey, UserKeys};
+use sendpi_bus::presence::{Barrier, NodeKey, UserKeys};
 use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, SendError, UserSubjects};
 use sendpi_model::timing::LATE_AFTER;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catch_up::{gap_fill, head_check, resync};
+use crate::catch_up::{attach_later, gap_fill, head_check, resync};
 use crate::client::outbound::Outbound;
 use crate::client::session::Session;
 use crate::client::transport::Transport;
@@ -25,6 +25,7 @@ use crate::markers::pending::PendingMarkers;
 use crate::ordered_lock::OrderedMutex;
 use crate::owners::flows::Flows;
 use crate::owners::{downlink, retries, uplink};
+use crate::sign_in::other_nodes;
 use crate::sign_in::rate::SignInRate;
 use crate::state::State;
 
@@ -59,17 +60,22 @@ pub async fn start(
     let now = Instant::now();
     let messages = bus.subscribe(subject::node(bus.node(), NodeSubject::Link)).await?;
     let replies = bus.subscribe(subject::flow_replies(bus.node())).await?;
+    let questions = bus.subscribe(subject::node(bus.node(), NodeSubject::SignOut)).await?;
     let (subjects, about_users) = UserSubjects::start(&bus, config.servers.as_deref());
     let (markers, notices) = PendingMarkers::new();
     let node = Arc::new(NodeContext {
         keys: UserKeys::start(&bus, shutdown.clone()),
+        presence: Barrier::start(&bus, node_key.clone()),
         flows: OrderedMutex::new(Flows::new(bus.node(), partitions, now)),
         state: OrderedMutex::new(State::new(config.clone(), partitions, now)),
         admission: Mutex::new(SignInRate::new(config.sign_ins_per_second, config.sign_in_wait, now)),
         links: OrderedMutex::default(),
+        attaches: Mutex::default(),
+        attach_due: Notify::new(),
         fills: Mutex::default(),
         fill_due: Notify::new(),
         uplink: Notify::new(),
+        markers_due: Notify::new(),
         resync: Notify::new(),
         tasks: TaskTracker::new(),
         bus,
@@ -89,8 +95,10 @@ pub async fn start(
     tasks.spawn(markers::run(Arc::clone(&node)));
     tasks.spawn(markers::run_notices(Arc::clone(&node), notices));
     tasks.spawn(notice_receiver::run(Arc::clone(&node), about_users));
+    tasks.spawn(other_nodes::run(Arc::clone(&node), questions));
     tasks.spawn(gap_fill::run(Arc::clone(&node)));
     tasks.spawn(resync::run(Arc::clone(&node)));
+    tasks.spawn(attach_later::run(Arc::clone(&node)));
     tasks.spawn(beat(Arc::clone(&node)));
     Ok(UserTier(node))
 }

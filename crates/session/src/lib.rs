@@ -35,12 +35,14 @@
 //!   - `owners/downlink`: the task that receives link messages and delivers their items.
 //!   - `owners/reply_to`: what the answer to a request is for.
 //!   - `owners/answer`: reads the owners' answers.
+//!   - `owners/patience`: how long a list of rooms waits for their owners.
 //!   - `owners/peek`: asks an owner how a member sees its room.
 //!   - `owners/retries`: the task that retries what owners have not confirmed, and settles what sessions have.
 //! - `state`: all that a node knows of its users. *Pure*, with all its files, except that they queue frames in the
 //!   sessions' outbound queues.
 //!   - `state/join`: the beginning of a session, its welcome, and the beginning and end of a replay.
-//!   - `state/leave`: the end of a session, bounces, sign-out, replaced devices, and read markers from other devices.
+//!   - `state/leave`: the end of a session, bounces, sign-out, and read markers from other devices.
+//!   - `state/devices`: one session for each device of a user, and a limited number of them.
 //!   - `state/farewell`: the end of all sessions when the node is drained.
 //!   - `state/overload`: closes the slowest sessions when too much waits for all of them.
 //!   - `state/attach`: attaching users to rooms.
@@ -58,6 +60,7 @@
 //! - `sign_in`: signs a session in: presence, attaches, welcome.
 //!   - `sign_in/rate`: lets sign-ins begin at a limited rate. *Pure.*
 //!   - `sign_in/attach`: attaches a user to the rooms that may be active.
+//!   - `sign_in/other_nodes`: what the nodes of one user tell each other at a sign-in.
 //!   - `sign_in/room_list`: a user's list of rooms, in pages.
 //! - `catch_up`: reads what sessions missed from the owners.
 //!   - `catch_up/resume`: replays what a client missed, in the two files `plan` and `task`.
@@ -66,8 +69,10 @@
 //!   - `catch_up/gap_fill`: fills the gaps that the state reports.
 //!   - `catch_up/head_check`: compares the heads of recently active rooms.
 //!   - `catch_up/resync`: after a link was cut, puts presence again and attaches the node's users again.
+//!   - `catch_up/attach_queue`: the attaches that are still to be made. *Pure.*
+//!   - `catch_up/attach_later`: makes them, each until its owner answers.
 //! - `markers`: writes read markers to the store, and publishes notices to the nodes of a user.
-//!   - `markers/pending`: the markers that are not in the store yet, and the notices that are not published yet.
+//!   - `markers/pending`: the markers that moved lately, and the notices that are not published yet.
 //!   - `markers/notice`: the format of notices, and the names of sessions in them.
 //!   - `markers/notice_receiver`: receives the notices about this node's users, also those of this node.
 

@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod downlink;
 pub(crate) mod flows;
 pub(crate) mod inbound_links;
+pub(crate) mod patience;
 pub(crate) mod peek;
 pub(crate) mod reply_to;
 pub(crate) mod retries;

@@ -1,25 +1,30 @@
 //! Signs sessions in: presence first, then the rooms that may be active, then the welcome.
 
 pub(crate) mod attach;
+pub(crate) mod other_nodes;
 pub(crate) mod rate;
 pub(crate) mod room_list;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use sendpi_bus::Revision;
 use sendpi_model::server_frame::{OpFrame, Welcome, WelcomeLimits, with_id};
 use sendpi_model::{FrameId, Hello, Millis, Refusal, RoomId, UserId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::attach::attach_recent;
+use self::attach::attach_all;
+use self::room_list::RoomFound;
 use crate::catch_up::resume::task::replay;
 use crate::client::outbound::Outbound;
 use crate::client::transport::Identity;
 use crate::client::ws_frame;
 use crate::context::{NodeContext, lock};
 use crate::keys::{SessionKey, UserKey};
-use crate::markers::notice::{Notice, VERSION, session_id};
+use crate::markers::notice::session_id;
 use crate::owners::answer;
+use crate::state::AttachTelling;
 use crate::state::session_state::Hold;
 
 /// Signs a session in and queues its welcome. A replay that `hello` asks for goes on in a task of its own.
@@ -38,7 +43,7 @@ pub(crate) async fn sign_in(
     let signed_in = timeout(limit, welcome(node, &session, id.as_ref(), &who, &hello)).await;
     signed_in.map_err(|_| Refusal::unavailable("signing in took too long", 1_000))??;
     if let Some(rooms) = hello.resume.filter(|rooms| !rooms.is_empty()) {
-        node.spawn(replay(Arc::clone(node), session, who.user, None, rooms));
+        node.spawn(replay(Arc::clone(node), session, who.user, None, rooms, Instant::now()));
     }
     Ok(())
 }
@@ -66,26 +71,39 @@ async fn welcome(
 ) -> Result<(), Refusal> {
     let (key, wall) = (session.0, Millis::now());
     let name = session_id(node.bus.node(), key);
-    let joined = node.with(|state, effects| state.join(key, who, hello.device.as_ref(), wall, effects))?;
+    let joined = node.with(|state, effects| state.join(key, who, hello.device.as_ref(), effects))?;
+    let announces = joined.announce.is_some();
     if let Some((number, tell)) = joined.announce {
         node.spawn(announce(Arc::clone(node), joined.user, who.user.clone(), number, tell));
     }
-    if let Some(mut up) = joined.up
-        && !up.wait_for(|up| *up).await.is_ok_and(|up| *up)
-    {
-        return Err(Refusal::unavailable("presence could not be told", 1_000));
+    let mut stamp = None;
+    if let Some(mut up) = joined.up {
+        stamp = up.wait_for(Option::is_some).await.ok().and_then(|up| *up);
+        if stamp.is_none() {
+            return Err(Refusal::unavailable("presence could not be told", 1_000));
+        }
     }
-    if let Some(device) = hello.device.clone() {
-        let replaced = Notice { v: VERSION, session: name.clone(), marker: None, replaced: Some(device), at: wall };
-        node.markers.publish_notice(&who.user, &replaced);
-    }
+    // Only the write for the session that announces its user is known to have begun after the session had joined.
+    let stamp = stamp.filter(|_| announces);
+    node.spawn(other_nodes::tell(Arc::clone(node), key, who.user.clone(), stamp));
     let user = node.state.lock().online_user(joined.user).ok_or_else(answer::unavailable)?;
-    let (mut recent, known) = attach_recent(node, &user, wall).await?;
+    let recent = room_list::recent(node, &user.id, wall.before(node.config.window.unevicted())).await?;
+    let horizon = wall.before(node.config.window.horizon());
+    let maybe_live = recent.iter().filter(|(_, at)| *at >= horizon).map(|(room, _)| room.clone()).collect();
+    let found = attach_all(node, &user, maybe_live).await;
     // The live events of a room begin after the head that its attach found.
-    let attached: Vec<(RoomId, u64)> = known.iter().map(|(room, known)| (room.clone(), known.info.seq)).collect();
-    recent.retain(|(room, at)| known.contains_key(room) || *at < wall.before(node.config.window.horizon()));
+    let mut attached: Vec<(RoomId, u64)> = Vec::new();
+    let mut unanswered: Vec<RoomId> = Vec::new();
+    for (room, found) in &found {
+        match found {
+            RoomFound::Member(answer) => attached.push((room.clone(), answer.info.seq)),
+            RoomFound::Unanswered => unanswered.push(room.clone()),
+            RoomFound::Gone => {}
+        }
+    }
     let recent: Vec<RoomId> = recent.into_iter().map(|(room, _)| room).collect();
-    let page = room_list::page(node, &user.id, &recent, known, None, hello.rooms).await?;
+    let page = room_list::page(node, &user.id, &recent, found, None, hello.rooms).await?;
+    let listed: HashSet<RoomId> = page.rooms.iter().map(|info| info.room.clone()).collect();
     let page_heads = page.rooms.iter().map(|info| (info.room.clone(), info.seq));
     let heads: Vec<(RoomId, u64)> = attached.into_iter().chain(page_heads).collect();
     let welcome = Welcome {
@@ -100,31 +118,44 @@ async fn welcome(
         caps: Vec::new(),
     };
     let welcome = ws_frame::text(&with_id(&welcome.to_frame(), id));
-    let held = hello.resume.as_ref().filter(|rooms| !rooms.is_empty()).map(|rooms| Hold::of(rooms.keys().cloned()));
+    let held = hello.resume.as_ref().filter(|rooms| !rooms.is_empty()).map(|rooms| Hold::of(0, rooms.keys().cloned()));
     node.with(|state, effects| state.welcome(key, welcome, &heads, held, Instant::now(), effects));
+    let telling = |room: &RoomId| if listed.contains(room) { AttachTelling::IfGone } else { AttachTelling::Head };
+    node.attach_later(user.key, unanswered.into_iter().map(|room| (room.clone(), telling(&room))));
     Ok(())
 }
 
 /// Announces a user at the first session on this node: subscribes to the user's subject, then puts the presence key
 /// and waits until it is written. This is not a part of the session's own task, because other sessions of the user
 /// wait for it as well.
-async fn announce(node: Arc<NodeContext>, key: UserKey, user: UserId, number: u64, tell: watch::Sender<bool>) {
-    let good = match node.subjects.subscribe(&user).await {
+async fn announce(
+    node: Arc<NodeContext>,
+    key: UserKey,
+    user: UserId,
+    number: u64,
+    tell: watch::Sender<Option<Revision>>,
+) {
+    let subscribed = tokio::select! {
+        subscribed = node.subjects.subscribe(&user) => subscribed,
+        // The user has left.
+        () = tell.closed() => return,
+    };
+    let written = match subscribed {
         Ok(subscription) => {
             let sign_in = |user: &UserId| node.keys.signed_in(user);
             let written = node.with(|state, _| state.subscribed(key, number, Some(subscription), sign_in));
             match written {
                 Some(written) => written.await,
-                None => false,
+                None => None,
             }
         }
         Err(error) => {
             tracing::warn!(%error, "could not subscribe to a user's subject");
-            false
+            None
         }
     };
-    node.with(|state, _| state.announced(key, number, good));
-    if good {
-        tell.send_replace(true);
+    node.with(|state, _| state.announced(key, number, written.is_some()));
+    if written.is_some() {
+        tell.send_replace(written);
     }
 }

@@ -3,6 +3,7 @@
 
 mod attach;
 mod deliver;
+mod devices;
 pub(crate) mod effects;
 mod farewell;
 mod gaps;
@@ -26,7 +27,7 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use tokio::time::Instant;
 
-pub(crate) use self::attach::OnlineUser;
+pub(crate) use self::attach::{AttachRequest, AttachTelling, OnlineUser};
 pub(crate) use self::deliver::LinkOrigin;
 use slotmap::SlotMap;
 
@@ -101,6 +102,11 @@ impl State {
         self.users.iter().filter(|(_, user)| user.has_sessions()).count()
     }
 
+    /// Returns whether a user has a session on this node.
+    pub(crate) fn has_sessions(&self, user: &UserId) -> bool {
+        self.user_index.get(user).and_then(|key| self.users.get(*key)).is_some_and(User::has_sessions)
+    }
+
     /// Returns the number up to which all messages of a link are settled, given that all up to `has` were received.
     pub(crate) fn settled(&self, link: LinkId, has: u64) -> u64 {
         self.unconfirmed.settled(link, has)
@@ -133,6 +139,26 @@ impl State {
             user.gaps -= u32::from(had_gap);
         }
         self.forget_if_gone(user);
+    }
+
+    /// Removes all entries of a user in rooms in whose audience the user is not.
+    fn forget_outside_audiences(&mut self, key: UserKey) {
+        let Some(user) = self.users.get_mut(key) else { return };
+        let mut rooms = std::mem::take(&mut user.rooms);
+        let mut gaps = 0;
+        rooms.retain(|room| {
+            let in_audience = self.rooms.get(*room).is_some_and(|room| room.is_in_audience(key));
+            if !in_audience {
+                let member = self.rooms.get(*room).and_then(|room| room.member(key));
+                gaps += u32::from(member.is_some_and(|member| member.gap.is_some()));
+                self.rooms.leave(*room, key);
+            }
+            in_audience
+        });
+        if let Some(user) = self.users.get_mut(key) {
+            user.rooms = rooms;
+            user.gaps -= gaps;
+        }
     }
 
     /// Forgets a user who has neither a session nor an entry in a room on this node.

@@ -14,8 +14,8 @@ pub use listing::{
     active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked,
     order_rows_are_paged_without_gap_or_repeat_where_times_are_equal,
     order_rows_come_newest_first_and_not_before_since, order_rows_of_six_days_ago_are_still_there,
-    read_markers_come_in_the_order_of_the_rooms_asked, rows_of_one_room_or_user_never_show_under_another,
-    those_who_left_are_not_among_members_or_rooms,
+    read_markers_come_in_the_order_of_the_rooms_asked, rooms_of_a_user_are_paged_newest_first,
+    rows_of_one_room_or_user_never_show_under_another, those_who_left_are_not_among_members_or_rooms,
 };
 pub use stamps::{
     a_late_join_does_not_bring_back_who_left, a_read_marker_only_rises, of_equal_stamps_the_later_row_stays,
@@ -60,6 +60,7 @@ macro_rules! conformance_tests {
             order_rows_come_newest_first_and_not_before_since
             order_rows_of_six_days_ago_are_still_there
             read_markers_come_in_the_order_of_the_rooms_asked
+            rooms_of_a_user_are_paged_newest_first
             rows_of_all_kinds_go_in_one_write
             rows_of_one_room_or_user_never_show_under_another
             rows_that_do_not_count_are_read_too

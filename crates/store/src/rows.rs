@@ -111,8 +111,8 @@ pub struct RoomOfUser {
     pub role: Option<Role>,
     /// The head when the user joined. It is the read marker if no higher one is stored.
     pub joined: Mark,
-    /// The time of the last event when this row was written, which is at a join, a change of role, a
-    /// leave or an eviction.
+    /// The time of the last message when this row was written, which is at a join, a change of role, a leave or an
+    /// eviction, or the time of the user's joining if that is later.
     pub active_at: Millis,
 }
 

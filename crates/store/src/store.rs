@@ -103,8 +103,21 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Returns one member of a room. `None` if the user is not a member.
     async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRow>, ReadError>;
 
-    /// Returns the rooms of a user, ordered by room, without those that the user left.
-    async fn rooms_of_user(&self, user: &UserId) -> Result<Vec<RoomOfUser>, ReadError>;
+    /// Returns the rooms of a user without those that the user left, the newest `active_at` first and then by room, and
+    /// at most `limit` of them. If `after` (the last row of a page) is given, it returns only rows that follow it in
+    /// this order. It keeps no more than `limit` rows in memory.
+    async fn rooms_of_user(
+        &self,
+        user: &UserId,
+        after: Option<(Millis, RoomId)>,
+        limit: usize,
+    ) -> Result<Vec<RoomOfUser>, ReadError>;
+
+    /// Returns the rows of a user in these rooms, in the order of `rooms`. `None` for a room that the user is not in.
+    async fn rooms_of_user_among(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<RoomOfUser>>, ReadError>;
+
+    /// Returns in how many rooms a user is. It counts no further than `most`.
+    async fn count_rooms_of_user(&self, user: &UserId, most: usize) -> Result<usize, ReadError>;
 
     /// Returns the order rows of a user at or after `since`, newest first and then by room, and at most `limit` of
     /// them. If `before` (the last row of a page) is given, it returns only rows that follow it in this order.

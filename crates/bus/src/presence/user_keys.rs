@@ -21,7 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{KeyPlan, KeyWrite};
-use crate::{Bucket, Bus, subject};
+use crate::{Bucket, Bus, Revision, subject};
 
 /// The most writes under way at one time.
 const IN_FLIGHT: usize = 256;
@@ -43,16 +43,16 @@ impl fmt::Debug for UserKeys {
     }
 }
 
-/// Resolves to `true` once the server has confirmed the write of a key. Resolves to `false` if the writer has ended
-/// or the user has signed out before that.
+/// Resolves to the revision of a key once the server has confirmed its write. Resolves to `None` if the writer has
+/// ended or the user has signed out before that.
 #[derive(Debug)]
-pub struct Written(oneshot::Receiver<()>);
+pub struct Written(oneshot::Receiver<Revision>);
 
 impl Future for Written {
-    type Output = bool;
+    type Output = Option<Revision>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
-        Pin::new(&mut self.0).poll(cx).map(|answer| answer.is_ok())
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Revision>> {
+        Pin::new(&mut self.0).poll(cx).map(Result::ok)
     }
 }
 
@@ -81,6 +81,16 @@ impl UserKeys {
         let number = self.0.core().signed_in(user, tell);
         self.0.news.notify_one();
         (number, Written(written))
+    }
+
+    /// Queues another write of a signed-in user's key. Its revision is higher than those of all writes that were
+    /// confirmed before the call, on whatever node.
+    #[must_use]
+    pub fn put_again(&self, user: &UserId) -> Written {
+        let (tell, written) = oneshot::channel();
+        self.0.core().put_again(user, tell);
+        self.0.news.notify_one();
+        Written(written)
     }
 
     /// Queues the purge of the key of a user whose last session here has ended.
@@ -125,12 +135,12 @@ impl KeyWriter {
             }
             tokio::select! {
                 () = shared.news.notified() => {}
-                Some((job, good)) = writes.next() => shared.core().done(&job, good),
+                Some((job, written)) = writes.next() => shared.core().done(&job, written),
             }
         }
     }
 
-    async fn write(&self, job: KeyWrite) -> (KeyWrite, bool) {
+    async fn write(&self, job: KeyWrite) -> (KeyWrite, Option<Revision>) {
         let key = subject::user_key(&job.user, &self.node);
         let outcome = match job.number {
             Some(number) => self.bucket.put(&key, number.to_string().into(), None, None).await,
@@ -140,6 +150,6 @@ impl KeyWriter {
             tracing::debug!(%error, user = %job.user, "a user key could not be written; it is tried again");
             tokio::time::sleep(PAUSE).await;
         }
-        (job, outcome.is_ok())
+        (job, outcome.ok())
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use sendpi_bus::presence::Online;
-use sendpi_model::{Millis, NodeId, Nonce, Refusal, RoomId, UserId, Verb};
+use sendpi_model::{Millis, NodeId, Nonce, Refusal, RoomId, UserId, Verb, limits};
+use tokio::time::Instant;
 
 use super::Executor;
 use super::live_entry::LiveEntry;
@@ -64,6 +65,8 @@ pub(super) struct Prepared {
     /// When the write of the user's order row was issued. Presence was read after it was done.
     at: Millis,
     places: Vec<(NodeId, u64)>,
+    /// Whether the user may be in one more room.
+    has_place: bool,
 }
 
 /// What of a room's queue is decided now, and what must be done before the rest of it can be.
@@ -137,13 +140,21 @@ impl LiveEntry {
     pub(super) fn take_prepared(&mut self, newcomers: &mut Vec<UserId>) -> (Online, Option<Millis>) {
         let (mut online, mut rows_at) = (Online::new(), None::<Millis>);
         newcomers.retain(|user| {
-            let Some(Prepared { at, places }) = self.prepared.remove(user) else { return true };
+            let Some(Prepared { at, places, .. }) = self.prepared.remove(user) else { return true };
             rows_at = Some(rows_at.map_or(at, |earlier| earlier.min(at)));
             online.insert(user.clone(), places);
             false
         });
         self.prepared.retain(|user, _| self.aside.users.contains(user));
         (online, rows_at)
+    }
+
+    /// Tells the room which of the prepared newcomers may be in no further room.
+    pub(super) fn note_full(&mut self) {
+        let Some(room) = &mut self.room else { return };
+        for (user, _) in self.prepared.iter().filter(|(_, prepared)| !prepared.has_place) {
+            room.note_counted(user.clone(), false);
+        }
     }
 
     /// Takes the results of look-ups that these requests need.
@@ -224,8 +235,9 @@ impl Executor {
         self.bring_back(id);
     }
 
-    /// Prepares newcomers: writes their order rows, so that their sign-ins find the room, then reads their presence
-    /// behind the barrier. Until that is done, what they ask is set aside.
+    /// Prepares newcomers: counts their rooms, writes the order rows of those who may be in one more, so that their
+    /// sign-ins find the room, then reads their presence behind the barrier. Until that is done, what they ask is set
+    /// aside.
     pub(super) fn prepare(&mut self, id: &RoomId, newcomers: HashSet<UserId>, now: Millis) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let Some(owned) = self.partitions.get(&entry.partition) else { return };
@@ -236,25 +248,35 @@ impl Executor {
         let preparation = self.searches;
         entry.aside.preparation = Some(preparation);
         entry.aside.preparing = newcomers.clone();
-        let rows = newcomers.iter().map(|user| order_row(id, user, now)).collect();
-        let users = newcomers.iter().cloned().collect();
+        let (mut uncounted, began) = (newcomers.clone(), Instant::now());
+        uncounted.retain(|user| !self.room_counts.take(user, began));
         let (context, tenure, room) = (self.context.clone(), owned.tenure, id.clone());
         self.start_job(async move {
-            let result = context.activate(tenure, rows, users).await;
-            JobResult::Prepared { room, preparation, at: now, newcomers, result }
+            let counts = context.count_rooms(uncounted).await;
+            let mut coming: Vec<UserId> = newcomers.iter().cloned().collect();
+            coming.retain(|user| !counts.iter().any(|(full, rooms)| full == user && *rooms >= limits::USER_ROOMS));
+            let rows = coming.iter().map(|user| order_row(&room, user, now)).collect();
+            let result = context.activate(tenure, rows, coming).await;
+            JobResult::Prepared { room, preparation, at: now, newcomers, counts, result }
         });
     }
 
-    /// Receives where newcomers are online. If presence could not be read, only the requests that would have made them
-    /// members are refused.
+    /// Receives where newcomers are online, and in how many rooms they are. If presence could not be read, only the
+    /// requests that would have made them members are refused.
     pub(super) async fn prepared(
         &mut self,
         id: &RoomId,
         preparation: u64,
         at: Millis,
-        newcomers: HashSet<UserId>,
+        (newcomers, counts): (HashSet<UserId>, Vec<(UserId, usize)>),
         result: Result<Online, JobError>,
     ) {
+        let mut full = HashSet::new();
+        for (user, rooms) in counts {
+            if !self.room_counts.note(&user, rooms, Instant::now()) {
+                full.insert(user);
+            }
+        }
         let Some(entry) = self.rooms.get_mut(id).filter(|entry| entry.aside.preparation == Some(preparation)) else {
             return;
         };
@@ -263,7 +285,8 @@ impl Executor {
             Ok(mut online) => {
                 for user in std::mem::take(&mut entry.aside.preparing) {
                     let places = online.remove(&user).unwrap_or_default();
-                    entry.prepared.insert(user, Prepared { at, places });
+                    let has_place = !full.contains(&user);
+                    entry.prepared.insert(user, Prepared { at, places, has_place });
                 }
             }
             Err(JobError::NotOwner(lost)) => return self.lose_partition(lost, Vec::new()).await,

@@ -7,7 +7,8 @@
 //! |---|---|---|---|
 //! | `Closed` | none | | `Opening`, at the first request |
 //! | `Opening` | `job/open`: row, starts, tail, members, fence | `opened` | `Ready`, or `Evicting` if its row lags |
-//! | `Ready` | none | | any of the next three, or out of the table if it is not active and nothing waits |
+//! | `Ready` | none | | any of the next four, or out of the table if it is not active and nothing waits |
+//! | `Counting` | `job/read`: in how many rooms those are for whom a room is made | `counted` | `Ready` |
 //! | `Activating` | `job`: order rows, then presence behind the barrier | `activated` | `Ready` |
 //! | `Committing` | `job/commit`: a batch, then the fence | `committed` | `Ready` |
 //! | `Evicting` | `evict`: the fence, then the head rows | `evicted` | out of the table, or `Ready` if something came |
@@ -35,6 +36,8 @@ pub(super) enum Stage {
     Opening,
     /// It is in memory, and no job is under way.
     Ready,
+    /// The rooms of those for whom the room is made are counted.
+    Counting,
     /// Its channel is being activated.
     Activating,
     /// A batch is on its way to the store.
@@ -53,7 +56,7 @@ impl Stage {
     fn may_become(self, next: Self) -> bool {
         match next {
             Self::Opening => self == Self::Closed,
-            Self::Activating | Self::Committing | Self::Evicting => self == Self::Ready,
+            Self::Counting | Self::Activating | Self::Committing | Self::Evicting => self == Self::Ready,
             Self::Closed | Self::Ready => false,
         }
     }

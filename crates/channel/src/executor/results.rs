@@ -37,8 +37,11 @@ pub(super) enum JobResult {
         preparation: u64,
         at: Millis,
         newcomers: HashSet<UserId>,
+        counts: Vec<(UserId, usize)>,
         result: Result<Online, JobError>,
     },
+    /// The rooms of those for whom a room is made were counted.
+    Counted { room: RoomId, counts: Vec<(UserId, usize)> },
     /// The order rows were written (if there is a time) and presence was read behind the barrier.
     Activated { room: RoomId, rows_at: Option<Millis>, result: Result<Online, JobError> },
     /// Batches were committed. If that succeeded, they are in the store, behind the fence.
@@ -66,6 +69,7 @@ impl JobResult {
             Self::Opened { .. } => "a room was opened",
             Self::LookedUp { .. } => "nonces were looked for",
             Self::Prepared { .. } => "newcomers were prepared",
+            Self::Counted { .. } => "rooms of users were counted",
             Self::Activated { .. } => "a channel was activated",
             Self::Committed(_) => "batches were committed",
             Self::Evicted { .. } => "a head was written",
@@ -93,9 +97,10 @@ impl Executor {
             JobResult::LookedUp { room, search, wanted, result } => {
                 self.looked_up(&room, search, wanted, result).await;
             }
-            JobResult::Prepared { room, preparation, at, newcomers, result } => {
-                self.prepared(&room, preparation, at, newcomers, result).await;
+            JobResult::Prepared { room, preparation, at, newcomers, counts, result } => {
+                self.prepared(&room, preparation, at, (newcomers, counts), result).await;
             }
+            JobResult::Counted { room, counts } => self.counted(&room, counts),
             JobResult::Activated { room, rows_at, result } => match result {
                 Ok(online) => self.activated(&room, rows_at, &online),
                 Err(error) => self.room_failed(&room, &error, Vec::new()).await,
@@ -165,6 +170,19 @@ impl Executor {
         }
         entry.room = Some(Box::new(room));
         self.continue_room(id);
+    }
+
+    fn counted(&mut self, id: &RoomId, counts: Vec<(UserId, usize)>) {
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        if !entry.end(Stage::Counting) {
+            return;
+        }
+        let Some(room) = &mut entry.room else { return };
+        for (user, rooms) in counts {
+            let has_place = self.room_counts.note(&user, rooms, Instant::now());
+            room.note_counted(user, has_place);
+        }
+        self.make_ready(id);
     }
 
     /// Adds the users whom presence found to L1. A user who attached in the meantime stays, and the other members are

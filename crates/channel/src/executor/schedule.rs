@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{Millis, RoomId, Verb};
+use sendpi_model::{Millis, RoomId, UserId, Verb};
 use sendpi_store::{ActiveRoom, Row};
 use tokio::time::Instant;
 
@@ -62,6 +62,11 @@ impl Executor {
         if self.pushes.holds_up(id) || self.links.any_heavy(room.audience.nodes()) {
             return self.start_own_bounces(id);
         }
+        let uncounted = room.uncounted(&entry.queue, |user| self.room_counts.take(user, Instant::now()));
+        if !uncounted.is_empty() {
+            self.count_rooms(id, uncounted);
+            return None;
+        }
         let now = owned.now(Millis::now());
         if let Some(durable) = needs_activation(entry, now, self.config.window.order_rows_age()) {
             self.activate(id, now, durable);
@@ -116,6 +121,14 @@ impl Executor {
         self.start_job(async move { JobResult::Opened { room, result: opened.await } });
     }
 
+    /// Counts the rooms of those for whom a room is made. Nobody else waits for the room, so the stage may be busy.
+    fn count_rooms(&mut self, id: &RoomId, users: Vec<UserId>) {
+        let Some(entry) = self.rooms.get_mut(id) else { return };
+        let (context, room) = (self.context.clone(), id.clone());
+        entry.begin(Stage::Counting);
+        self.start_job(async move { JobResult::Counted { room, counts: context.count_rooms(users).await } });
+    }
+
     /// Activates a channel: writes the order rows for a durable event, then reads presence behind the barrier.
     pub(super) fn activate(&mut self, id: &RoomId, now: Millis, durable: bool) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
@@ -161,6 +174,7 @@ fn decide_batch(
 ) -> Option<BatchCommit> {
     let lookups = entry.take_lookups(&batch);
     entry.begin(Stage::Committing);
+    entry.note_full();
     let room = entry.room.as_mut()?;
     let mut batch = room.decide(batch, now, &lookups);
     note_active(&mut entry.active_minute, room, &mut batch, now, entry.partition);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
-use sendpi_model::{Code, Event, Refusal, Role, RoomId, UserId};
+use sendpi_model::{Code, Event, Refusal, Role, RoomId, UserId, limits};
 use sendpi_store::{EpochChain, ReadError};
 
 use super::{JobContext, JobError};
@@ -157,6 +157,17 @@ impl JobContext {
         }
         self.pass_fence(tenure).await?;
         Ok(lookup.finish(found, from))
+    }
+
+    /// Counts the rooms of users. A user whose rows cannot be read now counts as having none: the write of the join
+    /// shows whether the store works.
+    pub(crate) async fn count_rooms(&self, users: impl IntoIterator<Item = UserId>) -> Vec<(UserId, usize)> {
+        let mut counts = Vec::new();
+        for user in users {
+            let rooms = self.store.count_rooms_of_user(&user, limits::USER_ROOMS).await.unwrap_or_default();
+            counts.push((user, rooms));
+        }
+        counts
     }
 
     /// Returns the heads of rooms that are not live, from their rows. These were brought up to date when the room was

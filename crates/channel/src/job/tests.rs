@@ -62,7 +62,20 @@ impl Store for Scripted {
         unreachable!()
     }
 
-    async fn rooms_of_user(&self, _: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {
+    async fn rooms_of_user(
+        &self,
+        _: &UserId,
+        _: Option<(Millis, RoomId)>,
+        _: usize,
+    ) -> Result<Vec<RoomOfUser>, ReadError> {
+        unreachable!()
+    }
+
+    async fn rooms_of_user_among(&self, _: &UserId, _: &[RoomId]) -> Result<Vec<Option<RoomOfUser>>, ReadError> {
+        unreachable!()
+    }
+
+    async fn count_rooms_of_user(&self, _: &UserId, _: usize) -> Result<usize, ReadError> {
         unreachable!()
     }
 

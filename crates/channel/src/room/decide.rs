@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
-use sendpi_model::{Code, Content, Event, Head, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
+use sendpi_model::{Code, Content, Event, Head, Mark, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
 use sendpi_store::{EventRow, Row};
 
 use super::last_message::LastMessage;
@@ -27,6 +27,7 @@ impl Room {
                 batch.answer(to, &refusal);
             }
         }
+        self.forget_counted();
         batch
     }
 
@@ -126,9 +127,14 @@ impl Room {
         Ok(())
     }
 
-    /// Keeps the last message for lists of rooms.
+    /// Keeps the last message for lists of rooms, and notes that its sender has read up to it.
     pub(super) fn note_last(&mut self, event: &Event) {
         self.last = LastMessage::later(self.last.take(), event);
+        if event.kind.is_counted()
+            && let Some(sender) = self.members.get_mut(&event.from)
+        {
+            sender.spoke = Mark { seq: event.head.seq, count: event.head.count };
+        }
     }
 
     /// Adds the room's next event to the batch.
@@ -154,6 +160,8 @@ impl Room {
         Ok(OkAnswer::room(info, live, repeat))
     }
 
+    /// Answers where the marker is after a `read`, as far as the room knows: it never falls behind the join or the
+    /// user's own last message.
     fn read_marker(
         &mut self,
         batch: &mut Batch,
@@ -167,7 +175,9 @@ impl Room {
                 format!("must be from 1 to {}, the last event of {}", self.head.seq, self.id),
             ));
         }
+        let least = self.member(&user)?.marker();
         match self.tail.get(seq) {
+            _ if seq <= least.seq => batch.answer(to, &OkAnswer::marker(least)),
             Some(event) => batch.answer(to, &OkAnswer::event(event.head, false)),
             None => batch.ask(to, &self.id, user, ReadKind::Event { seq, chain: Arc::clone(&self.chain) }),
         }

@@ -2,13 +2,14 @@
 
 use std::sync::OnceLock;
 
-use sendpi_model::{Event, Preview};
+use sendpi_model::{Event, Millis, Preview};
 
 /// The last message. Its body is read when the preview is first asked for: a busy room has a new last message all the
 /// time, and nobody asks for most of them.
 #[derive(Debug)]
 pub(super) struct LastMessage {
     seq: u64,
+    at: Millis,
     /// The event. `None` if the preview comes from the room's row.
     event: Option<Event>,
     preview: OnceLock<Preview>,
@@ -19,10 +20,14 @@ impl LastMessage {
     pub(super) fn later(last: Option<Self>, event: &Event) -> Option<Self> {
         let is_later = event.kind.is_counted() && last.as_ref().is_none_or(|last| last.seq < event.head.seq);
         if is_later {
-            Some(Self { seq: event.head.seq, event: Some(event.clone()), preview: OnceLock::new() })
+            Some(Self { seq: event.head.seq, at: event.head.at, event: Some(event.clone()), preview: OnceLock::new() })
         } else {
             last
         }
+    }
+
+    pub(super) fn at(&self) -> Millis {
+        self.at
     }
 
     /// Returns the message as lists of rooms show it.
@@ -34,6 +39,6 @@ impl LastMessage {
 
 impl From<Preview> for LastMessage {
     fn from(preview: Preview) -> Self {
-        Self { seq: preview.seq, event: None, preview: preview.into() }
+        Self { seq: preview.seq, at: preview.at, event: None, preview: preview.into() }
     }
 }

@@ -15,7 +15,7 @@ use sendpi_model::{
 use sendpi_store::{EpochChain, MemberRow, RoomOfUser, RoomRow, Row, Start};
 
 use super::open::new_member;
-use super::{AnswerAddress, Batch, BatchStep, Room, order_row};
+use super::{AnswerAddress, Batch, BatchStep, QueuedRequest, Room, order_row};
 
 /// Who invites whom.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ impl Room {
         if let Some(row) = self.row.as_ref().filter(|_| self.head.seq > 0) {
             if kind == RoomKind::Direct && row.kind == RoomKind::Direct {
                 let missing = self.missing(creator, &members);
+                self.check_rooms(&missing)?;
                 self.bring_back(batch, creator, missing, now);
                 batch.answer(to, &self.view(creator, self.active, true)?);
                 return Ok(());
@@ -52,6 +53,7 @@ impl Room {
                 ..Refusal::new(Code::Conflict, format!("the room id {} is taken", self.id))
             });
         }
+        self.check_rooms(members.iter().chain([creator]))?;
         let row = RoomRow {
             room: self.id.clone(),
             stamp: 0,
@@ -168,6 +170,7 @@ impl Room {
             return Err(Refusal::no_such_room());
         }
         self.check_places(1)?;
+        self.check_rooms([user])?;
         let head = self.add(batch, user, None, vec![user.clone()], nonce, now);
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
@@ -193,6 +196,7 @@ impl Room {
             return Ok(());
         }
         self.check_places(new.len())?;
+        self.check_rooms(&new)?;
         let head = self.add(batch, by, Some(by), new, nonce, now);
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
@@ -206,6 +210,62 @@ impl Room {
             ));
         }
         Ok(())
+    }
+
+    fn check_rooms<'a>(&self, users: impl IntoIterator<Item = &'a UserId>) -> Result<(), Refusal> {
+        match users.into_iter().find(|user| self.counted.get(*user) == Some(&false)) {
+            Some(user) => {
+                Err(Refusal::new(Code::TooLarge, format!("{user} may be in at most {} rooms", limits::USER_ROOMS)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the users whom a creation makes members, and whoever joins behind it in the queue, as far as their rooms
+    /// must be counted first. Those who come into a room that exists are counted when they are prepared. `take` takes a
+    /// place for a user, or returns `false`.
+    pub(crate) fn uncounted<'a>(
+        &mut self,
+        waiting: impl IntoIterator<Item = &'a QueuedRequest>,
+        mut take: impl FnMut(&UserId) -> bool,
+    ) -> Vec<UserId> {
+        let (mut uncounted, mut is_made) = (Vec::new(), false);
+        if self.head.seq > 0 && self.is_group() {
+            return uncounted;
+        }
+        for QueuedRequest { request, .. } in waiting {
+            let users = match &request.verb {
+                Verb::Create { members, .. } if self.head.seq == 0 => {
+                    is_made = true;
+                    members.iter().chain([&request.user]).cloned().collect()
+                }
+                Verb::Create { .. } => self.missing_sides(&request.user, &request.verb),
+                Verb::Join { .. } if is_made => vec![request.user.clone()],
+                Verb::Invite { users, .. } if is_made => users.clone(),
+                _ => continue,
+            };
+            for user in users {
+                if self.counted.contains_key(&user) || uncounted.contains(&user) {
+                    continue;
+                }
+                if take(&user) {
+                    self.counted.insert(user, true);
+                } else {
+                    uncounted.push(user);
+                }
+            }
+        }
+        uncounted
+    }
+
+    /// Notes whether a user who is about to become a member may be in one more room.
+    pub(crate) fn note_counted(&mut self, user: UserId, has_place: bool) {
+        self.counted.insert(user, has_place);
+    }
+
+    /// Forgets who was counted for the requests that have been decided now.
+    pub(super) fn forget_counted(&mut self) {
+        self.counted.clear();
     }
 
     fn add(

@@ -1,6 +1,6 @@
 //! Opening a room from its rows in the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomId, RoomKind, UserId};
@@ -46,6 +46,7 @@ impl Room {
             healed: Vec::new(),
             active: false,
             rows_at: None,
+            counted: HashMap::new(),
         };
         // The members whom the tail concerns, as their rows say.
         let mut stored: BTreeMap<UserId, Option<RoomMember>> = BTreeMap::new();
@@ -127,7 +128,7 @@ impl Room {
 /// Returns a member who joined with the event of this head.
 pub(crate) fn new_member(role: Role, head: Head, notify: Notify) -> RoomMember {
     let joined = Mark { seq: head.seq, count: head.count };
-    RoomMember { role, joined, joined_at: head.at, notify, muted_until: None, stamp: head.seq }
+    RoomMember { role, joined, joined_at: head.at, spoke: Mark::default(), notify, muted_until: None, stamp: head.seq }
 }
 
 fn member_of(row: MemberRow) -> Option<(UserId, RoomMember)> {
@@ -135,6 +136,7 @@ fn member_of(row: MemberRow) -> Option<(UserId, RoomMember)> {
         role: row.role?,
         joined: row.joined,
         joined_at: row.joined_at,
+        spoke: Mark::default(),
         notify: row.notify,
         muted_until: row.muted_until,
         stamp: row.stamp,

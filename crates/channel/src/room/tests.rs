@@ -1,5 +1,6 @@
 //! The room as data: requests in, batches out.
 
+mod counts;
 mod direct;
 mod nonces;
 
@@ -304,15 +305,20 @@ fn a_batch_waits_for_new_order_rows_if_they_grew_too_old_while_it_was_written() 
 #[test]
 fn the_rows_of_an_idle_room_show_a_member_what_the_room_itself_would() {
     let mut table = TestRoom::new();
-    table.run(vec![ask("ann", r#"{"op":"send","body":{"text":"hi"}}"#)]);
+    table.run(vec![
+        ask("ann", r#"{"op":"send","body":{"text":"hi"}}"#),
+        ask("ann", r#"{"op":"invite","users":["dan"]}"#),
+        ask("dan", r#"{"op":"leave"}"#),
+    ]);
     let rows = table.room.head_rows();
     let Some(Row::Room(row)) = rows.into_iter().next() else { panic!("no row of the room") };
-    let (bob, zoe) = (user("bob"), user("zoe"));
-    let Row::Member(member) = table.room.member_row(&bob, &table.room.members[&bob]) else { panic!("no member") };
-    let shown = info_of_rows(&table.room.id, Some(row.clone()), Some(member)).unwrap();
-    assert_eq!(Some(shown), table.room.info(&bob));
+    for name in ["ann", "bob"].map(user) {
+        let Row::Member(member) = table.room.member_row(&name, &table.room.members[&name]) else { panic!("no member") };
+        let shown = info_of_rows(&table.room.id, Some(row.clone()), Some(member)).unwrap();
+        assert_eq!(Some(shown), table.room.info(&name));
+    }
     let refused = info_of_rows(&table.room.id, Some(row), None).unwrap_err();
-    assert_eq!(refused.code, table.room.member(&zoe).unwrap_err().code);
+    assert_eq!(refused.code, table.room.member(&user("zoe")).unwrap_err().code);
 }
 
 #[test]

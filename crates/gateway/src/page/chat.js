@@ -17,7 +17,7 @@ function signIn(user) {
   at("welcome").hidden = true;
   at("app").hidden = at("sign-out").hidden = false;
   notice("");
-  rooms = new Rooms((frame) => client.request(frame), changed);
+  rooms = new Rooms(user, (frame) => client.request(frame), changed);
   client = new Client(user, {
     resume: () => rooms.open(),
     on: { frame: take, state: (text) => (at("status").textContent = text), ended },

@@ -4,7 +4,7 @@
 const FIRST_WAIT = 300;
 const LONGEST_WAIT = 15_000;
 const REQUEST_TIMEOUT = 20_000;
-const FINAL = { 1009: "a message was too large", 4102: "signed out by an operator", 4103: "the server could not read this page's frames", 4104: "too many requests" };
+const FINAL = { 1009: "a message was too large", 4102: "signed out by an operator", 4103: "the server could not read this page's frames", 4104: "too many requests", 4105: "this page was opened once more, in another tab", 4106: "too many pages and devices are signed in" };
 
 export class RequestError extends Error {
   constructor({ code, message, retry_in_ms }) {
@@ -120,7 +120,7 @@ export class Client {
     }
     this.requests.clear();
     if (this.stopped) return;
-    if (code === 4003) newDevice(); // The tab was duplicated, so one of the two becomes a new device.
+    if (code === 4105) newDevice(); // The tab was duplicated. If this one is reloaded, it becomes a new device.
     if (code === 4100) return this.end(this.refused?.message ?? "not signed in");
     if (FINAL[code]) return this.end(FINAL[code]);
     this.comeBack();

@@ -3,9 +3,10 @@
 const PAGE = 50;
 
 export class Rooms {
-  /// `request` sends a request and resolves with its answer. `changed(room)` is called when a room has changed.
-  constructor(request, changed) {
-    Object.assign(this, { request, changed });
+  /// `user` is the one who is signed in. `request` sends a request and resolves with its answer. `changed(room)` is
+  /// called when a room has changed.
+  constructor(user, request, changed) {
+    Object.assign(this, { user, request, changed });
     this.list = new Map();
     this.next = null;
   }
@@ -135,7 +136,10 @@ export class Rooms {
     if (event.seq === undefined) return;
     const { info } = room;
     if (event.seq > info.seq) {
-      Object.assign(info, { seq: event.seq, count: event.count, last_at: event.at });
+      Object.assign(info, { seq: event.seq, count: event.count });
+      if (["message", "system"].includes(event.kind)) info.last_at = event.at;
+      // Who sends a message has read what is before it, whatever the device.
+      if (event.kind === "message" && event.from === this.user) info.marker = { seq: event.seq, count: event.count };
       if (event.kind === "changed") Object.assign(info, event.name && { name: event.name });
       info.unread = Math.max(0, info.count - info.marker.count);
     }
@@ -158,8 +162,7 @@ export class Rooms {
   async read(id) {
     const { info } = this.list.get(id);
     if (info.marker.seq >= info.seq) return;
-    const mark = { seq: info.seq, count: info.count };
-    await this.request({ op: "read", room: id, seq: mark.seq });
-    this.marker(id, mark);
+    // The answer tells where the marker is now, which is further on if another device has read more.
+    this.marker(id, await this.request({ op: "read", room: id, seq: info.seq }));
   }
 }

@@ -56,6 +56,12 @@ impl OkAnswer {
         Self { info: Some(info), live, repeat, ..Self::default() }
     }
 
+    /// Answers with where a read marker is now.
+    #[must_use]
+    pub fn marker(mark: Mark) -> Self {
+        Self { seq: Some(mark.seq), count: Some(mark.count), ..Self::default() }
+    }
+
     /// Answers that the token was renewed.
     #[must_use]
     pub fn renewed(expires_at: Millis) -> Self {

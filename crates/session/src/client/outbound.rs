@@ -3,7 +3,7 @@
 mod write_queue;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -31,11 +31,16 @@ pub(crate) struct Outbound {
     wake: Notify,
     /// Notified when there is room for a replay.
     drained: Notify,
+    /// Notified when a replay has ended.
+    replayed: Notify,
     /// The number of unanswered requests.
     requests: AtomicU32,
     /// Whether a round of deliveries has this queue on its list.
     touched: AtomicBool,
     user: OnceLock<UserId>,
+    opened: Instant,
+    /// When the client was last heard, in milliseconds after `opened`.
+    heard: AtomicU64,
     pub(crate) typing: Mutex<Option<Box<TypingLimit>>>,
 }
 
@@ -52,9 +57,12 @@ impl Outbound {
             queue: Mutex::new(WriteQueue::new(wire, budget)),
             wake: Notify::new(),
             drained: Notify::new(),
+            replayed: Notify::new(),
             requests: AtomicU32::new(0),
             touched: AtomicBool::new(false),
             user: OnceLock::new(),
+            opened: Instant::now(),
+            heard: AtomicU64::new(0),
             typing: Mutex::new(None),
         }
     }
@@ -72,6 +80,16 @@ impl Outbound {
     pub(crate) fn set_user(&self, user: UserId) {
         // A session signs in only once: the state refuses a second sign-in.
         drop(self.user.set(user));
+    }
+
+    /// Notes that the client was heard.
+    pub(crate) fn hear(&self, now: Instant) {
+        self.heard.store((now - self.opened).as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Returns when the client was last heard.
+    pub(crate) fn last_heard(&self) -> Instant {
+        self.opened + Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
     /// Queues an event, encoded as a WebSocket frame. The caller flushes afterwards.
@@ -181,6 +199,7 @@ impl Outbound {
     pub(crate) fn end(&self) {
         self.queue().end();
         self.drained.notify_waiters();
+        self.replayed.notify_waiters();
     }
 
     /// Returns whether the session is ending.
@@ -248,6 +267,27 @@ impl Outbound {
     /// Waits until a flush by the gateway's task is due.
     pub(crate) async fn wake(&self) {
         self.wake.notified().await;
+    }
+
+    /// Notes that the session's replay has ended, so that the next one may begin.
+    pub(crate) fn end_replay(&self) {
+        self.replayed.notify_waiters();
+    }
+
+    /// Waits until it is the turn of a replay. Returns `false` if the session is ending.
+    pub(crate) async fn begin_replay(&self, is_turn: impl Fn() -> bool) -> bool {
+        loop {
+            let replayed = self.replayed.notified();
+            tokio::pin!(replayed);
+            replayed.as_mut().enable();
+            if self.is_closing() {
+                return false;
+            }
+            if is_turn() {
+                return true;
+            }
+            replayed.await;
+        }
     }
 
     /// Waits until less than `REPLAY_BYTES` is queued. Returns `false` if the session is ending.

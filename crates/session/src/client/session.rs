@@ -19,7 +19,6 @@ use crate::owners::answer;
 use crate::owners::reply_to::{MarkerMove, ReplyTo};
 use crate::sign_in::room_list;
 use crate::sign_in::sign_in;
-use crate::state::session_state::Hold;
 
 /// The time after which a client with too many unanswered requests may retry, in milliseconds.
 const RETRY_MS: u64 = 100;
@@ -69,6 +68,7 @@ impl Session {
         if self.outbound.is_closing() {
             return;
         }
+        self.outbound.hear(Instant::now());
         match op {
             ClientOp::Pong => self.node.with(|state, _| state.pong(self.key)),
             ClientOp::Ping => self.reply(&Pong {}, id.as_ref()),
@@ -148,11 +148,11 @@ impl Session {
         match verb {
             Verb::Typing => self.typing(&room),
             Verb::Send { .. } => {
-                let marks = MarkerMove { room: room.clone(), tell: None };
+                let marks = MarkerMove { room: room.clone(), read_in: None };
                 self.send(id, &room, &verb, Some(marks));
             }
             Verb::Read { .. } => {
-                let marks = MarkerMove { room: room.clone(), tell: Some(self.key) };
+                let marks = MarkerMove { room: room.clone(), read_in: Some(self.key) };
                 self.send(id, &room, &verb, Some(marks));
             }
             verb => self.send(id, &room, &verb, None),
@@ -208,15 +208,16 @@ impl Session {
 
     fn resume(&self, id: Option<FrameId>, rooms: std::collections::BTreeMap<sendpi_model::RoomId, u64>) {
         let Some(user) = self.begin(id.as_ref()) else { return };
-        if !self.node.with(|state, _| state.hold(self.key, Hold::of(rooms.keys().cloned()))) {
-            self.outbound.end_request();
-            let refusal = Refusal::new(Code::Conflict, "another resume is under way");
-            return self.refuse(id, &refusal);
-        }
+        let (asked, began) = (rooms.keys().cloned().collect(), Instant::now());
+        let number = self.node.with(|state, _| state.add_replay(self.key, asked));
         let (node, session) = (Arc::clone(&self.node), (self.key, Arc::clone(&self.outbound)));
         let outbound = Arc::clone(&self.outbound);
         self.node.spawn(async move {
-            replay(node, session, user, id, rooms).await;
+            let key = session.0;
+            let is_turn = || number.is_some_and(|number| node.state.lock().is_turn_of(key, number));
+            if outbound.begin_replay(is_turn).await {
+                replay(Arc::clone(&node), session, user, id, rooms, began).await;
+            }
             outbound.end_request();
         });
     }

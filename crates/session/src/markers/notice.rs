@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sendpi_model::server_frame::MarkerFrame;
-use sendpi_model::{DeviceId, Millis, NodeId, encode_json};
+use sendpi_model::{Millis, NodeId, encode_json};
 use serde::{Deserialize, Serialize};
 use slotmap::{Key, KeyData};
 
@@ -15,13 +15,10 @@ pub(crate) const VERSION: u8 = 1;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Notice {
     pub(crate) v: u8,
-    /// The name of the session that the notice comes from.
+    /// The name of the session that the notice comes from. A node recognizes its own notices by it.
     pub(crate) session: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) marker: Option<MarkerFrame>,
-    /// The device that signed in with this session: older sessions of the same device end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) replaced: Option<DeviceId>,
     pub(crate) at: Millis,
 }
 

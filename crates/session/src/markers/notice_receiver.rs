@@ -1,4 +1,4 @@
-//! Receives the notices about this node's users.
+//! Receives the notices about this node's users. Those of this node itself come back too, and are ignored.
 
 use std::sync::Arc;
 
@@ -20,12 +20,9 @@ pub(crate) async fn run(node: Arc<NodeContext>, mut messages: mpsc::Receiver<Use
 }
 
 fn receive(node: &Arc<NodeContext>, message: &UserMessage, notice: Notice) {
-    let session = session_key(node.bus.node(), &notice.session);
-    if let Some(marker) = notice.marker {
-        node.with(|state, effects| state.send_marker(&message.user, &marker, session, effects));
-    }
-    // If the device signed in on this node, its older sessions were closed at the sign-in itself.
-    if let (Some(device), None) = (notice.replaced, session) {
-        node.with(|state, effects| state.replaced(&message.user, &device, notice.at, effects));
+    // The devices on this node were told when the marker moved.
+    let from_here = session_key(node.bus.node(), &notice.session).is_some();
+    if let Some(marker) = notice.marker.filter(|_| !from_here) {
+        node.hear_markers(&message.user, std::slice::from_ref(&marker));
     }
 }

@@ -1,51 +1,163 @@
-//! The read markers that are not in the store yet, the highest one of each user and room. Also the queue of notices
-//! that are not published yet.
+//! The read markers that moved lately, the highest one of each user and room: those of this node until they are in the
+//! store and for a while after, and those that other nodes told of. Also the queue of notices that are not published
+//! yet.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use sendpi_model::server_frame::MarkerFrame;
 use sendpi_model::{Mark, RoomId, UserId};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::markers::notice::Notice;
 
-/// The most markers that wait to be written. Further ones are dropped; the next marker of the same room makes up
-/// for them.
-const WAITING: usize = 200_000;
+/// The most markers that are kept. Further ones are refused.
+const KEPT: usize = 200_000;
+/// How long a marker is kept that is in the store. Longer than a sign-in takes: its list of rooms may have been read
+/// before the marker was written.
+const KEPT_FOR: Duration = Duration::from_secs(30);
+/// The most markers that are told to another node at once.
+const TOLD: usize = 1_000;
 /// The most notices that wait to be published. Further ones are lost.
 const NOTICES: usize = 1024;
 
-/// The read markers that are not in the store yet.
+/// What moved a marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MovedBy {
+    /// A `read` on this node.
+    Read,
+    /// The user's own message, sent on this node. The devices get the message, so they are not told of the marker.
+    OwnMessage,
+    /// Another node, which writes it.
+    OtherNode,
+}
+
+/// Too many markers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MarkersFull;
+
+#[derive(Debug)]
+struct RecentMarker {
+    mark: Mark,
+    by: MovedBy,
+    /// Whether this node still has to write it.
+    unwritten: bool,
+    moved: Instant,
+}
+
+#[derive(Debug, Default)]
+struct RecentMarkers {
+    users: HashMap<UserId, HashMap<RoomId, RecentMarker>>,
+    count: usize,
+}
+
+/// The read markers that moved lately.
 #[derive(Debug)]
 pub(crate) struct PendingMarkers {
-    dirty: Mutex<HashMap<(UserId, RoomId), Mark>>,
+    recent: Mutex<RecentMarkers>,
     notices: mpsc::Sender<(UserId, Bytes)>,
 }
 
 /// The queue of notices that are not published yet.
 pub(crate) type Notices = mpsc::Receiver<(UserId, Bytes)>;
 
+/// A user's marker in a room.
+pub(crate) type UserMark = (UserId, RoomId, Mark);
+
 impl PendingMarkers {
     pub(crate) fn new() -> (Self, Notices) {
         let (notices, waiting) = mpsc::channel(NOTICES);
-        (Self { dirty: Mutex::default(), notices }, waiting)
+        (Self { recent: Mutex::default(), notices }, waiting)
     }
 
-    /// Notes that the user has read up to `mark`.
-    pub(crate) fn set(&self, user: &UserId, room: &RoomId, mark: Mark) {
-        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (user.clone(), room.clone());
-        if let Some(present) = dirty.get_mut(&key) {
-            *present = mark.max(*present);
-        } else if dirty.len() < WAITING {
-            dirty.insert(key, mark);
+    fn recent(&self) -> MutexGuard<'_, RecentMarkers> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a marker is at `mark`. Returns whether that is higher than what was known here.
+    ///
+    /// # Errors
+    /// Returns [`MarkersFull`] if no marker is known for the room and there is no place for one.
+    pub(crate) fn raise(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        mark: Mark,
+        by: MovedBy,
+        now: Instant,
+    ) -> Result<bool, MarkersFull> {
+        let mut recent = self.recent();
+        let RecentMarkers { users, count } = &mut *recent;
+        let own = by != MovedBy::OtherNode;
+        if let Some(known) = users.get_mut(user).and_then(|rooms| rooms.get_mut(room)) {
+            let rose = mark > known.mark;
+            if rose {
+                *known = RecentMarker { mark, by, unwritten: own || known.unwritten, moved: now };
+            }
+            return Ok(rose);
+        }
+        if *count >= KEPT {
+            return Err(MarkersFull);
+        }
+        *count += 1;
+        let marker = RecentMarker { mark, by, unwritten: own, moved: now };
+        users.entry(user.clone()).or_default().insert(room.clone(), marker);
+        Ok(true)
+    }
+
+    /// Returns the user's marker in a room if it moved lately.
+    pub(crate) fn get(&self, user: &UserId, room: &RoomId) -> Option<Mark> {
+        Some(self.recent().users.get(user)?.get(room)?.mark)
+    }
+
+    /// Returns the markers of a user that reads on this node moved lately, the newest first.
+    pub(crate) fn moved_lately(&self, user: &UserId) -> Vec<MarkerFrame> {
+        let recent = self.recent();
+        let rooms = recent.users.get(user).into_iter().flatten();
+        let mut read: Vec<_> = rooms.filter(|(_, marker)| marker.by == MovedBy::Read).collect();
+        read.sort_by_key(|(_, marker)| std::cmp::Reverse(marker.moved));
+        read.truncate(TOLD);
+        let frame = |(room, RecentMarker { mark, .. }): (&RoomId, &RecentMarker)| MarkerFrame {
+            room: room.clone(),
+            seq: mark.seq,
+            count: mark.count,
+        };
+        read.into_iter().map(frame).collect()
+    }
+
+    /// Returns whether a marker of the user is still to be written.
+    pub(crate) fn is_unwritten(&self, user: &UserId) -> bool {
+        self.recent().users.get(user).is_some_and(|rooms| rooms.values().any(|marker| marker.unwritten))
+    }
+
+    /// Returns all markers that are still to be written. They stay so until [`PendingMarkers::written`].
+    pub(crate) fn unwritten(&self) -> Vec<UserMark> {
+        let recent = self.recent();
+        let all = recent.users.iter().flat_map(|(user, rooms)| rooms.iter().map(move |(room, m)| (user, room, m)));
+        all.filter(|(.., m)| m.unwritten).map(|(user, room, m)| (user.clone(), room.clone(), m.mark)).collect()
+    }
+
+    /// Notes that these markers are in the store. One that has moved since is still to be written.
+    pub(crate) fn written(&self, markers: &[UserMark]) {
+        let mut recent = self.recent();
+        for (user, room, mark) in markers {
+            if let Some(marker) = recent.users.get_mut(user).and_then(|rooms| rooms.get_mut(room)) {
+                marker.unwritten &= marker.mark != *mark;
+            }
         }
     }
 
-    /// Returns the user's marker in a room if it is not in the store yet.
-    pub(crate) fn get(&self, user: &UserId, room: &RoomId) -> Option<Mark> {
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).get(&(user.clone(), room.clone())).copied()
+    /// Forgets the markers that have been in the store for long.
+    pub(crate) fn forget_old(&self, now: Instant) {
+        let mut recent = self.recent();
+        recent.users.retain(|_, rooms| {
+            rooms.retain(|_, marker| marker.unwritten || now - marker.moved < KEPT_FOR);
+            !rooms.is_empty()
+        });
+        recent.count = recent.users.values().map(HashMap::len).sum();
     }
 
     /// Queues a notice to the nodes of a user. The notice is lost if the queue is full.
@@ -54,10 +166,56 @@ impl PendingMarkers {
             tracing::debug!(%error, "could not queue a notice; it is lost");
         }
     }
+}
 
-    /// Drains all pending markers.
-    pub(crate) fn drain(&self) -> Vec<((UserId, RoomId), Mark)> {
-        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *dirty).into_iter().collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(seq: u64) -> Mark {
+        Mark { seq, count: seq }
+    }
+
+    fn markers() -> (PendingMarkers, UserId, RoomId, Instant) {
+        let (markers, _) = PendingMarkers::new();
+        (markers, UserId::parse("ann").unwrap(), RoomId::parse("r").unwrap(), Instant::now())
+    }
+
+    #[test]
+    fn a_marker_only_rises_whoever_moves_it() {
+        let (markers, ann, r, now) = markers();
+        assert_eq!(markers.raise(&ann, &r, mark(18), MovedBy::OtherNode, now), Ok(true));
+        assert_eq!(markers.raise(&ann, &r, mark(14), MovedBy::Read, now), Ok(false));
+        assert_eq!(markers.raise(&ann, &r, mark(18), MovedBy::Read, now), Ok(false));
+        assert_eq!((markers.get(&ann, &r), markers.unwritten()), (Some(mark(18)), vec![]));
+        assert_eq!(markers.raise(&ann, &r, mark(19), MovedBy::Read, now), Ok(true));
+        assert_eq!(markers.unwritten(), [(ann, r, mark(19))]);
+    }
+
+    #[test]
+    fn a_marker_is_found_until_it_is_written_and_for_a_while_after() {
+        let (markers, ann, r, now) = markers();
+        markers.raise(&ann, &r, mark(4), MovedBy::Read, now).unwrap();
+        let writing = markers.unwritten();
+        assert_eq!(markers.get(&ann, &r), Some(mark(4)));
+        markers.raise(&ann, &r, mark(5), MovedBy::Read, now).unwrap();
+        markers.written(&writing);
+        assert!(markers.is_unwritten(&ann), "it moved while the row was being written");
+        markers.forget_old(now + 2 * KEPT_FOR);
+        markers.written(&markers.unwritten());
+        markers.forget_old(now + KEPT_FOR / 2);
+        assert_eq!((markers.get(&ann, &r), markers.is_unwritten(&ann)), (Some(mark(5)), false));
+        markers.forget_old(now + KEPT_FOR);
+        assert_eq!((markers.get(&ann, &r), markers.recent().count), (None, 0));
+    }
+
+    #[test]
+    fn other_nodes_hear_of_what_was_read_and_not_of_own_messages() {
+        let (markers, ann, r, now) = markers();
+        let s = RoomId::parse("s").unwrap();
+        markers.raise(&ann, &r, mark(4), MovedBy::OwnMessage, now).unwrap();
+        markers.raise(&ann, &s, mark(3), MovedBy::Read, now).unwrap();
+        assert_eq!(markers.moved_lately(&ann), [MarkerFrame { room: s, seq: 3, count: 3 }]);
+        assert_eq!(markers.unwritten().len(), 2);
     }
 }

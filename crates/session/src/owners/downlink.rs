@@ -15,8 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::context::NodeContext;
 use crate::keys::LinkId;
-use crate::owners::answer;
-use crate::owners::reply_to::ReplyTo;
+use crate::markers::answer_read;
+use crate::owners::answer::{self, RoomAnswer};
+use crate::owners::reply_to::{MarkerMove, ReplyTo};
 use crate::state::effects::Effects;
 use crate::state::{LinkOrigin, State};
 
@@ -87,7 +88,7 @@ async fn answer_links(node: &NodeContext) {
 
 impl NodeContext {
     /// Receives one message of a link.
-    fn receive(&self, message: &NatsMessage, effects: &mut Effects) {
+    fn receive(self: &Arc<Self>, message: &NatsMessage, effects: &mut Effects) {
         let Some(reply) = message.reply() else { return };
         let Some(worker) = subject::link_reply_worker(reply) else {
             tracing::warn!(reply, "ignored a link message whose reply subject names no worker");
@@ -122,7 +123,14 @@ impl NodeContext {
         }
     }
 
-    fn items(&self, state: &mut State, from: LinkOrigin, items: LinkItems, now: Instant, effects: &mut Effects) {
+    fn items(
+        self: &Arc<Self>,
+        state: &mut State,
+        from: LinkOrigin,
+        items: LinkItems,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         let most = if mutant(Mutant::LongMessagesCut) { 16 } else { usize::MAX };
         for item in items.take(most) {
             match item {
@@ -139,15 +147,30 @@ impl NodeContext {
 
     /// Receives an answer. It goes straight into the outbound queue of the session that asked, to the waiting task,
     /// or to the retry queue.
-    fn answer(&self, state: &mut State, link: LinkId, to: (Partition, u64), frame: Bytes, effects: &mut Effects) {
+    fn answer(
+        self: &Arc<Self>,
+        state: &mut State,
+        link: LinkId,
+        to: (Partition, u64),
+        frame: Bytes,
+        effects: &mut Effects,
+    ) {
         match self.flows.lock().answered(to.0, to.1, Instant::now()) {
+            // Where the marker is now is known only after a look into the store.
+            Some(ReplyTo::Client { outbound, id, marks: Some(MarkerMove { room, read_in: Some(session) }) }) => {
+                self.spawn(answer_read(Arc::clone(self), (outbound, id), (session, room), frame));
+            }
             Some(ReplyTo::Client { outbound, id, marks }) => {
                 outbound.end_request();
-                if let Some(marks) = marks {
-                    self.move_marker(&outbound, &marks, &frame);
+                if let (Some(marks), Some(user)) = (marks, outbound.user()) {
+                    self.move_to_own_message(user, &marks.room, &frame);
                 }
                 outbound.answer(&frame, id.as_ref());
                 effects.touch(&outbound);
+            }
+            Some(ReplyTo::Attach(attach, tell)) => {
+                state.attach_answered(&attach, &RoomAnswer::read(&frame), effects);
+                drop(tell.send(frame));
             }
             // Sending fails if the waiter is gone, and then nobody needs the answer.
             Some(ReplyTo::Wait(tell)) => drop(tell.send(frame)),

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::client::outbound::Outbound;
 use crate::keys::{RetryKey, SessionKey};
+use crate::state::AttachRequest;
 
 /// What an answer is for.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) enum ReplyTo {
         /// The read marker that the answer moves, if it moves one.
         marks: Option<MarkerMove>,
     },
+    /// An attach. Its answer is judged first, and then goes to the task that waits for it.
+    Attach(Box<AttachRequest>, oneshot::Sender<Bytes>),
     /// A request whose answer a task on this node waits for.
     Wait(oneshot::Sender<Bytes>),
     /// A request that is retried until it is confirmed.
@@ -29,7 +32,7 @@ pub(crate) enum ReplyTo {
 #[derive(Debug)]
 pub(crate) struct MarkerMove {
     pub(crate) room: RoomId,
-    /// The session that moved the marker, if the user's other devices are told. `None` for a sent message: the
-    /// devices get the message itself, and its sender has read it.
-    pub(crate) tell: Option<SessionKey>,
+    /// The session that sent `read`. The user's other devices are told. `None` for a sent message: the devices get the
+    /// message itself, and its sender has read it.
+    pub(crate) read_in: Option<SessionKey>,
 }

@@ -124,7 +124,7 @@ impl NodeContext {
                     outbound.flush_now();
                 }
                 // Dropping the reply closes the oneshot, which tells the waiter that no answer will come.
-                ReplyTo::Wait(_) => {}
+                ReplyTo::Wait(_) | ReplyTo::Attach(..) => {}
                 ReplyTo::Retry(key) => self.with(|state, _| state.retries.failed(key)),
             }
         }

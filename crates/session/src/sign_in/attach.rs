@@ -3,66 +3,59 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt};
-use sendpi_model::{Millis, Refusal, RoomId};
+use futures_util::StreamExt;
+use sendpi_model::{Refusal, RoomId};
+use tokio::sync::oneshot;
 
-use crate::context::{NodeContext, answered, waiting};
+use crate::context::{NodeContext, answered};
 use crate::owners::answer::{RoomAnswer, is_not_a_member};
-use crate::owners::peek::OWNERS_IN_PARALLEL;
-use crate::sign_in::room_list;
-use crate::state::OnlineUser;
+use crate::owners::patience::Patience;
+use crate::owners::reply_to::ReplyTo;
+use crate::sign_in::room_list::RoomFound;
+use crate::state::{AttachRequest, AttachTelling, OnlineUser};
 
-/// Rooms with the times of their newest order rows.
-pub(crate) type Recent = Vec<(RoomId, Millis)>;
+/// The most attaches of one sign-in under way at one time. Rooms that do not answer must leave room for the others.
+const AT_ONCE: usize = 256;
 
-/// Lists the rooms with recent order rows, and attaches the user to those that may have a live channel. Returns the
-/// list, and the answers of the rooms that the user was attached to.
-///
-/// # Errors
-/// Returns `unavailable` if the store or an owner does not answer, or if the user's last session has ended.
-pub(crate) async fn attach_recent(
-    node: &Arc<NodeContext>,
-    user: &OnlineUser,
-    wall: Millis,
-) -> Result<(Recent, HashMap<RoomId, RoomAnswer>), Refusal> {
-    let recent = room_list::recent(node, &user.id, wall.before(node.config.window.unevicted())).await?;
-    let horizon = wall.before(node.config.window.horizon());
-    let rooms = recent.iter().filter(|(_, at)| *at >= horizon).map(|(room, _)| room.clone()).collect();
-    let views = attach(node, user, rooms).await?;
-    let known = views.into_iter().filter_map(|(room, view)| Some((room, view?)));
-    Ok((recent, known.collect()))
-}
-
-/// Attaches a user to rooms. The answer is `None` for a room that the user is not in.
-///
-/// # Errors
-/// Returns `unavailable` if an owner does not answer, or if the user's last session has ended.
-pub(crate) async fn attach(
+/// Attaches a user who signs in to rooms, and returns what was found, until no owner answers any more.
+pub(crate) async fn attach_all(
     node: &Arc<NodeContext>,
     user: &OnlineUser,
     rooms: Vec<RoomId>,
-) -> Result<Vec<(RoomId, Option<RoomAnswer>)>, Refusal> {
+) -> HashMap<RoomId, RoomFound> {
+    let mut found: HashMap<RoomId, RoomFound> =
+        rooms.iter().map(|room| (room.clone(), RoomFound::Unanswered)).collect();
     let attaches = rooms.into_iter().map(|room| async move {
-        let view = attach_one(node, user, &room).await?;
-        Ok::<_, Refusal>((room, view))
+        let answer = attach_one(node, user, &room, AttachTelling::Nothing).await;
+        (room, RoomFound::of(answer))
     });
-    futures_util::stream::iter(attaches).buffer_unordered(OWNERS_IN_PARALLEL).try_collect().await
+    let mut attaches = futures_util::stream::iter(attaches).buffer_unordered(AT_ONCE);
+    let mut patience = Patience::new(node.config.owner_patience);
+    while let Some((room, answer)) = patience.next(&mut attaches).await {
+        found.insert(room, answer);
+    }
+    found
 }
 
-async fn attach_one(node: &Arc<NodeContext>, user: &OnlineUser, room: &RoomId) -> Result<Option<RoomAnswer>, Refusal> {
-    let (tag, answer) = waiting();
+/// Attaches a user to a room. The answer is `None` for a room that the user is not in.
+///
+/// # Errors
+/// Returns `unavailable` if the owner does not answer, or if the user's last session has ended.
+pub(crate) async fn attach_one(
+    node: &Arc<NodeContext>,
+    user: &OnlineUser,
+    room: &RoomId,
+    telling: AttachTelling,
+) -> Result<Option<RoomAnswer>, Refusal> {
+    let (tell, answer) = oneshot::channel();
+    let request = AttachRequest { user: user.clone(), room: room.clone(), telling };
+    let tag = ReplyTo::Attach(Box::new(request), tell);
     if !node.with(|state, effects| state.attach(user, room, tag, effects)) {
         return Err(Refusal::unavailable("the user's last session has ended", 1_000));
     }
     match answered(answer).await.and_then(|answer| RoomAnswer::read(&answer)) {
-        Ok(view) => {
-            node.with(|state, effects| state.attached(user, room, view.info.seq, effects));
-            Ok(Some(view))
-        }
-        Err(refusal) if is_not_a_member(&refusal) => {
-            node.with(|state, _| state.not_attached(user, room));
-            Ok(None)
-        }
+        Ok(view) => Ok(Some(view)),
+        Err(refusal) if is_not_a_member(&refusal) => Ok(None),
         Err(refusal) => Err(refusal),
     }
 }

@@ -1,24 +1,31 @@
 //! A user's rooms, newest message first, in pages.
 //!
 //! Recent order rows name the rooms that may have events that `rooms_of_user` does not know of yet. The owners of
-//! these rooms are asked. All other rooms are idle, and their time in `rooms_of_user` is that of their last event.
+//! these rooms are asked, and one that does not answer in time comes with what its rows say. All other rooms are idle,
+//! and their time in `rooms_of_user` is that of their last event.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::server_frame::{OpFrame, RoomsPage};
-use sendpi_model::{Millis, Refusal, RoomId, RoomInfo, UserId};
-use sendpi_store::ReadError;
+use sendpi_model::{Mark, Millis, Notify, Refusal, RoomId, RoomInfo, UserId};
+use sendpi_store::{ReadError, RoomOfUser};
 
 use crate::context::NodeContext;
 use crate::owners::answer::{RoomAnswer, is_not_a_member};
-use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
+use crate::owners::patience::Patience;
+use crate::owners::peek::peek;
 
 /// The most order rows of one read.
 const ROWS: usize = 1_000;
+/// The most owners of one list asked at one time. Rooms that do not answer must leave room for the others.
+const AT_ONCE: usize = 256;
+/// In rooms of more members only mentions push, unless the user has chosen otherwise.
+const MENTIONS_ABOVE: u32 = 200;
+
 /// A place in the order of the list: newest first, and by room if times are equal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ListPosition(Reverse<Millis>, RoomId);
@@ -69,69 +76,166 @@ pub(crate) async fn recent(node: &NodeContext, user: &UserId, since: Millis) -> 
     }
 }
 
-/// Returns the page after `after`. `recent` holds the rooms with recent order rows, without those that the user was
-/// found not to be in. `known` holds the answers that their owners gave already.
+/// Returns the page after `after`. `recent` holds the rooms with recent order rows. `found` holds what their owners
+/// have answered already. A room whose owner does not answer in time comes with what its rows say.
 ///
 /// # Errors
-/// Returns `unavailable` if the store or an owner does not answer.
+/// Returns `unavailable` if the store does not answer.
 pub(crate) async fn page(
     node: &Arc<NodeContext>,
     user: &UserId,
     recent: &[RoomId],
-    mut known: HashMap<RoomId, RoomAnswer>,
+    mut found: HashMap<RoomId, RoomFound>,
     after: Option<&ListPosition>,
     limit: usize,
 ) -> Result<RoomsPage, Refusal> {
-    let unknown: Vec<RoomId> = recent.iter().filter(|room| !known.contains_key(*room)).cloned().collect();
-    peek_all(node, user, unknown, &mut known).await?;
-    let of_recent = recent.iter().filter_map(|room| known.get(room).map(|k| (k.info.last_at, room)));
-    let mut places: Vec<ListPosition> = of_recent.map(|(at, room)| ListPosition(Reverse(at), room.clone())).collect();
+    let unknown: Vec<RoomId> = recent.iter().filter(|room| !found.contains_key(*room)).cloned().collect();
+    peek_all(node, user, unknown, &mut found).await;
+    let rows = rows(node, user, recent, &found, after, limit).await?;
+    // Recent and other rooms overlap in time, so the page is cut only after both are in order.
+    let rooms: HashSet<&RoomId> = recent.iter().chain(rows.keys()).collect();
+    let place = |room: &RoomId| {
+        let at = match found.get(room) {
+            Some(RoomFound::Member(answer)) => answer.info.last_at,
+            Some(RoomFound::Gone) => return None,
+            Some(RoomFound::Unanswered) | None => rows.get(room)?.active_at,
+        };
+        Some(ListPosition(Reverse(at), room.clone()))
+    };
+    let mut places: Vec<ListPosition> = rooms.into_iter().filter_map(place).collect();
     places.retain(|place| after.is_none_or(|after| place > after || (mutant(Mutant::PageRepeats) && place == after)));
-    if places.len() <= limit {
-        let known_times: HashSet<&RoomId> = recent.iter().collect();
-        let rest = node.store.rooms_of_user(user).await.map_err(store_failed)?;
-        let rest = rest.into_iter().filter(|row| row.role.is_some() && !known_times.contains(&row.room));
-        let rest = rest.map(|row| ListPosition(Reverse(row.active_at), row.room));
-        places.extend(rest.filter(|place| after.is_none_or(|after| place > after)));
-    }
     places.sort();
     let more = places.len() > limit;
     places.truncate(limit);
     let next =
         if more { places.last().cloned().or_else(ListPosition::start).map(|place| place.encode()) } else { None };
     // If the attach did not find the channel live, the head may have moved since.
-    let stale = places.iter().map(|place| &place.1).filter(|room| known.get(*room).is_none_or(|k| !k.live));
-    peek_all(node, user, stale.cloned().collect(), &mut known).await?;
-    let rooms = places.iter().filter_map(|place| known.remove(&place.1).map(|known| known.info)).collect();
+    let is_stale = |room: &RoomId| match found.get(room) {
+        Some(RoomFound::Member(answer)) => !answer.live,
+        Some(RoomFound::Gone | RoomFound::Unanswered) => false,
+        None => true,
+    };
+    let stale: Vec<RoomId> = places.iter().map(|place| place.1.clone()).filter(is_stale).collect();
+    peek_all(node, user, stale, &mut found).await;
+    let mut rooms = Vec::with_capacity(places.len());
+    for ListPosition(_, room) in places {
+        match found.remove(&room) {
+            Some(RoomFound::Member(answer)) => rooms.push(answer.info),
+            Some(RoomFound::Gone) => {}
+            Some(RoomFound::Unanswered) | None => {
+                if let Some(row) = rows.get(&room) {
+                    rooms.extend(info_of_rows(node, row).await);
+                }
+            }
+        }
+    }
     let mut rooms = add_markers(node, user, rooms).await?;
     rooms.sort_by(|a, b| b.last_at.cmp(&a.last_at).then_with(|| a.room.cmp(&b.room)));
     Ok(RoomsPage { rooms, next })
 }
 
-/// Asks the owners of rooms how the user sees them, and puts the answers into `known`. Removes the rooms that the
-/// user is not in.
-async fn peek_all(
-    node: &Arc<NodeContext>,
+/// Returns the rows of the recent rooms that did not answer, and those of other rooms that may be on a page after
+/// `after`.
+async fn rows(
+    node: &NodeContext,
     user: &UserId,
-    rooms: Vec<RoomId>,
-    known: &mut HashMap<RoomId, RoomAnswer>,
-) -> Result<(), Refusal> {
-    let peeks = rooms.into_iter().map(|room| async move {
-        match peek(node, user, &room).await {
-            Ok(view) => Ok((room, Some(view))),
-            Err(refusal) if is_not_a_member(&refusal) => Ok((room, None)),
-            Err(refusal) => Err(refusal),
-        }
-    });
-    let mut peeks = futures_util::stream::iter(peeks).buffer_unordered(OWNERS_IN_PARALLEL);
-    while let Some((room, view)) = peeks.try_next().await? {
-        match view {
-            // Counts as live, so that the same page does not peek a second time: this answer is fresh.
-            Some(view) => drop(known.insert(room, RoomAnswer { live: true, ..view })),
-            None => drop(known.remove(&room)),
+    recent: &[RoomId],
+    found: &HashMap<RoomId, RoomFound>,
+    after: Option<&ListPosition>,
+    limit: usize,
+) -> Result<HashMap<RoomId, RoomOfUser>, Refusal> {
+    let after = after.map(|ListPosition(Reverse(at), room)| (*at, room.clone()));
+    // Enough for the page and for knowing that there is more, however many of the rows are of recent rooms.
+    let others = node.store.rooms_of_user(user, after, recent.len() + limit + 1).await.map_err(store_failed)?;
+    let is_recent: HashSet<&RoomId> = recent.iter().collect();
+    let others = others.into_iter().filter(|row| !is_recent.contains(&row.room));
+    let unanswered = |room: &&RoomId| matches!(found.get(*room), Some(RoomFound::Unanswered));
+    let unanswered: Vec<RoomId> = recent.iter().filter(unanswered).cloned().collect();
+    let silent = node.store.rooms_of_user_among(user, &unanswered).await.map_err(store_failed)?;
+    Ok(others.chain(silent.into_iter().flatten()).map(|row| (row.room.clone(), row)).collect())
+}
+
+/// What was found out about a room of a user's list.
+#[derive(Debug)]
+pub(crate) enum RoomFound {
+    /// The owner's answer.
+    Member(Box<RoomAnswer>),
+    /// The user is not in the room.
+    Gone,
+    /// The owner has not answered in time.
+    Unanswered,
+}
+
+impl RoomFound {
+    /// Reads an owner's answer, which is `None` for a room that the user is not in.
+    pub(crate) fn of(answer: Result<Option<RoomAnswer>, Refusal>) -> Self {
+        match answer {
+            Ok(Some(answer)) => Self::Member(Box::new(answer)),
+            Ok(None) => Self::Gone,
+            Err(refusal) if is_not_a_member(&refusal) => Self::Gone,
+            Err(_) => Self::Unanswered,
         }
     }
-    Ok(())
+}
+
+/// Asks the owners of rooms how the user sees them, and puts what they answer into `found`, until none answers any
+/// more.
+async fn peek_all(node: &Arc<NodeContext>, user: &UserId, rooms: Vec<RoomId>, found: &mut HashMap<RoomId, RoomFound>) {
+    for room in &rooms {
+        found.entry(room.clone()).or_insert(RoomFound::Unanswered);
+    }
+    let peeks = rooms.into_iter().map(|room| async move {
+        let answer = peek(node, user, &room).await;
+        // Counts as live, so that the same page does not peek a second time: this answer is fresh.
+        let answer = answer.map(|answer| Some(RoomAnswer { live: true, ..answer }));
+        (room, RoomFound::of(answer))
+    });
+    let mut peeks = futures_util::stream::iter(peeks).buffer_unordered(AT_ONCE);
+    let mut patience = Patience::new(node.config.owner_patience);
+    while let Some((room, answer)) = patience.next(&mut peeks).await {
+        if !matches!(answer, RoomFound::Unanswered) {
+            found.insert(room, answer);
+        }
+    }
+}
+
+/// Returns a room as its rows describe it. `None` if there is no such room any more, or if its row cannot be read: one
+/// room must not keep a user from all others.
+async fn info_of_rows(node: &NodeContext, row: &RoomOfUser) -> Option<RoomInfo> {
+    let room = node.store.room(&row.room).await;
+    let room = room.inspect_err(|error| tracing::warn!(%error, "a room is left out of a user's list")).ok()?;
+    let (room, role) = (room.filter(|room| !room.deleted)?, row.role?);
+    Some(RoomInfo {
+        room: room.room,
+        name: room.name,
+        kind: room.kind,
+        access: room.access,
+        role,
+        seq: room.head.seq,
+        count: room.head.count,
+        marker: row.joined,
+        unread: 0,
+        notify: if room.members > MENTIONS_ABOVE { Notify::Mentions } else { Notify::All },
+        muted_until: None,
+        last_at: row.active_at,
+        last: room.last,
+        members: room.members,
+    })
+}
+
+/// Returns the user's read markers in rooms, in their order. `None` for a room in which nothing was read.
+///
+/// # Errors
+/// Returns `unavailable` if the store does not answer.
+pub(crate) async fn markers_of(
+    node: &NodeContext,
+    user: &UserId,
+    rooms: &[RoomId],
+) -> Result<Vec<Option<Mark>>, Refusal> {
+    // In this order: a marker that has left the memory in the meantime is in the store.
+    let lately: Vec<Option<Mark>> = rooms.iter().map(|room| node.markers.get(user, room)).collect();
+    let stored = node.store.read_markers(user, rooms).await.map_err(store_failed)?;
+    Ok(stored.into_iter().zip(lately).map(|(stored, lately)| stored.max(lately)).collect())
 }
 
 /// Adds the user's read markers to rooms.
@@ -147,12 +251,8 @@ pub(crate) async fn add_markers(
         return Ok(rooms);
     }
     let ids: Vec<RoomId> = rooms.iter().map(|info| info.room.clone()).collect();
-    let stored = node.store.read_markers(user, &ids).await.map_err(store_failed)?;
-    let marked = rooms.into_iter().zip(stored).map(|(info, stored)| {
-        let marker = stored.max(node.markers.get(user, &info.room));
-        info.with_marker(marker)
-    });
-    Ok(marked.collect())
+    let markers = markers_of(node, user, &ids).await?;
+    Ok(rooms.into_iter().zip(markers).map(|(info, marker)| info.with_marker(marker)).collect())
 }
 
 /// Returns the encoded answer to a `rooms` request.

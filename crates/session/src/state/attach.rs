@@ -1,9 +1,11 @@
 //! Attaching: asks the owners of rooms to dispatch their events live to a user.
 
-use sendpi_model::{RoomId, UserId, Verb};
+use sendpi_model::{Refusal, RoomId, UserId, Verb, encode_json};
 
 use super::State;
+use super::gaps::heads_frame;
 use crate::keys::UserKey;
+use crate::owners::answer::{RoomAnswer, is_not_a_member};
 use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::{Ask, Effects};
 
@@ -13,6 +15,27 @@ pub(crate) struct OnlineUser {
     pub(crate) key: UserKey,
     pub(crate) id: UserId,
     pub(crate) signin: u64,
+}
+
+/// What the user's sessions are told when the owner has answered an attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttachTelling {
+    /// Nothing: their welcome comes after the answer.
+    Nothing,
+    /// The head. Their welcome came before the answer, without the room.
+    Head,
+    /// That the user is in the room. They do not know the room.
+    IfMember,
+    /// That the user is not in the room any more. They know the room.
+    IfGone,
+}
+
+/// An attach under way.
+#[derive(Debug)]
+pub(crate) struct AttachRequest {
+    pub(crate) user: OnlineUser,
+    pub(crate) room: RoomId,
+    pub(crate) telling: AttachTelling,
 }
 
 impl State {
@@ -27,17 +50,28 @@ impl State {
         self.users.iter().filter_map(|(key, _)| self.online_user(key)).collect()
     }
 
-    /// Returns the rooms in which the user has an entry.
-    pub(crate) fn rooms_of(&self, user: UserKey) -> Vec<RoomId> {
+    /// Returns whether the sign-in of this user lasts.
+    pub(crate) fn is_signed_in(&self, user: &OnlineUser) -> bool {
+        self.online_user(user.key).is_some_and(|present| present.signin == user.signin)
+    }
+
+    /// Returns the rooms in which the user has an entry, each with what the user's sessions are told when they are
+    /// attached to it again. They do not know a room whose owner has not answered yet.
+    pub(crate) fn rooms_of(&self, user: UserKey) -> Vec<(RoomId, AttachTelling)> {
         let rooms = self.users.get(user).map(|user| user.rooms.as_slice()).unwrap_or_default();
-        rooms.iter().filter_map(|key| self.rooms.get(*key).map(|room| room.id.clone())).collect()
+        let known = |key| {
+            let room = self.rooms.get(key)?;
+            let is_known = room.member(user)?.last.is_some();
+            Some((room.id.clone(), if is_known { AttachTelling::IfGone } else { AttachTelling::IfMember }))
+        };
+        rooms.iter().filter_map(|key| known(*key)).collect()
     }
 
     /// Asks the room's owner to attach the user. The entry in the room is added at once, so that the end of the
     /// user's last session finds every room to detach from. Returns `false`, and asks nothing, if the last session
     /// of this sign-in has ended already.
     pub(crate) fn attach(&mut self, user: &OnlineUser, room: &RoomId, tag: ReplyTo, effects: &mut Effects) -> bool {
-        if self.online_user(user.key).is_none_or(|present| present.signin != user.signin) {
+        if !self.is_signed_in(user) {
             return false;
         }
         let key = self.enter(room, user.key);
@@ -49,24 +83,54 @@ impl State {
         true
     }
 
-    /// Handles the owner's answer to an attach: the room's head is at `seq`.
-    pub(crate) fn attached(&mut self, user: &OnlineUser, room: &RoomId, seq: u64, effects: &mut Effects) {
-        let Some(key) = self.rooms.find(room) else { return };
-        self.note_head(key, user.key, seq, effects);
+    /// Handles the owner's answer to an attach. It is judged when the link brings it, in order with the link's other
+    /// items.
+    pub(crate) fn attach_answered(
+        &mut self,
+        attach: &AttachRequest,
+        answer: &Result<RoomAnswer, Refusal>,
+        effects: &mut Effects,
+    ) {
+        let AttachRequest { user, room, telling } = attach;
+        if !self.is_signed_in(user) {
+            return;
+        }
+        match answer {
+            Ok(view) => {
+                if let Some(key) = self.rooms.find(room) {
+                    self.note_head(key, user.key, view.info.seq, effects);
+                    let member = self.rooms.get_mut(key).and_then(|room| room.member_mut(user.key));
+                    // A room that is not live has nobody to detach. If it becomes so, its link adds the user.
+                    if let Some(member) = member.filter(|_| !view.live) {
+                        member.attached = false;
+                    }
+                }
+                match telling {
+                    AttachTelling::Head => {
+                        self.send_to_sessions(user.key, room, &heads_frame(room, view.info.seq), effects);
+                    }
+                    AttachTelling::IfMember => self.room_added(user.key, room, &encode_json(&view.info), effects),
+                    AttachTelling::Nothing | AttachTelling::IfGone => {}
+                }
+            }
+            Err(refusal) if is_not_a_member(refusal) => {
+                // The reason was lost with the link.
+                if self.not_attached(user, room) && *telling == AttachTelling::IfGone {
+                    self.room_removed(user.key, room, "left", effects);
+                }
+            }
+            Err(_) => {}
+        }
     }
 
-    /// Handles the owner's answer that the user is not in the room, and removes the entry. Returns whether the
-    /// user's last event of the room was known. Returns `false`, and keeps the entry, if a link has the user in the
-    /// room's audience.
-    pub(crate) fn not_attached(&mut self, user: &OnlineUser, room: &RoomId) -> bool {
+    /// Removes the entry of a user who is not in the room. Returns `false`, and keeps the entry, if a link has the
+    /// user in the room's audience: the user joined again, and that link also brings the removal.
+    fn not_attached(&mut self, user: &OnlineUser, room: &RoomId) -> bool {
         let Some(key) = self.rooms.find(room) else { return false };
-        let Some(entry) = self.rooms.get(key) else { return false };
-        let known = entry.member(user.key).is_some_and(|member| member.last.is_some());
-        if entry.is_in_audience(user.key) {
-            // The link that added the user to its audience also brings the removal.
+        if self.rooms.get(key).is_none_or(|room| room.is_in_audience(user.key)) {
             return false;
         }
         self.forget_member(key, user.key);
-        known
+        true
     }
 }

@@ -1,18 +1,20 @@
 //! The beginning of a session: it joins its user channel, and its live events are released when the welcome is
 //! queued.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sendpi_bus::UserSubscription;
-use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{CloseCode, Code, DeviceId, Millis, Refusal, RoomId, UserId, limits};
+use sendpi_bus::{Revision, UserSubscription};
+use sendpi_model::server_frame::{HeadsAnswer, OpFrame};
+use sendpi_model::{Code, DeviceId, Refusal, RoomId, UserId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::State;
 use crate::client::outbound::Outbound;
 use crate::client::transport::Identity;
+use crate::client::ws_frame;
 use crate::keys::{SessionKey, UserKey};
 use crate::state::effects::Effects;
 use crate::state::session_state::{Heartbeat, Hold, SessionState};
@@ -22,10 +24,10 @@ use crate::state::user::UserPresence;
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) user: UserKey,
-    /// Resolves to `true` once the user counts as online. `None` if the user already does.
-    pub(crate) up: Option<watch::Receiver<bool>>,
+    /// Resolves to the revision of the presence key once the user counts as online. `None` if the user already does.
+    pub(crate) up: Option<watch::Receiver<Option<Revision>>>,
     /// Set if this session has to announce the user: the number of the announcement, and the sender of its result.
-    pub(crate) announce: Option<(u64, watch::Sender<bool>)>,
+    pub(crate) announce: Option<(u64, watch::Sender<Option<Revision>>)>,
 }
 
 impl State {
@@ -41,45 +43,34 @@ impl State {
     }
 
     /// Adds a session to its user channel. Its live events begin here, and are held back until the welcome. Closes
-    /// the older sessions of the same device. A session without a device replaces none, and none replaces it.
+    /// the older sessions of the same device, and one more if the user has too many. A session without a device
+    /// replaces none, and none replaces it.
     ///
     /// # Errors
-    /// Returns `unavailable` if the node is being drained, and `conflict` if the user has too many sessions or this
-    /// one is signed in already.
+    /// Returns `unavailable` if the node is being drained, and `conflict` if the session is signed in already.
     pub(crate) fn join(
         &mut self,
         key: SessionKey,
         who: &Identity,
         device: Option<&DeviceId>,
-        wall: Millis,
         effects: &mut Effects,
     ) -> Result<Joined, Refusal> {
         if self.draining {
             return Err(Refusal::unavailable("this node is being drained", 1_000));
         }
-        let user_key = self.user_or_new(&who.user);
-        let others = self.users.get(user_key).map(|user| user.sessions.clone()).unwrap_or_default();
-        let mut open = 0;
-        for other in others {
-            let Some(other) = self.sessions.get(other) else { continue };
-            if device.is_some() && other.device.as_ref() == device && !mutant(Mutant::SameDeviceStays) {
-                other.outbound.close(CloseCode::Replaced);
-                effects.touch(&other.outbound);
-            }
-            open += usize::from(!other.outbound.is_closing());
-        }
-        if open >= limits::USER_SESSIONS {
-            let message = format!("a user may have {} sessions", limits::USER_SESSIONS);
-            return Err(Refusal::new(Code::Conflict, message));
-        }
-        let end = self.unconfirmed.end();
-        let Some(session) = self.sessions.get_mut(key).filter(|session| session.user.is_none()) else {
-            self.forget_if_gone(user_key);
+        if self.sessions.get(key).is_none_or(|session| session.user.is_some()) {
             return Err(Refusal::new(Code::Conflict, "this session is signed in already"));
+        }
+        let user_key = self.user_or_new(&who.user);
+        self.make_place(user_key, device, effects);
+        let end = self.unconfirmed.end();
+        let Some(session) = self.sessions.get_mut(key) else {
+            self.forget_if_gone(user_key);
+            return Err(Refusal::new(Code::Conflict, "this session has ended"));
         };
         session.user = Some(user_key);
         session.device = device.cloned();
-        (session.signed_in, session.expires_at) = (wall, who.expires_at);
+        session.expires_at = who.expires_at;
         (session.started, session.confirmed, session.pinged) = (end, end, end);
         session.hold = Some(Box::new(Hold::all()));
         session.outbound.set_user(who.user.clone());
@@ -94,7 +85,7 @@ impl State {
             UserPresence::Online => {}
             UserPresence::Announcing(_, up) => joined.up = Some(up.clone()),
             UserPresence::Offline => {
-                let (tell, up) = watch::channel(false);
+                let (tell, up) = watch::channel(None);
                 self.announcements += 1;
                 user.presence = UserPresence::Announcing(self.announcements, up.clone());
                 joined.up = Some(up);
@@ -108,12 +99,10 @@ impl State {
     /// Forgets which events a user has. What links brought while the user had no session says nothing about what a
     /// client has.
     fn forget_lasts(&mut self, user_key: UserKey) {
+        self.forget_outside_audiences(user_key);
         let rooms = self.users.get(user_key).map(|user| user.rooms.clone()).unwrap_or_default();
         for key in rooms {
-            let Some(room) = self.rooms.get_mut(key) else { continue };
-            if !room.is_in_audience(user_key) {
-                self.forget_member(key, user_key);
-            } else if let Some(member) = room.member_mut(user_key) {
+            if let Some(member) = self.rooms.get_mut(key).and_then(|room| room.member_mut(user_key)) {
                 member.last = None;
                 member.gap = None;
             }
@@ -154,7 +143,8 @@ impl State {
     }
 
     /// Queues the welcome and releases the live events, except those of the rooms that are replayed next. `heads`
-    /// says up to which seq the welcome, and the attaches before it, cover each room.
+    /// says up to which seq the welcome, and the attaches before it, cover each room. If the user channel is further on
+    /// in a room, because its owner did not answer in time, the session is told so.
     pub(crate) fn welcome(
         &mut self,
         key: SessionKey,
@@ -171,24 +161,47 @@ impl State {
                 member.last.get_or_insert(*seq);
             }
         }
+        let missed = self.missed_by(key, user, heads);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.outbound.push_answer(frame);
+        if !missed.rooms.is_empty() {
+            session.outbound.push(ws_frame::text(&missed.to_frame()), false);
+        }
         session.raise_floors(heads.iter().cloned());
         session.beat = Heartbeat { waiting_since: None, next: now + self.config.heartbeat };
-        self.release(key, replay, effects);
+        session.release(replay, effects);
+        self.prune_floors(key);
         // The first look is at once, because the token may expire before the first heartbeat.
         self.schedule_beat(key, now);
     }
 
-    /// Begins a replay by holding back the live events of its rooms. Returns `false` if another replay is under way.
-    pub(crate) fn hold(&mut self, key: SessionKey, hold: Hold) -> bool {
-        match self.sessions.get_mut(key) {
-            Some(session) if session.hold.is_none() => {
-                session.hold = Some(Box::new(hold));
-                true
-            }
-            _ => false,
+    /// Returns the rooms in which the user channel is past what a welcome covers, and the session holds back nothing
+    /// that continues it.
+    fn missed_by(&self, key: SessionKey, user: UserKey, heads: &[(RoomId, u64)]) -> HeadsAnswer {
+        let mut covered: BTreeMap<&RoomId, u64> = BTreeMap::new();
+        for (room, seq) in heads {
+            let covered = covered.entry(room).or_default();
+            *covered = (*covered).max(*seq);
         }
+        let hold = self.sessions.get(key).and_then(|session| session.hold.as_deref());
+        let last = |room: &RoomId| self.rooms.get(self.rooms.find(room)?)?.member(user)?.last;
+        let missed = covered.into_iter().filter_map(|(room, seq)| {
+            let last = last(room).filter(|last| *last > seq)?;
+            let continues = hold.is_some_and(|hold| hold.holds(room, seq + 1));
+            (!continues).then(|| (room.clone(), last))
+        });
+        HeadsAnswer { rooms: missed.collect() }
+    }
+
+    /// Holds back the live events of a replay's rooms. The replay waits until it is its turn. Returns its number, or
+    /// `None` if the session has ended.
+    pub(crate) fn add_replay(&mut self, key: SessionKey, rooms: HashSet<RoomId>) -> Option<u64> {
+        Some(self.sessions.get_mut(key)?.add_replay(rooms))
+    }
+
+    /// Returns whether a replay may begin, because those before it have ended.
+    pub(crate) fn is_turn_of(&self, key: SessionKey, replay: u64) -> bool {
+        self.sessions.get(key).is_some_and(|session| session.is_turn_of(replay))
     }
 
     /// Ends a replay that covered everything up to these seqs: queues its last frame and releases the live events.
@@ -196,14 +209,14 @@ impl State {
         if let Some(session) = self.sessions.get_mut(key) {
             session.raise_floors(rooms);
             session.outbound.push_answer(frame);
-            self.release(key, None, effects);
+            session.end_replay(effects);
+            self.prune_floors(key);
         }
     }
 
-    fn release(&mut self, key: SessionKey, next: Option<Hold>, effects: &mut Effects) {
+    fn prune_floors(&mut self, key: SessionKey) {
         let Self { sessions, rooms, .. } = self;
         let Some(session) = sessions.get_mut(key) else { return };
-        session.release(next, effects);
         let Some(user) = session.user else { return };
         session.prune_floors(|id| rooms.get(rooms.find(id)?)?.member(user)?.last);
     }

@@ -1,14 +1,15 @@
 //! The end of a session, however it came: bounces what no device of the user confirmed, and signs the user out with
-//! the last session. Also what ends or informs sessions from outside: replaced devices and read markers.
+//! the last session. Also what informs sessions from outside: read markers.
 
 use sendpi_model::server_frame::{MarkerFrame, OpFrame};
-use sendpi_model::{CloseCode, DeviceId, Millis, RoomId, UserId};
+use sendpi_model::{RoomId, UserId};
 
 use super::State;
 use crate::client::ws_frame;
 use crate::keys::{SessionKey, UserKey};
 use crate::state::effects::Effects;
 use crate::state::retry_queue::UntakenRange;
+use crate::state::session_state::Delivery;
 use crate::state::user::UserPresence;
 
 impl State {
@@ -64,26 +65,12 @@ impl State {
             effects.signed_out.push(user.id.clone());
         }
         effects.unsubscribed.extend(user.subscription.take());
-        let rooms = user.rooms.clone();
-        for room in rooms {
-            self.forget_entry_if_gone(room, user_key);
-        }
+        self.forget_outside_audiences(user_key);
         self.forget_if_gone(user_key);
     }
 
-    /// Closes the sessions of a device that signed in on another node at `at`, if they are older than that.
-    pub(crate) fn replaced(&mut self, user: &UserId, device: &DeviceId, at: Millis, effects: &mut Effects) {
-        let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
-        for session in &user.sessions {
-            let Some(session) = self.sessions.get(*session) else { continue };
-            if session.device.as_ref() == Some(device) && session.signed_in < at {
-                session.outbound.close(CloseCode::Replaced);
-                effects.touch(&session.outbound);
-            }
-        }
-    }
-
     /// Sends a read marker that moved on another device to the user's sessions, except to the session that moved it.
+    /// What is held back for a session comes first, its welcome too.
     pub(crate) fn send_marker(
         &mut self,
         user: &UserId,
@@ -94,11 +81,9 @@ impl State {
         let Some(user) = self.user_index.get(user).and_then(|key| self.users.get(*key)) else { return };
         let frame = ws_frame::text(&marker.to_frame());
         for session in user.sessions.iter().filter(|session| Some(**session) != except) {
-            // Before the welcome, a client has nothing that a marker could change. The check also skips sessions
-            // with a replay under way.
-            if let Some(session) = self.sessions.get(*session).filter(|session| session.hold.is_none()) {
-                session.outbound.push(frame.clone(), false);
-                effects.touch(&session.outbound);
+            if let Some(session) = self.sessions.get_mut(*session) {
+                let parcel = Delivery { room: &marker.room, seq: 0, position: None, frame: &frame, ephemeral: false };
+                session.deliver(parcel, self.config.outbox_bytes, effects);
             }
         }
     }

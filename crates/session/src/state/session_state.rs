@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendpi_bus::Revision;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{CloseCode, DeviceId, Millis, RoomId};
 use tokio::time::Instant;
@@ -34,7 +35,10 @@ pub(crate) struct SessionState {
     /// The user, once signed in.
     pub(crate) user: Option<UserKey>,
     pub(crate) device: Option<DeviceId>,
-    pub(crate) signed_in: Millis,
+    /// The place of the session among those of its device on all nodes (`state/devices`). `None` until it is known.
+    pub(crate) stamp: Option<Revision>,
+    /// The highest stamp of a session of the same device that asked before this one's own was known.
+    pub(crate) outranked: Revision,
     pub(crate) expires_at: Millis,
     pub(crate) beat: Heartbeat,
     /// The tick of the session's only entry in the timer wheel that counts.
@@ -46,6 +50,8 @@ pub(crate) struct SessionState {
     /// The position before which an answer to the heartbeat under way will confirm everything.
     pub(crate) pinged: u64,
     pub(crate) hold: Option<Box<Hold>>,
+    /// The number of the session's last replay. That of its `hello` has 0.
+    pub(crate) last_replay: u64,
     /// The seqs up to which the welcome or a replay covered rooms whose live events have not got there yet.
     #[expect(clippy::box_collection, reason = "nearly all sessions have none, and there are many sessions")]
     floors: Option<Box<HashMap<RoomId, u64>>>,
@@ -78,6 +84,8 @@ pub(crate) enum HeartbeatState {
 pub(crate) struct Hold {
     /// The rooms whose events are held back. `None` for all rooms.
     rooms: Option<HashSet<RoomId>>,
+    /// The replay under way, and those that wait for it, each with its number and its rooms.
+    replays: VecDeque<(u64, HashSet<RoomId>)>,
     queue: VecDeque<HeldEvent>,
     bytes: usize,
     /// What is held back counts against the node's budget.
@@ -102,9 +110,28 @@ impl Hold {
         Self::default()
     }
 
-    /// Holds back the events of these rooms.
-    pub(crate) fn of(rooms: impl IntoIterator<Item = RoomId>) -> Self {
-        Self { rooms: Some(rooms.into_iter().collect()), ..Self::default() }
+    /// Holds back the events of the rooms of a replay.
+    pub(crate) fn of(number: u64, rooms: impl IntoIterator<Item = RoomId>) -> Self {
+        Self::of_replays([(number, rooms.into_iter().collect())].into())
+    }
+
+    fn of_replays(replays: VecDeque<(u64, HashSet<RoomId>)>) -> Self {
+        let rooms = replays.iter().flat_map(|(_, rooms)| rooms.iter().cloned()).collect();
+        Self { rooms: Some(rooms), replays, ..Self::default() }
+    }
+
+    /// Adds a replay, which waits for those before it. The events of its rooms are held back from now on.
+    fn add(&mut self, number: u64, rooms: HashSet<RoomId>) {
+        if let Some(held) = &mut self.rooms {
+            held.extend(rooms.iter().cloned());
+        }
+        self.replays.push_back((number, rooms));
+    }
+
+    /// Returns the hold that is left when the first replay has ended. `None` if no other waits.
+    fn after_replay(&mut self) -> Option<Self> {
+        self.replays.pop_front();
+        (!self.replays.is_empty()).then(|| Self::of_replays(std::mem::take(&mut self.replays)))
     }
 
     fn push(&mut self, held: HeldEvent, position: Option<u64>, limit: usize) {
@@ -127,6 +154,11 @@ impl Hold {
         self.share.get_or_insert_with(|| BudgetShare::new(outbound.budget())).set(self.bytes);
     }
 
+    /// Returns whether an event is held back.
+    pub(crate) fn holds(&self, room: &RoomId, seq: u64) -> bool {
+        self.queue.iter().any(|held| held.seq == seq && held.room == *room)
+    }
+
     fn covers(&self, room: &RoomId) -> bool {
         self.rooms.as_ref().is_none_or(|rooms| rooms.contains(room)) && !mutant(Mutant::HoldOff)
     }
@@ -138,7 +170,8 @@ impl SessionState {
             outbound,
             user: None,
             device: None,
-            signed_in: Millis(0),
+            stamp: None,
+            outranked: 0,
             expires_at: Millis(u64::MAX),
             beat: Heartbeat { waiting_since: None, next: now },
             due: None,
@@ -146,6 +179,7 @@ impl SessionState {
             confirmed: 0,
             pinged: 0,
             hold: None,
+            last_replay: 0,
             floors: None,
         }
     }
@@ -190,6 +224,28 @@ impl SessionState {
             let floor = floors.entry(room).or_default();
             *floor = seq.max(*floor);
         }
+    }
+
+    /// Holds back the live events of a replay's rooms. The replay waits until it is its turn. Returns its number.
+    pub(crate) fn add_replay(&mut self, rooms: HashSet<RoomId>) -> u64 {
+        self.last_replay += 1;
+        match &mut self.hold {
+            Some(hold) => hold.add(self.last_replay, rooms),
+            None => self.hold = Some(Box::new(Hold::of(self.last_replay, rooms))),
+        }
+        self.last_replay
+    }
+
+    /// Returns whether a replay may begin, because those before it have ended.
+    pub(crate) fn is_turn_of(&self, replay: u64) -> bool {
+        self.hold.as_ref().and_then(|hold| hold.replays.front()).is_some_and(|(number, _)| *number == replay)
+    }
+
+    /// Ends the replay under way: releases the live events of its rooms, except those that a waiting replay needs.
+    pub(crate) fn end_replay(&mut self, effects: &mut Effects) {
+        let next = self.hold.as_mut().and_then(|hold| hold.after_replay());
+        self.release(next, effects);
+        self.outbound.end_replay();
     }
 
     /// Releases what was held back, except what `next` continues to hold back. Closes the session as too slow if

@@ -12,6 +12,7 @@ use crate::client::transport::{Identity, Transport};
 use crate::client::ws_frame;
 
 mod audience;
+mod devices;
 mod ends;
 mod farewell;
 mod slow;
@@ -79,7 +80,7 @@ impl Test {
     fn join(&mut self, client: &TestClient, name: &str, device: &str) -> Result<UserKey, Refusal> {
         let who = Identity { user: user(name), expires_at: self.wall.after(Duration::from_secs(3600)), service: false };
         let device = (!device.is_empty()).then(|| DeviceId::parse(device).unwrap());
-        let joined = self.state.join(client.key, &who, device.as_ref(), self.wall, &mut self.effects)?;
+        let joined = self.state.join(client.key, &who, device.as_ref(), &mut self.effects)?;
         if let Some((announce, _)) = joined.announce {
             self.signins += 1;
             let signin = self.signins;

@@ -1,6 +1,6 @@
 //! The user channel: all sessions of one user on this node, and the user's presence.
 
-use sendpi_bus::UserSubscription;
+use sendpi_bus::{Revision, UserSubscription};
 use sendpi_model::UserId;
 use tokio::sync::watch;
 
@@ -31,7 +31,7 @@ pub(crate) enum UserPresence {
     Offline,
     /// The first session waits for the subscription and the presence key. The number distinguishes this
     /// announcement from others.
-    Announcing(u64, watch::Receiver<bool>),
+    Announcing(u64, watch::Receiver<Option<Revision>>),
     /// The presence key is written.
     Online,
 }

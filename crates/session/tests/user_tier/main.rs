@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
+mod devices;
+mod lists;
 mod losses;
+mod markers;
 mod owner;
+mod resync;
 mod support;
 
 use std::sync::Arc;
@@ -212,24 +216,6 @@ async fn a_request_that_nobody_answers_ends_as_unavailable() {
     world.owner.deaf.store(false, Ordering::Relaxed);
     ann.say(&send("2"));
     assert_eq!(ann.seqs(1).await, [1]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_marker_reaches_the_users_other_devices_and_the_store() {
-    let world = World::new().await;
-    let other_node = connect(&world.nats, "n2").await;
-    let other = node(&other_node, &world.store, SessionConfig::default(), &world.stop).await;
-    world.store.active("ann", "r");
-    world.owner.happen("r", 3);
-    let (phone, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
-    let laptop = SocketlessClient::connect(&other, "ann");
-    laptop.hello(r#"{"op":"hello","device":"laptop"}"#).await.unwrap();
-    assert_eq!(laptop.next().await["op"], "welcome");
-    phone.say(r#"{"op":"read","id":1,"room":"r","seq":2}"#);
-    assert_eq!(phone.next().await["op"], "ok");
-    let marker = laptop.next().await;
-    assert_eq!((&marker["op"], &marker["room"], &marker["seq"]), (&"marker".into(), &"r".into(), &2.into()));
-    until("the row", || !world.store.written.lock().unwrap().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

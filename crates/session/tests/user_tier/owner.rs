@@ -39,6 +39,21 @@ pub(crate) struct Owner {
     pub(crate) links: AtomicU32,
     /// If set, the owner ignores all requests.
     pub(crate) deaf: AtomicBool,
+    /// What the owner does with the requests to some rooms.
+    pub(crate) disturbed: Mutex<HashMap<String, Disturbance>>,
+    /// How many requests were disturbed.
+    pub(crate) disturbances: AtomicU32,
+}
+
+/// What an owner does with the requests to a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    /// It never answers.
+    Silent,
+    /// It cannot read the room at present.
+    Unavailable,
+    /// It does not know the user there.
+    Gone,
 }
 
 /// The numbers in the last answer to a link: received and settled.
@@ -128,6 +143,15 @@ impl Owner {
     }
 
     fn answer(&self, partition: Partition, link: &mut link::LinkSender, request: &FlowRequest) -> Option<Vec<u8>> {
+        let disturbance = self.disturbed.lock().unwrap().get(request.room.as_str()).copied();
+        if let Some(disturbance) = disturbance {
+            self.disturbances.fetch_add(1, Ordering::Relaxed);
+            return match disturbance {
+                Disturbance::Silent => None,
+                Disturbance::Unavailable => Some(Refusal::unavailable("the room cannot be read", 1_000).to_frame()),
+                Disturbance::Gone => Some(Refusal::no_such_room().to_frame()),
+            };
+        }
         let mut rooms = self.rooms.lock().unwrap();
         let room = rooms.entry(request.room.clone()).or_default();
         let (id, user) = (&request.room, &request.user);
@@ -212,6 +236,15 @@ impl Owner {
     /// Forgets all audiences, as a worker does that gives a node up. The node is not told.
     pub(crate) fn give_users_up(&self) {
         self.rooms.lock().unwrap().values_mut().for_each(|room| room.audience.clear());
+    }
+
+    /// Disturbs the requests to a room from now on, or disturbs them no longer.
+    pub(crate) fn disturb(&self, id: &str, how: Option<Disturbance>) {
+        let mut disturbed = self.disturbed.lock().unwrap();
+        match how {
+            Some(how) => drop(disturbed.insert(id.to_owned(), how)),
+            None => drop(disturbed.remove(id)),
+        }
     }
 
     pub(crate) fn audience(&self, id: &str) -> Vec<String> {

@@ -1,15 +1,19 @@
 //! Clients without sockets, and a store that holds only order rows.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sendpi_bus::Bus;
-use sendpi_model::{ClientFrame, Mark, Millis, NodeId, Nonce, Partition, Partitions, Refusal, RoomId, UserId};
+use sendpi_model::{
+    Access, ClientFrame, Head, Mark, Millis, NodeId, Nonce, Partition, Partitions, Refusal, Role, RoomId, RoomKind,
+    UserId,
+};
 use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
     EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
@@ -20,6 +24,9 @@ use tokio::time::{sleep, timeout};
 
 /// How long a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The first byte of a close frame.
+const CLOSE: u8 = 0x88;
 
 pub(crate) async fn connect(nats: &NatsServer, node: &str) -> Bus {
     let config = sendpi_bus::BusConfig { servers: nats.url(), ..sendpi_bus::BusConfig::default() };
@@ -53,8 +60,8 @@ impl Transport for TestSocket {
 }
 
 impl TestSocket {
-    /// Removes and returns the next text frame.
-    fn text(&self) -> Option<String> {
+    /// Removes and returns the next frame: its first byte and its payload.
+    fn frame(&self) -> Option<(u8, Vec<u8>)> {
         let mut bytes = self.0.lock().unwrap();
         let (length, header) = match *bytes.get(1)? {
             126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
@@ -63,8 +70,14 @@ impl TestSocket {
         if bytes.len() < header + length {
             return None;
         }
-        let frame: Vec<u8> = bytes.drain(..header + length).collect();
-        Some(String::from_utf8_lossy(&frame[header..]).into_owned())
+        let mut frame: Vec<u8> = bytes.drain(..header + length).collect();
+        let payload = frame.split_off(header);
+        Some((*frame.first()?, payload))
+    }
+
+    /// Removes and returns the next text frame.
+    fn text(&self) -> Option<String> {
+        self.frame().map(|(_, payload)| String::from_utf8_lossy(&payload).into_owned())
     }
 }
 
@@ -123,6 +136,22 @@ impl SocketlessClient {
         serde_json::from_str(&text.unwrap()).unwrap()
     }
 
+    /// Drops the frames that have come so far. Returns the code of the close frame, if there is one among them.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        std::iter::from_fn(|| self.socket.frame())
+            .find_map(|(first, payload)| (first == CLOSE).then(|| u16::from_be_bytes([payload[0], payload[1]])))
+    }
+
+    /// Waits for the next frame of this op and returns it.
+    pub(crate) async fn next_of(&self, op: &str) -> serde_json::Value {
+        loop {
+            let frame = self.next().await;
+            if frame["op"] == op {
+                return frame;
+            }
+        }
+    }
+
     /// Waits for the next events and returns their seqs.
     pub(crate) async fn seqs(&self, count: usize) -> Vec<u64> {
         let mut seqs = Vec::new();
@@ -145,6 +174,12 @@ fn nonce() -> Nonce {
 pub(crate) struct Rows {
     pub(crate) order: Mutex<Vec<OrderRow>>,
     pub(crate) written: Mutex<Vec<Row>>,
+    /// Rooms with the rows of their members.
+    pub(crate) rooms: Mutex<Vec<(RoomRow, RoomOfUser)>>,
+    /// How many writes have begun.
+    pub(crate) begun: AtomicU32,
+    /// While a test holds this, no write goes on.
+    pub(crate) gate: tokio::sync::Mutex<()>,
 }
 
 impl Rows {
@@ -152,11 +187,41 @@ impl Rows {
         let (user, room) = (UserId::parse(user).unwrap(), RoomId::parse(room).unwrap());
         self.order.lock().unwrap().push(OrderRow { user, active_at: Millis::now(), room });
     }
+
+    /// Moves a room up in the user's list.
+    pub(crate) fn touch(&self, user: &str, room: &str, at: Millis) {
+        let mut rooms = self.rooms.lock().unwrap();
+        let of = |row: &RoomOfUser| row.user.as_str() == user && row.room.as_str() == room;
+        rooms.iter_mut().map(|(_, row)| row).filter(|row| of(row)).for_each(|row| row.active_at = at);
+    }
+
+    /// Adds a room that the user is in, with its head and the time of its last message.
+    pub(crate) fn member(&self, user: &str, room: &str, seq: u64, at: Millis) {
+        let (user, room) = (UserId::parse(user).unwrap(), RoomId::parse(room).unwrap());
+        let row = RoomRow {
+            room: room.clone(),
+            stamp: seq,
+            name: "from its row".to_owned(),
+            kind: RoomKind::Group,
+            access: Access::Open,
+            creator: user.clone(),
+            nonce: "made".to_owned(),
+            members: 2,
+            head: Head { seq, count: seq, at },
+            last: None,
+            deleted: false,
+        };
+        let role = Some(Role::Member);
+        let of_user = RoomOfUser { user, room, stamp: seq, role, joined: Mark::default(), active_at: at };
+        self.rooms.lock().unwrap().push((row, of_user));
+    }
 }
 
 #[async_trait]
 impl Store for Rows {
     async fn write(&self, rows: Vec<Row>) -> Result<(), WriteError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let _open = self.gate.lock().await;
         self.written.lock().unwrap().extend(rows);
         Ok(())
     }
@@ -187,8 +252,9 @@ impl Store for Rows {
         Ok(Vec::new())
     }
 
-    async fn room(&self, _: &RoomId) -> Result<Option<RoomRow>, ReadError> {
-        Ok(None)
+    async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError> {
+        let rooms = self.rooms.lock().unwrap();
+        Ok(rooms.iter().map(|(row, _)| row).find(|row| row.room == *room).cloned())
     }
 
     async fn members(&self, _: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
@@ -199,8 +265,30 @@ impl Store for Rows {
         Ok(None)
     }
 
-    async fn rooms_of_user(&self, _: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {
-        Ok(Vec::new())
+    async fn rooms_of_user(
+        &self,
+        user: &UserId,
+        after: Option<(Millis, RoomId)>,
+        limit: usize,
+    ) -> Result<Vec<RoomOfUser>, ReadError> {
+        let rooms = self.rooms.lock().unwrap();
+        let place = |row: &RoomOfUser| (Reverse(row.active_at), row.room.clone());
+        let after = after.map(|(at, room)| (Reverse(at), room));
+        let follows = |row: &&RoomOfUser| after.as_ref().is_none_or(|after| place(row) > *after);
+        let of_user = rooms.iter().map(|(_, row)| row).filter(|row| row.user == *user);
+        let mut rows: Vec<RoomOfUser> = of_user.filter(follows).cloned().collect();
+        rows.sort_by_key(place);
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    async fn rooms_of_user_among(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<RoomOfUser>>, ReadError> {
+        let rows = self.rooms_of_user(user, None, usize::MAX).await?;
+        Ok(rooms.iter().map(|room| rows.iter().find(|row| row.room == *room).cloned()).collect())
+    }
+
+    async fn count_rooms_of_user(&self, user: &UserId, most: usize) -> Result<usize, ReadError> {
+        Ok(self.rooms_of_user(user, None, most).await?.len())
     }
 
     async fn rooms_by_activity(
@@ -215,8 +303,13 @@ impl Store for Rows {
         Ok(rows.iter().rev().filter(|row| row.user == *user && row.active_at >= since).cloned().collect())
     }
 
-    async fn read_markers(&self, _: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<Mark>>, ReadError> {
-        Ok(rooms.iter().map(|_| None).collect())
+    async fn read_markers(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<Mark>>, ReadError> {
+        let written = self.written.lock().unwrap();
+        let mark = |room: &RoomId, row: &Row| match row {
+            Row::Marker(row) if row.user == *user && row.room == *room => Some(row.mark),
+            _ => None,
+        };
+        Ok(rooms.iter().map(|room| written.iter().filter_map(|row| mark(room, row)).max()).collect())
     }
 
     async fn active_rooms(&self, _: Partition, _: RangeInclusive<u64>) -> Result<Vec<RoomId>, ReadError> {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use sendpi_model::{Mark, Millis, Partition, Role};
 
 use super::sample::{Subject, active, event, marker, member, order, places, put, room, room_of, room_row, start, user};
-use crate::{OrderRow, Row};
+use crate::{OrderRow, RoomOfUser, Row};
 
 fn ago(minutes: u64) -> Millis {
     Millis::now().before(Duration::from_mins(minutes))
@@ -87,7 +87,30 @@ pub async fn read_markers_come_in_the_order_of_the_rooms_asked(store: Subject) {
     assert!(marks.len() == 1000 && marks.iter().all(Option::is_none));
 }
 
-/// Checks that members are ordered by user and rooms by room, and that a user who left is in neither list.
+/// Checks that pages of any size contain every room of a user once, the newest first, even if many rooms have the same
+/// time.
+pub async fn rooms_of_a_user_are_paged_newest_first(store: Subject) {
+    let row = |id: &str, at: u64| RoomOfUser { active_at: Millis(at), ..room_of("ann", id, 1, Some(Role::Member)) };
+    let rows = [("b", 7), ("a", 7), ("é", 9), ("c", 8), ("d", 7)].map(|(id, at)| row(id, at));
+    put(&store, rows.iter().cloned().map(Row::RoomOfUser).collect()).await;
+    put(&store, vec![Row::RoomOfUser(room_of("bob", "z", 8, Some(Role::Member)))]).await;
+    let expected = [("é", 9), ("c", 8), ("a", 7), ("b", 7), ("d", 7)].map(|(id, at)| row(id, at));
+    for limit in [1, 2, 3, 4, 5, 9] {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.rooms_of_user(&user("ann"), after, limit).await.expect("a page");
+            assert!(page.len() <= limit);
+            let Some(last) = page.last() else { break };
+            after = Some((last.active_at, last.room.clone()));
+            all.extend(page);
+        }
+        assert_eq!(all, expected, "in pages of {limit}");
+    }
+    let among = store.rooms_of_user_among(&user("ann"), &["c", "z", "a"].map(room)).await.expect("the rows");
+    assert_eq!(among, [Some(row("c", 8)), None, Some(row("a", 7))]);
+}
+
+/// Checks that members are ordered by user, and that a user who left is in neither list.
 pub async fn those_who_left_are_not_among_members_or_rooms(store: Subject) {
     let rows = [("bob", Some(Role::Member)), ("ann", Some(Role::Owner)), ("eve", None), ("bo", Some(Role::Admin))];
     for (n, (name, role)) in (1..).zip(rows) {
@@ -100,9 +123,13 @@ pub async fn those_who_left_are_not_among_members_or_rooms(store: Subject) {
     for (name, row) in [("bob", Some(&members[2])), ("eve", None), ("zoe", None)] {
         assert_eq!(store.member(&room("r"), &user(name)).await.expect("the member").as_ref(), row, "{name}");
     }
-    let rooms = store.rooms_of_user(&user("ann")).await.expect("the rooms");
-    assert_eq!(rooms.iter().map(|row| row.room.as_str()).collect::<Vec<_>>(), ["ann", "bo", "bob"]);
+    let rooms = store.rooms_of_user(&user("ann"), None, 99).await.expect("the rooms");
+    assert_eq!(rooms.iter().map(|row| row.room.as_str()).collect::<Vec<_>>(), ["bo", "ann", "bob"]);
     assert_eq!(rooms[2], room_of("ann", "bob", 1, Some(Role::Member)));
+    let count = async |most| store.count_rooms_of_user(&user("ann"), most).await.expect("a count");
+    assert_eq!((count(9).await, count(2).await), (3, 2));
+    let among = store.rooms_of_user_among(&user("ann"), &["eve", "bo"].map(room)).await.expect("the rows");
+    assert_eq!(among, [None, Some(room_of("ann", "bo", 4, Some(Role::Admin)))]);
 }
 
 /// Checks that rows do not mix if their ids begin alike, or contain characters that a key might use as separators.
@@ -130,7 +157,10 @@ pub async fn rows_of_one_room_or_user_never_show_under_another(store: Subject) {
         assert_eq!(store.starts(&r).await.expect("the starts"), [start(n, 1)]);
         assert_eq!(store.room(&r).await.expect("the room"), Some(room_row(id, n, id)));
         assert_eq!(store.members(&r).await.expect("the members"), [member(id, id, n, Some(Role::Member))]);
-        assert_eq!(store.rooms_of_user(&u).await.expect("the rooms"), [room_of(id, id, n, Some(Role::Member))]);
+        assert_eq!(
+            store.rooms_of_user(&u, None, 99).await.expect("the rooms"),
+            [room_of(id, id, n, Some(Role::Member))]
+        );
         let rows = store.rooms_by_activity(&u, Millis(0), None, 99).await.expect("the rows");
         assert_eq!(listed(&rows), [(at, id)]);
         let marks = store.read_markers(&u, &ids.map(room)).await.expect("the markers");

@@ -40,7 +40,7 @@ pub async fn of_equal_stamps_the_later_row_stays(store: Subject) {
     assert_eq!(store.fence(Partition(3)).await.expect("the fence"), Some(Fence { epoch: 5, claim: "b".into() }));
     assert_eq!(store.room(&room("r")).await.expect("the room"), Some(room_row("r", 4, "second")));
     assert_eq!(store.members(&room("r")).await.expect("the members"), [joined]);
-    assert_eq!(store.rooms_of_user(&user("ann")).await.expect("the rooms"), []);
+    assert_eq!(store.rooms_of_user(&user("ann"), None, 99).await.expect("the rooms"), []);
 }
 
 /// Checks that the row with the higher stamp, or the later of equal ones, stays even if both are in one write.
@@ -65,13 +65,13 @@ pub async fn a_late_join_does_not_bring_back_who_left(store: Subject) {
         put(&store, vec![Row::RoomOfUser(room_of("ann", "r", stamp, role))]).await;
     }
     assert_eq!(store.members(&room("r")).await.expect("the members"), []);
-    assert_eq!(store.rooms_of_user(&user("ann")).await.expect("the rooms"), []);
+    assert_eq!(store.rooms_of_user(&user("ann"), None, 99).await.expect("the rooms"), []);
     for (stamp, role) in [(11, again), (10, leave)] {
         put(&store, vec![Row::Member(member("r", "ann", stamp, role))]).await;
         put(&store, vec![Row::RoomOfUser(room_of("ann", "r", stamp, role))]).await;
     }
     assert_eq!(store.members(&room("r")).await.expect("the members"), [member("r", "ann", 11, again)]);
-    assert_eq!(store.rooms_of_user(&user("ann")).await.expect("the rooms"), [room_of("ann", "r", 11, again)]);
+    assert_eq!(store.rooms_of_user(&user("ann"), None, 99).await.expect("the rooms"), [room_of("ann", "r", 11, again)]);
 }
 
 /// Checks that an older marker that is written late does not lower the stored one.

@@ -18,7 +18,7 @@ pub async fn a_new_store_holds_nothing(store: Subject) {
     assert_eq!(store.timeline(&r, 0..=9, 9, true).await, Ok(vec![]));
     assert_eq!(store.room(&r).await, Ok(None));
     assert_eq!(store.members(&r).await, Ok(vec![]));
-    assert_eq!(store.rooms_of_user(&u).await, Ok(vec![]));
+    assert_eq!(store.rooms_of_user(&u, None, 99).await, Ok(vec![]));
     assert_eq!(store.rooms_by_activity(&u, Millis(0), None, 9).await, Ok(vec![]));
     assert_eq!(store.read_markers(&u, std::slice::from_ref(&r)).await, Ok(vec![None]));
     assert_eq!(store.active_rooms(p, 0..=u64::MAX >> 11).await, Ok(vec![]));
@@ -54,7 +54,7 @@ async fn check_one_of_each(store: &Subject) {
     assert_eq!(store.timeline(&r, 0..=9, 9, true).await, Ok(vec![event_row(1, 2)]));
     assert_eq!(store.room(&r).await, Ok(Some(room_row("r", 1, "one"))));
     assert_eq!(store.members(&r).await.map(|rows| rows.len()), Ok(1));
-    assert_eq!(store.rooms_of_user(&u).await.map(|rows| rows.len()), Ok(1));
+    assert_eq!(store.rooms_of_user(&u, None, 99).await.map(|rows| rows.len()), Ok(1));
     assert_eq!(store.rooms_by_activity(&u, Millis(0), None, 9).await.map(|rows| rows.len()), Ok(1));
     assert_eq!(store.read_markers(&u, std::slice::from_ref(&r)).await.map(|m| m.len()), Ok(1));
     assert_eq!(store.active_rooms(p, 0..=u64::MAX >> 11).await, Ok(vec![r]));

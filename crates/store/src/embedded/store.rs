@@ -1,11 +1,13 @@
 //! The embedded store's implementation of the contract.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
+use sendpi_model::{Mark, Millis, Partition, Role, RoomId, UserId};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -65,6 +67,13 @@ fn timeline_range(opened: &Opened, room: &RoomId, seqs: &RangeInclusive<u64>) ->
     opened.tables.range(Table::Timeline, Bound::Included(&low), Bound::Included(&high))
 }
 
+/// Decodes a row of a user's rooms. Returns `None` if it cannot be read: one room that a later release changed must not
+/// keep a user from all others.
+fn room_of_user<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Option<T> {
+    let row = decode_json(value).map_err(|error| unreadable(Table::RoomsOfUser, key, &error));
+    row.inspect_err(|error| tracing::warn!(%error, "a room is left out of a user's list")).ok()
+}
+
 impl Inner {
     fn opened(&self) -> Result<Arc<Opened>, ReadError> {
         self.slot
@@ -89,19 +98,31 @@ impl Inner {
         let opened = self.opened()?;
         let mut rows = Vec::new();
         scan(opened.tables.prefix(table, prefix), |key, value| {
-            match decode_json(value) {
-                Ok(row) if wanted(&row) => rows.push(row),
-                Ok(_) => {}
-                // One room that a later release changed must not keep a user from all others.
-                Err(error) if table == Table::RoomsOfUser => {
-                    tracing::warn!(error = %unreadable(table, key, &error), "a room is left out of a user's list");
-                }
-                Err(error) => return Err(unreadable(table, key, &error)),
+            let row = decode_json(value).map_err(|error| unreadable(table, key, &error))?;
+            if wanted(&row) {
+                rows.push(row);
             }
             Ok(())
         })
         .await?;
         Ok(rows)
+    }
+
+    /// Passes what `T` keeps of each row of a user's rooms to `take`, without the rows that cannot be read.
+    async fn each_room_of<T: DeserializeOwned>(
+        &self,
+        user: &UserId,
+        mut take: impl FnMut(T) + Send,
+    ) -> Result<(), ReadError> {
+        let opened = self.opened()?;
+        let prefix = RowKey::of_id(user.as_str()).bytes();
+        scan(opened.tables.prefix(Table::RoomsOfUser, &prefix), |key, value| {
+            if let Some(row) = room_of_user(key, value) {
+                take(row);
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -184,9 +205,47 @@ impl Store for Embedded {
         Ok(row.filter(|row| row.role.is_some()))
     }
 
-    async fn rooms_of_user(&self, user: &UserId) -> Result<Vec<RoomOfUser>, ReadError> {
-        let prefix = RowKey::of_id(user.as_str()).bytes();
-        self.0.all(Table::RoomsOfUser, &prefix, |row: &RoomOfUser| row.role.is_some()).await
+    async fn rooms_of_user(
+        &self,
+        user: &UserId,
+        after: Option<(Millis, RoomId)>,
+        limit: usize,
+    ) -> Result<Vec<RoomOfUser>, ReadError> {
+        let after = after.map(|(at, room)| (Reverse(at), room));
+        let mut first = BTreeMap::new();
+        let take = |row: RoomOfUser| {
+            let place = (Reverse(row.active_at), row.room.clone());
+            if row.role.is_some() && after.as_ref().is_none_or(|after| place > *after) {
+                first.insert(place, row);
+                if first.len() > limit {
+                    first.pop_last();
+                }
+            }
+        };
+        self.0.each_room_of(user, take).await?;
+        Ok(first.into_values().collect())
+    }
+
+    async fn rooms_of_user_among(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<RoomOfUser>>, ReadError> {
+        let opened = self.0.opened()?;
+        let row = |room: &RoomId| {
+            let key = RowKey::of_id(user.as_str()).id(room.as_str()).bytes();
+            let value = opened.tables.get(Table::RoomsOfUser, &key).map_err(failed)?;
+            let row: Option<RoomOfUser> = value.and_then(|value| room_of_user(&key, &value));
+            Ok(row.filter(|row| row.role.is_some()))
+        };
+        rooms.iter().map(row).collect()
+    }
+
+    async fn count_rooms_of_user(&self, user: &UserId, most: usize) -> Result<usize, ReadError> {
+        /// The only field that counting needs.
+        #[derive(Deserialize)]
+        struct RoleOfRow {
+            role: Option<Role>,
+        }
+        let mut rooms = 0;
+        self.0.each_room_of(user, |row: RoleOfRow| rooms += usize::from(row.role.is_some())).await?;
+        Ok(rooms.min(most))
     }
 
     async fn rooms_by_activity(

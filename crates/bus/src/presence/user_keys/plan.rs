@@ -5,6 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use sendpi_model::UserId;
 use tokio::sync::oneshot;
 
+use crate::Revision;
+
 /// One write of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyWrite {
@@ -27,7 +29,7 @@ struct PlannedKey {
     number: Option<u64>,
     state: WriteState,
     /// Those who wait for the present number to be written.
-    waiting: Vec<oneshot::Sender<()>>,
+    waiting: Vec<oneshot::Sender<Revision>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,13 +44,21 @@ enum WriteState {
 }
 
 impl KeyPlan {
-    pub(super) fn signed_in(&mut self, user: &UserId, tell: oneshot::Sender<()>) -> u64 {
+    pub(super) fn signed_in(&mut self, user: &UserId, tell: oneshot::Sender<Revision>) -> u64 {
         self.last_number += 1;
         let key = self.keys.entry(user.clone()).or_default();
         key.number = Some(self.last_number);
         key.waiting.push(tell);
         self.make_due(user);
         self.last_number
+    }
+
+    /// Drops `tell` if the user has no key.
+    pub(super) fn put_again(&mut self, user: &UserId, tell: oneshot::Sender<Revision>) {
+        if let Some(key) = self.keys.get_mut(user).filter(|key| key.number.is_some()) {
+            key.waiting.push(tell);
+            self.make_due(user);
+        }
     }
 
     pub(super) fn signed_out(&mut self, user: &UserId) {
@@ -59,7 +69,7 @@ impl KeyPlan {
         }
     }
 
-    pub(super) fn all_again(&mut self) -> Vec<oneshot::Receiver<()>> {
+    pub(super) fn all_again(&mut self) -> Vec<oneshot::Receiver<Revision>> {
         let users: Vec<UserId> = self.keys.iter().filter(|(_, k)| k.number.is_some()).map(|(u, _)| u.clone()).collect();
         let mut waits = Vec::with_capacity(users.len());
         for user in users {
@@ -103,17 +113,18 @@ impl KeyPlan {
         Some(KeyWrite { number: key.number, user })
     }
 
-    pub(super) fn done(&mut self, job: &KeyWrite, good: bool) {
+    /// Notes that a write has ended. `written` is the key's revision if the server has confirmed it.
+    pub(super) fn done(&mut self, job: &KeyWrite, written: Option<Revision>) {
         let Some(key) = self.keys.get_mut(&job.user) else { return };
-        if !good || key.state != (WriteState::Writing { stale: false }) {
+        let Some(revision) = written.filter(|_| key.state == WriteState::Writing { stale: false }) else {
             key.state = WriteState::Due;
             self.due.push_back(job.user.clone());
             return;
-        }
+        };
         key.state = WriteState::Written;
         for tell in key.waiting.drain(..) {
             // A waiter that has dropped its receiver needs no answer.
-            let _ = tell.send(());
+            let _ = tell.send(revision);
         }
         key.waiting.shrink_to_fit();
         if key.number.is_none() {
@@ -134,7 +145,7 @@ mod tests {
         UserId::parse("ann").unwrap()
     }
 
-    fn sign_in(core: &mut KeyPlan) -> (u64, oneshot::Receiver<()>) {
+    fn sign_in(core: &mut KeyPlan) -> (u64, oneshot::Receiver<Revision>) {
         let (tell, wait) = oneshot::channel();
         (core.signed_in(&ann(), tell), wait)
     }
@@ -149,11 +160,11 @@ mod tests {
         let (second, mut again) = sign_in(&mut core);
         assert!(second > first);
         assert_eq!(core.next_job(), None);
-        core.done(&job, true);
+        core.done(&job, Some(7));
         assert!(wait.try_recv().is_err() && again.try_recv().is_err(), "the write had the former number");
         let job = core.next_job().unwrap();
         assert_eq!(job.number, Some(second));
-        core.done(&job, true);
+        core.done(&job, Some(7));
         assert!(again.try_recv().is_ok());
     }
 
@@ -162,7 +173,7 @@ mod tests {
         let mut core = KeyPlan::default();
         let (number, mut wait) = sign_in(&mut core);
         let job = core.next_job().unwrap();
-        core.done(&job, false);
+        core.done(&job, None);
         assert!(wait.try_recv().is_err());
         assert_eq!(core.next_job().unwrap().number, Some(number));
     }
@@ -172,11 +183,11 @@ mod tests {
         let mut core = KeyPlan::default();
         let (first, _wait) = sign_in(&mut core);
         let job = core.next_job().unwrap();
-        core.done(&job, true);
+        core.done(&job, Some(7));
         core.signed_out(&ann());
         let job = core.next_job().unwrap();
         assert_eq!(job.number, None);
-        core.done(&job, true);
+        core.done(&job, Some(7));
         assert!(core.keys.is_empty());
         assert!(sign_in(&mut core).0 > first);
     }
@@ -188,16 +199,35 @@ mod tests {
         let job = core.next_job().unwrap();
         let eve = UserId::parse("eve").unwrap();
         core.purge_strays(vec![ann(), eve.clone()]);
-        core.done(&job, true);
+        core.done(&job, Some(7));
         let purge = core.next_job().unwrap();
         assert_eq!(purge, KeyWrite { user: eve.clone(), number: None });
         // She signs in meanwhile. Her key is put after the purge.
         let (tell, _wait) = oneshot::channel();
         let later = core.signed_in(&eve, tell);
         assert_eq!(core.next_job(), None);
-        core.done(&purge, true);
+        core.done(&purge, Some(8));
         assert_eq!(core.next_job(), Some(KeyWrite { user: eve, number: Some(later) }));
         assert_eq!((core.next_job(), core.keys[&ann()].number), (None, Some(number)));
+    }
+
+    #[test]
+    fn who_asks_during_a_write_waits_for_the_next_one() {
+        let mut core = KeyPlan::default();
+        let (number, mut first) = sign_in(&mut core);
+        let job = core.next_job().unwrap();
+        let (tell, mut second) = oneshot::channel();
+        core.put_again(&ann(), tell);
+        core.done(&job, Some(7));
+        assert!(first.try_recv().is_err() && second.try_recv().is_err());
+        let job = core.next_job().unwrap();
+        assert_eq!(job.number, Some(number));
+        core.done(&job, Some(8));
+        assert_eq!((first.try_recv(), second.try_recv()), (Ok(8), Ok(8)));
+        core.signed_out(&ann());
+        let (tell, mut late) = oneshot::channel();
+        core.put_again(&ann(), tell);
+        assert!(late.try_recv().is_err());
     }
 
     #[test]
@@ -205,11 +235,11 @@ mod tests {
         let mut core = KeyPlan::default();
         let (number, _wait) = sign_in(&mut core);
         let job = core.next_job().unwrap();
-        core.done(&job, true);
+        core.done(&job, Some(7));
         let mut waits = core.all_again();
         let job = core.next_job().unwrap();
         assert_eq!(job.number, Some(number));
-        core.done(&job, true);
+        core.done(&job, Some(7));
         assert!(waits.iter_mut().all(|wait| wait.try_recv().is_ok()));
     }
 }

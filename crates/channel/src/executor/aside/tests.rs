@@ -123,7 +123,7 @@ fn a_join_waits_for_presence_with_what_its_user_asks_and_nobody_else_waits() {
     let taken = entry.take_batch(Millis(0)).unwrap();
     assert_eq!((nonces(&taken.batch), taken.newcomers), (vec!["b"], HashSet::from([user("zoe")])));
     // The preparation is done.
-    let prepared = || Prepared { at: Millis(9), places: vec![(NodeId::parse("n1").unwrap(), 1)] };
+    let prepared = || Prepared { at: Millis(9), places: vec![(NodeId::parse("n1").unwrap(), 1)], has_place: true };
     entry.prepared.insert(user("zoe"), prepared());
     let aside = entry.aside.take();
     entry.bring_back(aside);
@@ -141,7 +141,7 @@ fn a_join_waits_for_presence_with_what_its_user_asks_and_nobody_else_waits() {
 #[test]
 fn whose_presence_was_read_for_a_request_that_is_over_is_read_again_for_the_next() {
     let mut entry = entry();
-    let prepared = || Prepared { at: Millis(9), places: Vec::new() };
+    let prepared = || Prepared { at: Millis(9), places: Vec::new(), has_place: true };
     entry.prepared.insert(user("zoe"), prepared());
     assert!(entry.take_prepared(&mut Vec::new()).0.is_empty());
     ask(&mut entry, "zoe", r#"{"op":"join"}"#);
@@ -163,4 +163,18 @@ fn a_batch_ends_where_its_requests_cost_too_much() {
         ask(&mut entry, "bob", &format!(r#"{{"op":"invite","users":[{}]}}"#, users.join(",")));
     }
     assert_eq!(entry.take_batch(Millis(0)).unwrap().batch.len(), 7);
+}
+
+#[test]
+fn a_newcomer_who_is_in_too_many_rooms_is_refused_and_nobody_else() {
+    let mut entry = entry();
+    for (name, has_place) in [("zoe", false), ("yan", true)] {
+        entry.prepared.insert(user(name), Prepared { at: Millis(9), places: Vec::new(), has_place });
+        ask(&mut entry, name, r#"{"op":"join"}"#);
+    }
+    let taken = entry.take_batch(Millis(0)).unwrap();
+    entry.note_full();
+    let room = entry.room.as_mut().unwrap();
+    room.decide(taken.batch, Millis(10), &Lookups::new());
+    assert_eq!((room.members.contains_key(&user("zoe")), room.members.contains_key(&user("yan"))), (false, true));
 }

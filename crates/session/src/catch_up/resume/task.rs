@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use sendpi_model::server_frame::{OpFrame, with_id};
+use sendpi_model::server_frame::{MarkerFrame, OpFrame, with_id};
 use sendpi_model::{FrameId, RoomId, UserId, Verb, limits};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::catch_up::resume::plan::{FoundRoom, ResumePlan};
 use crate::client::outbound::Outbound;
@@ -16,18 +16,21 @@ use crate::context::NodeContext;
 use crate::keys::SessionKey;
 use crate::owners::answer::{HistoryPage, is_not_a_member};
 use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
+use crate::sign_in::room_list::markers_of;
 
 /// Replays the events that a client missed in these rooms, whose live events are held back, and then releases the
-/// live events. Closes the session if that takes too long, because what is held back cannot be settled.
+/// live events. Closes the session if that takes too long since `began`, when the client asked, because what is held
+/// back cannot be settled.
 pub(crate) async fn replay(
     node: Arc<NodeContext>,
     session: (SessionKey, Arc<Outbound>),
     user: UserId,
     id: Option<FrameId>,
     rooms: BTreeMap<RoomId, u64>,
+    began: Instant,
 ) {
-    let (limit, outbound) = (node.config.slow_timeout, Arc::clone(&session.1));
-    if timeout(limit, replay_all(node, session, user, id, rooms)).await.is_err() {
+    let (until, outbound) = (began + node.config.slow_timeout, Arc::clone(&session.1));
+    if timeout_at(until, replay_all(node, session, user, id, rooms)).await.is_err() {
         tracing::debug!(user = ?outbound.user(), "a replay takes too long; its session is closed");
         outbound.give_up();
         outbound.flush_now();
@@ -59,8 +62,23 @@ async fn replay_all(
             Err(refusal) => replay.refused(is_not_a_member(&refusal)),
         }
     }
+    push_markers(&node, &outbound, &user, &replay).await;
     let resumed = ws_frame::text(&with_id(&replay.resumed().to_frame(), id.as_ref()));
     node.with(|state, effects| state.replayed(key, resumed, replay.covered(), effects));
+}
+
+/// Queues the read markers of the resumed rooms, which may have moved while the client was away.
+async fn push_markers(node: &NodeContext, outbound: &Outbound, user: &UserId, replay: &ResumePlan) {
+    let rooms: Vec<RoomId> = replay.resumed().rooms.into_iter().filter(|(_, r)| !r.gone).map(|(id, _)| id).collect();
+    let markers = match markers_of(node, user, &rooms).await {
+        Ok(markers) => markers,
+        Err(refusal) => return tracing::debug!(%refusal, "a resume tells no read markers"),
+    };
+    for (room, mark) in rooms.into_iter().zip(markers) {
+        let Some(mark) = mark else { continue };
+        let marker = MarkerFrame { room, seq: mark.seq, count: mark.count };
+        outbound.push_answer(ws_frame::text(&marker.to_frame()));
+    }
 }
 
 async fn find(node: &Arc<NodeContext>, user: &UserId, rooms: Vec<RoomId>) -> HashMap<RoomId, FoundRoom> {

@@ -77,7 +77,7 @@ fn rooms_that_are_not_replayed_go_on_while_others_are() {
     let mut test = Test::new(Some(Hold::all()));
     test.deliver("a", 1);
     test.deliver("b", 1);
-    test.release(Some(Hold::of([id("b")])));
+    test.release(Some(Hold::of(0, [id("b")])));
     test.deliver("a", 2);
     test.deliver("b", 2);
     assert_eq!(test.got(), "a1 a2 ");

@@ -1,7 +1,6 @@
 //! Tests of which sessions get which frames.
 
 use super::*;
-use crate::state::session_state::Hold;
 
 #[test]
 fn all_sessions_of_the_audience_get_an_event_once() {
@@ -125,8 +124,7 @@ fn rooms_that_are_resumed_wait_for_their_replay() {
     let mut test = Test::new();
     let ann = test.client("ann", "1");
     test.added(1, "ann", 3);
-    assert!(test.state.hold(ann.key, Hold::of([room("r")])));
-    assert!(!test.state.hold(ann.key, Hold::of([room("r")])));
+    test.state.add_replay(ann.key, [room("r")].into()).unwrap();
     test.event(1, 4);
     test.event(2, 5);
     assert_eq!(ann.got(), "");
@@ -135,14 +133,53 @@ fn rooms_that_are_resumed_wait_for_their_replay() {
 }
 
 #[test]
-fn the_same_device_replaces_its_older_session_and_the_twenty_first_is_refused() {
+fn a_second_replay_waits_for_the_first_and_its_rooms_are_held_back_from_the_beginning() {
     let mut test = Test::new();
-    let first = test.client("ann", "1");
-    let _second = test.client("ann", "1");
-    assert!(first.got().ends_with("replaced by the same device"));
-    let _others: Vec<TestClient> = (2..21).map(|n| test.client("ann", &n.to_string())).collect();
-    let late = test.connect();
-    assert_eq!(test.join(&late, "ann", "99").unwrap_err().code, Code::Conflict);
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    let first = test.state.add_replay(ann.key, [room("other")].into()).unwrap();
+    let second = test.state.add_replay(ann.key, [room("r")].into()).unwrap();
+    assert!(test.state.is_turn_of(ann.key, first) && !test.state.is_turn_of(ann.key, second));
+    test.event(1, 4);
+    test.state.replayed(ann.key, ws_frame::text(b"first "), vec![], &mut test.effects);
+    test.event(2, 5);
+    assert!(ann.got().ends_with("first ") && test.state.is_turn_of(ann.key, second));
+    test.state.replayed(ann.key, ws_frame::text(b"second "), vec![(room("r"), 4)], &mut test.effects);
+    assert!(ann.got().ends_with("second e5 "));
+}
+
+#[test]
+fn a_welcome_tells_the_heads_that_it_does_not_cover() {
+    let mut test = Test::new();
+    let ann = test.connect();
+    test.join(&ann, "ann", "1").unwrap();
+    test.added(1, "ann", 9);
+    // The owner did not answer in time: the welcome has what the room's row says.
+    test.welcome(&ann, &[(room("r"), 4)]);
+    assert!(ann.got().contains(r#"{"op":"heads","rooms":{"r":9}}"#));
+    let bob = test.connect();
+    test.join(&bob, "bob", "1").unwrap();
+    test.added(1, "bob", 9);
+    test.event(1, 10);
+    test.welcome(&bob, &[(room("r"), 9)]);
+    assert!(bob.got().ends_with("welcome e10 "), "what is held back continues the welcome");
+}
+
+#[test]
+fn who_joined_again_before_a_late_no_stays_in_the_audience() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    let user = test.state.online_users().remove(0);
+    let attach = AttachRequest { user, room: room("r"), telling: AttachTelling::IfGone };
+    let refused = || Err(Refusal::no_such_room());
+    test.state.attach_answered(&attach, &refused(), &mut test.effects);
+    test.event(1, 4);
+    assert_eq!(ann.got(), "e4 ");
+    test.state.cut(1);
+    test.state.attach_answered(&attach, &refused(), &mut test.effects);
+    assert!(ann.got().contains("room_removed"));
+    assert!(test.state.rooms.find(&room("r")).is_none());
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Tests of heartbeats, of the end of sessions, and of what is bounced.
 
 use super::*;
-use crate::state::session_state::Hold;
 
 #[test]
 fn a_session_that_ends_without_a_word_is_bounced_after_its_detach() {
@@ -167,7 +166,7 @@ fn a_heartbeat_does_not_confirm_what_a_filled_gap_gave_to_a_session_that_waits_f
         let mut test = Test::new();
         let ann = test.client("ann", "1");
         test.added(1, "ann", 3);
-        assert!(test.state.hold(ann.key, Hold::of([room("r")])));
+        test.state.add_replay(ann.key, [room("r")].into()).unwrap();
         test.event(5, 5);
         let key = test.effects.fills.remove(0);
         if readable {
@@ -188,7 +187,7 @@ fn a_heartbeat_does_not_confirm_what_was_read_for_a_session_that_waits_before_th
     let mut test = Test::new();
     let ann = test.client("ann", "1");
     test.added(1, "ann", 3);
-    assert!(test.state.hold(ann.key, Hold::of([room("r")])));
+    test.state.add_replay(ann.key, [room("r")].into()).unwrap();
     test.state.heads([(room("r"), 4)], &mut test.effects);
     let key = test.effects.fills.remove(0);
     test.state.deliver_missing(key, &[(4, ws_frame::text(b"r4 "))], &mut test.effects);
