@@ -8,6 +8,7 @@ mod aside;
 mod bounces;
 mod dead_nodes;
 mod evict;
+mod input;
 mod leases;
 mod link_output;
 mod live_entry;
@@ -39,9 +40,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::bounces::{PostponedBounce, RecoveredRoom};
 use self::dead_nodes::GivenUpNode;
+use self::input::{Input, SlowestArm};
 use self::live_entry::LiveEntry;
 use self::open_backoff::OpenBackoff;
-use self::push_queue::{PushQueue, PushRound};
+use self::push_queue::PushQueue;
 use self::read_queue::ReadQueue;
 use self::results::JobResult;
 use crate::config::ChannelConfig;
@@ -362,52 +364,6 @@ impl Executor {
         if let Some(entry) = self.rooms.get_mut(room).filter(|entry| !entry.is_busy() && !entry.is_ready) {
             entry.is_ready = true;
             self.ready.push(room.clone());
-        }
-    }
-}
-
-/// What took longest in a round.
-#[derive(Debug, Clone, Copy, Default)]
-struct SlowestArm {
-    took: Duration,
-    arm: &'static str,
-}
-
-impl SlowestArm {
-    fn note(&mut self, began: Instant, arm: &'static str) {
-        let took = began.elapsed();
-        if took > self.took {
-            *self = Self { took, arm };
-        }
-    }
-}
-
-/// What an executor waits for.
-#[derive(Debug)]
-enum Input {
-    Requests(Partition, NatsMessage),
-    Result(JobResult),
-    LinkAnswer(NatsMessage),
-    Pushed(PushRound),
-    Node(NodeChange),
-    Connection,
-    Store,
-    Streams,
-    Tick,
-}
-
-impl Input {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Requests(..) => "requests",
-            Self::Result(result) => result.name(),
-            Self::LinkAnswer(_) => "answer to a link",
-            Self::Pushed(_) => "push job kept",
-            Self::Node(_) => "node came or went",
-            Self::Connection => "connection to NATS",
-            Self::Store => "store failed or open again",
-            Self::Streams => "a stream was made anew",
-            Self::Tick => "tick",
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - `worker`: starts and stops the channel role. `config`: its settings.
 //! - `claim`: claims a partition. `owned_partition`: one that is owned. `tenure`: one holding of it.
 //! - `executor`: the task that owns all state.
+//!   - `executor/input`: what it waits for.
 //!   - `executor/requests`: from a flow's message to the rooms where its requests wait.
 //!   - `executor/live_entry`: a room in the live table, and its stages.
 //!   - `executor/aside`: what cannot be decided yet, and the batch that can be.

@@ -8,6 +8,7 @@ mod support;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use sendpi_channel::ChannelConfig;
 use sendpi_model::timing::ActivityWindow;
 use sendpi_model::{Access, Content, Event, Head, Mark, Millis, Notify, Partitions, Role, RoomId, RoomKind, UserId};
@@ -161,4 +162,24 @@ async fn many_pages_at_once_come_whole() {
         let page = tier.answer(place).await;
         assert_eq!((page["events"].as_array().unwrap().len(), &page["events"][49]["seq"]), (50, &199.into()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bounce_of_the_workers_own_whose_batch_failed_is_made_all_the_same() {
+    let mut stored = rows("r", 3, 3);
+    // The former owner ended before anything was settled, so bob is owed a push.
+    for row in &mut stored {
+        if let Row::Settled(_, settled) = row {
+            settled.at = Millis(1);
+        }
+    }
+    let config = ChannelConfig { bounce_after: Duration::from_secs(1), ..ChannelConfig::default() };
+    let tier = ChannelTier::start(config, stored).await;
+    assert_eq!(tier.ask("ann", "r", r#"{"op":"attach","signin":1}"#).await["live"], true);
+    // The room is recovered. The next that passes the fence is the batch of bob's bounce.
+    tier.store.failing_fences.store(1, Ordering::Relaxed);
+    let mut jobs = sendpi_bus::push_stream::fetch_jobs(&tier.node).await.unwrap();
+    let job = tokio::time::timeout(support::PATIENCE, jobs.next()).await.unwrap().unwrap().unwrap().job;
+    assert_eq!((job.first, job.last, job.users), (1, 3, vec![user("bob")]));
+    assert_eq!(tier.store.failing_fences.load(Ordering::Relaxed), 0);
 }

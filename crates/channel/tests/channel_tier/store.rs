@@ -25,13 +25,15 @@ pub(crate) struct DisturbedStore {
     pub(crate) timelines: Semaphore,
     /// How many rooms were opened, by the reads of their starts.
     pub(crate) opened: AtomicUsize,
+    /// How many of the next reads of fences fail.
+    pub(crate) failing_fences: AtomicUsize,
 }
 
 impl DisturbedStore {
     /// Wraps a store. Reads of timelines are held up.
     pub(crate) fn new(store: Embedded) -> Self {
         let (slow, timelines) = (Mutex::default(), Semaphore::new(0));
-        Self { store, slow, timelines, opened: AtomicUsize::new(0) }
+        Self { store, slow, timelines, opened: AtomicUsize::new(0), failing_fences: AtomicUsize::new(0) }
     }
 
     /// Holds up all reads of timelines until [`Self::release_timelines`].
@@ -59,6 +61,10 @@ impl Store for DisturbedStore {
     }
 
     async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError> {
+        let fail = |left: usize| left.checked_sub(1);
+        if self.failing_fences.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fail).is_ok() {
+            return Err(ReadError("a test failed it".into()));
+        }
         self.store.fence(partition).await
     }
 

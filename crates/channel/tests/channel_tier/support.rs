@@ -1,9 +1,6 @@
 //! A NATS server for one test, a worker on it, and a node that asks it by flows and hears it on a link.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,9 +13,10 @@ use sendpi_bus::{Bus, Subscription, setup};
 use sendpi_channel::{ChannelConfig, Worker};
 use sendpi_model::flow::{NumberedRequest, encode_message, encode_request};
 use sendpi_model::link::{LinkItem, read_message};
-use sendpi_model::{Fields, NodeId, Partition, Partitions, RoomId, UserId, Verb};
+use sendpi_model::{Fields, Partition, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{Row, Store};
+use sendpi_tests::NatsServer;
 use serde_json::Value;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,45 +25,6 @@ use crate::store::DisturbedStore;
 
 /// How long a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A NATS server that is killed when it is dropped.
-struct TestNats {
-    child: Child,
-    port: u16,
-    _dir: tempfile::TempDir,
-}
-
-impl TestNats {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let found = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/nats-server");
-        let program = std::env::var_os("SENDPI_NATS_SERVER").map_or(found, PathBuf::from);
-        let child = Command::new(program)
-            .args(["-a", "127.0.0.1", "-js", "-p", &port.to_string(), "-sd"])
-            .arg(dir.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let nats = Self { child, port, _dir: dir };
-        until("NATS answers", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
-        nats
-    }
-
-    async fn connect(&self, node: &str) -> Bus {
-        let servers = format!("nats://127.0.0.1:{}", self.port);
-        let config = sendpi_bus::BusConfig { servers, ..sendpi_bus::BusConfig::default() };
-        Bus::connect(&config, NodeId::parse(node).unwrap()).await.unwrap()
-    }
-}
-
-impl Drop for TestNats {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
 
 /// Waits until `fact` holds.
 pub(crate) async fn until(what: &str, mut fact: impl AsyncFnMut() -> bool) {
@@ -82,12 +41,12 @@ type HeardAnswers = Arc<Mutex<HashMap<(Partition, u64), Bytes>>>;
 /// A worker, its store, and a node that asks it.
 pub(crate) struct ChannelTier {
     pub(crate) store: Arc<DisturbedStore>,
-    node: Bus,
+    pub(crate) node: Bus,
     /// The numbers of the last requests, by partition.
     numbers: Mutex<HashMap<Partition, u64>>,
     answers: HeardAnswers,
     _worker: Worker,
-    _nats: TestNats,
+    _nats: NatsServer,
     _data: tempfile::TempDir,
 }
 
@@ -101,7 +60,7 @@ impl ChannelTier {
 
     /// Starts a worker on a store that holds `rows`, and holds up all reads of timelines.
     pub(crate) async fn start_held(config: ChannelConfig, rows: Vec<Row>) -> Self {
-        let (nats, data) = (TestNats::start().await, tempfile::tempdir().unwrap());
+        let (nats, data) = (NatsServer::start().await, tempfile::tempdir().unwrap());
         let store = Embedded::open(data.path()).unwrap();
         store.write(rows).await.unwrap();
         let store = Arc::new(DisturbedStore::new(store));

@@ -1,0 +1,57 @@
+//! What an executor waits for, and what took longest in one of its rounds.
+
+use sendpi_bus::NatsMessage;
+use sendpi_bus::presence::NodeChange;
+use sendpi_model::Partition;
+use tokio::time::{Duration, Instant};
+
+use super::push_queue::PushRound;
+use super::results::JobResult;
+
+/// What took longest in a round.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SlowestArm {
+    pub(super) took: Duration,
+    pub(super) arm: &'static str,
+}
+
+impl SlowestArm {
+    /// Notes how long an arm took that began then.
+    pub(super) fn note(&mut self, began: Instant, arm: &'static str) {
+        let took = began.elapsed();
+        if took > self.took {
+            *self = Self { took, arm };
+        }
+    }
+}
+
+/// What an executor waits for.
+#[derive(Debug)]
+pub(super) enum Input {
+    Requests(Partition, NatsMessage),
+    Result(JobResult),
+    LinkAnswer(NatsMessage),
+    Pushed(PushRound),
+    Node(NodeChange),
+    Connection,
+    Store,
+    Streams,
+    Tick,
+}
+
+impl Input {
+    /// Returns what log lines call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Requests(..) => "requests",
+            Self::Result(result) => result.name(),
+            Self::LinkAnswer(_) => "answer to a link",
+            Self::Pushed(_) => "push job kept",
+            Self::Node(_) => "node came or went",
+            Self::Connection => "connection to NATS",
+            Self::Store => "store failed or open again",
+            Self::Streams => "a stream was made anew",
+            Self::Tick => "tick",
+        }
+    }
+}
