@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::bounces::{PostponedBounce, RecoveredRoom};
 use self::dead_nodes::GivenUpNode;
-use self::input::{Input, SlowestArm};
+use self::input::{ExecutorInput, SlowestArm};
 use self::live_entry::LiveEntry;
 use self::open_backoff::OpenBackoff;
 use self::push_queue::PushQueue;
@@ -222,15 +222,15 @@ impl Executor {
             // matter: a ready arm is chosen at random, and the rest of what is ready is drained right after it.
             let input = tokio::select! {
                 () = stop.cancelled() => break,
-                Some((partition, message)) = self.requests.next() => Input::Requests(partition, message),
-                Some(result) = self.jobs.next() => Input::Result(result),
-                Some(message) = self.acks.next() => Input::LinkAnswer(message),
-                Some(pushed) = self.pushes.next() => Input::Pushed(pushed),
-                Some(change) = self.changes.recv() => Input::Node(change),
-                Ok(()) = connection.changed() => Input::Connection,
-                Ok(()) = health.changed() => Input::Store,
-                Ok(()) = self.losses.changed() => Input::Streams,
-                _ = ticks.tick() => Input::Tick,
+                Some((partition, message)) = self.requests.next() => ExecutorInput::Requests(partition, message),
+                Some(result) = self.jobs.next() => ExecutorInput::Result(result),
+                Some(message) = self.acks.next() => ExecutorInput::LinkAnswer(message),
+                Some(pushed) = self.pushes.next() => ExecutorInput::Pushed(pushed),
+                Some(change) = self.changes.recv() => ExecutorInput::Node(change),
+                Ok(()) = connection.changed() => ExecutorInput::Connection,
+                Ok(()) = health.changed() => ExecutorInput::Store,
+                Ok(()) = self.losses.changed() => ExecutorInput::Streams,
+                _ = ticks.tick() => ExecutorInput::Tick,
             };
             let began = Instant::now();
             self.slowest = SlowestArm::default();
@@ -252,23 +252,23 @@ impl Executor {
         self.end().await;
     }
 
-    async fn handle(&mut self, input: Input) {
+    async fn handle(&mut self, input: ExecutorInput) {
         let (began, arm) = (Instant::now(), input.name());
         self.handle_input(input).await;
         self.slowest.note(began, arm);
     }
 
-    async fn handle_input(&mut self, input: Input) {
+    async fn handle_input(&mut self, input: ExecutorInput) {
         match input {
-            Input::Requests(partition, message) => self.receive_flow(partition, &message).await,
-            Input::Result(result) => self.handle_result(result).await,
-            Input::LinkAnswer(message) => self.receive_link_answer(&message).await,
-            Input::Pushed(pushed) => self.pushed(pushed),
-            Input::Node(change) => self.node_change(change),
-            Input::Connection => self.connection_changed().await,
-            Input::Store => self.store_changed().await,
-            Input::Streams => self.streams_lost().await,
-            Input::Tick => self.tick().await,
+            ExecutorInput::Requests(partition, message) => self.receive_flow(partition, &message).await,
+            ExecutorInput::Result(result) => self.handle_result(result).await,
+            ExecutorInput::LinkAnswer(message) => self.receive_link_answer(&message).await,
+            ExecutorInput::Pushed(pushed) => self.pushed(pushed),
+            ExecutorInput::Node(change) => self.node_change(change),
+            ExecutorInput::Connection => self.connection_changed().await,
+            ExecutorInput::Store => self.store_changed().await,
+            ExecutorInput::Streams => self.streams_lost().await,
+            ExecutorInput::Tick => self.tick().await,
         }
     }
 
@@ -276,10 +276,10 @@ impl Executor {
     async fn drain_waiting(&mut self) {
         for _ in 0..ROUND_MAX {
             let ready = [
-                self.jobs.next().now_or_never().flatten().map(Input::Result),
-                self.requests.next().now_or_never().flatten().map(|(p, message)| Input::Requests(p, message)),
-                self.acks.next().now_or_never().flatten().map(Input::LinkAnswer),
-                self.pushes.next().now_or_never().flatten().map(Input::Pushed),
+                self.jobs.next().now_or_never().flatten().map(ExecutorInput::Result),
+                self.requests.next().now_or_never().flatten().map(|(p, message)| ExecutorInput::Requests(p, message)),
+                self.acks.next().now_or_never().flatten().map(ExecutorInput::LinkAnswer),
+                self.pushes.next().now_or_never().flatten().map(ExecutorInput::Pushed),
             ];
             if ready.iter().all(Option::is_none) {
                 break;

@@ -37,7 +37,7 @@ pub(crate) use batch::{Batch, BatchStep, ReadKind, RoomRead, request_weight};
 pub(crate) use bounce::{Bounce, BounceOutcome, BounceScan, OwnBounce, WantedRange};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
-pub(crate) use lookup::{Lookup, Lookups};
+pub(crate) use lookup::{Lookup, Lookups, add_lookups};
 #[cfg(test)]
 pub(crate) use lookup::{NonceResult, Reach};
 pub(crate) use members::members_answer;

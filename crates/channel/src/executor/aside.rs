@@ -11,7 +11,7 @@ use super::Executor;
 use super::live_entry::LiveEntry;
 use super::results::JobResult;
 use crate::job::{JobError, spawned};
-use crate::room::{Lookup, Lookups, QueuedRequest, order_row, request_weight};
+use crate::room::{Lookup, Lookups, QueuedRequest, add_lookups, order_row, request_weight};
 
 /// The most requests of one batch.
 const BATCH_REQUESTS: usize = 1_000;
@@ -225,7 +225,7 @@ impl Executor {
         let Some(entry) = self.rooms.get_mut(id).filter(|entry| entry.aside.search == Some(search)) else { return };
         entry.aside.search = None;
         match result {
-            Ok(found) => entry.lookups.extend(found),
+            Ok(found) => add_lookups(&mut entry.lookups, found),
             Err(JobError::NotOwner(lost)) => return self.lose_partition(lost, Vec::new()).await,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, room = %id, "nonces could not be looked for");
@@ -252,7 +252,9 @@ impl Executor {
         uncounted.retain(|user| !self.room_counts.take(user, began));
         let (context, tenure, room) = (self.context.clone(), owned.tenure, id.clone());
         self.start_job(async move {
-            let counts = context.count_rooms(uncounted).await;
+            // It is a task of its own, because a user may be in thousands of rooms.
+            let counting = context.clone();
+            let counts = spawned(async move { Ok(counting.count_rooms(uncounted).await) }).await.unwrap_or_default();
             let mut coming: Vec<UserId> = newcomers.iter().cloned().collect();
             coming.retain(|user| !counts.iter().any(|(full, rooms)| full == user && *rooms >= limits::USER_ROOMS));
             let rows = coming.iter().map(|user| order_row(&room, user, now)).collect();

@@ -8,6 +8,7 @@ use sendpi_store::PushedRange;
 use tokio::time::{Duration, Instant};
 
 use super::Executor;
+use super::live_entry::LiveEntry;
 use super::results::JobResult;
 use crate::dispatch::DispatchOutcome;
 use crate::job::JobError;
@@ -110,8 +111,10 @@ impl Executor {
         for recovered in self.recovered.extract_if(.., |recovered| recovered.due <= now).collect::<Vec<_>>() {
             let RecoveredRoom { partition, room: id, first, last, pushed, pending, .. } = &recovered;
             let Some(room) = self.rooms.get(id).and_then(|entry| entry.room.as_ref()) else {
-                // It failed, and is being opened again. If the partition was lost, nothing is owed any more.
+                // It failed since, and is opened again. If the partition was lost, nothing is owed any more.
                 if self.partitions.contains_key(partition) {
+                    self.rooms.entry(id.clone()).or_insert_with(|| LiveEntry::new(*partition));
+                    self.slowed.insert(id.clone());
                     self.recovered.push(RecoveredRoom { due: now + AGAIN_AFTER, ..recovered });
                 }
                 continue;

@@ -27,7 +27,7 @@ impl SlowestArm {
 
 /// What an executor waits for.
 #[derive(Debug)]
-pub(super) enum Input {
+pub(super) enum ExecutorInput {
     Requests(Partition, NatsMessage),
     Result(JobResult),
     LinkAnswer(NatsMessage),
@@ -39,7 +39,7 @@ pub(super) enum Input {
     Tick,
 }
 
-impl Input {
+impl ExecutorInput {
     /// Returns what log lines call it.
     pub(super) fn name(&self) -> &'static str {
         match self {

@@ -145,6 +145,7 @@ impl Executor {
         if let Some(owned) = self.partitions.remove(&partition) {
             tracing::warn!(%partition, epoch = owned.tenure.epoch, "the partition was lost to another worker");
             self.pending.forget(partition);
+            self.pushes.forget(partition);
             self.recovered.retain(|recovered| recovered.partition != partition);
             self.postponed.retain(|postponed| postponed.partition != partition);
             self.claim_again(partition);

@@ -123,6 +123,12 @@ impl PushQueue {
         }
     }
 
+    /// Drops what waits of a partition that this worker does not own any more. Its next owner dispatches the events
+    /// again, and bounces are asked again.
+    pub(super) fn forget(&mut self, partition: Partition) {
+        self.rooms.values_mut().filter(|room| room.partition == partition).for_each(|room| room.waiting.clear());
+    }
+
     /// Makes everything that waits due, because the worker ends.
     pub(super) fn hurry(&mut self, now: Instant) {
         let idle = self.rooms.iter().filter(|(_, room)| !room.under_way);

@@ -26,16 +26,9 @@ impl Executor {
         }
     }
 
-    /// Refuses what users asked of a room whose batch failed.
-    pub(super) fn refuse_reads(&mut self, asked: &[RoomRead]) {
-        for read in asked {
-            self.links.answer(&read.to, &Refusal::unavailable("the store did not answer", 1000));
-        }
-    }
-
     /// Begins the reads that may begin now.
     pub(super) fn start_reads(&mut self) {
-        if self.reads.is_empty() || !self.store_serves() || self.partitions.values().any(|owned| owned.suspended) {
+        if self.reads.is_empty() || !self.store_serves() || self.partitions.values().all(|owned| owned.suspended) {
             return;
         }
         while let Some(read) = self.reads.next(|node| !self.links.any_heavy([node])) {
@@ -49,8 +42,13 @@ impl Executor {
             // Its flow was refused when the partition was lost.
             return self.reads.ended(&begun.to.node, &begun.user, begun.bytes);
         };
+        if owned.suspended {
+            // The leases of the others are written again. Those who ask here must not hold them up.
+            self.reads.ended(&begun.to.node, &begun.user, begun.bytes);
+            return self.links.answer(&begun.to, &Refusal::unavailable("the room's owner is not known now", 500));
+        }
         let room = self.rooms.get(&read.room).and_then(|entry| entry.room.as_deref());
-        let memory = room.map_or(FromMemory::Nothing, |room| from_memory(room, &read.kind));
+        let memory = from_memory(room, &read.kind);
         let (context, tenure) = (self.context.clone(), owned.tenure);
         let answer = spawned(async move { context.answer(tenure, &read, memory).await });
         self.start_job(async move { JobResult::Answered { begun, result: answer.await } });
@@ -75,21 +73,17 @@ impl Executor {
     }
 }
 
-/// Returns what an open room knows of an answer.
-fn from_memory(room: &Room, kind: &ReadKind) -> FromMemory {
-    match kind {
-        ReadKind::Page { page, .. } => {
+/// Returns what is in memory of an answer.
+fn from_memory(room: Option<&Room>, kind: &ReadKind) -> FromMemory {
+    match (kind, room) {
+        (ReadKind::Page { page, .. }, Some(room)) => {
             room.tail_page(*page).map_or(FromMemory::Nothing, |(events, more)| FromMemory::Page(events, more))
         }
-        ReadKind::Members { cursor, limit } => {
-            let members = room.members_list(cursor.as_ref(), *limit);
-            if room.active {
-                let online = |user: &UserId| room.audience.contains(user);
-                FromMemory::Frame(members_answer(&room.id, room.head.seq, members, *limit, online).to_frame())
-            } else {
-                FromMemory::Members(room.head.seq, members)
-            }
+        (ReadKind::Members { limit, listed: Some((seq, members)), .. }, Some(room)) if room.active => {
+            let online = |user: &UserId| room.audience.contains(user);
+            FromMemory::Frame(members_answer(&room.id, *seq, members.clone(), *limit, online).to_frame())
         }
-        ReadKind::Event { .. } | ReadKind::Peek | ReadKind::Detach => FromMemory::Nothing,
+        (ReadKind::Members { listed: Some((seq, members)), .. }, _) => FromMemory::Members(*seq, members.clone()),
+        _ => FromMemory::Nothing,
     }
 }

@@ -22,7 +22,7 @@ use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::{DispatchOutcome, dispatch};
 use crate::job::{CommitOutcome, CommittedBatch, JobError, OpenedRoom};
 use crate::pending_pushes::PendingId;
-use crate::room::{AnswerAddress, BatchStep, BounceScan, IdleClock, Lookups, QueuedRequest, Room};
+use crate::room::{AnswerAddress, Batch, BatchStep, BounceScan, IdleClock, Lookups, QueuedRequest, ReadKind, Room};
 
 /// The result of a job.
 #[derive(Debug)]
@@ -108,9 +108,8 @@ impl Executor {
             JobResult::Committed(CommitOutcome { rooms, online, result }) => match result {
                 Ok(()) => rooms.into_iter().for_each(|room| self.committed(room, &online)),
                 Err(error) => {
-                    for CommittedBatch { room, batch, .. } in rooms {
-                        self.refuse_reads(&batch.asked);
-                        self.room_failed(&room, &error, batch.steps).await;
+                    for CommittedBatch { room, batch } in rooms {
+                        self.room_failed(&room, &error, unanswered(batch)).await;
                     }
                 }
             },
@@ -260,11 +259,17 @@ impl Executor {
     /// Dispatches a batch that is in the store, behind the fence, under fresh order rows.
     fn dispatch_batch(&mut self, committed: CommittedBatch, online: &Online) {
         let CommittedBatch { room: id, batch } = committed;
-        self.ask(batch.asked);
         let Some(entry) = self.rooms.get_mut(&id) else { return };
         let Some(room) = &mut entry.room else { return };
         let outcome = dispatch(room, entry.partition, batch.steps, online, &mut self.links);
         debug_assert!(room.dispatched <= room.head.seq, "an event was dispatched that the room does not have");
+        let mut asked = batch.asked;
+        for read in &mut asked {
+            if let ReadKind::Members { cursor, limit, listed } = &mut read.kind {
+                *listed = Some((room.head.seq, room.members_list(cursor.as_ref(), *limit)));
+            }
+        }
+        self.ask(asked);
         self.note_dispatched(&id, outcome);
         self.continue_room(&id);
     }
@@ -307,8 +312,7 @@ impl Executor {
     /// refused.
     async fn room_failed(&mut self, id: &RoomId, error: &JobError, mut steps: Vec<BatchStep>) {
         if let Some((CommittedBatch { batch, .. }, _)) = self.rooms.get_mut(id).and_then(|entry| entry.stored.take()) {
-            self.refuse_reads(&batch.asked);
-            steps.extend(batch.steps);
+            steps.extend(unanswered(batch));
         }
         if let JobError::NotOwner(lost) = error {
             let asked = steps.iter().filter_map(answered_by).filter(|to| to.partition == *lost);
@@ -377,6 +381,12 @@ impl Executor {
             self.slowed.insert(id.clone());
         }
     }
+}
+
+/// Returns the steps of a batch that failed, and among them the answers to what was to be read after it.
+fn unanswered(batch: Batch) -> Vec<BatchStep> {
+    let asked = batch.asked.into_iter().map(|read| BatchStep::Answer { to: read.to, frame: Bytes::new() });
+    batch.steps.into_iter().chain(asked).collect()
 }
 
 /// Returns where the answer to a step goes.

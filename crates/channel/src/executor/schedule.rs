@@ -60,7 +60,7 @@ impl Executor {
         }
         let room = entry.room.as_mut()?;
         if self.pushes.holds_up(id) || self.links.any_heavy(room.audience.nodes()) {
-            return self.start_own_bounces(id);
+            return self.start_bounces(id);
         }
         let uncounted = room.uncounted(&entry.queue, |user| self.room_counts.take(user, Instant::now()));
         if !uncounted.is_empty() {
@@ -85,13 +85,13 @@ impl Executor {
         commit
     }
 
-    /// Starts only the bounces of the worker's own, because under a heavy load only what lessens it goes on. If they
-    /// waited as well, the load would never end.
-    fn start_own_bounces(&mut self, id: &RoomId) -> Option<BatchCommit> {
+    /// Starts only bounces, because under a heavy load only what lessens it goes on. If they waited as well, the load
+    /// would never end.
+    fn start_bounces(&mut self, id: &RoomId) -> Option<BatchCommit> {
         let entry = self.rooms.get_mut(id)?;
         let owned = self.partitions.get_mut(&entry.partition)?;
         let (own, rest): (Vec<QueuedRequest>, Vec<QueuedRequest>) =
-            entry.queue.drain(..).partition(|waiting| waiting.own.is_some());
+            entry.queue.drain(..).partition(|waiting| matches!(waiting.request.verb, Verb::Bounce { .. }));
         entry.queue = rest.into();
         if entry.has_work() {
             self.slowed.insert(id.clone());
@@ -126,7 +126,9 @@ impl Executor {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let (context, room) = (self.context.clone(), id.clone());
         entry.begin(Stage::Counting);
-        self.start_job(async move { JobResult::Counted { room, counts: context.count_rooms(users).await } });
+        // It is a task of its own, because a user may be in thousands of rooms.
+        let counts = spawned(async move { Ok(context.count_rooms(users).await) });
+        self.start_job(async move { JobResult::Counted { room, counts: counts.await.unwrap_or_default() } });
     }
 
     /// Activates a channel: writes the order rows for a durable event, then reads presence behind the barrier.

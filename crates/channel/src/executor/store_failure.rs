@@ -66,6 +66,7 @@ impl Executor {
         self.postponed.clear();
         for (partition, _) in std::mem::take(&mut self.partitions) {
             self.pending.forget(partition);
+            self.pushes.forget(partition);
             refused.extend(self.reads.forget(partition).into_iter().map(|node| (partition, node)));
             self.claim_again(partition);
         }

@@ -42,7 +42,7 @@ impl JobContext {
                 Some(event) => OkAnswer::event(event.head, false).to_frame(),
                 None => Refusal::new(Code::NoSuchEvent, "there is no such event").to_frame(),
             },
-            (ReadKind::Members { cursor, limit }, memory) => {
+            (ReadKind::Members { cursor, limit, .. }, memory) => {
                 let (seq, members) = match memory {
                     FromMemory::Members(seq, members) => (seq, members),
                     // The room may have been evicted meanwhile, so that its rows are up to date.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OpFrame;
-use sendpi_model::{Event, Mentions, RoomId, RoomInfo, UserId, Verb, limits};
+use sendpi_model::{Event, Mentions, Role, RoomId, RoomInfo, UserId, Verb, limits};
 use sendpi_store::{EpochChain, Row};
 
 use super::{AnswerAddress, Bounce, PageRequest};
@@ -52,8 +52,9 @@ pub(crate) enum ReadKind {
     Page { page: PageRequest, chain: Arc<EpochChain>, dispatched: u64 },
     /// The event at this seq.
     Event { seq: u64, chain: Arc<EpochChain> },
-    /// A page of the members, with who of them is online.
-    Members { cursor: Option<UserId>, limit: usize },
+    /// A page of the members, with who of them is online. `listed` is the seq of the room, the members of the page and
+    /// the one after them, as of the dispatch of the batch: later, the next batch may be in memory and not be stored.
+    Members { cursor: Option<UserId>, limit: usize, listed: Option<(u64, Vec<(UserId, Role)>)> },
     /// The room as the user sees it, which is not in the live table.
     Peek,
     /// Nothing: a user whose last session ended is in no audience of a room that is not in the live table.

@@ -100,7 +100,7 @@ impl Room {
                 batch.ask(to, &self.id, user, ReadKind::Page { page, chain, dispatched });
             }
             Verb::Members { cursor, limit } => {
-                batch.ask(to, &self.id, user, ReadKind::Members { cursor, limit: limit as usize });
+                batch.ask(to, &self.id, user, ReadKind::Members { cursor, limit: limit as usize, listed: None });
             }
             Verb::Attach { signin } => {
                 let view = self.view(&user, self.active, false)?;

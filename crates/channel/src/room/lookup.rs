@@ -87,6 +87,22 @@ impl Lookup {
     }
 }
 
+/// Adds the results of a search to those of earlier ones. A nonce that a search did not find, and one behind it did not
+/// either, is absent in all that both looked at.
+pub(crate) fn add_lookups(known: &mut Lookups, found: Lookups) {
+    for (key, result) in found {
+        let both = match (known.get(&key), result) {
+            (Some(NonceResult::Absent { from, to, since }), NonceResult::Absent { from: next, to: end, .. })
+                if *from < next && next <= to + 1 =>
+            {
+                NonceResult::Absent { from: *from, to: end.max(*to), since: *since }
+            }
+            _ => result,
+        };
+        known.insert(key, both);
+    }
+}
+
 impl Room {
     /// Returns an empty look-up in what lies before the tail.
     pub(crate) fn new_lookup(&self) -> Lookup {

@@ -59,9 +59,11 @@ impl Room {
             room.note_last(&event);
             room.tail.push(event);
         }
+        // What a member said is in no row.
+        let silent = |member: &RoomMember| RoomMember { spoke: Mark::default(), ..member.clone() };
         room.healed = stored
             .into_iter()
-            .filter(|(user, row)| room.members.get(user) != row.as_ref())
+            .filter(|(user, row)| room.members.get(user).map(silent) != row.as_ref().map(silent))
             .map(|(user, _)| user)
             .collect();
         room.dispatched = room.head.seq;

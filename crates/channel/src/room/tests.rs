@@ -343,6 +343,24 @@ fn opening_heals_a_join_whose_row_a_crash_took() {
 }
 
 #[test]
+fn a_room_whose_rows_are_up_to_date_lags_by_nothing_that_its_newcomers_said() {
+    let mut table = TestRoom::new();
+    table.run(vec![ask("bob", r#"{"op":"send","body":{}}"#), ask("eve", r#"{"op":"send","body":{}}"#)]);
+    let Some(Row::Room(row)) = table.room.head_rows().into_iter().next() else { panic!("no row of the room") };
+    let members = table.room.members.iter().map(|(user, member)| match table.room.member_row(user, member) {
+        Row::Member(row) => row,
+        other => panic!("{other:?} is no row of a member"),
+    });
+    let opened = StoredRoom {
+        row: Some(row),
+        members: members.collect(),
+        tail: table.room.tail.iter().map(|event| (1, event.clone())).collect(),
+        ..StoredRoom::default()
+    };
+    assert!(!Room::open(table.room.id.clone(), 2, opened).head_row_lags());
+}
+
+#[test]
 fn the_tail_ends_at_the_first_hole_above_the_head_row() {
     let mut table = TestRoom::new();
     for _ in 0..5 {

@@ -159,3 +159,25 @@ fn the_oldest_unsettled_event_is_told_for_each_partition() {
     link.oldest_unsettled(|partition, at| oldest.push((partition, at)));
     assert_eq!(oldest, [(Partition(3), Millis(30))]);
 }
+
+#[test]
+fn the_oldest_unsettled_event_is_that_of_the_lowest_time_in_whatever_order_they_were_sent() {
+    let now = Instant::now();
+    let mut link = LinkSender::new(7, now);
+    for seq in [5, 3, 4] {
+        event(&mut link, seq);
+        link.drain(now);
+    }
+    let oldest = |link: &LinkSender| {
+        let mut oldest = Vec::new();
+        link.oldest_unsettled(|_, at| oldest.push(at));
+        oldest
+    };
+    assert_eq!(oldest(&link), [Millis(30)]);
+    link.ack(&ack(3, 1), now);
+    assert_eq!(oldest(&link), [Millis(30)]);
+    link.ack(&ack(3, 2), now);
+    assert_eq!(oldest(&link), [Millis(40)]);
+    link.ack(&ack(3, 3), now);
+    assert_eq!(oldest(&link), []);
+}

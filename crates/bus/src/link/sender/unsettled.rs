@@ -1,6 +1,6 @@
 //! The events that a node was sent and has not settled, and who was in their audience.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use sendpi_model::{Millis, Partition, RoomId, UserId};
 
@@ -49,8 +49,9 @@ pub struct Unsettled {
     /// Who is in the audience, sorted by user, and from which place on. Rooms are many and small, so it is a list.
     audience: HashMap<RoomId, Vec<(UserId, u64)>>,
     ended: VecDeque<Stay>,
-    /// For each partition, the times of its events, and how many there are of each time, oldest first.
-    times: HashMap<Partition, VecDeque<(Millis, u32)>>,
+    /// For each partition, the times of its events, and how many there are of each time. Events are not sent in the
+    /// order of their times: one room's batch may take longer than another's, and a recovered room sends old ones.
+    times: HashMap<Partition, BTreeMap<Millis, u32>>,
 }
 
 impl Unsettled {
@@ -72,11 +73,7 @@ impl Unsettled {
 
     pub(super) fn event(&mut self, number: u64, partition: Partition, room: &RoomId, seq: u64, at: Millis) {
         self.entries.push_back(Entry { room: room.clone(), seq, at, partition });
-        let times = self.times.entry(partition).or_default();
-        match times.back_mut() {
-            Some(last) if last.0 == at => last.1 += 1,
-            _ => times.push_back((at, 1)),
-        }
+        *self.times.entry(partition).or_default().entry(at).or_default() += 1;
         let end = self.end();
         match self.messages.back_mut() {
             Some(last) if last.0 == number => last.1 = end,
@@ -118,10 +115,10 @@ impl Unsettled {
         }
         for entry in self.entries.drain(..(end - self.first) as usize) {
             let Some(times) = self.times.get_mut(&entry.partition) else { continue };
-            if let Some(oldest) = times.front_mut() {
-                oldest.1 -= 1;
-                if oldest.1 == 0 {
-                    times.pop_front();
+            if let Some(count) = times.get_mut(&entry.at) {
+                *count -= 1;
+                if *count == 0 {
+                    times.remove(&entry.at);
                 }
             }
             if times.is_empty() {
@@ -137,7 +134,7 @@ impl Unsettled {
     /// Calls `tell` for each partition with the time of the oldest event that is not settled.
     pub fn oldest(&self, mut tell: impl FnMut(Partition, Millis)) {
         for (partition, times) in &self.times {
-            if let Some((at, _)) = times.front() {
+            if let Some((at, _)) = times.first_key_value() {
                 tell(*partition, *at);
             }
         }

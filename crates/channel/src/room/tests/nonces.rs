@@ -149,3 +149,16 @@ fn the_nonce_of_a_membership_change_is_kept_but_not_shown() {
     assert_eq!(event.nonce.as_ref().map(sendpi_model::Nonce::as_str), Some("leave"));
     assert!(!std::str::from_utf8(&event.frame).unwrap().contains("nonce"));
 }
+
+#[test]
+fn what_searches_one_behind_the_other_did_not_find_is_absent_in_all_that_they_looked_at() {
+    let key = || (user("ann"), sendpi_model::Nonce::parse("n").unwrap());
+    let absent = |from, to, since| NonceResult::Absent { from, to, since };
+    let mut known = Lookups::new();
+    add_lookups(&mut known, [(key(), absent(10, 90, Some(Millis(7))))].into());
+    add_lookups(&mut known, [(key(), absent(91, 120, None))].into());
+    assert_eq!(known[&key()], absent(10, 120, Some(Millis(7))));
+    // One that left a hole in between stands alone.
+    add_lookups(&mut known, [(key(), absent(200, 210, None))].into());
+    assert_eq!(known[&key()], absent(200, 210, None));
+}
