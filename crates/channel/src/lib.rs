@@ -13,7 +13,8 @@
 //!   - `executor/live_entry`: a room in the live table, and its stages.
 //!   - `executor/aside`: what cannot be decided yet, and the batch that can be.
 //!   - `executor/reads`: what users ask of rooms. `executor/read_queue`: whose turn it is. *Pure.*
-//!   - `executor/schedule`: the next job of each room. `executor/results`: what the results of jobs lead to.
+//!   - `executor/schedule`: the next job of each room. `executor/job_result`, `executor/results`: the
+//!     results of jobs, and what they lead to.
 //!   - `executor/store_failure`: a store that failed. `executor/open_backoff`: rooms that cannot be opened.
 //!   - `executor/leases`: keeping, losing and claiming leases. `executor/settle`, `executor/evict`: what is settled,
 //!     and channels that end.

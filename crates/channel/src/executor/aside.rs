@@ -8,8 +8,8 @@ use sendpi_model::{Millis, NodeId, Nonce, Refusal, RoomId, UserId, Verb, limits}
 use tokio::time::Instant;
 
 use super::Executor;
+use super::job_result::JobResult;
 use super::live_entry::LiveEntry;
-use super::results::JobResult;
 use crate::job::{JobError, spawned};
 use crate::room::{Lookup, Lookups, QueuedRequest, add_lookups, order_row, request_weight};
 

@@ -8,8 +8,8 @@ use sendpi_store::PushedRange;
 use tokio::time::{Duration, Instant};
 
 use super::Executor;
+use super::job_result::JobResult;
 use super::live_entry::LiveEntry;
-use super::results::JobResult;
 use crate::dispatch::DispatchOutcome;
 use crate::job::JobError;
 use crate::pending_pushes::PendingId;

@@ -7,7 +7,7 @@ use sendpi_model::{Millis, NodeId, Partition};
 use tokio::time::Instant;
 
 use super::Executor;
-use super::results::JobResult;
+use super::job_result::JobResult;
 use crate::pending_pushes::PendingId;
 use crate::room::{Bounce, OwnBounce};
 

@@ -4,8 +4,8 @@ use sendpi_model::RoomId;
 use tokio::time::{Duration, Instant};
 
 use super::Executor;
+use super::job_result::JobResult;
 use super::live_entry::{LiveEntry, Stage};
-use super::results::JobResult;
 use crate::tenure::Tenure;
 
 /// How long a room that is not active stays open after the last thing that was asked of it.

@@ -5,8 +5,8 @@ use sendpi_bus::presence::NodeChange;
 use sendpi_model::Partition;
 use tokio::time::{Duration, Instant};
 
+use super::job_result::JobResult;
 use super::push_queue::PushRound;
-use super::results::JobResult;
 
 /// What took longest in a round.
 #[derive(Debug, Clone, Copy, Default)]

@@ -7,8 +7,9 @@ use sendpi_model::{NodeId, Partition, RoomId};
 use tokio::time::{Duration, Instant};
 
 use super::Executor;
+use super::job_result::JobResult;
 use super::live_entry::LiveEntry;
-use super::results::{JobResult, answered_by};
+use super::results::answered_by;
 use crate::claim::{ClaimError, ClaimedPartition, claim};
 use crate::owned_partition::OwnedPartition;
 use crate::tenure::Tenure;

@@ -4,7 +4,7 @@ use sendpi_model::server_frame::OpFrame;
 use sendpi_model::{NodeId, Refusal, UserId};
 
 use super::Executor;
-use super::results::JobResult;
+use super::job_result::JobResult;
 use crate::job::{FromMemory, JobError, spawned};
 use crate::room::{AnswerAddress, ReadKind, Room, RoomRead, members_answer};
 

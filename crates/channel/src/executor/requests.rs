@@ -8,8 +8,8 @@ use sendpi_model::{Event, Millis, NodeId, Partition, Refusal, RoomId, Verb, enco
 use tokio::time::Instant;
 
 use super::Executor;
+use super::job_result::JobResult;
 use super::live_entry::LiveEntry;
-use super::results::JobResult;
 use super::store_failure::refusal;
 use crate::dispatch::dispatch_typing;
 use crate::job::spawned;

@@ -1,87 +1,21 @@
 //! Results of jobs: what a room does next, or what becomes of it if the job failed.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
-use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason};
 use sendpi_model::server_frame::HeadsAnswer;
-use sendpi_model::{Millis, Partition, Refusal, RoomId, UserId};
+use sendpi_model::{Millis, Refusal, RoomId, UserId};
 use tokio::time::Instant;
 
 use super::Executor;
-use super::aside::WantedNonces;
 use super::bounces::{RecoveredRoom, own_request};
-use super::leases::Renewal;
+use super::job_result::JobResult;
 use super::live_entry::Stage;
 use super::open_backoff::FailedOpen;
-use super::reads::BegunRead;
-use crate::claim::{ClaimError, ClaimedPartition};
 use crate::dispatch::{DispatchOutcome, dispatch};
 use crate::job::{CommitOutcome, CommittedBatch, JobError, OpenedRoom};
-use crate::pending_pushes::PendingId;
-use crate::room::{AnswerAddress, Batch, BatchStep, BounceScan, IdleClock, Lookups, QueuedRequest, ReadKind, Room};
-
-/// The result of a job.
-#[derive(Debug)]
-pub(super) enum JobResult {
-    /// A room was opened.
-    Opened { room: RoomId, result: Result<Box<OpenedRoom>, JobError> },
-    /// Nonces were looked for.
-    LookedUp { room: RoomId, search: u64, wanted: WantedNonces, result: Result<Lookups, JobError> },
-    /// Those whom requests make members were prepared.
-    Prepared {
-        room: RoomId,
-        preparation: u64,
-        at: Millis,
-        newcomers: HashSet<UserId>,
-        counts: Vec<(UserId, usize)>,
-        result: Result<Online, JobError>,
-    },
-    /// The rooms of those for whom a room is made were counted.
-    Counted { room: RoomId, counts: Vec<(UserId, usize)> },
-    /// The order rows were written (if there is a time) and presence was read behind the barrier.
-    Activated { room: RoomId, rows_at: Option<Millis>, result: Result<Online, JobError> },
-    /// Batches were committed. If that succeeded, they are in the store, behind the fence.
-    Committed(CommitOutcome),
-    /// The head of a room that is to be evicted was written.
-    Evicted { room: RoomId, result: Result<(), JobError> },
-    /// A lost partition was claimed again, or not yet.
-    Claimed { partition: Partition, result: Result<Box<ClaimedPartition>, ClaimError> },
-    /// The timeline was read for bounces, or not.
-    Scanned { room: RoomId, partition: Partition, scans: Vec<BounceScan>, result: Result<(), JobError> },
-    /// What a node that was given up did not settle was found. Until then, it was pending under these.
-    Undelivered { undelivered: Vec<Undelivered>, until_found: Vec<PendingId> },
-    /// What a user asked of a room was read.
-    Answered { begun: BegunRead, result: Result<Vec<u8>, JobError> },
-    /// The leases of partitions that were suspended were written again, or not.
-    Renewed { outcomes: Vec<Renewal> },
-    /// The heads of several rooms were read.
-    Heads { to: AnswerAddress, result: Result<Vec<(RoomId, u64)>, JobError> },
-}
-
-impl JobResult {
-    /// Returns what log lines call it.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Opened { .. } => "a room was opened",
-            Self::LookedUp { .. } => "nonces were looked for",
-            Self::Prepared { .. } => "newcomers were prepared",
-            Self::Counted { .. } => "rooms of users were counted",
-            Self::Activated { .. } => "a channel was activated",
-            Self::Committed(_) => "batches were committed",
-            Self::Evicted { .. } => "a head was written",
-            Self::Claimed { .. } => "a partition was claimed",
-            Self::Scanned { .. } => "a timeline was read for bounces",
-            Self::Undelivered { .. } => "what a dead node did not settle was found",
-            Self::Answered { .. } => "a read was answered",
-            Self::Renewed { .. } => "leases were renewed",
-            Self::Heads { .. } => "heads were read",
-        }
-    }
-}
+use crate::room::{AnswerAddress, Batch, BatchStep, IdleClock, QueuedRequest, ReadKind, Room};
 
 impl Executor {
     pub(super) async fn handle_result(&mut self, result: JobResult) {

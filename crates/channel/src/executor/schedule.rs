@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::Executor;
 use super::aside::TakenBatch;
+use super::job_result::JobResult;
 use super::live_entry::{LiveEntry, Stage};
-use super::results::JobResult;
 use crate::job::{BatchCommit, spawned};
 use crate::room::{Batch, QueuedRequest, Room};
 use crate::tenure::Tenure;
