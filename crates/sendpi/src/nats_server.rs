@@ -297,6 +297,15 @@ mod tests {
         let mut earlier = earlier.spawn().unwrap();
         let pid = earlier.id().unwrap().to_string();
         std::fs::write(dir.path().join("pid"), &pid).unwrap();
+        // The kernel shows a command line only a moment after the process was started.
+        let shown = || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
+        timeout(READY, async {
+            while !shown() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await
+        .unwrap();
         let limit = Duration::from_millis(100);
         let ended = end_earlier(Path::new("true"), dir.path(), limit).await;
         assert!(matches!(ended, Err(NatsServerError::EarlierRuns { pid: told }) if told == pid));
