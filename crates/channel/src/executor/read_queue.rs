@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use sendpi_model::{NodeId, Partition, UserId};
 
-use crate::room::RoomRead;
+use crate::room::{AnswerAddress, RoomRead};
 
 /// The most reads that wait. Further ones are answered `unavailable`.
 const WAITING_MAX: usize = 8_192;
@@ -49,10 +49,10 @@ impl ReadQueue {
     /// Adds a read.
     ///
     /// # Errors
-    /// Returns the read if too many wait.
-    pub(super) fn push(&mut self, read: RoomRead) -> Result<(), RoomRead> {
+    /// Returns who asked if too many wait.
+    pub(super) fn push(&mut self, read: RoomRead) -> Result<(), AnswerAddress> {
         if self.waiting >= WAITING_MAX {
-            return Err(read);
+            return Err(read.to);
         }
         self.waiting += 1;
         let node = self.nodes.entry(read.to.node.clone()).or_insert_with(|| {
@@ -150,7 +150,7 @@ mod tests {
     use sendpi_model::RoomId;
 
     use super::*;
-    use crate::room::{AnswerAddress, PageRequest, ReadKind};
+    use crate::room::{PageRequest, ReadKind};
 
     fn read(node: &str, user: &str) -> RoomRead {
         let page = PageRequest { before: None, after: None, limit: 50 };

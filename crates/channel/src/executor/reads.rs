@@ -20,8 +20,8 @@ impl Executor {
     /// Queues what users asked of rooms.
     pub(super) fn ask(&mut self, asked: Vec<RoomRead>) {
         for read in asked {
-            if let Err(read) = self.reads.push(read) {
-                self.links.answer(&read.to, &Refusal::unavailable("too much is being read", 500));
+            if let Err(to) = self.reads.push(read) {
+                self.links.answer(&to, &Refusal::unavailable("too much is being read", 500));
             }
         }
     }
