@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use sendpi_bus::presence::{NodeKey, answer_alive, watch_nodes};
-use sendpi_bus::{Bus, BusConfig, setup, subject};
+use sendpi_bus::{Bus, subject};
+use sendpi_channel::ChannelConfig;
 use sendpi_model::flow::{NumberedRequest, encode_message, encode_request};
 use sendpi_model::link::{LinkAck, LinkItem, read_message};
-use sendpi_model::{Fields, NodeId, Partitions, RoomId, UserId, Verb};
+use sendpi_model::{Fields, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{Fence, Row, Store};
-use sendpi_tests::{NatsServer, step, within};
-use tokio_util::sync::CancellationToken;
+use sendpi_tests::{NatsServer, WorkerNode, step, within};
 
 const TEST: &str = "fence::a_worker_that_was_overtaken_answers_nothing";
 
@@ -34,8 +33,8 @@ pub(crate) struct OtherNode {
 }
 
 impl OtherNode {
-    pub(crate) async fn start(config: &BusConfig, room: RoomId) -> Self {
-        let bus = Bus::connect(config, NodeId::parse("node").unwrap()).await.unwrap();
+    pub(crate) async fn start(nats: &NatsServer, room: RoomId) -> Self {
+        let bus = nats.connect("node").await;
         let links = bus.subscribe(subject::node(bus.node(), subject::NodeSubject::Link)).await.unwrap();
         let refusals = bus.subscribe(subject::flow_replies(bus.node())).await.unwrap();
         Self { bus, links, refusals, room, sent: 0 }
@@ -79,21 +78,13 @@ impl OtherNode {
 #[tokio::test]
 async fn a_worker_that_was_overtaken_answers_nothing() {
     let nats = NatsServer::start().await;
-    let config = BusConfig { servers: nats.url(), ..BusConfig::default() };
-    let stop = CancellationToken::new();
-    let bus = Bus::connect(&config, NodeId::parse("worker").unwrap()).await.unwrap();
-    setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
-    answer_alive(&bus, stop.clone()).await.unwrap();
-    let key = NodeKey::start(&bus, "{}".into(), stop.clone()).await.unwrap();
+    let worker_node = WorkerNode::start(&nats).await;
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path().join("store")).unwrap());
-    let changes = watch_nodes(&bus, stop.clone());
-    let config_of_worker = sendpi_channel::ChannelConfig::default();
-    let worker =
-        sendpi_channel::start(&bus, store.clone(), Partitions::DEFAULT, key, changes, config_of_worker).await.unwrap();
+    let worker = worker_node.run(store.clone(), ChannelConfig::default()).await;
 
     let room = RoomId::parse("lobby").unwrap();
-    let mut node = OtherNode::start(&config, room.clone()).await;
+    let mut node = OtherNode::start(&nats, room.clone()).await;
     step("a node creates a room and sends");
     assert!(matches!(node.ask(r#"{"op":"create","name":"lobby","nonce":"n"}"#).await, Said::Answer(_)));
     assert!(matches!(node.ask(r#"{"op":"send","nonce":"a","body":{}}"#).await, Said::Answer(_)));
@@ -105,7 +96,6 @@ async fn a_worker_that_was_overtaken_answers_nothing() {
     assert_eq!(node.ask(r#"{"op":"send","nonce":"b","body":{}}"#).await, Said::NotOwner);
     assert_eq!(node.ask(r#"{"op":"history","limit":10}"#).await, Said::NotOwner);
     worker.stop().await;
-    stop.cancel();
 }
 
 /// Runs that test again in a process of its own, because the environment chooses the mutant, and checks that it fails.

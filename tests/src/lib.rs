@@ -1,11 +1,13 @@
-//! The tools of the end-to-end tests: servers for each test, and clients that notice if an event is lost, repeated or
+//! The tools of the tests: servers for each test, and clients that notice if an event is lost, repeated or
 //! out of order.
 //!
 //! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`SmallDisk`] can be filled.
+//! A [`WorkerNode`] runs workers within the test, on a [`DisturbedStore`] if they are to meet a bad one.
 //! [`Browser`] is a headless Chromium. A [`Proxy`] is a bad network. A [`Recording`] is a client that remembers what it
 //! received and checks it against the promises of the protocol.
 
 mod browser;
+mod disturbed_store;
 mod http;
 mod nats;
 mod process;
@@ -16,8 +18,10 @@ mod sendpi;
 mod small_disk;
 mod timelines;
 mod within;
+mod worker_node;
 
 pub use browser::{Browser, BrowserPage};
+pub use disturbed_store::DisturbedStore;
 pub use http::{HttpAnswer, get};
 pub use nats::NatsServer;
 pub use proxy::Proxy;
@@ -26,4 +30,5 @@ pub use recording::Recording;
 pub use sendpi::{Sendpi, SendpiSetup};
 pub use small_disk::SmallDisk;
 pub use timelines::{Timeline, Timelines};
-pub use within::{step, within};
+pub use within::{step, until, within};
+pub use worker_node::WorkerNode;

@@ -3,6 +3,9 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+/// How long [`until`] waits.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 thread_local! {
     /// The current step. Every test has its own thread.
     static STEP: RefCell<String> = const { RefCell::new(String::new()) };
@@ -26,4 +29,17 @@ pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output =
             panic!("not within {limit:?}: {what}{step}")
         }
     }
+}
+
+/// Waits until `fact` holds, for at most 20 s, and looks 100 times a second.
+///
+/// # Panics
+/// If it takes longer, like [`within`].
+pub async fn until(what: &str, mut fact: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !fact().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(PATIENCE, what, wait).await;
 }

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
-mod store;
 mod support;
 
 use std::sync::atomic::Ordering;
@@ -13,8 +12,9 @@ use sendpi_channel::ChannelConfig;
 use sendpi_model::timing::ActivityWindow;
 use sendpi_model::{Access, Content, Event, Head, Mark, Millis, Notify, Partitions, Role, RoomId, RoomKind, UserId};
 use sendpi_store::{ActiveRoom, EventRow, Fence, MemberRow, RoomRow, Row, SettledRow, Start, Store};
+use sendpi_tests::{until, within};
 
-use crate::support::{ChannelTier, until};
+use crate::support::ChannelTier;
 
 fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
@@ -179,7 +179,7 @@ async fn a_bounce_of_the_workers_own_whose_batch_failed_is_made_all_the_same() {
     // The room is recovered. The next that passes the fence is the batch of bob's bounce.
     tier.store.failing_fences.store(1, Ordering::Relaxed);
     let mut jobs = sendpi_bus::push_stream::fetch_jobs(&tier.node).await.unwrap();
-    let job = tokio::time::timeout(support::PATIENCE, jobs.next()).await.unwrap().unwrap().unwrap().job;
+    let job = within(Duration::from_secs(20), "a job", jobs.next()).await.unwrap().unwrap().job;
     assert_eq!((job.first, job.last, job.users), (1, 3, vec![user("bob")]));
     assert_eq!(tier.store.failing_fences.load(Ordering::Relaxed), 0);
 }

@@ -7,34 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sendpi_bus::link::LinkReceiver;
-use sendpi_bus::presence::{NodeKey, answer_alive, is_alive, watch_nodes};
 use sendpi_bus::subject::{self, NodeSubject};
-use sendpi_bus::{Bus, Subscription, setup};
+use sendpi_bus::{Bus, Subscription};
 use sendpi_channel::{ChannelConfig, Worker};
 use sendpi_model::flow::{NumberedRequest, encode_message, encode_request};
 use sendpi_model::link::{LinkItem, read_message};
 use sendpi_model::{Fields, Partition, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{Row, Store};
-use sendpi_tests::NatsServer;
+use sendpi_tests::{DisturbedStore, NatsServer, WorkerNode, until};
 use serde_json::Value;
-use tokio::time::{Instant, interval, sleep, timeout};
-use tokio_util::sync::CancellationToken;
-
-use crate::store::DisturbedStore;
-
-/// How long a test waits for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits until `fact` holds.
-pub(crate) async fn until(what: &str, mut fact: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !fact().await {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("timed out waiting for: {what}"));
-}
+use tokio::time::{Instant, interval};
 
 type HeardAnswers = Arc<Mutex<HashMap<(Partition, u64), Bytes>>>;
 
@@ -46,6 +29,7 @@ pub(crate) struct ChannelTier {
     numbers: Mutex<HashMap<Partition, u64>>,
     answers: HeardAnswers,
     _worker: Worker,
+    _worker_node: WorkerNode,
     _nats: NatsServer,
     _data: tempfile::TempDir,
 }
@@ -64,20 +48,23 @@ impl ChannelTier {
         let store = Embedded::open(data.path()).unwrap();
         store.write(rows).await.unwrap();
         let store = Arc::new(DisturbedStore::new(store));
-        let (bus, node) = (nats.connect("worker").await, nats.connect("node").await);
-        setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
+        store.hold_timelines().await;
+        let (worker_node, node) = (WorkerNode::start(&nats).await, nats.connect("node").await);
         let answers = HeardAnswers::default();
         let link = node.subscribe(subject::node(node.node(), NodeSubject::Link)).await.unwrap();
         tokio::spawn(hear(node.clone(), link, Arc::clone(&answers)));
-        let stop = CancellationToken::new();
-        answer_alive(&bus, stop.clone()).await.unwrap();
-        let key = NodeKey::start(&bus, Bytes::from_static(b"{}"), stop.clone()).await.unwrap();
-        let changes = watch_nodes(&bus, stop);
-        let stored: Arc<dyn Store> = store.clone();
-        let worker = sendpi_channel::start(&bus, stored, Partitions::DEFAULT, key, changes, config).await.unwrap();
+        let worker = worker_node.run(store.clone(), config).await;
         // This node sends nothing again, so the worker must be subscribed before the first request.
-        while !is_alive(&bus, bus.node()).await.unwrap() {}
-        Self { store, node, numbers: Mutex::default(), answers, _worker: worker, _nats: nats, _data: data }
+        Self {
+            store,
+            node,
+            numbers: Mutex::default(),
+            answers,
+            _worker: worker,
+            _worker_node: worker_node,
+            _nats: nats,
+            _data: data,
+        }
     }
 
     /// Sends a request. Returns its place in the answers.

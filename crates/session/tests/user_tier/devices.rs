@@ -7,7 +7,7 @@ const HELLO: &str = r#"{"op":"hello","device":"phone"}"#;
 /// Waits until one of the clients is closed. Returns the close codes of all.
 async fn codes_once_one_is_closed(clients: &[SocketlessClient]) -> Vec<Option<u16>> {
     let mut codes = vec![None; clients.len()];
-    until("one session to end", || {
+    until("one session to end", async || {
         codes.iter_mut().zip(clients).for_each(|(code, client)| *code = code.or(client.close_code()));
         codes.iter().any(Option::is_some)
     })
@@ -18,7 +18,7 @@ async fn codes_once_one_is_closed(clients: &[SocketlessClient]) -> Vec<Option<u1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_one_device_that_signs_in_on_two_nodes_at_once_exactly_one_session_remains() {
     let world = World::new().await;
-    let bus = connect(&world.nats, "n2").await;
+    let bus = world.nats.connect("n2").await;
     let other = node(&bus, &world.store, SessionConfig::default(), &world.stop).await;
     for n in 0..20 {
         let user = format!("ann{n}");

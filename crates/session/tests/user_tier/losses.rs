@@ -7,7 +7,9 @@ use sendpi_bus::Bucket;
 use sendpi_bus::subject::{self, PRESENCE_BUCKET};
 use sendpi_session::SessionConfig;
 
-use crate::support::{SocketlessClient, until};
+use sendpi_tests::until;
+
+use crate::support::SocketlessClient;
 use crate::{World, send};
 
 /// Kills the mutant `HeadsOff`.
@@ -60,7 +62,7 @@ async fn a_log_of_unconfirmed_events_that_is_full_cuts_all_links_and_nobody_miss
     assert_eq!(world.owner.links.load(Ordering::Relaxed), 0);
     ann.say(&send("one too many"));
     assert_eq!(ann.seqs(1).await, [6]);
-    until("the worker gave the node up", || world.owner.links.load(Ordering::Relaxed) > 0).await;
+    until("the worker gave the node up", async || world.owner.links.load(Ordering::Relaxed) > 0).await;
     world.owner.happen("r", 2);
     assert_eq!(ann.seqs(2).await, [7, 8]);
     ann.say(&send("after"));

@@ -10,7 +10,7 @@ const NEVER: Duration = Duration::from_secs(3_600);
 async fn two_nodes(markers_every: Duration) -> (World, UserTier, SocketlessClient) {
     let config = SessionConfig { markers_every, ..SessionConfig::default() };
     let world = World::with(config.clone()).await;
-    let bus = connect(&world.nats, "n2").await;
+    let bus = world.nats.connect("n2").await;
     let other = node(&bus, &world.store, config, &world.stop).await;
     world.store.active("ann", "r");
     world.owner.happen("r", 20);
@@ -44,7 +44,7 @@ async fn a_read_marker_reaches_the_users_other_devices_and_the_store() {
     assert_eq!(op_and_seq(&phone).await, ("ok".to_owned(), 2));
     let marker = laptop.next().await;
     assert_eq!((&marker["op"], &marker["room"], &marker["seq"]), (&"marker".into(), &"r".into(), &2.into()));
-    until("the row", || !world.store.written.lock().unwrap().is_empty()).await;
+    until("the row", async || !world.store.written.lock().unwrap().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +67,7 @@ async fn a_marker_is_listed_while_its_row_is_being_written() {
     let gate = world.store.gate.lock().await;
     phone.say(&read(7));
     assert_eq!(op_and_seq(&phone).await, ("ok".to_owned(), 7));
-    until("the write to begin", || world.store.begun.load(Ordering::Relaxed) > 0).await;
+    until("the write to begin", async || world.store.begun.load(Ordering::Relaxed) > 0).await;
     phone.say(r#"{"op":"rooms","id":2}"#);
     let rooms = phone.next().await;
     assert_eq!((&rooms["op"], &rooms["rooms"][0]["marker"]["seq"]), (&"rooms".into(), &7.into()));
@@ -92,13 +92,8 @@ async fn who_moves_to_another_node_hears_of_what_was_read_on_the_first() {
     assert_eq!(op_and_seq(&phone).await, ("ok".to_owned(), 5));
     let gate = world.store.gate.lock().await;
     drop(phone);
-    until("the marker's write", || world.store.begun.load(Ordering::Relaxed) > 0).await;
-    for _ in 0..500 {
-        if !world.is_online("ann").await {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("the marker's write", async || world.store.begun.load(Ordering::Relaxed) > 0).await;
+    until("ann to be offline", async || !world.is_online("ann").await).await;
     let (laptop, welcome) = laptop(&other).await;
     assert_eq!(welcome["rooms"][0]["marker"]["seq"], 0, "presence does not name the first node any more");
     drop(gate);
@@ -110,7 +105,7 @@ async fn a_resume_tells_the_markers_of_its_rooms() {
     let (world, _, phone) = two_nodes(Duration::from_millis(50)).await;
     phone.say(&read(5));
     assert_eq!(op_and_seq(&phone).await, ("ok".to_owned(), 5));
-    until("the row", || !world.store.written.lock().unwrap().is_empty()).await;
+    until("the row", async || !world.store.written.lock().unwrap().is_empty()).await;
     phone.say(r#"{"op":"resume","id":2,"rooms":{"r":20,"closed":1}}"#);
     assert_eq!(op_and_seq(&phone).await, ("marker".to_owned(), 5));
     assert_eq!(phone.next().await["op"], "resumed");

@@ -9,39 +9,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sendpi_bus::Bus;
 use sendpi_model::{
-    Access, ClientFrame, Head, Mark, Millis, NodeId, Nonce, Partition, Partitions, Refusal, Role, RoomId, RoomKind,
-    UserId,
+    Access, ClientFrame, Head, Mark, Millis, Nonce, Partition, Partitions, Refusal, Role, RoomId, RoomKind, UserId,
 };
 use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
     EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
     Store, WriteError,
 };
-use sendpi_tests::NatsServer;
-use tokio::time::{sleep, timeout};
-
-/// How long a test waits for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+use sendpi_tests::until;
 
 /// The first byte of a close frame.
 const CLOSE: u8 = 0x88;
-
-pub(crate) async fn connect(nats: &NatsServer, node: &str) -> Bus {
-    let config = sendpi_bus::BusConfig { servers: nats.url(), ..sendpi_bus::BusConfig::default() };
-    Bus::connect(&config, NodeId::parse(node).unwrap()).await.unwrap()
-}
-
-/// Waits until `fact` holds.
-pub(crate) async fn until(what: &str, mut fact: impl FnMut() -> bool) {
-    let wait = async {
-        while !fact() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("timed out waiting for: {what}"));
-}
 
 /// The bytes that a client has not read, and whether its socket takes no more.
 #[derive(Debug, Default)]
@@ -128,7 +107,7 @@ impl SocketlessClient {
     /// Waits for the next frame and returns it.
     pub(crate) async fn next(&self) -> serde_json::Value {
         let mut text = None;
-        until("a frame", || {
+        until("a frame", async || {
             text = self.socket.text();
             text.is_some()
         })

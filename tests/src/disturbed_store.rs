@@ -1,4 +1,6 @@
-//! The embedded store, which a test can slow down and look into.
+//! The embedded store, which a test can slow down, break and look into.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
@@ -15,34 +17,49 @@ use sendpi_store::{
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
+/// How many reads of timelines may be under way at once.
+const TIMELINES: u32 = 1_000;
+
 /// A store that can be disturbed.
 #[derive(Debug)]
-pub(crate) struct DisturbedStore {
+pub struct DisturbedStore {
     store: Embedded,
     /// How long a write with events takes longer than it would.
-    pub(crate) slow: Mutex<Duration>,
+    pub slow: Mutex<Duration>,
     /// Reads of timelines wait for a permit, and give it back.
-    pub(crate) timelines: Semaphore,
+    timelines: Semaphore,
+    /// The room whose timeline cannot be read.
+    pub unreadable: Mutex<Option<RoomId>>,
+    /// How many reads failed because of [`Self::unreadable`].
+    pub failed_timelines: AtomicUsize,
     /// How many rooms were opened, by the reads of their starts.
-    pub(crate) opened: AtomicUsize,
+    pub opened: AtomicUsize,
     /// How many of the next reads of fences fail.
-    pub(crate) failing_fences: AtomicUsize,
+    pub failing_fences: AtomicUsize,
 }
 
 impl DisturbedStore {
-    /// Wraps a store. Reads of timelines are held up.
-    pub(crate) fn new(store: Embedded) -> Self {
-        let (slow, timelines) = (Mutex::default(), Semaphore::new(0));
-        Self { store, slow, timelines, opened: AtomicUsize::new(0), failing_fences: AtomicUsize::new(0) }
+    /// Wraps a store.
+    pub fn new(store: Embedded) -> Self {
+        Self {
+            store,
+            slow: Mutex::default(),
+            timelines: Semaphore::new(TIMELINES as usize),
+            unreadable: Mutex::default(),
+            failed_timelines: AtomicUsize::new(0),
+            opened: AtomicUsize::new(0),
+            failing_fences: AtomicUsize::new(0),
+        }
     }
 
     /// Holds up all reads of timelines until [`Self::release_timelines`].
-    pub(crate) async fn hold_timelines(&self) {
-        self.timelines.acquire_many(1_000).await.unwrap().forget();
+    pub async fn hold_timelines(&self) {
+        self.timelines.acquire_many(TIMELINES).await.unwrap().forget();
     }
 
-    pub(crate) fn release_timelines(&self) {
-        self.timelines.add_permits(1_000);
+    /// Lets the reads of timelines go on.
+    pub fn release_timelines(&self) {
+        self.timelines.add_permits(TIMELINES as usize);
     }
 }
 
@@ -81,6 +98,10 @@ impl Store for DisturbedStore {
         newest: bool,
     ) -> Result<Vec<EventRow>, ReadError> {
         let _permit = self.timelines.acquire().await.unwrap();
+        if self.unreadable.lock().unwrap().as_ref() == Some(room) {
+            self.failed_timelines.fetch_add(1, Ordering::SeqCst);
+            return Err(ReadError("a later release wrote it".into()));
+        }
         self.store.timeline(room, seqs, limit, newest).await
     }
 
