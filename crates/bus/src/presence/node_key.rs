@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bucket, Bus, PutError, Revision, subject};
+use crate::{Bucket, Bus, KeyEntry, PutError, Revision, subject};
 
 /// The most requests for a refresh that wait at one time. Further callers wait until there is room.
 const WAITING: usize = 1024;
@@ -48,11 +48,10 @@ impl NodeKey {
         let mut keeper = Keeper {
             bucket: Bucket::new(bus, subject::PRESENCE_BUCKET),
             key: subject::node_key(&node),
-            value,
-            revision: 0,
+            known: KnownKey { value, revision: 0, lost: false },
         };
         let sent = Instant::now();
-        keeper.revision = keeper.put(None).await?;
+        keeper.known.revision = keeper.put(None).await?;
         let (asks, waiting) = mpsc::channel(WAITING);
         let (tell, state) = watch::channel(NodeKeyState { refreshed: sent, refusals: 0 });
         tokio::spawn(keeper.run(waiting, tell, stop));
@@ -99,13 +98,38 @@ impl NodeKey {
 struct Keeper {
     bucket: Bucket,
     key: String,
+    known: KnownKey,
+}
+
+/// What the keeper knows of the key. Pure.
+#[derive(Debug)]
+struct KnownKey {
     value: Bytes,
+    /// The revision of the last write that is known to be done.
     revision: Revision,
+    /// Whether the key was found to be lost and no write is known to be done since. Such a write may be done without
+    /// an answer, and then the key looks as if it had never been lost.
+    lost: bool,
+}
+
+impl KnownKey {
+    /// Notes that a write at [`Self::revision`] was refused, and what the leader has instead. Either a write of ours
+    /// with an unknown outcome was done after all, or the key was lost.
+    fn refused(&mut self, found: Option<&KeyEntry>) {
+        let ours = found.is_some_and(|e| e.revision > self.revision && e.value.as_ref() == Some(&self.value));
+        self.lost |= !ours;
+    }
+
+    /// Notes a write that was done. Returns whether the key had been lost before it.
+    fn written(&mut self, revision: Revision) -> bool {
+        self.revision = revision;
+        std::mem::take(&mut self.lost)
+    }
 }
 
 impl Keeper {
     async fn put(&self, expected: Option<Revision>) -> Result<Revision, PutError> {
-        self.bucket.put(&self.key, self.value.clone(), expected, Some(NODE_KEY_TTL)).await
+        self.bucket.put(&self.key, self.known.value.clone(), expected, Some(NODE_KEY_TTL)).await
     }
 
     async fn run(
@@ -133,7 +157,7 @@ impl Keeper {
                     });
                     // A waiter that has dropped its receiver needs no answer.
                     for ask in waiting.drain(..) {
-                        let _gone = ask.answer.send(self.revision);
+                        let _gone = ask.answer.send(self.known.revision);
                     }
                 }
                 Err(error) => {
@@ -149,23 +173,54 @@ impl Keeper {
 
     /// Writes the key once. Returns whether an earlier key had been lost.
     async fn refresh(&mut self, anew: bool) -> Result<bool, PutError> {
-        let expected = (!anew).then_some(self.revision);
-        match self.put(expected).await {
-            Ok(revision) => {
-                self.revision = revision;
-                Ok(false)
+        let expected = (!anew).then_some(self.known.revision);
+        let put = match self.put(expected).await {
+            Err(PutError::WrongRevision) => {
+                let found = self.bucket.read(&self.key).await.map_err(|e| PutError::Unknown(e.to_string()))?;
+                self.known.refused(found.as_ref());
+                self.put(None).await
             }
-            Err(PutError::WrongRevision) => self.after_refusal().await,
-            Err(other) => Err(other),
+            put => put,
+        };
+        put.map(|revision| self.known.written(revision))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> KnownKey {
+        KnownKey { value: "{}".into(), revision: 7, lost: false }
+    }
+
+    fn entry(revision: Revision, value: Option<&'static str>) -> KeyEntry {
+        KeyEntry { revision, value: value.map(Bytes::from) }
+    }
+
+    #[test]
+    fn a_write_of_ours_without_an_answer_is_no_loss() {
+        let mut known = known();
+        known.refused(Some(&entry(8, Some("{}"))));
+        assert!(!known.written(9));
+    }
+
+    #[test]
+    fn a_key_that_expired_or_is_anothers_was_lost() {
+        for found in [None, Some(entry(8, None)), Some(entry(8, Some("another's"))), Some(entry(2, Some("{}")))] {
+            let mut known = known();
+            known.refused(found.as_ref());
+            assert!(known.written(9), "{found:?}");
+            assert!(!known.written(10), "it is told once");
         }
     }
 
-    /// Writes the key after a refusal. Either a write of ours with an unknown outcome was done after all, or the key
-    /// was lost, and the leader shows which. Returns whether it was lost.
-    async fn after_refusal(&mut self) -> Result<bool, PutError> {
-        let entry = self.bucket.read(&self.key).await.map_err(|e| PutError::Unknown(e.to_string()))?;
-        let ours = entry.as_ref().is_some_and(|e| e.revision > self.revision && e.value.as_ref() == Some(&self.value));
-        self.revision = self.put(None).await?;
-        Ok(!ours)
+    #[test]
+    fn a_loss_is_told_although_the_write_after_it_had_no_answer() {
+        let mut known = known();
+        known.refused(None);
+        // The write was done at revision 9, but nobody said so, and the next one is refused for it.
+        known.refused(Some(&entry(9, Some("{}"))));
+        assert!(known.written(10));
     }
 }
