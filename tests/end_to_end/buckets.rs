@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use sendpi_bus::presence::{NodeChange, dead_nodes, purge_node, watch_nodes};
-use sendpi_bus::{Bucket, Bus, setup, subject};
+use sendpi_bus::{Bucket, Bus, keep_streams, setup, subject};
 use sendpi_model::{NodeId, Partitions, UserId};
 use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup, step, within};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::send_surely;
@@ -120,6 +121,28 @@ async fn a_lost_presence_bucket_is_made_anew_with_all_keys() {
 #[tokio::test]
 async fn a_lost_partitions_bucket_is_made_anew_with_all_leases() {
     stream_is_lost(&subject::bucket_stream(subject::PARTITIONS_BUCKET)).await;
+}
+
+#[tokio::test]
+async fn what_an_operator_changed_of_the_push_stream_stays() {
+    let nats = NatsServer::start().await;
+    let (bus, stop) = (nats.connect("worker").await, CancellationToken::new());
+    setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
+    keep_streams(&bus, Partitions::DEFAULT, 1, stop.clone());
+    let ask = async |verb: &str, what: serde_json::Value| -> serde_json::Value {
+        let subject = format!("$JS.API.STREAM.{verb}.{}", subject::PUSH_STREAM);
+        let answer = bus.request(subject, what.to_string().into()).await.unwrap();
+        serde_json::from_slice(answer.payload()).unwrap()
+    };
+    let mut config = ask("INFO", json!({})).await["config"].take();
+    config["max_bytes"] = (1 << 25).into();
+    assert_eq!(ask("UPDATE", config.clone()).await["config"], config);
+    step("the streams are looked after, and a node starts");
+    nats.delete_stream(&subject::bucket_stream(subject::PARTITIONS_BUCKET)).await;
+    until_stream(&bus, &subject::bucket_stream(subject::PARTITIONS_BUCKET)).await;
+    setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
+    assert_eq!(ask("INFO", json!({})).await["config"], config);
+    stop.cancel();
 }
 
 #[tokio::test]

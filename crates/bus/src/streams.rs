@@ -38,7 +38,8 @@ pub enum SetupError {
     },
 }
 
-/// Makes what is missing, and checks that the cluster was made for `partitions`. A second call changes nothing.
+/// Makes what is missing, and checks that the cluster was made for `partitions`. A second call changes nothing, nor
+/// what an operator changed of a stream.
 ///
 /// `replicas` is 3 on a cluster. On a single server it is 1, and everything is kept in files, because the memory
 /// streams of a single server vanish with it.
@@ -47,6 +48,7 @@ pub enum SetupError {
 /// [`SetupError`] if NATS refuses, or if the cluster was made for something else.
 pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result<(), SetupError> {
     make_missing(bus, replicas).await?;
+    keep_all_pushes(bus).await?;
     check_config(bus, partitions).await
 }
 
@@ -78,7 +80,12 @@ async fn make_missing(bus: &Bus, replicas: usize) -> Result<MadeAt, SetupError> 
     let partitions = bucket(subject::PARTITIONS_BUCKET, StorageType::File, false);
     let partitions = make(bus, subject::PARTITIONS_BUCKET, partitions).await?;
     let presence = make(bus, subject::PRESENCE_BUCKET, bucket(subject::PRESENCE_BUCKET, presence, true)).await?;
-    let push = Config {
+    let push = make(bus, subject::PUSH_STREAM, push_stream(replicas)).await?;
+    Ok(MadeAt { partitions, presence, push })
+}
+
+fn push_stream(replicas: usize) -> Config {
+    Config {
         name: subject::PUSH_STREAM.to_owned(),
         subjects: vec![subject::PUSH_SUBJECTS.to_owned()],
         retention: RetentionPolicy::WorkQueue,
@@ -89,12 +96,19 @@ async fn make_missing(bus: &Bus, replicas: usize) -> Result<MadeAt, SetupError> 
         discard: DiscardPolicy::New,
         num_replicas: replicas,
         ..Config::default()
-    };
-    let what = subject::PUSH_STREAM;
-    // A queue of an earlier release dropped what it had no room for.
-    let push = bus.jetstream().create_or_update_stream(push).await;
-    let push = push.map_err(|e| SetupError::Nats { what, why: e.to_string() })?.created;
-    Ok(MadeAt { partitions, presence, push })
+    }
+}
+
+/// Mends the push stream of an earlier release, which dropped the jobs that it had no room for.
+async fn keep_all_pushes(bus: &Bus) -> Result<(), SetupError> {
+    let failed = |why: String| SetupError::Nats { what: subject::PUSH_STREAM, why };
+    let stream = bus.jetstream().get_stream(subject::PUSH_STREAM).await.map_err(|e| failed(e.to_string()))?;
+    let found = &stream.cached_info().config;
+    if found.discard != DiscardPolicy::New {
+        let mended = Config { discard: DiscardPolicy::New, ..found.clone() };
+        bus.jetstream().update_stream(mended).await.map_err(|e| failed(e.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Makes one bucket or stream if it is missing. Returns when it was made.
