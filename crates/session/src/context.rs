@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sendpi_bus::presence::{Barrier, NodeKey, UserKeys};
@@ -100,7 +101,9 @@ impl NodeContext {
                 let request = flow::encode_request(&room, &user, &verb);
                 match flows.push(self.partitions.of(&room), request, tag, now) {
                     Ok(()) => {}
-                    Err(ReplyTo::Retry(key)) => state.retries.failed(key),
+                    Err(ReplyTo::Retry(key)) => {
+                        state.retries.failed(key, Duration::ZERO, now);
+                    }
                     // Dropping the reply closes the oneshot, which tells the waiter that no answer will come.
                     Err(other) => drop(other),
                 }

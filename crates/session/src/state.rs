@@ -22,6 +22,7 @@ pub(crate) mod user;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Partition, Partitions, RoomId, UserId};
@@ -42,6 +43,9 @@ use crate::state::session_state::SessionState;
 use crate::state::timer_wheel::TimerWheel;
 use crate::state::unconfirmed::Unconfirmed;
 use crate::state::user::User;
+
+/// For how long a bounce that its owner refuses holds up what is settled on its link, if other events come meanwhile.
+const BOUNCE_HOLDS_UP: Duration = Duration::from_mins(1);
 
 /// All that a node knows of its users.
 #[derive(Debug)]
@@ -220,6 +224,23 @@ impl State {
         self.ask_next(partition, effects);
     }
 
+    /// Handles the owner's refusal of a retried request, which may be asked again after this pause.
+    ///
+    /// Until a bounce is confirmed, nothing after its first event is settled on the whole link. A room that cannot be
+    /// opened, while other rooms go on, must not hold up the link for ever: after a while its bounces no longer do.
+    /// They are asked all the same, and are lost only if this node dies before the room can be opened.
+    pub(crate) fn refused(&mut self, key: RetryKey, pause: Duration, now: Instant, effects: &mut Effects) {
+        let Some((partition, since)) = self.retries.failed(key, pause, now) else { return };
+        if now - since >= BOUNCE_HOLDS_UP && self.unconfirmed.heard() >= since + BOUNCE_HOLDS_UP / 2 {
+            let origins = self.retries.take_origins(key);
+            if !origins.is_empty() {
+                tracing::warn!(%partition, "an owner has refused a bounce for long; it no longer holds up its link");
+            }
+            origins.into_iter().for_each(|origin| self.unconfirmed.bounce_ended(origin));
+        }
+        self.ask_next(partition, effects);
+    }
+
     /// Handles a confirmed detach: the owner removed the user from the audience, and no later event of this link is
     /// for the user.
     fn detached(&mut self, room: &RoomId, user: &UserId, signin: u64, link: LinkId) {
@@ -234,8 +255,8 @@ impl State {
     }
 
     /// Sends the requests again that were not confirmed.
-    pub(crate) fn ask_again(&mut self, effects: &mut Effects) {
-        for partition in self.retries.retry() {
+    pub(crate) fn ask_again(&mut self, now: Instant, effects: &mut Effects) {
+        for partition in self.retries.retry(now) {
             self.ask_next(partition, effects);
         }
     }

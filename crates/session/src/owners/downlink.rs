@@ -175,11 +175,9 @@ impl NodeContext {
             // Sending fails if the waiter is gone, and then nobody needs the answer.
             Some(ReplyTo::Wait(tell)) => drop(tell.send(frame)),
             Some(ReplyTo::Retry(key)) => {
-                let retry = answer::read::<OkAnswer>(&frame).is_err_and(|refusal| refusal.retry_in_ms.is_some());
-                if retry {
-                    state.retries.failed(key);
-                } else {
-                    state.confirmed(key, link, effects);
+                match answer::read::<OkAnswer>(&frame).err().and_then(|refusal| refusal.retry_in_ms) {
+                    Some(pause) => state.refused(key, Duration::from_millis(pause), Instant::now(), effects),
+                    None => state.confirmed(key, link, effects),
                 }
             }
             None => {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::context::NodeContext;
 
@@ -17,7 +17,7 @@ pub(crate) async fn run(node: Arc<NodeContext>) {
     while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         node.with(|state, effects| {
             state.settle();
-            state.ask_again(effects);
+            state.ask_again(Instant::now(), effects);
         });
     }
 }

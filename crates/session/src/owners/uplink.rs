@@ -125,7 +125,9 @@ impl NodeContext {
                 }
                 // Dropping the reply closes the oneshot, which tells the waiter that no answer will come.
                 ReplyTo::Wait(_) | ReplyTo::Attach(..) => {}
-                ReplyTo::Retry(key) => self.with(|state, _| state.retries.failed(key)),
+                ReplyTo::Retry(key) => self.with(|state, effects| {
+                    state.refused(key, Duration::ZERO, Instant::now(), effects);
+                }),
             }
         }
     }

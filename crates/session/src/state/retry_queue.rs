@@ -6,11 +6,12 @@
 //! may leave thousands of entries. They must not fill the flows that all sessions share, so only a limited number is
 //! under way to one partition at one time. The others wait in order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use sendpi_model::{Partition, RoomId, UserId, Verb};
-
 use slotmap::SlotMap;
+use tokio::time::Instant;
 
 use crate::keys::{LinkId, RetryKey};
 
@@ -20,6 +21,10 @@ const WAITING: usize = 1_000_000;
 const UNDER_WAY: usize = 512;
 /// The most separate ranges of one entry. Beyond that, the last two become one, with what lies between them.
 const RANGES: usize = 8;
+
+/// The pause before a request is sent again that was not confirmed, which doubles with each try up to the longest one.
+/// If the owner said how long to wait, it is at least that.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Where an event came from: a link, and the number of a message on it.
 pub(crate) type Origin = (LinkId, u64);
@@ -105,9 +110,17 @@ struct QueueEntry {
     /// Oldest first.
     bounces: VecDeque<UntakenRange>,
     under_way: Option<Told>,
+    /// How often it was asked since it was confirmed last, and when that first failed.
+    tries: u32,
+    refused_since: Option<Instant>,
 }
 
 impl QueueEntry {
+    fn new(room: RoomId, user: UserId, partition: Partition) -> Self {
+        let (bounces, tries) = (VecDeque::new(), 0);
+        Self { room, user, partition, detach: None, bounces, under_way: None, tries, refused_since: None }
+    }
+
     fn has_work(&self) -> bool {
         self.detach.is_some() || !self.bounces.is_empty()
     }
@@ -145,8 +158,8 @@ pub(crate) struct RetryQueue {
     entries: SlotMap<RetryKey, QueueEntry>,
     index: HashMap<(RoomId, UserId), RetryKey>,
     lanes: HashMap<Partition, Lane>,
-    /// Entries whose request was sent and not confirmed. They are sent again in this order.
-    again: Vec<RetryKey>,
+    /// Entries whose request was sent and not confirmed, with the time from which it may be sent again.
+    again: BTreeSet<(Instant, RetryKey)>,
 }
 
 impl RetryQueue {
@@ -179,8 +192,7 @@ impl RetryQueue {
             return None;
         }
         let (room, user) = name.clone();
-        let entry = QueueEntry { room, user, partition, detach: None, bounces: VecDeque::new(), under_way: None };
-        let key = self.entries.insert(entry);
+        let key = self.entries.insert(QueueEntry::new(room, user, partition));
         self.index.insert(name, key);
         self.lanes.entry(partition).or_default().queue.push_back(key);
         self.entries.get_mut(key)
@@ -214,6 +226,7 @@ impl RetryQueue {
             Told::Detach { signin } => Confirmed::Detach { room: entry.room.clone(), user: entry.user.clone(), signin },
             Told::Bounce(range) => Confirmed::Bounce { origins: range.origins },
         };
+        (entry.tries, entry.refused_since) = (0, None);
         let has_work = entry.has_work();
         let lane = self.lanes.entry(partition).or_default();
         lane.under_way = lane.under_way.saturating_sub(1);
@@ -225,30 +238,40 @@ impl RetryQueue {
         Some((partition, confirmed))
     }
 
-    /// Notes that the request of an entry was not confirmed.
-    pub(crate) fn failed(&mut self, key: RetryKey) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        match entry.under_way.take() {
-            Some(Told::Detach { signin }) => entry.detach = entry.detach.max(Some(signin)),
-            Some(Told::Bounce(range)) => entry.bounces.push_front(range),
-            None => return,
+    /// Notes that the request of an entry was not confirmed. It may be sent again after a pause, which is not shorter
+    /// than what the owner asked for. Returns the partition, and since when the entry is not confirmed.
+    pub(crate) fn failed(&mut self, key: RetryKey, asked: Duration, now: Instant) -> Option<(Partition, Instant)> {
+        let entry = self.entries.get_mut(key)?;
+        match entry.under_way.take()? {
+            Told::Detach { signin } => entry.detach = entry.detach.max(Some(signin)),
+            Told::Bounce(range) => entry.bounces.push_front(range),
         }
+        let pause = PAUSE.0.saturating_mul(1 << entry.tries.min(16)).min(PAUSE.1);
+        entry.tries = entry.tries.saturating_add(1);
         if let Some(lane) = self.lanes.get_mut(&entry.partition) {
             lane.under_way = lane.under_way.saturating_sub(1);
         }
-        self.again.push(key);
+        self.again.insert((now + pause.max(asked.min(2 * PAUSE.1)), key));
+        Some((entry.partition, *entry.refused_since.get_or_insert(now)))
     }
 
-    /// Queues the entries whose request was not confirmed again, before those that have not been sent yet. Returns the
-    /// partitions with requests.
-    pub(crate) fn retry(&mut self) -> Vec<Partition> {
-        for key in std::mem::take(&mut self.again).into_iter().rev() {
+    /// Queues the entries whose pause is over behind those that have not been sent yet. Returns the partitions with
+    /// requests.
+    pub(crate) fn retry(&mut self, now: Instant) -> Vec<Partition> {
+        while let Some((_, key)) = self.again.first().copied().filter(|(due, _)| *due <= now) {
+            self.again.pop_first();
             if let Some(entry) = self.entries.get(key) {
-                self.lanes.entry(entry.partition).or_default().queue.push_front(key);
+                self.lanes.entry(entry.partition).or_default().queue.push_back(key);
             }
         }
         self.lanes.retain(|_, lane| lane.under_way > 0 || !lane.queue.is_empty());
         self.lanes.keys().copied().collect()
+    }
+
+    /// Takes the origins of the ranges of an entry, which stay in the queue.
+    pub(crate) fn take_origins(&mut self, key: RetryKey) -> Vec<Origin> {
+        let ranges = self.entries.get_mut(key).into_iter().flat_map(|entry| &mut entry.bounces);
+        ranges.flat_map(|range| std::mem::take(&mut range.origins)).collect()
     }
 
     /// Removes all bounces that are not under way, because the workers of cut links make them instead.

@@ -150,16 +150,33 @@ impl Test {
         let said = asks.iter().map(say).collect();
         for ask in asks {
             if let ReplyTo::Retry(key) = ask.tag {
-                self.state.retries.failed(key);
+                self.state.retries.failed(key, Duration::ZERO, self.now);
             }
         }
         said
     }
 
+    /// Returns what owners are being asked.
+    fn asking(&self) -> Vec<String> {
+        self.effects.asks.iter().map(say).collect()
+    }
+
+    /// Has owners confirm, on link 1, or refuse what they are being asked.
+    fn answer_asked(&mut self, confirm: bool) {
+        for ask in std::mem::take(&mut self.effects.asks) {
+            match ask.tag {
+                ReplyTo::Retry(key) if confirm => self.state.confirmed(key, 1, &mut self.effects),
+                ReplyTo::Retry(key) => self.state.refused(key, Duration::ZERO, self.now, &mut self.effects),
+                _ => {}
+            }
+        }
+    }
+
     /// Confirms everything that owners are asked, on link 1, until nothing is left. Returns what it was, in order.
     fn confirm_all(&mut self) -> Vec<String> {
         let mut said = Vec::new();
-        self.state.ask_again(&mut self.effects);
+        self.now += Duration::from_secs(1);
+        self.state.ask_again(self.now, &mut self.effects);
         while !self.effects.asks.is_empty() {
             let ask = self.effects.asks.remove(0);
             said.push(say(&ask));

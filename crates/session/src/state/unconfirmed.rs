@@ -24,6 +24,8 @@ pub(crate) struct Unconfirmed {
     first: u64,
     entries: VecDeque<LoggedEvent>,
     links: HashMap<LinkId, LinkLog>,
+    /// When the last event came.
+    heard: Instant,
 }
 
 #[derive(Debug)]
@@ -44,12 +46,17 @@ struct LinkLog {
 
 impl Unconfirmed {
     pub(crate) fn new(start: Instant, limit: usize) -> Self {
-        Self { start, limit, first: 0, entries: VecDeque::new(), links: HashMap::new() }
+        Self { start, limit, first: 0, entries: VecDeque::new(), links: HashMap::new(), heard: start }
     }
 
     /// Returns the end of the log: the position of the next event.
     pub(crate) fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
+    }
+
+    /// Returns when the last event came.
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// Returns whether the log is full.
@@ -60,6 +67,7 @@ impl Unconfirmed {
     /// Adds an event of `room` that message `number` of a link brought. Returns its position.
     pub(crate) fn push(&mut self, link: LinkId, number: u64, room: RoomKey, now: Instant) -> u64 {
         let position = self.end();
+        self.heard = now;
         self.entries.push_back(LoggedEvent { room, at: (now - self.start).as_millis() as u64 });
         let messages = &mut self.links.entry(link).or_default().messages;
         match messages.back_mut() {

@@ -30,9 +30,12 @@ fn what_is_not_confirmed_is_asked_again_until_it_is() {
     assert!(retries.detach(P, &room(), &user(1), 4) && retries.detach(P, &room(), &user(2), 4));
     let sent = said(&mut retries, P);
     retries.detach(P, &room(), &user(3), 4);
-    sent.iter().for_each(|(key, _)| retries.failed(*key));
-    assert_eq!(retries.retry(), [P]);
-    assert_eq!(texts(&mut retries), ["detach u1 4", "detach u2 4", "detach u3 4"]);
+    let now = Instant::now();
+    for (key, _) in &sent {
+        retries.failed(*key, Duration::ZERO, now);
+    }
+    assert_eq!(retries.retry(now + PAUSE.0), [P]);
+    assert_eq!(texts(&mut retries), ["detach u3 4", "detach u1 4", "detach u2 4"]);
     assert!(retries.confirmed(sent[0].0).is_some() && retries.confirmed(sent[0].0).is_none());
     assert_eq!(retries.len(), 2);
 }
@@ -44,8 +47,9 @@ fn a_bounce_waits_until_the_detach_before_it_is_confirmed() {
     retries.bounce(P, &room(), &user(1), UntakenRange::of(7, (1, 1)));
     let (key, text) = said(&mut retries, P).remove(0);
     assert_eq!((text.as_str(), said(&mut retries, P).len()), ("detach u1 4", 0));
-    retries.failed(key);
-    retries.retry();
+    let now = Instant::now();
+    retries.failed(key, Duration::ZERO, now);
+    retries.retry(now + PAUSE.0);
     assert_eq!(texts(&mut retries), ["detach u1 4"]);
     let detached = Confirmed::Detach { room: room(), user: user(1), signin: 4 };
     assert_eq!(retries.confirmed(key), Some((P, detached)));
@@ -104,4 +108,38 @@ fn forgotten_bounces_make_room() {
     assert_eq!(retries.len(), 1, "what is under way stays until its answer");
     assert!(retries.confirmed(key).is_some());
     assert!(retries.next(P).is_none() && retries.len() == 0);
+}
+
+#[test]
+fn those_whom_the_owner_refuses_wait_as_long_as_it_says_and_stand_in_nobodys_way() {
+    let mut retries = RetryQueue::default();
+    for n in 0..UNDER_WAY {
+        retries.detach(P, &room(), &user(n), 1);
+    }
+    let (refused, now) = (said(&mut retries, P), Instant::now());
+    retries.detach(P, &RoomId::parse("q").unwrap(), &user(UNDER_WAY), 1);
+    for (key, _) in refused {
+        assert_eq!(retries.failed(key, Duration::from_secs(10), now), Some((P, now)));
+    }
+    assert_eq!(texts(&mut retries), [format!("detach u{UNDER_WAY} 1")]);
+    retries.retry(now + Duration::from_secs(9));
+    assert_eq!(texts(&mut retries).len(), 0);
+    retries.retry(now + Duration::from_secs(10));
+    assert_eq!(texts(&mut retries).len(), UNDER_WAY - 1, "one is under way");
+}
+
+#[test]
+fn an_entry_that_is_refused_again_and_again_is_asked_ever_less_often() {
+    let mut retries = RetryQueue::default();
+    retries.detach(P, &room(), &user(1), 1);
+    let (mut now, began, mut asked) = (Instant::now(), Instant::now(), 0);
+    while now - began < Duration::from_mins(10) {
+        for (key, _) in said(&mut retries, P) {
+            asked += 1;
+            retries.failed(key, Duration::ZERO, now);
+        }
+        now += Duration::from_millis(500);
+        retries.retry(now);
+    }
+    assert!((15..30).contains(&asked), "{asked}");
 }

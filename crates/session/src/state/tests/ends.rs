@@ -250,3 +250,34 @@ fn what_was_not_confirmed_is_asked_again() {
     assert_eq!(test.asked(), ["detach ann 1"]);
     assert_eq!(test.confirm_all(), ["detach ann 1", "bounce ann 4-4"]);
 }
+
+#[test]
+fn a_bounce_that_its_owner_refuses_holds_up_the_link_for_a_minute_if_others_go_on_and_is_asked_on() {
+    for others_go_on in [true, false] {
+        let mut test = Test::new();
+        let (ann, bob) = (test.client("ann", "1"), test.client("bob", "1"));
+        test.added(1, "ann", 3);
+        test.added(1, "bob", 3);
+        test.event(5, 4);
+        test.leave(&ann);
+        assert_eq!(test.asking(), ["detach ann 1"]);
+        test.answer_asked(true);
+        for round in 0..2 {
+            assert_eq!(test.asking(), ["bounce ann 4-4"], "round {round}");
+            test.answer_asked(false);
+            assert_eq!(test.settled(), 4);
+            if others_go_on {
+                test.event(6 + round, 5 + round);
+            }
+            test.pass(26);
+            test.state.pong(bob.key);
+            test.pass(5);
+            test.state.ask_again(test.now, &mut test.effects);
+        }
+        test.answer_asked(false);
+        assert_eq!(test.settled(), if others_go_on { 99 } else { 4 });
+        test.pass(9);
+        assert_eq!(test.confirm_all(), ["bounce ann 4-4"]);
+        assert_eq!(test.settled(), 99);
+    }
+}
