@@ -7,6 +7,7 @@ use sendpi_model::timing::LAST_PONG_TIMEOUT;
 use tokio::time::{Instant, sleep};
 
 use crate::context::NodeContext;
+use crate::owners::downlink;
 
 /// How often to check whether the drain is done.
 const LOOK: Duration = Duration::from_millis(25);
@@ -25,9 +26,14 @@ pub(crate) async fn drain(node: &Arc<NodeContext>, until: Instant) {
         }
         sleep(LOOK).await;
     }
-    // The workers hear of it with the next answer to their links, so that nothing is dispatched again after a restart.
-    node.with(|state, _| state.settle());
     node.write_markers().await;
+    // The workers hear of it before this node's key is gone, so that nothing of what was confirmed is pushed.
+    node.with(|state, _| state.settle());
+    node.links.lock().answer_at_last();
+    downlink::answer_links(node).await;
+    if let Err(error) = node.bus.flush().await {
+        tracing::debug!(%error, "the last answers to links may not have been sent");
+    }
     let (sessions, retries) = {
         let state = node.state.lock();
         (state.sessions(), state.retries.len())

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use sendpi_bus::presence::{Barrier, NodeKey, UserKeys};
 use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, SendError, UserSubjects};
-use sendpi_model::timing::LATE_AFTER;
 use sendpi_model::{Millis, NodeId, Partitions, Refusal};
 use sendpi_store::Store;
 use tokio::sync::Notify;
@@ -107,14 +106,10 @@ pub async fn start(
 async fn beat(node: Arc<NodeContext>) {
     let mut ticks = interval(State::tick_of(&node.config));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = Instant::now();
     while node.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         let now = Instant::now();
-        let since = now - std::mem::replace(&mut last, now);
         node.with(|state, effects| {
-            if since >= LATE_AFTER {
-                state.excuse_silence(since);
-            }
+            state.note_tick(now);
             state.beat(now, Millis::now(), effects);
         });
     }

@@ -9,6 +9,7 @@ mod farewell;
 mod gaps;
 mod heartbeat;
 mod join;
+pub(crate) mod lateness;
 mod leave;
 mod overload;
 pub(crate) mod retry_queue;
@@ -37,6 +38,7 @@ use crate::config::SessionConfig;
 use crate::keys::{LinkId, RetryKey, RoomKey, SessionKey, UserKey};
 use crate::owners::reply_to::ReplyTo;
 use crate::state::effects::{Ask, Effects};
+use crate::state::lateness::Lateness;
 use crate::state::retry_queue::{Confirmed, RetriedRequest, RetryQueue, UntakenRange};
 use crate::state::rooms::Rooms;
 use crate::state::session_state::SessionState;
@@ -59,6 +61,7 @@ pub(crate) struct State {
     unconfirmed: Unconfirmed,
     pub(crate) retries: RetryQueue,
     timers: TimerWheel,
+    pub(crate) lateness: Lateness,
     /// The highest sign-in number so far.
     last_signin: u64,
     /// How often a user has gone from `Offline` to `Announcing`.
@@ -72,7 +75,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(config: SessionConfig, partitions: Partitions, now: Instant) -> Self {
-        let tick = Self::tick_of(&config);
+        let (tick, slow_timeout) = (Self::tick_of(&config), config.slow_timeout);
         Self {
             unconfirmed: Unconfirmed::new(now, config.unconfirmed_events),
             budget: Arc::new(NodeBudget::new(&config)),
@@ -84,6 +87,7 @@ impl State {
             rooms: Rooms::default(),
             retries: RetryQueue::default(),
             timers: TimerWheel::new(now, tick),
+            lateness: Lateness::new(tick, slow_timeout, now),
             last_signin: 0,
             announcements: 0,
             draining: false,

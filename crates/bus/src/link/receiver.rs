@@ -104,6 +104,13 @@ impl LinkReceiver {
         }
     }
 
+    /// Makes an answer due at once, because none will follow it.
+    pub fn answer_at_last(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.unanswered_bytes = ANSWER_BYTES;
+        }
+    }
+
     /// Returns the answer that is due now, if any. `settled` maps the highest received number to the highest settled
     /// one.
     pub fn answer(&mut self, settled: impl FnOnce(u64) -> u64, now: Instant) -> Option<LinkAck> {

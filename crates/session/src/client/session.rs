@@ -208,8 +208,9 @@ impl Session {
 
     fn resume(&self, id: Option<FrameId>, rooms: std::collections::BTreeMap<sendpi_model::RoomId, u64>) {
         let Some(user) = self.begin(id.as_ref()) else { return };
-        let (asked, began) = (rooms.keys().cloned().collect(), Instant::now());
-        let number = self.node.with(|state, _| state.add_replay(self.key, asked));
+        let asked = rooms.keys().cloned().collect();
+        let (number, began) =
+            self.node.with(|state, _| (state.add_replay(self.key, asked), state.lateness.begin_wait(Instant::now())));
         let (node, session) = (Arc::clone(&self.node), (self.key, Arc::clone(&self.outbound)));
         let outbound = Arc::clone(&self.outbound);
         self.node.spawn(async move {

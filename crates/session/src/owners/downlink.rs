@@ -70,7 +70,8 @@ async fn serve(node: &Arc<NodeContext>, mut messages: Subscription) {
     }
 }
 
-async fn answer_links(node: &NodeContext) {
+/// Sends the answers to links that are due.
+pub(crate) async fn answer_links(node: &NodeContext) {
     let answers = {
         let mut links = node.links.lock();
         let state = node.state.lock();

@@ -108,6 +108,11 @@ impl InboundLinks {
         self.links.values_mut().for_each(|link| link.receiver.reset_silence(now));
     }
 
+    /// Makes answers to all workers due at once, because none will follow them.
+    pub(crate) fn answer_at_last(&mut self) {
+        self.links.values_mut().for_each(|link| link.receiver.answer_at_last());
+    }
+
     /// Returns the answers that are due, with the subjects they go to. `settled` returns up to which number an
     /// incarnation is settled, given up to which number it was received.
     pub(crate) fn answers(

@@ -73,12 +73,16 @@ impl State {
         self.schedule_beat(key, next.min(expiry));
     }
 
-    /// Gives every session this much more time to answer, because the process was frozen for so long and could read no
-    /// answer.
-    pub(crate) fn excuse_silence(&mut self, frozen: Duration) {
+    /// Notes that a tick has come. If it is late, every session gets as much more time to answer, because the process
+    /// could read no answer meanwhile.
+    pub(crate) fn note_tick(&mut self, now: Instant) {
+        let excused = self.lateness.note_tick(now);
+        if excused.is_zero() {
+            return;
+        }
         for (_, session) in self.sessions.iter_mut() {
-            session.beat.waiting_since = session.beat.waiting_since.map(|since| since + frozen);
-            session.outbound.excuse_silence(frozen);
+            session.beat.waiting_since = session.beat.waiting_since.map(|since| since + excused);
+            session.outbound.excuse_silence(excused);
         }
     }
 
@@ -105,8 +109,12 @@ impl State {
     }
 
     /// Handles the client's own close frame. It confirms what was written `CLOSE_CONFIRMS_AFTER` earlier. It
-    /// confirms nothing if something that was queued by then may have been written later, or never.
+    /// confirms nothing if something that was queued by then may have been written later, or never, or if the frame may
+    /// be older than it seems, because this node could not read it before.
     pub(crate) fn client_closed(&mut self, key: SessionKey, now: Instant) {
+        if !self.lateness.was_in_time(now) {
+            return;
+        }
         let answered = self.unconfirmed.answered_by_close(now);
         let Some(session) =
             self.sessions.get(key).filter(|session| session.outbound.was_prompt(CLOSE_CONFIRMS_AFTER, now))

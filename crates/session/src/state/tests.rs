@@ -129,8 +129,23 @@ impl Test {
         self.state.event(LinkOrigin { link, number }, &room("r"), seq, &payload, self.now, &mut self.effects);
     }
 
+    /// Lets time pass in which ticks come in time. The sessions are looked at only at its end.
     fn pass(&mut self, seconds: u64) {
+        for _ in 0..2 * seconds {
+            self.now += Duration::from_millis(500);
+            self.state.note_tick(self.now);
+        }
+        self.look(seconds);
+    }
+
+    /// Lets time pass without a tick.
+    fn freeze(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
+        self.state.note_tick(self.now);
+        self.look(seconds);
+    }
+
+    fn look(&mut self, seconds: u64) {
         self.wall = self.wall.after(Duration::from_secs(seconds));
         self.state.beat(self.now, self.wall, &mut self.effects);
     }

@@ -221,14 +221,16 @@ async fn a_drain_sends_everybody_away_and_leaves_nothing_behind() {
     ann.say(&send("1"));
     assert_eq!(ann.seqs(1).await, [1]);
     assert_eq!(ann.next().await["op"], "ok");
-    let until = Instant::now() + Duration::from_secs(10);
-    let drained = tokio::spawn(async move { handle.drain(until).await });
+    let drained = tokio::spawn(async move { handle.drain(Instant::now() + Duration::from_secs(10)).await });
     assert_eq!(ann.next().await["op"], "ping");
     ann.say(r#"{"op":"pong"}"#);
     let bye = ann.next().await;
     assert_eq!((&bye["op"], &bye["reason"]), (&"bye".into(), &"drain".into()));
     drop(ann);
     drained.await.unwrap();
+    world.stop.cancel();
+    until("the owner to hear that all is settled", async || world.owner.unsettled.load(Ordering::SeqCst) == 0).await;
+    assert_eq!(world.owner.links.load(Ordering::Relaxed), 0, "it gave the silent node up and knows of nothing");
     assert_eq!(world.handle.sessions(), 0);
     assert!(world.owner.audience("r").is_empty() && !world.is_online("ann").await);
     assert!(world.owner.bounced.lock().unwrap().is_empty(), "ann had confirmed the message");

@@ -1,7 +1,7 @@
 //! An owner of all partitions that keeps its rooms in memory and can lose what it sends.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(crate) struct Owner {
     rooms: Mutex<HashMap<RoomId, OwnerRoom>>,
     pub(crate) bounced: Mutex<BTreeSet<(UserId, u64)>>,
     pub(crate) settled: Mutex<LinkProgress>,
+    /// How many links have messages that are not settled.
+    pub(crate) unsettled: AtomicUsize,
     /// How many of the next link messages are lost.
     pub(crate) lose: AtomicU32,
     /// If set, the links begin a new incarnation. Unset once that is done.
@@ -104,6 +106,8 @@ impl Owner {
                         }
                     }
                 }
+                let unsettled = links.values().filter(|link| !link.is_settled()).count();
+                own.unsettled.store(unsettled, Ordering::SeqCst);
                 for (node, link) in &mut links {
                     for message in link.drain(Instant::now()) {
                         own.publish(&bus, node, message).await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use sendpi_model::server_frame::{MarkerFrame, OpFrame, with_id};
 use sendpi_model::{FrameId, RoomId, UserId, Verb, limits};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::interval;
 
 use crate::catch_up::resume::plan::{FoundRoom, ResumePlan};
 use crate::client::outbound::Outbound;
@@ -17,6 +17,8 @@ use crate::keys::SessionKey;
 use crate::owners::answer::{HistoryPage, is_not_a_member};
 use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
 use crate::sign_in::room_list::markers_of;
+use crate::state::State;
+use crate::state::lateness::WaitBegan;
 
 /// Replays the events that a client missed in these rooms, whose live events are held back, and then releases the
 /// live events. Closes the session if that takes too long since `began`, when the client asked, because what is held
@@ -27,13 +29,22 @@ pub(crate) async fn replay(
     user: UserId,
     id: Option<FrameId>,
     rooms: BTreeMap<RoomId, u64>,
-    began: Instant,
+    began: WaitBegan,
 ) {
-    let (until, outbound) = (began + node.config.slow_timeout, Arc::clone(&session.1));
-    if timeout_at(until, replay_all(node, session, user, id, rooms)).await.is_err() {
-        tracing::debug!(user = ?outbound.user(), "a replay takes too long; its session is closed");
-        outbound.give_up();
-        outbound.flush_now();
+    let (limit, outbound) = (node.config.slow_timeout, Arc::clone(&session.1));
+    let too_long = async {
+        let mut ticks = interval(State::tick_of(&node.config));
+        while node.state.lock().lateness.waited(began) < limit {
+            ticks.tick().await;
+        }
+    };
+    tokio::select! {
+        () = replay_all(Arc::clone(&node), session, user, id, rooms) => {}
+        () = too_long => {
+            tracing::debug!(user = ?outbound.user(), "a replay takes too long; its session is closed");
+            outbound.give_up();
+            outbound.flush_now();
+        }
     }
 }
 

@@ -227,6 +227,21 @@ fn silence_after_a_heartbeat_ends_the_session_and_no_second_one_is_sent_before()
 }
 
 #[test]
+fn silence_while_the_process_is_frozen_ends_no_session_and_a_lasting_overload_is_no_freeze() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.pass(26);
+    assert!(ann.got().contains("ping"));
+    test.freeze(17);
+    test.pass(5);
+    assert!(!ann.outbound.is_closing());
+    for _ in 0..20 {
+        test.freeze(2);
+    }
+    assert!(ann.outbound.is_closing());
+}
+
+#[test]
 fn a_session_ends_with_its_token_and_a_renewed_one_goes_on() {
     let mut test = Test::new();
     let (ann, bob) = (test.client("ann", "1"), test.client("bob", "1"));
@@ -280,4 +295,35 @@ fn a_bounce_that_its_owner_refuses_holds_up_the_link_for_a_minute_if_others_go_o
         assert_eq!(test.confirm_all(), ["bounce ann 4-4"]);
         assert_eq!(test.settled(), 99);
     }
+}
+
+#[test]
+fn a_close_that_may_be_older_than_it_seems_answers_for_nothing() {
+    // How long after a freeze the close frame is read.
+    for (seconds, confirms) in [(0, false), (3, false), (5, true)] {
+        let mut test = Test::new();
+        let ann = test.client("ann", "1");
+        test.added(1, "ann", 3);
+        test.event(5, 4);
+        ann.got();
+        test.freeze(8);
+        test.pass(seconds);
+        test.state.client_closed(ann.key, test.now);
+        test.leave(&ann);
+        let bounced = test.confirm_all().contains(&"bounce ann 4-4".to_owned());
+        assert_eq!(bounced, !confirms, "{seconds} s after it");
+    }
+}
+
+#[test]
+fn a_close_that_is_read_before_the_first_tick_after_a_freeze_answers_for_nothing() {
+    let mut test = Test::new();
+    let ann = test.client("ann", "1");
+    test.added(1, "ann", 3);
+    test.event(5, 4);
+    ann.got();
+    test.now += Duration::from_secs(8);
+    test.state.client_closed(ann.key, test.now);
+    test.leave(&ann);
+    assert_eq!(test.confirm_all(), ["detach ann 1", "bounce ann 4-4"]);
 }

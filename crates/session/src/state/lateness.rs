@@ -1,0 +1,127 @@
+//! For how long this node could hear nobody, because its process was frozen or overloaded. What clients could not be
+//! heard to do meanwhile does not count against them.
+
+use std::time::Duration;
+
+use sendpi_model::timing::{CLOSE_CONFIRMS_AFTER, LATE_AFTER};
+use tokio::time::Instant;
+
+/// How much of the time in which ticks come in time makes up for late ones.
+const RECOVERS: u32 = 4;
+
+/// The lateness of a node's ticks. A freeze is excused whole, however long it was. A lasting overload is excused for a
+/// limited time only, because otherwise no silent session would ever end while it lasts.
+#[derive(Debug)]
+pub(crate) struct Lateness {
+    /// The time between ticks.
+    tick: Duration,
+    /// How much lateness may be excused before the ticks have come in time for long enough.
+    limit: Duration,
+    left: Duration,
+    ticked: Instant,
+    /// When the last late tick came.
+    late_at: Option<Instant>,
+    /// All that was excused so far.
+    excused: Duration,
+}
+
+/// The beginning of a wait during which lateness does not count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WaitBegan {
+    at: Instant,
+    excused: Duration,
+}
+
+impl Lateness {
+    pub(crate) fn new(tick: Duration, limit: Duration, now: Instant) -> Self {
+        Self { tick, limit, left: limit, ticked: now, late_at: None, excused: Duration::ZERO }
+    }
+
+    /// Notes a tick. Returns how much time does not count.
+    pub(super) fn note_tick(&mut self, now: Instant) -> Duration {
+        let since = now - std::mem::replace(&mut self.ticked, now);
+        if since < LATE_AFTER {
+            self.left = (self.left + since / RECOVERS).min(self.limit);
+            return Duration::ZERO;
+        }
+        self.late_at = Some(now);
+        if self.left.is_zero() {
+            return Duration::ZERO;
+        }
+        let late = since.saturating_sub(self.tick);
+        self.left = self.left.saturating_sub(late);
+        self.excused += late;
+        late
+    }
+
+    /// Returns whether this node has been in time for as long as a client's close frame has to be younger than what it
+    /// confirms. Otherwise the client may have sent it before.
+    pub(super) fn was_in_time(&self, now: Instant) -> bool {
+        now - self.ticked < LATE_AFTER && self.late_at.is_none_or(|at| now - at >= CLOSE_CONFIRMS_AFTER)
+    }
+
+    /// Returns the beginning of a wait.
+    pub(crate) fn begin_wait(&self, now: Instant) -> WaitBegan {
+        WaitBegan { at: now, excused: self.excused }
+    }
+
+    /// Returns how long a wait has taken, up to the last tick, without what is excused.
+    pub(crate) fn waited(&self, began: WaitBegan) -> Duration {
+        self.ticked.saturating_duration_since(began.at).saturating_sub(self.excused - began.excused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(250);
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn lateness() -> (Lateness, Instant) {
+        let now = Instant::now();
+        (Lateness::new(TICK, LIMIT, now), now)
+    }
+
+    #[test]
+    fn a_freeze_is_excused_whole_however_long_it_was() {
+        let (mut lateness, now) = lateness();
+        let began = lateness.begin_wait(now);
+        assert_eq!(lateness.note_tick(now + Duration::from_secs(90)), Duration::from_millis(89_750));
+        assert_eq!(lateness.waited(began), TICK);
+        assert_eq!(lateness.note_tick(now + Duration::from_secs(90) + TICK), Duration::ZERO);
+        assert_eq!(lateness.waited(began), 2 * TICK);
+    }
+
+    #[test]
+    fn before_the_tick_after_a_freeze_a_wait_has_not_gone_on() {
+        let (mut lateness, now) = lateness();
+        let began = lateness.begin_wait(now);
+        lateness.note_tick(now + TICK);
+        assert_eq!(lateness.waited(began), TICK);
+    }
+
+    #[test]
+    fn a_lasting_overload_is_excused_for_a_limited_time() {
+        let (mut lateness, now) = lateness();
+        let began = lateness.begin_wait(now);
+        let ticks = (1..1000).map(|n| now + n * Duration::from_millis(1_500));
+        let excused: Duration = ticks.map(|at| lateness.note_tick(at)).sum();
+        assert!(excused >= LIMIT && excused < LIMIT + LATE_AFTER * 2, "{excused:?}");
+        assert!(lateness.waited(began) > Duration::from_mins(20));
+    }
+
+    #[test]
+    fn who_is_in_time_again_may_be_excused_again() {
+        let (mut lateness, mut now) = lateness();
+        now += 2 * LIMIT;
+        assert!(lateness.note_tick(now) > LIMIT);
+        assert!(lateness.note_tick(now + 2 * LATE_AFTER).is_zero());
+        now += 2 * LATE_AFTER;
+        for _ in 0..100 {
+            now += TICK;
+            lateness.note_tick(now);
+        }
+        assert!(!lateness.note_tick(now + 2 * LATE_AFTER).is_zero());
+    }
+}
