@@ -27,7 +27,7 @@ pub use nats::NatsServer;
 pub use proxy::Proxy;
 pub use pushes::{Push, PushRecorder, limit_push_stream, put_push_job};
 pub use recording::Recording;
-pub use sendpi::{Sendpi, SendpiSetup};
+pub use sendpi::{Sendpi, SendpiSetup, sendpi_binary};
 pub use small_disk::SmallDisk;
 pub use timelines::{Timeline, Timelines};
 pub use within::{step, until, within};

@@ -228,7 +228,7 @@ impl Sendpi {
     /// # Panics
     /// If it does not end in time.
     pub async fn run(args: &[&str]) -> Output {
-        let running = Command::new(binary()).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
+        let running = Command::new(sendpi_binary()).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
         within(START, "sendpi ends by itself", running).await.unwrap_or_else(|error| panic!("cannot run it: {error}"))
     }
 
@@ -263,7 +263,7 @@ impl Drop for Sendpi {
 }
 
 async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec<String>) {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(sendpi_binary());
     command.args(["dev", "--kill-from-stdin", "--port", &port.to_string(), "--nodes", &setup.nodes.to_string()]);
     command.args(["--heartbeat", &format!("{}ms", setup.heartbeat.as_millis())]).args(&setup.args);
     command.arg("--data").arg(data.path().join("sendpi")).arg("--nats-server").arg(nats_server());
@@ -317,7 +317,11 @@ fn logged_address(line: &str) -> Option<String> {
 }
 
 /// Returns the path of the binary that was built beside this test.
-fn binary() -> PathBuf {
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn sendpi_binary() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_else(|error| panic!("cannot find the path of this test: {error}"));
     let binary = test.parent().and_then(|deps| deps.parent()).map(|profile| profile.join("sendpi"));
     match binary.filter(|file| file.is_file()) {

@@ -129,31 +129,31 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     // The ports come before anything is started, because the most frequent problem is a port that is in use.
     let servers = bind(&args, &key).await?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(path.join("store"))?);
-    let mut nats = match &args.nats {
+    // From here on a signal no longer ends the process by itself, because it would leave the NATS server running.
+    let mut signals = EndSignals::receive().map_err(DevError::Signals)?;
+    let nats = match &args.nats {
         Some(_) => None,
-        None => Some(NatsChild::start(args.nats_server.clone(), &path.join("nats")).await?),
+        None => {
+            let folder = path.join("nats");
+            tokio::select! {
+                nats = NatsChild::start(args.nats_server.clone(), &folder) => Some(nats?),
+                signal = signals.next() => {
+                    tracing::info!(signal, "ended while the NATS server started");
+                    return Ok(());
+                }
+            }
+        }
     };
     let url = args.nats.clone().or_else(|| nats.as_ref().map(|nats| nats.url().to_owned())).unwrap_or_default();
-    let mut nodes = Vec::new();
-    for (index, gateway) in servers.into_iter().enumerate() {
-        nodes.push(NodeRuntime::start(plan(&args, &url, &store, gateway, index == 0)?, args.nodes > 1).await?);
-    }
-    for context in &nodes {
-        say(format_args!("listening on http://{}", context.node.address()));
-    }
-    if let Some(first) = nodes.first() {
-        say(format_args!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address()));
-    }
-    let worker_ended = nodes.iter().find_map(|context| context.node.worker_ended()).unwrap_or_default();
-    let mut signals = EndSignals::receive().map_err(DevError::Signals)?;
-    tokio::select! {
-        signal = wait_for_end(&mut nodes, &mut signals, args.kill_from_stdin) => {
-            let signal = signal.map_err(DevError::Signals)?;
-            tracing::info!(signal, "stopping; a second signal ends the process at once");
+    let ended = serve(&args, &url, &store, servers, &mut signals).await;
+    let (nodes, mut nats) = match (ended, nats) {
+        (Ok(nodes), nats) => (nodes, nats),
+        (Err(error), None) => return Err(error),
+        (Err(error), Some(nats)) => {
+            nats.kill().await;
+            return Err(error);
         }
-        // Ending is better than running without rooms, because a supervisor can then restart the process.
-        () = worker_ended.cancelled() => return Err(DevError::Worker),
-    }
+    };
     let second = tokio::select! {
         () = stop(nodes, nats.as_mut()) => return Ok(()),
         second = signals.next(), if !mutant(Mutant::SecondSignalOff) => second,
@@ -162,6 +162,43 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
         nats.kill().await;
     }
     Err(DevError::SecondSignal(second))
+}
+
+/// Starts all nodes and serves until a signal comes. Returns the nodes that run then.
+async fn serve(
+    args: &DevArgs,
+    url: &str,
+    store: &Arc<dyn Store>,
+    gateways: Vec<Gateway>,
+    signals: &mut EndSignals,
+) -> Result<Vec<NodeRuntime>, DevError> {
+    let mut nodes = Vec::new();
+    for (index, gateway) in gateways.into_iter().enumerate() {
+        let start = NodeRuntime::start(plan(args, url, store, gateway, index == 0)?, args.nodes > 1);
+        tokio::select! {
+            node = start => nodes.push(node?),
+            signal = signals.next() => {
+                tracing::info!(signal, "stopping while a node starts; a second signal ends the process at once");
+                return Ok(nodes);
+            }
+        }
+    }
+    for context in &nodes {
+        say(format_args!("listening on http://{}", context.node.address()));
+    }
+    if let Some(first) = nodes.first() {
+        say(format_args!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address()));
+    }
+    let worker_ended = nodes.iter().find_map(|context| context.node.worker_ended()).unwrap_or_default();
+    tokio::select! {
+        signal = wait_for_end(&mut nodes, signals, args.kill_from_stdin) => {
+            let signal = signal.map_err(DevError::Signals)?;
+            tracing::info!(signal, "stopping; a second signal ends the process at once");
+            Ok(nodes)
+        }
+        // Ending is better than running without rooms, because a supervisor can then restart the process.
+        () = worker_ended.cancelled() => Err(DevError::Worker),
+    }
 }
 
 /// Stops everything in order.
@@ -198,8 +235,11 @@ impl NodeRuntime {
             return Ok(Self { node: Node::start(plan).await?, runtime: OwnRuntime(None) });
         }
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(DevError::Runtime)?;
-        let node = runtime.spawn(Node::start(plan)).await.map_err(|e| DevError::Runtime(e.into()))??;
-        Ok(Self { node, runtime: OwnRuntime(Some(runtime)) })
+        let start = runtime.spawn(Node::start(plan));
+        // A runtime that is dropped by a task must not wait for its end, and this one is if the start fails.
+        let runtime = OwnRuntime(Some(runtime));
+        let node = start.await.map_err(|e| DevError::Runtime(e.into()))??;
+        Ok(Self { node, runtime })
     }
 }
 

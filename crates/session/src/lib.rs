@@ -49,6 +49,7 @@
 //!   - `state/deliver`: delivers events, and keeps the audiences that the links name.
 //!   - `state/gaps`: what the sessions of a room are missing.
 //!   - `state/heartbeat`: heartbeats, expired tokens, and what the sessions confirm.
+//!   - `state/lateness`: for how long the node could hear nobody, which counts against no client. *Pure.*
 //!   - `state/session_state`: a session's confirmed positions, and what is held back for it.
 //!   - `state/user`: a user channel and its presence.
 //!   - `state/rooms`: the rooms with users on this node, and their audiences by link.

@@ -16,6 +16,9 @@ use crate::state::{AttachTelling, OnlineUser};
 
 /// The most users whose rooms are listed at one time.
 const USERS: usize = 16;
+/// The most devices about which other nodes are asked at one time. Those of which a node does not answer must not hold
+/// up the others.
+const DEVICES: usize = 4_096;
 /// The pause before a failed step is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -44,11 +47,18 @@ async fn attach_all_again(node: &Arc<NodeContext>) {
         sleep(PAUSE).await;
     }
     node.keys.put_all().await;
-    // A node that counted as dead was asked by nobody who signed in elsewhere meanwhile.
+    tokio::join!(ask_about_devices(node), attach_users(node));
+}
+
+/// Asks the other nodes of all users about their devices. A node that counted as dead was asked by nobody who signed in
+/// elsewhere meanwhile.
+async fn ask_about_devices(node: &Arc<NodeContext>) {
     let devices = node.state.lock().stamped_devices();
-    for (session, user) in devices {
-        node.spawn(other_nodes::ask_all(Arc::clone(node), session, user));
-    }
+    let asks = devices.into_iter().map(|(session, user)| other_nodes::ask_all(Arc::clone(node), session, user));
+    futures_util::stream::iter(asks).buffer_unordered(DEVICES).collect::<()>().await;
+}
+
+async fn attach_users(node: &Arc<NodeContext>) {
     let mut users = node.state.lock().online_users();
     for user in &users {
         let rooms = node.state.lock().rooms_of(user.key);

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::markers::notice::Notice;
 
-/// The most markers that are kept. Further ones are refused.
+/// The most markers that are kept. Further ones take the place of the oldest that are in the store. If half of them are
+/// still to be written, further ones are refused.
 const KEPT: usize = 200_000;
 /// How long a marker is kept that is in the store. Longer than a sign-in takes: its list of rooms may have been read
 /// before the marker was written.
@@ -52,13 +53,36 @@ struct RecentMarker {
 struct RecentMarkers {
     users: HashMap<UserId, HashMap<RoomId, RecentMarker>>,
     count: usize,
+    /// How many are still to be written.
+    unwritten: usize,
 }
 
 /// The read markers that moved lately.
 #[derive(Debug)]
 pub(crate) struct PendingMarkers {
     recent: Mutex<RecentMarkers>,
+    limit: usize,
     notices: mpsc::Sender<(UserId, Bytes)>,
+}
+
+impl RecentMarkers {
+    /// Keeps only the markers for which `keep` returns `true`.
+    fn retain(&mut self, mut keep: impl FnMut(&RecentMarker) -> bool) {
+        self.users.retain(|_, rooms| {
+            rooms.retain(|_, marker| keep(marker));
+            !rooms.is_empty()
+        });
+        self.count = self.users.values().map(HashMap::len).sum();
+    }
+
+    /// Forgets the older half of the markers that are in the store. Half of them, so that this is seldom needed.
+    fn forget_older_half(&mut self) {
+        let written = self.users.values().flat_map(HashMap::values).filter(|marker| !marker.unwritten);
+        let mut moved: Vec<Instant> = written.map(|marker| marker.moved).collect();
+        let Some(last) = moved.len().checked_sub(1) else { return };
+        let middle = *moved.select_nth_unstable(last / 2).1;
+        self.retain(|marker| marker.unwritten || marker.moved > middle);
+    }
 }
 
 /// The queue of notices that are not published yet.
@@ -69,8 +93,12 @@ pub(crate) type UserMark = (UserId, RoomId, Mark);
 
 impl PendingMarkers {
     pub(crate) fn new() -> (Self, Notices) {
+        Self::within(KEPT)
+    }
+
+    fn within(limit: usize) -> (Self, Notices) {
         let (notices, waiting) = mpsc::channel(NOTICES);
-        (Self { recent: Mutex::default(), notices }, waiting)
+        (Self { recent: Mutex::default(), limit, notices }, waiting)
     }
 
     fn recent(&self) -> MutexGuard<'_, RecentMarkers> {
@@ -80,7 +108,7 @@ impl PendingMarkers {
     /// Notes that a marker is at `mark`. Returns whether that is higher than what was known here.
     ///
     /// # Errors
-    /// Returns [`MarkersFull`] if no marker is known for the room and there is no place for one.
+    /// Returns [`MarkersFull`] if no marker is known for the room and too many are still to be written.
     pub(crate) fn raise(
         &self,
         user: &UserId,
@@ -90,21 +118,26 @@ impl PendingMarkers {
         now: Instant,
     ) -> Result<bool, MarkersFull> {
         let mut recent = self.recent();
-        let RecentMarkers { users, count } = &mut *recent;
+        let recent = &mut *recent;
         let own = by != MovedBy::OtherNode;
-        if let Some(known) = users.get_mut(user).and_then(|rooms| rooms.get_mut(room)) {
+        if let Some(known) = recent.users.get_mut(user).and_then(|rooms| rooms.get_mut(room)) {
             let rose = mark > known.mark;
             if rose {
+                recent.unwritten += usize::from(own && !known.unwritten);
                 *known = RecentMarker { mark, by, unwritten: own || known.unwritten, moved: now };
             }
             return Ok(rose);
         }
-        if *count >= KEPT {
+        if recent.unwritten >= self.limit / 2 {
             return Err(MarkersFull);
         }
-        *count += 1;
+        if recent.count >= self.limit {
+            recent.forget_older_half();
+        }
+        recent.count += 1;
+        recent.unwritten += usize::from(own);
         let marker = RecentMarker { mark, by, unwritten: own, moved: now };
-        users.entry(user.clone()).or_default().insert(room.clone(), marker);
+        recent.users.entry(user.clone()).or_default().insert(room.clone(), marker);
         Ok(true)
     }
 
@@ -143,21 +176,20 @@ impl PendingMarkers {
     /// Notes that these markers are in the store. One that has moved since is still to be written.
     pub(crate) fn written(&self, markers: &[UserMark]) {
         let mut recent = self.recent();
+        let RecentMarkers { users, unwritten, .. } = &mut *recent;
         for (user, room, mark) in markers {
-            if let Some(marker) = recent.users.get_mut(user).and_then(|rooms| rooms.get_mut(room)) {
-                marker.unwritten &= marker.mark != *mark;
+            if let Some(marker) = users.get_mut(user).and_then(|rooms| rooms.get_mut(room))
+                && marker.mark == *mark
+                && std::mem::take(&mut marker.unwritten)
+            {
+                *unwritten -= 1;
             }
         }
     }
 
     /// Forgets the markers that have been in the store for long.
     pub(crate) fn forget_old(&self, now: Instant) {
-        let mut recent = self.recent();
-        recent.users.retain(|_, rooms| {
-            rooms.retain(|_, marker| marker.unwritten || now - marker.moved < KEPT_FOR);
-            !rooms.is_empty()
-        });
-        recent.count = recent.users.values().map(HashMap::len).sum();
+        self.recent().retain(|marker| marker.unwritten || now - marker.moved < KEPT_FOR);
     }
 
     /// Queues a notice to the nodes of a user. The notice is lost if the queue is full.
@@ -207,6 +239,31 @@ mod tests {
         assert_eq!((markers.get(&ann, &r), markers.is_unwritten(&ann)), (Some(mark(5)), false));
         markers.forget_old(now + KEPT_FOR);
         assert_eq!((markers.get(&ann, &r), markers.recent().count), (None, 0));
+    }
+
+    #[test]
+    fn new_markers_take_the_place_of_the_oldest_written_ones_and_of_no_others() {
+        let (_, ann, _, now) = markers();
+        let (markers, _) = PendingMarkers::within(10);
+        let room = |n: u64| RoomId::parse(&format!("r{n}")).unwrap();
+        let raise = |n: u64| markers.raise(&ann, &room(n), mark(n + 1), MovedBy::Read, now + Duration::from_millis(n));
+        (0..5).for_each(|n| assert_eq!(raise(n), Ok(true)));
+        assert_eq!(raise(5), Err(MarkersFull), "too many are still to be written");
+        markers.written(&markers.unwritten());
+        (5..10).for_each(|n| assert_eq!(raise(n), Ok(true)));
+        assert_eq!(raise(10), Err(MarkersFull));
+        let six = vec![(ann.clone(), room(6), mark(7))];
+        markers.written(&six);
+        markers.written(&six);
+        assert_eq!(raise(10), Ok(true));
+        let known = |n: u64| markers.get(&ann, &room(n)).is_some();
+        assert_eq!((0..11).filter(|n| known(*n)).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(markers.recent().count, 8);
+        for n in 11..1000 {
+            markers.written(&markers.unwritten());
+            assert_eq!(raise(n), Ok(true), "what was written refuses nobody");
+        }
+        assert!(markers.recent().count <= 10);
     }
 
     #[test]
