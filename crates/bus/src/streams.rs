@@ -38,8 +38,8 @@ pub enum SetupError {
     },
 }
 
-/// Makes what is missing, and checks that the cluster was made for `partitions`. A second call changes nothing, nor
-/// what an operator changed of a stream.
+/// Makes what is missing, and checks that the cluster was made for `partitions`. A second call changes nothing. What an
+/// operator changed of a stream stays, but the push stream always refuses what it has no room for.
 ///
 /// `replicas` is 3 on a cluster. On a single server it is 1, and everything is kept in files, because the memory
 /// streams of a single server vanish with it.

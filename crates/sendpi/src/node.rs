@@ -80,6 +80,8 @@ impl Node {
         let bus = Bus::connect(&bus, fresh_id()).await?;
         setup(&bus, partitions, REPLICAS).await?;
         let stop = CancellationToken::new();
+        // A node that cannot start, or whose start is given up, leaves nothing running.
+        let guard = stop.clone().drop_guard();
         keep_streams(&bus, partitions, REPLICAS, stop.clone());
         answer_alive(&bus, stop.clone()).await?;
         let address = gateway.address();
@@ -96,6 +98,7 @@ impl Node {
         let (stop_gateway, stop_serving) = oneshot::channel();
         let gateway = tokio::spawn(gateway.serve(sessions.clone(), stop_serving));
         tracing::info!(node = %bus.node(), %address, "a node is up");
+        guard.disarm();
         Ok(Self { bus, key, sessions, worker, gateway, address, stop_gateway, stop })
     }
 

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use sendpi_bus::presence::{Barrier, NodeKey, UserKeys};
@@ -102,7 +101,7 @@ impl NodeContext {
                 match flows.push(self.partitions.of(&room), request, tag, now) {
                     Ok(()) => {}
                     Err(ReplyTo::Retry(key)) => {
-                        state.retries.failed(key, Duration::ZERO, now);
+                        state.retries.not_sent(key, now);
                     }
                     // Dropping the reply closes the oneshot, which tells the waiter that no answer will come.
                     Err(other) => drop(other),

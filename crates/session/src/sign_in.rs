@@ -43,7 +43,7 @@ pub(crate) async fn sign_in(
     let signed_in = timeout(limit, welcome(node, &session, id.as_ref(), &who, &hello)).await;
     signed_in.map_err(|_| Refusal::unavailable("signing in took too long", 1_000))??;
     if let Some(rooms) = hello.resume.filter(|rooms| !rooms.is_empty()) {
-        let began = node.state.lock().lateness.begin_wait(Instant::now());
+        let began = node.state.lock().lateness.begin_wait();
         node.spawn(replay(Arc::clone(node), session, who.user, None, rooms, began));
     }
     Ok(())

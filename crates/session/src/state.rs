@@ -46,9 +46,6 @@ use crate::state::timer_wheel::TimerWheel;
 use crate::state::unconfirmed::Unconfirmed;
 use crate::state::user::User;
 
-/// For how long a bounce that its owner refuses holds up what is settled on its link, if other events come meanwhile.
-const BOUNCE_HOLDS_UP: Duration = Duration::from_mins(1);
-
 /// All that a node knows of its users.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -228,19 +225,27 @@ impl State {
         self.ask_next(partition, effects);
     }
 
-    /// Handles the owner's refusal of a retried request, which may be asked again after this pause.
+    /// Handles a retried request that the owner refused, with the pause that it asked for, or that it did not answer.
     ///
     /// Until a bounce is confirmed, nothing after its first event is settled on the whole link. A room that cannot be
-    /// opened, while other rooms go on, must not hold up the link for ever: after a while its bounces no longer do.
-    /// They are asked all the same, and are lost only if this node dies before the room can be opened.
-    pub(crate) fn refused(&mut self, key: RetryKey, pause: Duration, now: Instant, effects: &mut Effects) {
-        let Some((partition, since)) = self.retries.failed(key, pause, now) else { return };
-        if now - since >= BOUNCE_HOLDS_UP && self.unconfirmed.heard() >= since + BOUNCE_HOLDS_UP / 2 {
-            let origins = self.retries.take_origins(key);
-            if !origins.is_empty() {
-                tracing::warn!(%partition, "an owner has refused a bounce for long; it no longer holds up its link");
-            }
-            origins.into_iter().for_each(|origin| self.unconfirmed.bounce_ended(origin));
+    /// read, while other rooms go on, must not hold up the link for ever: after a while its bounces no longer do. They
+    /// are asked all the same, and are lost only if this node ends before the room can be read.
+    pub(crate) fn not_confirmed(
+        &mut self,
+        key: RetryKey,
+        refused: Option<Duration>,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let Self { retries, unconfirmed, .. } = self;
+        let (heard, mut released) = (unconfirmed.heard(), 0);
+        let release = |origin| {
+            released += 1;
+            unconfirmed.bounce_ended(origin);
+        };
+        let Some(partition) = retries.failed(key, refused, now, |since| heard >= since, release) else { return };
+        if released > 0 {
+            tracing::warn!(%partition, "an owner has refused a bounce for long; it no longer holds up its link");
         }
         self.ask_next(partition, effects);
     }

@@ -104,7 +104,7 @@ impl LinkReceiver {
         }
     }
 
-    /// Makes an answer due at once, because none will follow it.
+    /// Makes an answer due at once, because no other may follow it.
     pub fn answer_at_last(&mut self) {
         if let Some(current) = &mut self.current {
             current.unanswered_bytes = ANSWER_BYTES;

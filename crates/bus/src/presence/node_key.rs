@@ -26,15 +26,10 @@ pub struct NodeKeyState {
 /// or when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct NodeKey {
-    asks: mpsc::Sender<RefreshRequest>,
+    /// Each gets the revision of the key.
+    asks: mpsc::Sender<oneshot::Sender<Revision>>,
     state: watch::Receiver<NodeKeyState>,
     node: NodeId,
-}
-
-#[derive(Debug)]
-struct RefreshRequest {
-    anew: bool,
-    answer: oneshot::Sender<Revision>,
 }
 
 impl NodeKey {
@@ -71,27 +66,17 @@ impl NodeKey {
     }
 
     /// Publishes the key at once and returns its revision from the leader. This is the barrier behind which presence
-    /// is read. `None` if that failed; ask again.
+    /// is read. A key that was lost is put again. `None` if that failed; ask again.
     pub async fn refresh(&self) -> Option<Revision> {
-        self.ask(false).await
-    }
-
-    /// Puts the key whatever its revision is. It is called after a link was cut, so that this node counts as live
-    /// from now on. `None` if that failed; ask again.
-    pub async fn put_anew(&self) -> Option<Revision> {
-        self.ask(true).await
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(answer).await.ok()?;
+        answered.await.ok()
     }
 
     /// Waits, after the token given to [`NodeKey::start`] was cancelled, until the key is purged, or until that failed.
     pub async fn ended(&self) {
         let mut state = self.state.clone();
         while state.changed().await.is_ok() {}
-    }
-
-    async fn ask(&self, anew: bool) -> Option<Revision> {
-        let (answer, answered) = oneshot::channel();
-        self.asks.send(RefreshRequest { anew, answer }).await.ok()?;
-        answered.await.ok()
     }
 }
 
@@ -134,7 +119,7 @@ impl Keeper {
 
     async fn run(
         mut self,
-        mut asks: mpsc::Receiver<RefreshRequest>,
+        mut asks: mpsc::Receiver<oneshot::Sender<Revision>>,
         state: watch::Sender<NodeKeyState>,
         stop: CancellationToken,
     ) {
@@ -147,9 +132,8 @@ impl Keeper {
                 _ = ticks.tick() => {}
                 n = asks.recv_many(&mut waiting, WAITING) => if n == 0 { break },
             }
-            let anew = waiting.iter().any(|ask| ask.anew);
             let sent = Instant::now();
-            match self.refresh(anew).await {
+            match self.refresh().await {
                 Ok(refused) => {
                     state.send_modify(|s| {
                         s.refreshed = sent;
@@ -157,7 +141,7 @@ impl Keeper {
                     });
                     // A waiter that has dropped its receiver needs no answer.
                     for ask in waiting.drain(..) {
-                        let _gone = ask.answer.send(self.known.revision);
+                        let _gone = ask.send(self.known.revision);
                     }
                 }
                 Err(error) => {
@@ -172,9 +156,8 @@ impl Keeper {
     }
 
     /// Writes the key once. Returns whether an earlier key had been lost.
-    async fn refresh(&mut self, anew: bool) -> Result<bool, PutError> {
-        let expected = (!anew).then_some(self.known.revision);
-        let put = match self.put(expected).await {
+    async fn refresh(&mut self) -> Result<bool, PutError> {
+        let put = match self.put(Some(self.known.revision)).await {
             Err(PutError::WrongRevision) => {
                 let found = self.bucket.read(&self.key).await.map_err(|e| PutError::Unknown(e.to_string()))?;
                 self.known.refused(found.as_ref());

@@ -1,16 +1,19 @@
 //! Recovers from a cut link: puts the presence of this node and its users again, attaches the users again, and so
 //! finds what they missed.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{Millis, Refusal, RoomId};
+use sendpi_model::{Millis, Refusal, RoomId, UserId};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::context::NodeContext;
+use crate::context::{NodeContext, lock};
+use crate::keys::SessionKey;
 use crate::sign_in::{other_nodes, room_list};
 use crate::state::{AttachTelling, OnlineUser};
 
@@ -24,41 +27,62 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Waits for cut links, and for the loss of this node's own key, and recovers from them until the node's shutdown.
 pub(crate) async fn run(node: Arc<NodeContext>) {
-    let shutdown = node.shutdown.clone();
+    let (shutdown, devices) = (node.shutdown.clone(), DeviceAsks::default());
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = serve(&node) => {}
+        () = serve(&node, &devices) => {}
+        () = devices.ask(&node) => {}
         () = watch_own_key(&node) => {}
     }
 }
 
-async fn serve(node: &Arc<NodeContext>) {
+async fn serve(node: &Arc<NodeContext>, devices: &DeviceAsks) {
     loop {
         node.resync.notified().await;
         // If another link is cut meanwhile, the round begins again: it is for all users.
-        while tokio::select! { () = node.resync.notified() => true, () = attach_all_again(node) => false } {}
+        while tokio::select! { () = node.resync.notified() => true, () = attach_all_again(node, devices) => false } {}
     }
 }
 
-async fn attach_all_again(node: &Arc<NodeContext>) {
+/// The sessions about whose devices the other nodes of their users are still to be asked, each once, however often a
+/// link is cut meanwhile. A node that counted as dead was asked by nobody who signed in elsewhere.
+#[derive(Debug, Default)]
+struct DeviceAsks {
+    waiting: Mutex<BTreeMap<SessionKey, UserId>>,
+    due: Notify,
+}
+
+impl DeviceAsks {
+    fn add_all(&self, devices: Vec<(SessionKey, UserId)>) {
+        lock(&self.waiting).extend(devices);
+        self.due.notify_one();
+    }
+
+    /// Asks without end.
+    async fn ask(&self, node: &Arc<NodeContext>) {
+        let mut asks = FuturesUnordered::new();
+        loop {
+            while asks.len() < DEVICES
+                && let Some((session, user)) = lock(&self.waiting).pop_first()
+            {
+                asks.push(other_nodes::ask_all(Arc::clone(node), session, user));
+            }
+            tokio::select! {
+                Some(()) = asks.next() => {}
+                () = self.due.notified() => {}
+            }
+        }
+    }
+}
+
+async fn attach_all_again(node: &Arc<NodeContext>, devices: &DeviceAsks) {
     let users = node.state.lock().users_with_sessions();
     tracing::info!(users, "putting presence again and attaching users again after a link was cut");
-    while node.node_key.put_anew().await.is_none() {
+    while node.node_key.refresh().await.is_none() {
         sleep(PAUSE).await;
     }
     node.keys.put_all().await;
-    tokio::join!(ask_about_devices(node), attach_users(node));
-}
-
-/// Asks the other nodes of all users about their devices. A node that counted as dead was asked by nobody who signed in
-/// elsewhere meanwhile.
-async fn ask_about_devices(node: &Arc<NodeContext>) {
-    let devices = node.state.lock().stamped_devices();
-    let asks = devices.into_iter().map(|(session, user)| other_nodes::ask_all(Arc::clone(node), session, user));
-    futures_util::stream::iter(asks).buffer_unordered(DEVICES).collect::<()>().await;
-}
-
-async fn attach_users(node: &Arc<NodeContext>) {
+    devices.add_all(node.state.lock().stamped_devices());
     let mut users = node.state.lock().online_users();
     for user in &users {
         let rooms = node.state.lock().rooms_of(user.key);

@@ -210,7 +210,7 @@ impl Session {
         let Some(user) = self.begin(id.as_ref()) else { return };
         let asked = rooms.keys().cloned().collect();
         let (number, began) =
-            self.node.with(|state, _| (state.add_replay(self.key, asked), state.lateness.begin_wait(Instant::now())));
+            self.node.with(|state, _| (state.add_replay(self.key, asked), state.lateness.begin_wait()));
         let (node, session) = (Arc::clone(&self.node), (self.key, Arc::clone(&self.outbound)));
         let outbound = Arc::clone(&self.outbound);
         self.node.spawn(async move {

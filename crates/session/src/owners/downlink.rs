@@ -177,7 +177,9 @@ impl NodeContext {
             Some(ReplyTo::Wait(tell)) => drop(tell.send(frame)),
             Some(ReplyTo::Retry(key)) => {
                 match answer::read::<OkAnswer>(&frame).err().and_then(|refusal| refusal.retry_in_ms) {
-                    Some(pause) => state.refused(key, Duration::from_millis(pause), Instant::now(), effects),
+                    Some(pause) => {
+                        state.not_confirmed(key, Some(Duration::from_millis(pause)), Instant::now(), effects);
+                    }
                     None => state.confirmed(key, link, effects),
                 }
             }

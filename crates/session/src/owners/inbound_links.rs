@@ -108,7 +108,7 @@ impl InboundLinks {
         self.links.values_mut().for_each(|link| link.receiver.reset_silence(now));
     }
 
-    /// Makes answers to all workers due at once, because none will follow them.
+    /// Makes answers to all workers due at once, because no others may follow them.
     pub(crate) fn answer_at_last(&mut self) {
         self.links.values_mut().for_each(|link| link.receiver.answer_at_last());
     }

@@ -126,7 +126,7 @@ impl NodeContext {
                 // Dropping the reply closes the oneshot, which tells the waiter that no answer will come.
                 ReplyTo::Wait(_) | ReplyTo::Attach(..) => {}
                 ReplyTo::Retry(key) => self.with(|state, effects| {
-                    state.refused(key, Duration::ZERO, Instant::now(), effects);
+                    state.not_confirmed(key, None, Instant::now(), effects);
                 }),
             }
         }

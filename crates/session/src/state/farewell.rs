@@ -16,6 +16,7 @@ impl State {
     /// still owes an answer gets it later, because only one heartbeat is under way at a time.
     pub(crate) fn begin_drain(&mut self, now: Instant, effects: &mut Effects) {
         self.draining = true;
+        self.retries.hurry(now);
         let welcomed = self.sessions.iter().filter(|(_, session)| session.due.is_some());
         let (owing, others): (Vec<_>, Vec<_>) = welcomed.partition(|(_, session)| session.beat.waiting_since.is_some());
         self.last_pings_owed = owing.into_iter().map(|(key, _)| key).collect();

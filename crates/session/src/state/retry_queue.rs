@@ -22,9 +22,12 @@ const UNDER_WAY: usize = 512;
 /// The most separate ranges of one entry. Beyond that, the last two become one, with what lies between them.
 const RANGES: usize = 8;
 
-/// The pause before a request is sent again that was not confirmed, which doubles with each try up to the longest one.
-/// If the owner said how long to wait, it is at least that.
+/// The pause before a request is sent again that was not confirmed, which doubles with each refusal up to the longest
+/// one, and is not shorter than what the owner asked for.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// For how long a bounce that its owner refuses holds up what is settled on its link, if other events come meanwhile.
+const HOLDS_UP: Duration = Duration::from_mins(1);
 
 /// Where an event came from: a link, and the number of a message on it.
 pub(crate) type Origin = (LinkId, u64);
@@ -36,12 +39,18 @@ pub(crate) struct UntakenRange {
     pub(crate) last: u64,
     /// The first message with an event of the range, of each link that brought any. Nearly always there is one.
     pub(crate) origins: Vec<Origin>,
+    /// How often the owner has refused it, and since when.
+    refusals: u32,
+    refused_since: Option<Instant>,
+    /// Whether some of it counts as settled although the owner has not taken it, so that nobody else makes the bounce.
+    released: bool,
 }
 
 impl UntakenRange {
     /// Returns the range of one event.
     pub(crate) fn of(seq: u64, origin: Origin) -> Self {
-        Self { first: seq, last: seq, origins: vec![origin] }
+        let origins = vec![origin];
+        Self { first: seq, last: seq, origins, refusals: 0, refused_since: None, released: false }
     }
 
     /// Adds an event to the range.
@@ -67,6 +76,7 @@ impl UntakenRange {
     fn join(&mut self, other: Self) -> Vec<Origin> {
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
+        self.released |= other.released;
         other.origins.into_iter().filter_map(|origin| self.note(origin)).collect()
     }
 
@@ -107,18 +117,27 @@ struct QueueEntry {
     user: UserId,
     partition: Partition,
     detach: Option<u64>,
-    /// Oldest first.
+    /// How often the owner has refused the detach.
+    refusals: u32,
+    /// Those that the owner has refused are behind the others.
     bounces: VecDeque<UntakenRange>,
     under_way: Option<Told>,
-    /// How often it was asked since it was confirmed last, and when that first failed.
-    tries: u32,
-    refused_since: Option<Instant>,
+    /// From when it may be sent again, if it waits for that.
+    again_at: Option<Instant>,
 }
 
 impl QueueEntry {
     fn new(room: RoomId, user: UserId, partition: Partition) -> Self {
-        let (bounces, tries) = (VecDeque::new(), 0);
-        Self { room, user, partition, detach: None, bounces, under_way: None, tries, refused_since: None }
+        let bounces = VecDeque::new();
+        Self { room, user, partition, detach: None, refusals: 0, bounces, under_way: None, again_at: None }
+    }
+
+    /// Returns how often the owner has refused what is asked next.
+    fn next_refusals(&self) -> u32 {
+        match self.detach {
+            Some(_) => self.refusals,
+            None => self.bounces.front().map_or(0, |range| range.refusals),
+        }
     }
 
     fn has_work(&self) -> bool {
@@ -132,16 +151,32 @@ impl QueueEntry {
         }
     }
 
-    /// Adds a range. Returns the origins that are not needed, because an earlier range stands for them.
+    /// Puts a range back that was not asked, or not answered.
+    fn put_back(&mut self, range: UntakenRange) {
+        let at = if range.refusals == 0 { 0 } else { self.fresh() };
+        self.bounces.insert(at, range);
+    }
+
+    /// Returns the number of ranges that the owner has not refused.
+    fn fresh(&self) -> usize {
+        self.bounces.partition_point(|range| range.refusals == 0)
+    }
+
+    /// Adds a range. Returns the origins that are not needed, because an earlier range stands for them. It becomes one
+    /// with a range that the owner has refused only if there are too many.
     fn bounce(&mut self, range: UntakenRange) -> Vec<Origin> {
-        let full = self.bounces.len() >= RANGES;
-        match self.bounces.back_mut() {
-            Some(last) if full || last.touches(&range) => last.join(range),
-            _ => {
-                self.bounces.push_back(range);
-                Vec::new()
-            }
+        let fresh = self.fresh();
+        let last = fresh.checked_sub(1).and_then(|last| self.bounces.get_mut(last));
+        if let Some(last) = last.filter(|last| last.touches(&range)) {
+            return last.join(range);
         }
+        if self.bounces.len() >= RANGES
+            && let Some(last) = self.bounces.get_mut(fresh.max(1) - 1)
+        {
+            return last.join(range);
+        }
+        self.bounces.insert(fresh, range);
+        Vec::new()
     }
 }
 
@@ -160,12 +195,14 @@ pub(crate) struct RetryQueue {
     lanes: HashMap<Partition, Lane>,
     /// Entries whose request was sent and not confirmed, with the time from which it may be sent again.
     again: BTreeSet<(Instant, RetryKey)>,
+    hurried: bool,
 }
 
 impl RetryQueue {
     /// Adds that the user's last session with this sign-in number has ended. Returns `false` if the queue is full.
     pub(crate) fn detach(&mut self, partition: Partition, room: &RoomId, user: &UserId, signin: u64) -> bool {
-        let Some(entry) = self.entry(partition, room, user) else { return false };
+        let key = self.entry(partition, room, user);
+        let Some(entry) = key.and_then(|key| self.entries.get_mut(key)) else { return false };
         entry.detach = entry.detach.max(Some(signin));
         true
     }
@@ -179,14 +216,26 @@ impl RetryQueue {
         user: &UserId,
         range: UntakenRange,
     ) -> Option<Vec<Origin>> {
-        self.entry(partition, room, user).map(|entry| entry.bounce(range))
+        let key = self.entry(partition, room, user)?;
+        let entry = self.entries.get_mut(key)?;
+        let waits = entry.next_refusals() > 0;
+        let not_needed = entry.bounce(range);
+        // It does not wait for what the owner has refused.
+        if waits
+            && entry.next_refusals() == 0
+            && let Some(at) = entry.again_at.take()
+        {
+            self.again.remove(&(at, key));
+            self.lanes.entry(partition).or_default().queue.push_back(key);
+        }
+        Some(not_needed)
     }
 
     /// Returns the entry of a user in a room, which waits for its turn from now on if nothing of it is under way.
-    fn entry(&mut self, partition: Partition, room: &RoomId, user: &UserId) -> Option<&mut QueueEntry> {
+    fn entry(&mut self, partition: Partition, room: &RoomId, user: &UserId) -> Option<RetryKey> {
         let name = (room.clone(), user.clone());
         if let Some(key) = self.index.get(&name) {
-            return self.entries.get_mut(*key);
+            return Some(*key);
         }
         if self.entries.len() >= WAITING {
             return None;
@@ -195,7 +244,7 @@ impl RetryQueue {
         let key = self.entries.insert(QueueEntry::new(room, user, partition));
         self.index.insert(name, key);
         self.lanes.entry(partition).or_default().queue.push_back(key);
-        self.entries.get_mut(key)
+        Some(key)
     }
 
     /// Returns the next request that may be sent to a partition, and counts it as under way.
@@ -226,7 +275,7 @@ impl RetryQueue {
             Told::Detach { signin } => Confirmed::Detach { room: entry.room.clone(), user: entry.user.clone(), signin },
             Told::Bounce(range) => Confirmed::Bounce { origins: range.origins },
         };
-        (entry.tries, entry.refused_since) = (0, None);
+        entry.refusals = 0;
         let has_work = entry.has_work();
         let lane = self.lanes.entry(partition).or_default();
         lane.under_way = lane.under_way.saturating_sub(1);
@@ -238,21 +287,69 @@ impl RetryQueue {
         Some((partition, confirmed))
     }
 
-    /// Notes that the request of an entry was not confirmed. It may be sent again after a pause, which is not shorter
-    /// than what the owner asked for. Returns the partition, and since when the entry is not confirmed.
-    pub(crate) fn failed(&mut self, key: RetryKey, asked: Duration, now: Instant) -> Option<(Partition, Instant)> {
+    /// Notes that the request of an entry was not confirmed: the owner refused it and said how long to wait, or it was
+    /// not sent or not answered. It may be sent again after a pause. Returns the partition.
+    ///
+    /// A range that has been refused for [`HOLDS_UP`] is released if `others_go_on` since the middle of that time, and
+    /// `release` is called with its origins.
+    pub(crate) fn failed(
+        &mut self,
+        key: RetryKey,
+        refused: Option<Duration>,
+        now: Instant,
+        others_go_on: impl FnOnce(Instant) -> bool,
+        release: impl FnMut(Origin),
+    ) -> Option<Partition> {
         let entry = self.entries.get_mut(key)?;
         match entry.under_way.take()? {
-            Told::Detach { signin } => entry.detach = entry.detach.max(Some(signin)),
-            Told::Bounce(range) => entry.bounces.push_front(range),
+            Told::Detach { signin } => {
+                entry.detach = entry.detach.max(Some(signin));
+                entry.refusals = entry.refusals.saturating_add(u32::from(refused.is_some()));
+            }
+            Told::Bounce(range) if refused.is_none() => entry.put_back(range),
+            Told::Bounce(mut range) => {
+                range.refusals = range.refusals.saturating_add(1);
+                let since = *range.refused_since.get_or_insert(now);
+                if now - since >= HOLDS_UP && others_go_on(since + HOLDS_UP / 2) {
+                    range.released = true;
+                    range.origins.drain(..).for_each(release);
+                }
+                entry.bounces.push_back(range);
+            }
         }
-        let pause = PAUSE.0.saturating_mul(1 << entry.tries.min(16)).min(PAUSE.1);
-        entry.tries = entry.tries.saturating_add(1);
         if let Some(lane) = self.lanes.get_mut(&entry.partition) {
             lane.under_way = lane.under_way.saturating_sub(1);
         }
-        self.again.insert((now + pause.max(asked.min(2 * PAUSE.1)), key));
-        Some((entry.partition, *entry.refused_since.get_or_insert(now)))
+        let pause = match entry.next_refusals() {
+            // The owner has not refused what is next, only something else.
+            0 => PAUSE.0,
+            _ if self.hurried => PAUSE.0,
+            times => PAUSE
+                .0
+                .saturating_mul(1 << (times - 1).min(16))
+                .min(PAUSE.1)
+                .max(refused.unwrap_or_default().min(2 * PAUSE.1)),
+        };
+        entry.again_at = Some(now + pause);
+        self.again.insert((now + pause, key));
+        Some(entry.partition)
+    }
+
+    /// Notes that the request of an entry could not be sent now.
+    pub(crate) fn not_sent(&mut self, key: RetryKey, now: Instant) {
+        self.failed(key, None, now, |_| false, |_| {});
+    }
+
+    /// Makes everything due now, and again after a short pause whatever the owner says, because this node is stopping.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.hurried = true;
+        let waiting = std::mem::take(&mut self.again);
+        for (_, key) in waiting {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.again_at = Some(now);
+                self.again.insert((now, key));
+            }
+        }
     }
 
     /// Queues the entries whose pause is over behind those that have not been sent yet. Returns the partitions with
@@ -260,7 +357,8 @@ impl RetryQueue {
     pub(crate) fn retry(&mut self, now: Instant) -> Vec<Partition> {
         while let Some((_, key)) = self.again.first().copied().filter(|(due, _)| *due <= now) {
             self.again.pop_first();
-            if let Some(entry) = self.entries.get(key) {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.again_at = None;
                 self.lanes.entry(entry.partition).or_default().queue.push_back(key);
             }
         }
@@ -268,17 +366,12 @@ impl RetryQueue {
         self.lanes.keys().copied().collect()
     }
 
-    /// Takes the origins of the ranges of an entry, which stay in the queue.
-    pub(crate) fn take_origins(&mut self, key: RetryKey) -> Vec<Origin> {
-        let ranges = self.entries.get_mut(key).into_iter().flat_map(|entry| &mut entry.bounces);
-        ranges.flat_map(|range| std::mem::take(&mut range.origins)).collect()
-    }
-
-    /// Removes all bounces that are not under way, because the workers of cut links make them instead.
+    /// Removes all bounces that are not under way, because the workers of cut links make them instead. What was released
+    /// counts as settled there, and stays.
     pub(crate) fn drop_bounces(&mut self) {
         let mut empty = Vec::new();
         for (key, entry) in &mut self.entries {
-            entry.bounces.clear();
+            entry.bounces.retain(|range| range.released);
             if entry.under_way.is_none() && !entry.has_work() {
                 empty.push(key);
             }

@@ -165,7 +165,7 @@ impl Test {
         let said = asks.iter().map(say).collect();
         for ask in asks {
             if let ReplyTo::Retry(key) = ask.tag {
-                self.state.retries.failed(key, Duration::ZERO, self.now);
+                self.state.retries.not_sent(key, self.now);
             }
         }
         said
@@ -181,7 +181,10 @@ impl Test {
         for ask in std::mem::take(&mut self.effects.asks) {
             match ask.tag {
                 ReplyTo::Retry(key) if confirm => self.state.confirmed(key, 1, &mut self.effects),
-                ReplyTo::Retry(key) => self.state.refused(key, Duration::ZERO, self.now, &mut self.effects),
+                ReplyTo::Retry(key) => {
+                    let pause = Some(Duration::ZERO);
+                    self.state.not_confirmed(key, pause, self.now, &mut self.effects);
+                }
                 _ => {}
             }
         }
