@@ -56,6 +56,7 @@
 //!   - `state/rooms/member`: up to which seq a user has a room's events, and the gap if some are missing.
 //!   - `state/unconfirmed`: the log of events that not every session has confirmed.
 //!   - `state/retry_queue`: detaches and bounces, which are retried until they are confirmed.
+//!   - `state/retry_queue/entry`: what one user in one room is owed.
 //!   - `state/timer_wheel`: the times of all heartbeats.
 //!   - `state/effects`: what a change of the state asks the code around it to do.
 //! - `sign_in`: signs a session in: presence, attaches, welcome.

@@ -13,85 +13,20 @@ use sendpi_model::{Partition, RoomId, UserId, Verb};
 use slotmap::SlotMap;
 use tokio::time::Instant;
 
-use crate::keys::{LinkId, RetryKey};
+pub(crate) use self::entry::{Origin, UntakenRange};
+use self::entry::{QueueEntry, Told};
+use crate::keys::RetryKey;
+
+mod entry;
 
 /// The most entries in the queue, under way or not. Beyond that, it takes no more.
 const WAITING: usize = 1_000_000;
 /// The most requests under way to one partition at one time.
 const UNDER_WAY: usize = 512;
-/// The most separate ranges of one entry. Beyond that, the last two become one, with what lies between them.
-const RANGES: usize = 8;
 
 /// The pause before a request is sent again that was not confirmed, which doubles with each refusal up to the longest
 /// one, and is not shorter than what the owner asked for.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-
-/// For how long a bounce that its owner refuses holds up what is settled on its link, if other events come meanwhile.
-const HOLDS_UP: Duration = Duration::from_mins(1);
-
-/// Where an event came from: a link, and the number of a message on it.
-pub(crate) type Origin = (LinkId, u64);
-
-/// A range of a room's events that no device of a user took.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UntakenRange {
-    pub(crate) first: u64,
-    pub(crate) last: u64,
-    /// The first message with an event of the range, of each link that brought any. Nearly always there is one.
-    pub(crate) origins: Vec<Origin>,
-    /// How often the owner has refused it, and since when.
-    refusals: u32,
-    refused_since: Option<Instant>,
-    /// Whether some of it counts as settled although the owner has not taken it, so that nobody else makes the bounce.
-    released: bool,
-}
-
-impl UntakenRange {
-    /// Returns the range of one event.
-    pub(crate) fn of(seq: u64, origin: Origin) -> Self {
-        let origins = vec![origin];
-        Self { first: seq, last: seq, origins, refusals: 0, refused_since: None, released: false }
-    }
-
-    /// Adds an event to the range.
-    pub(crate) fn add(&mut self, seq: u64, origin: Origin) {
-        self.first = self.first.min(seq);
-        self.last = self.last.max(seq);
-        self.note(origin);
-    }
-
-    /// Notes an origin. Returns the one that the range does not need, if it has an earlier one of the same link.
-    fn note(&mut self, origin: Origin) -> Option<Origin> {
-        match self.origins.iter_mut().find(|known| known.0 == origin.0) {
-            Some(known) if known.1 <= origin.1 => Some(origin),
-            Some(known) => Some(std::mem::replace(known, origin)),
-            None => {
-                self.origins.push(origin);
-                None
-            }
-        }
-    }
-
-    /// Adds another range, with what lies between both. Returns the origins that are not needed any more.
-    fn join(&mut self, other: Self) -> Vec<Origin> {
-        self.first = self.first.min(other.first);
-        self.last = self.last.max(other.last);
-        self.released |= other.released;
-        other.origins.into_iter().filter_map(|origin| self.note(origin)).collect()
-    }
-
-    /// Returns whether no event lies between this range and a later or overlapping one.
-    fn touches(&self, other: &Self) -> bool {
-        other.first <= self.last.saturating_add(1) && self.first <= other.last.saturating_add(1)
-    }
-}
-
-/// A request that an owner is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Told {
-    Detach { signin: u64 },
-    Bounce(UntakenRange),
-}
 
 /// What an owner confirmed.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,75 +44,6 @@ pub(crate) struct RetriedRequest {
     pub(crate) room: RoomId,
     pub(crate) user: UserId,
     pub(crate) verb: Verb,
-}
-
-#[derive(Debug)]
-struct QueueEntry {
-    room: RoomId,
-    user: UserId,
-    partition: Partition,
-    detach: Option<u64>,
-    /// How often the owner has refused the detach.
-    refusals: u32,
-    /// Those that the owner has refused are behind the others.
-    bounces: VecDeque<UntakenRange>,
-    under_way: Option<Told>,
-    /// From when it may be sent again, if it waits for that.
-    again_at: Option<Instant>,
-}
-
-impl QueueEntry {
-    fn new(room: RoomId, user: UserId, partition: Partition) -> Self {
-        let bounces = VecDeque::new();
-        Self { room, user, partition, detach: None, refusals: 0, bounces, under_way: None, again_at: None }
-    }
-
-    /// Returns how often the owner has refused what is asked next.
-    fn next_refusals(&self) -> u32 {
-        match self.detach {
-            Some(_) => self.refusals,
-            None => self.bounces.front().map_or(0, |range| range.refusals),
-        }
-    }
-
-    fn has_work(&self) -> bool {
-        self.detach.is_some() || !self.bounces.is_empty()
-    }
-
-    fn next(&mut self) -> Option<Told> {
-        match self.detach.take() {
-            Some(signin) => Some(Told::Detach { signin }),
-            None => self.bounces.pop_front().map(Told::Bounce),
-        }
-    }
-
-    /// Puts a range back that was not asked, or not answered.
-    fn put_back(&mut self, range: UntakenRange) {
-        let at = if range.refusals == 0 { 0 } else { self.fresh() };
-        self.bounces.insert(at, range);
-    }
-
-    /// Returns the number of ranges that the owner has not refused.
-    fn fresh(&self) -> usize {
-        self.bounces.partition_point(|range| range.refusals == 0)
-    }
-
-    /// Adds a range. Returns the origins that are not needed, because an earlier range stands for them. It becomes one
-    /// with a range that the owner has refused only if there are too many.
-    fn bounce(&mut self, range: UntakenRange) -> Vec<Origin> {
-        let fresh = self.fresh();
-        let last = fresh.checked_sub(1).and_then(|last| self.bounces.get_mut(last));
-        if let Some(last) = last.filter(|last| last.touches(&range)) {
-            return last.join(range);
-        }
-        if self.bounces.len() >= RANGES
-            && let Some(last) = self.bounces.get_mut(fresh.max(1) - 1)
-        {
-            return last.join(range);
-        }
-        self.bounces.insert(fresh, range);
-        Vec::new()
-    }
 }
 
 /// The requests to one partition.
@@ -290,7 +156,7 @@ impl RetryQueue {
     /// Notes that the request of an entry was not confirmed: the owner refused it and said how long to wait, or it was
     /// not sent or not answered. It may be sent again after a pause. Returns the partition.
     ///
-    /// A range that has been refused for [`HOLDS_UP`] is released if `others_go_on` since the middle of that time, and
+    /// A range that has been refused for a minute is released if `others_go_on` since the middle of that time:
     /// `release` is called with its origins.
     pub(crate) fn failed(
         &mut self,
@@ -301,22 +167,7 @@ impl RetryQueue {
         release: impl FnMut(Origin),
     ) -> Option<Partition> {
         let entry = self.entries.get_mut(key)?;
-        match entry.under_way.take()? {
-            Told::Detach { signin } => {
-                entry.detach = entry.detach.max(Some(signin));
-                entry.refusals = entry.refusals.saturating_add(u32::from(refused.is_some()));
-            }
-            Told::Bounce(range) if refused.is_none() => entry.put_back(range),
-            Told::Bounce(mut range) => {
-                range.refusals = range.refusals.saturating_add(1);
-                let since = *range.refused_since.get_or_insert(now);
-                if now - since >= HOLDS_UP && others_go_on(since + HOLDS_UP / 2) {
-                    range.released = true;
-                    range.origins.drain(..).for_each(release);
-                }
-                entry.bounces.push_back(range);
-            }
-        }
+        entry.not_confirmed(refused.is_some(), now, others_go_on, release)?;
         if let Some(lane) = self.lanes.get_mut(&entry.partition) {
             lane.under_way = lane.under_way.saturating_sub(1);
         }
@@ -366,8 +217,8 @@ impl RetryQueue {
         self.lanes.keys().copied().collect()
     }
 
-    /// Removes all bounces that are not under way, because the workers of cut links make them instead. What was released
-    /// counts as settled there, and stays.
+    /// Removes all bounces that are not under way, because the workers of cut links make them instead. What was
+    /// released counts as settled there, and stays.
     pub(crate) fn drop_bounces(&mut self) {
         let mut empty = Vec::new();
         for (key, entry) in &mut self.entries {

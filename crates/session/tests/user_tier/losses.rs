@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use sendpi_bus::Bucket;
 use sendpi_bus::subject::{self, PRESENCE_BUCKET};
+use sendpi_model::{Code, Partitions};
 use sendpi_session::SessionConfig;
-
-use sendpi_tests::until;
+use sendpi_tests::{until, within};
 
 use crate::support::SocketlessClient;
 use crate::{World, send};
@@ -68,4 +68,20 @@ async fn a_log_of_unconfirmed_events_that_is_full_cuts_all_links_and_nobody_miss
     ann.say(&send("after"));
     assert_eq!(ann.seqs(1).await, [9]);
     assert_eq!(world.owner.audience("r"), ["ann"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_in_while_the_presence_bucket_is_lost_is_refused_in_time_and_works_once_it_is_there() {
+    let limit = Duration::from_secs(2);
+    let world = World::with(SessionConfig { sign_in_timeout: limit, ..SessionConfig::default() }).await;
+    world.nats.delete_stream(&subject::bucket_stream(PRESENCE_BUCKET)).await;
+    let ann = SocketlessClient::connect(&world.handle, "ann");
+    let refused = within(2 * limit, "an answer", ann.hello(r#"{"op":"hello","device":"d"}"#)).await.unwrap_err();
+    assert_eq!((refused.code, refused.retry_in_ms.is_some()), (Code::Unavailable, true));
+    drop(ann);
+    sendpi_bus::setup(&world.bus, Partitions::DEFAULT, 1).await.unwrap();
+    let (ann, _) = SocketlessClient::sign_in(&world.handle, "ann").await;
+    ann.say(&send("1"));
+    assert_eq!(ann.next().await["op"], "ok");
+    until("ann to be online", async || world.is_online("ann").await).await;
 }

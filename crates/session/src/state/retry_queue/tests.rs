@@ -1,3 +1,4 @@
+use super::entry::{HOLDS_UP, RANGES};
 use super::*;
 
 const P: Partition = Partition(3);
