@@ -122,6 +122,7 @@ async fn a_page_that_lost_its_connection_comes_back_and_misses_nothing() {
     let room = bob.until_frame("a room", added).await;
     send(&mut ann, "before").await;
     bob.until_text(&room, "before").await;
+    ann.until("!document.querySelector('#messages .pending')").await;
 
     step("ann's connection breaks");
     proxy.cut();

@@ -1,5 +1,7 @@
 //! Results of jobs: what a room does next, or what becomes of it if the job failed.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
@@ -126,7 +128,14 @@ impl Executor {
             return;
         }
         let Some(room) = &mut entry.room else { return };
-        for (user, places) in online {
+        // Who joins with the batch that waits is told of the room when that is dispatched.
+        let mut joining = HashSet::new();
+        if let Some((committed, known)) = &mut entry.stored {
+            joining.extend(committed.batch.joining().cloned());
+            let found = online.iter().filter(|(user, _)| joining.contains(*user));
+            known.extend(found.map(|(user, places)| (user.clone(), places.clone())));
+        }
+        for (user, places) in online.iter().filter(|(user, _)| !joining.contains(*user)) {
             for (node, signin) in places {
                 if room.attach(user, node, *signin) {
                     let seq = room.dispatched;

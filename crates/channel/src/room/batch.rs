@@ -95,6 +95,15 @@ impl Batch {
         self.before.is_empty() && self.newcomers.is_empty() && self.after.is_empty()
     }
 
+    /// Returns who becomes a member by its steps.
+    pub(crate) fn joining(&self) -> impl Iterator<Item = &UserId> {
+        let joined = self.steps.iter().filter_map(|step| match step {
+            BatchStep::Joined(users) => Some(users),
+            _ => None,
+        });
+        joined.flatten().map(|(user, _)| user)
+    }
+
     pub(super) fn answer(&mut self, to: Option<AnswerAddress>, frame: &impl OpFrame) {
         if let Some(to) = to {
             self.steps.push(BatchStep::Answer { to, frame: frame.to_frame().into() });

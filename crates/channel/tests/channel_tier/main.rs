@@ -8,11 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use sendpi_bus::presence::{NodeKey, UserKeys};
 use sendpi_channel::ChannelConfig;
+use sendpi_model::link::AudienceReason;
 use sendpi_model::timing::ActivityWindow;
 use sendpi_model::{Access, Content, Event, Head, Mark, Millis, Notify, Partitions, Role, RoomId, RoomKind, UserId};
 use sendpi_store::{ActiveRoom, EventRow, Fence, MemberRow, RoomRow, Row, SettledRow, Start, Store};
 use sendpi_tests::{until, within};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::ChannelTier;
 
@@ -24,7 +27,7 @@ fn room(id: &str) -> RoomId {
     RoomId::parse(id).unwrap()
 }
 
-/// Returns the rows of a room of ann and bob with `count` messages, as epoch 1 wrote them. The head row tells only of
+/// Returns the rows of a room of ann, its owner, and bob with `count` messages, as epoch 1 wrote them. The head row tells only of
 /// the first `head`.
 fn rows(id: &str, count: u64, head: u64) -> Vec<Row> {
     let (partition, at) = (Partitions::DEFAULT.of(&room(id)), Millis::now());
@@ -47,12 +50,12 @@ fn rows(id: &str, count: u64, head: u64) -> Vec<Row> {
             deleted: false,
         }),
     ];
-    for name in ["ann", "bob"] {
+    for (name, role) in [("ann", Role::Owner), ("bob", Role::Member)] {
         rows.push(Row::Member(MemberRow {
             room: room(id),
             user: user(name),
             stamp: 1,
-            role: Some(Role::Member),
+            role: Some(role),
             joined: Mark::default(),
             joined_at: at,
             notify: Notify::All,
@@ -78,12 +81,34 @@ fn neighbours() -> (String, String) {
     (first, second)
 }
 
+/// Returns settings with which order rows are young for so long.
+fn config_with_rows_of(age: Duration) -> ChannelConfig {
+    let skew = Duration::from_secs(2);
+    let window = ActivityWindow::new(age + skew, skew, Duration::from_secs(900)).unwrap();
+    ChannelConfig { window, ..ChannelConfig::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_is_told_of_the_room_also_when_the_join_waited_for_new_order_rows() {
+    let age = Duration::from_secs(1);
+    let tier = ChannelTier::start(config_with_rows_of(age), rows("r", 1, 1)).await;
+    let stop = CancellationToken::new();
+    let _node_key = NodeKey::start(&tier.node, "{}".into(), stop.clone()).await.unwrap();
+    let keys = UserKeys::start(&tier.node, stop.clone());
+    let (_, written) = keys.signed_in(&user("zoe"));
+    assert!(written.await.is_some());
+    *tier.store.slow.lock().unwrap() = age + Duration::from_millis(500);
+    let invited = tier.ask("ann", "r", r#"{"op":"invite","users":["zoe"]}"#).await;
+    assert_eq!(invited["op"], "ok", "{invited}");
+    until("zoe to be in the audience", async || !tier.added("zoe").is_empty()).await;
+    assert_eq!(tier.added("zoe")[0], AudienceReason::Joined);
+    stop.cancel();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_is_dispatched_only_under_order_rows_that_are_young_then() {
     let age = Duration::from_secs(1);
-    let skew = Duration::from_secs(2);
-    let window = ActivityWindow::new(age + skew, skew, Duration::from_secs(900)).unwrap();
-    let tier = ChannelTier::start(ChannelConfig { window, ..ChannelConfig::default() }, rows("r", 1, 1)).await;
+    let tier = ChannelTier::start(config_with_rows_of(age), rows("r", 1, 1)).await;
     *tier.store.slow.lock().unwrap() = age + Duration::from_millis(500);
     let sent = tier.ask("ann", "r", r#"{"op":"send","nonce":"n","body":{}}"#).await;
     let seen = Millis::now();

@@ -11,7 +11,7 @@ use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, Subscription};
 use sendpi_channel::{ChannelConfig, Worker};
 use sendpi_model::flow::{NumberedRequest, encode_message, encode_request};
-use sendpi_model::link::{LinkItem, read_message};
+use sendpi_model::link::{AudienceAdded, AudienceReason, LinkItem, read_message};
 use sendpi_model::{Fields, Partition, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{Row, Store};
@@ -19,7 +19,12 @@ use sendpi_tests::{DisturbedStore, NatsServer, WorkerNode, until};
 use serde_json::Value;
 use tokio::time::{Instant, interval};
 
-type HeardAnswers = Arc<Mutex<HashMap<(Partition, u64), Bytes>>>;
+/// What the node heard on the link.
+#[derive(Debug, Default)]
+struct Heard {
+    answers: HashMap<(Partition, u64), Bytes>,
+    added: Vec<AudienceAdded>,
+}
 
 /// A worker, its store, and a node that asks it.
 pub(crate) struct ChannelTier {
@@ -27,7 +32,7 @@ pub(crate) struct ChannelTier {
     pub(crate) node: Bus,
     /// The numbers of the last requests, by partition.
     numbers: Mutex<HashMap<Partition, u64>>,
-    answers: HeardAnswers,
+    heard: Arc<Mutex<Heard>>,
     _worker: Worker,
     _worker_node: WorkerNode,
     _nats: NatsServer,
@@ -50,16 +55,16 @@ impl ChannelTier {
         let store = Arc::new(DisturbedStore::new(store));
         store.hold_timelines().await;
         let (worker_node, node) = (WorkerNode::start(&nats).await, nats.connect("node").await);
-        let answers = HeardAnswers::default();
+        let heard = Arc::<Mutex<Heard>>::default();
         let link = node.subscribe(subject::node(node.node(), NodeSubject::Link)).await.unwrap();
-        tokio::spawn(hear(node.clone(), link, Arc::clone(&answers)));
+        tokio::spawn(hear(node.clone(), link, Arc::clone(&heard)));
         let worker = worker_node.run(store.clone(), config).await;
         // This node sends nothing again, so the worker must be subscribed before the first request.
         Self {
             store,
             node,
             numbers: Mutex::default(),
-            answers,
+            heard,
             _worker: worker,
             _worker_node: worker_node,
             _nats: nats,
@@ -90,16 +95,22 @@ impl ChannelTier {
     pub(crate) async fn answer(&self, place: (Partition, u64)) -> Value {
         let mut answer = None;
         until("an answer", async || {
-            answer = self.answers.lock().unwrap().get(&place).cloned();
+            answer = self.heard.lock().unwrap().answers.get(&place).cloned();
             answer.is_some()
         })
         .await;
         serde_json::from_slice(&answer.unwrap()).unwrap()
     }
 
+    /// Returns what the worker said of a user who was added to an audience on the node.
+    pub(crate) fn added(&self, user: &str) -> Vec<AudienceReason> {
+        let heard = self.heard.lock().unwrap();
+        heard.added.iter().filter(|added| added.user.as_str() == user).map(|added| added.reason).collect()
+    }
+
     /// Returns whether a request is answered.
     pub(crate) fn is_answered(&self, place: (Partition, u64)) -> bool {
-        self.answers.lock().unwrap().contains_key(&place)
+        self.heard.lock().unwrap().answers.contains_key(&place)
     }
 
     /// Sends a request and waits for its answer.
@@ -109,8 +120,8 @@ impl ChannelTier {
     }
 }
 
-/// Receives the worker's link, keeps the answers on it, and settles everything at once.
-async fn hear(node: Bus, mut messages: Subscription, answers: HeardAnswers) {
+/// Receives the worker's link, keeps what it says of answers and audiences, and settles everything at once.
+async fn hear(node: Bus, mut messages: Subscription, heard: Arc<Mutex<Heard>>) {
     let (mut link, mut reply) = (LinkReceiver::new(), None);
     let mut ticks = interval(Duration::from_millis(50));
     loop {
@@ -121,8 +132,11 @@ async fn hear(node: Bus, mut messages: Subscription, answers: HeardAnswers) {
                 let (header, items) = read_message(message.payload().clone()).unwrap();
                 let received = link.receive(header, items, message.payload().len(), Instant::now());
                 for item in received.ready.into_iter().flat_map(|(_, items)| items) {
-                    if let LinkItem::Answer { partition, n, frame } = item.unwrap() {
-                        answers.lock().unwrap().insert((partition, n), frame);
+                    let mut heard = heard.lock().unwrap();
+                    match item.unwrap() {
+                        LinkItem::Answer { partition, n, frame } => drop(heard.answers.insert((partition, n), frame)),
+                        LinkItem::Added(added) => heard.added.push(added),
+                        _ => {}
                     }
                 }
             }
