@@ -27,8 +27,8 @@ fn room(id: &str) -> RoomId {
     RoomId::parse(id).unwrap()
 }
 
-/// Returns the rows of a room of ann, its owner, and bob with `count` messages, as epoch 1 wrote them. The head row tells
-/// only of the first `head`.
+/// Returns the rows of a room of ann, its owner, and bob with `count` messages, as epoch 1 wrote them. The head row
+/// tells only of the first `head`.
 fn rows(id: &str, count: u64, head: u64) -> Vec<Row> {
     let (partition, at) = (Partitions::DEFAULT.of(&room(id)), Millis::now());
     let mut rows = vec![
