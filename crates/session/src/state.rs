@@ -3,7 +3,7 @@
 
 mod attach;
 mod deliver;
-mod devices;
+pub(crate) mod devices;
 pub(crate) mod effects;
 mod farewell;
 mod gaps;

@@ -1,36 +1,86 @@
-//! The devices of a user: one session each, and a limited number on this node.
+//! The devices of a user: one session each, and a limited number.
 //!
 //! Sessions of one device on different nodes are ordered by their stamps, which no clock takes part in: the stamp of
 //! a session is the revision of a write of its user's presence key that began after the session had joined. The
 //! session with the highest stamp remains.
 
+use std::sync::Arc;
+
 use sendpi_bus::Revision;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{CloseCode, DeviceId, UserId, limits};
+use tokio::time::Instant;
 
 use super::State;
+use crate::client::outbound::Outbound;
 use crate::keys::{SessionKey, UserKey};
 use crate::state::effects::Effects;
 
+/// The open sessions of a user on one node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct OpenSessions {
+    pub(crate) count: usize,
+    /// When the one was heard last that would be closed first. `None` if there is none.
+    pub(crate) heard: Option<Instant>,
+}
+
 impl State {
-    /// Closes the user's older sessions of a device. If the user still has as many sessions as a user may have on a
-    /// node, closes the one that has been silent longest.
+    /// Closes the user's older sessions of a device. If the user still has as many sessions here as a user may have,
+    /// closes the one that has been silent longest. Those on other nodes are counted later (`sign_in/other_nodes`).
     pub(super) fn make_place(&mut self, user: UserKey, device: Option<&DeviceId>, effects: &mut Effects) {
         let others = self.users.get(user).map(|user| user.sessions.as_slice()).unwrap_or_default();
-        let mut open = Vec::new();
         for other in others.iter().filter_map(|key| self.sessions.get(*key)) {
             if device.is_some() && other.device.as_ref() == device && !mutant(Mutant::SameDeviceStays) {
                 other.outbound.close(CloseCode::Replaced);
                 effects.touch(&other.outbound);
-            } else if !other.outbound.is_closing() {
-                open.push(&other.outbound);
             }
         }
-        if open.len() >= limits::USER_SESSIONS
-            && let Some(silent) = open.into_iter().min_by_key(|outbound| outbound.last_heard())
-        {
+        self.keep_sessions(user, limits::USER_SESSIONS - 1, None, effects);
+    }
+
+    /// Returns the open sessions of a user here. `newest` is counted, and would not be closed.
+    pub(crate) fn open_sessions(&self, user: &UserId, newest: Option<SessionKey>) -> OpenSessions {
+        let Some(user) = self.user_index.get(user) else { return OpenSessions::default() };
+        let count = self.open_of(*user).count();
+        let silent = self.open_of(*user).filter(|(key, _)| Some(*key) != newest).map(|(_, outbound)| outbound);
+        OpenSessions { count, heard: silent.map(|outbound| outbound.last_heard()).min() }
+    }
+
+    /// Returns whether a session is the last one that its user opened here.
+    pub(crate) fn is_newest(&self, key: SessionKey) -> bool {
+        let user = self.sessions.get(key).and_then(|session| session.user);
+        user.and_then(|user| self.open_of(user).last()).is_some_and(|(newest, _)| newest == key)
+    }
+
+    fn open_of(&self, user: UserKey) -> impl Iterator<Item = (SessionKey, &Arc<Outbound>)> {
+        let keys = self.users.get(user).map(|user| user.sessions.as_slice()).unwrap_or_default();
+        let sessions = keys.iter().filter_map(|key| Some((*key, &self.sessions.get(*key)?.outbound)));
+        sessions.filter(|(_, outbound)| !outbound.is_closing())
+    }
+
+    /// Closes those sessions of a user here that have been silent longest, until at most so many are left. It does not
+    /// close `newest`.
+    fn keep_sessions(&self, user: UserKey, most: usize, newest: Option<SessionKey>, effects: &mut Effects) {
+        let mut open: Vec<_> = self.open_of(user).collect();
+        let more = open.len().saturating_sub(most);
+        open.retain(|(key, _)| Some(*key) != newest);
+        open.sort_by_key(|(_, outbound)| outbound.last_heard());
+        for (_, silent) in open.into_iter().take(more) {
             silent.close(CloseCode::TooManySessions);
             effects.touch(silent);
+        }
+    }
+
+    /// Does the same for a user who may have none here, because another node asks for it.
+    pub(crate) fn keep_sessions_of(
+        &self,
+        user: &UserId,
+        most: usize,
+        newest: Option<SessionKey>,
+        effects: &mut Effects,
+    ) {
+        if let Some(user) = self.user_index.get(user) {
+            self.keep_sessions(*user, most, newest, effects);
         }
     }
 
