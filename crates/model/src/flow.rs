@@ -1,8 +1,8 @@
 //! The format of a flow: the ordered requests of one node to one partition, as JSON with a version.
 //!
-//! A message is `{"v":1,"node":"…","low":3,"reqs":[{"n":3,"room":"r1","user":"ann","op":"send",…},…]}`.
+//! A message is `{"v":2,"node":"…","low":3,"reqs":[{"n":3,"room":"r1","from":"ann","op":"send",…},…]}`.
 //! `low` is the flow's lowest unanswered number. An owner that does not know the flow begins there. A request that
-//! is resent says in `first` when it was first sent.
+//! is resent says in `first_at` when it was first sent. No field here may have the name of a field of a verb.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::verb::unsupported;
 use crate::{Fields, JsonObject, Millis, NodeId, Refusal, RoomId, UserId, Verb, encode_json};
 
 /// The version of this format.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// One request of a flow.
 #[derive(Debug, Clone)]
@@ -33,11 +33,11 @@ pub fn encode_request(room: &RoomId, user: &UserId, verb: &Verb) -> Vec<u8> {
     #[derive(Serialize)]
     struct Unnumbered<'a> {
         room: &'a RoomId,
-        user: &'a UserId,
+        from: &'a UserId,
         #[serde(flatten)]
         verb: &'a Verb,
     }
-    encode_json(&Unnumbered { room, user, verb })
+    encode_json(&Unnumbered { room, from: user, verb })
 }
 
 /// One request as a flow keeps it until it is answered.
@@ -60,7 +60,7 @@ pub fn encode_message<'a>(node: &NodeId, low: u64, requests: impl IntoIterator<I
         .field("low", &low)
         .object_list("reqs", requests, |object, NumberedRequest { n, first, request }| {
             let object = object.field("n", &n);
-            let object = if let Some(first) = first { object.field("first", &first) } else { object };
+            let object = if let Some(first) = first { object.field("first_at", &first) } else { object };
             object.fields_of(request)
         })
         .finish()
@@ -118,8 +118,8 @@ fn read(fields: &Fields<'_>) -> Result<FlowRequest, Refusal> {
     Ok(FlowRequest {
         n: fields.required("n")?,
         room: fields.required("room")?,
-        user: fields.required("user")?,
-        first: fields.optional("first")?,
+        user: fields.required("from")?,
+        first: fields.optional("first_at")?,
         verb: Verb::read(&op, fields).ok_or_else(|| unsupported(&op))??,
     })
 }
@@ -143,7 +143,7 @@ mod tests {
         let (node, room) = (NodeId::parse("n1").unwrap(), RoomId::parse("r\"1").unwrap());
         let user = UserId::parse("ann").unwrap();
         let typing = encode_request(&room, &user, &Verb::Typing);
-        let unknown = br#"{"room":"r","user":"u","op":"dance"}"#;
+        let unknown = br#"{"room":"r","from":"u","op":"dance"}"#;
         let bytes = encode_message(
             &node,
             3,
@@ -161,7 +161,29 @@ mod tests {
     }
 
     #[test]
+    fn no_field_of_a_verb_is_taken_for_one_of_the_flow() {
+        let (node, room, user) =
+            (NodeId::parse("n1").unwrap(), RoomId::parse("r").unwrap(), UserId::parse("ann").unwrap());
+        for verb in [
+            r#"{"op":"bounce","first":3,"last":5}"#,
+            r#"{"op":"kick","user":"bob","nonce":"n"}"#,
+            r#"{"op":"role","user":"bob","role":"admin","nonce":"n"}"#,
+        ] {
+            let fields = Fields::parse(verb.as_bytes()).unwrap();
+            let op: String = fields.required("op").unwrap();
+            let request = encode_request(&room, &user, &Verb::read(&op, &fields).unwrap().unwrap());
+            for first in [None, Some(Millis(1_790_000_000_000))] {
+                let bytes = encode_message(&node, 1, [NumberedRequest { n: 7, first, request: &request }]);
+                let mut message = FlowMessage::parse(&bytes).unwrap();
+                let read = message.requests.remove(0).1.unwrap();
+                assert_eq!((&read.user, read.first), (&user, first), "{verb}");
+                assert_eq!(serde_json::to_string(&read.verb).unwrap(), verb);
+            }
+        }
+    }
+
+    #[test]
     fn another_version_is_refused_whole() {
-        assert!(matches!(FlowMessage::parse(br#"{"v":2,"node":"n","low":1,"reqs":[]}"#), Err(FlowError::Version(2))));
+        assert!(matches!(FlowMessage::parse(br#"{"v":1,"node":"n","low":1,"reqs":[]}"#), Err(FlowError::Version(1))));
     }
 }
