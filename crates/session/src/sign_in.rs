@@ -39,6 +39,7 @@ pub(crate) async fn sign_in(
     hello: Hello,
 ) -> Result<(), Refusal> {
     admit(node).await?;
+    session.1.hear(Instant::now());
     let limit = node.config.sign_in_timeout;
     let signed_in = timeout(limit, welcome(node, &session, id.as_ref(), &who, &hello)).await;
     signed_in.map_err(|_| Refusal::unavailable("signing in took too long", 1_000))??;

@@ -82,7 +82,7 @@ async fn attach_all_again(node: &Arc<NodeContext>, devices: &DeviceAsks) {
         sleep(PAUSE).await;
     }
     node.keys.put_all().await;
-    devices.add_all(node.state.lock().stamped_devices());
+    devices.add_all(node.state.lock().stamped_sessions());
     let mut users = node.state.lock().online_users();
     for user in &users {
         let rooms = node.state.lock().rooms_of(user.key);

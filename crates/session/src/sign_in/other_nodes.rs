@@ -6,8 +6,8 @@
 //! stamp wrote the presence key of its node later. When it reads presence after that, it finds the key of the other
 //! node, if that node still has the user, and asks it until it answers. No clock decides, and nothing that may be lost.
 //!
-//! *Why no session too many is ended:* a node is told how many sessions it may keep, not how many to end, so that two
-//! who ask for the same, or one who asks twice, end one.
+//! *Why no session too many is ended:* only the session with the highest stamp of all ends others, one at a time, each
+//! after all nodes have told again how many there are. It names the one to be ended, so that asking twice ends one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use sendpi_bus::{Revision, Subscription};
 use sendpi_model::server_frame::MarkerFrame;
 use sendpi_model::{DeviceId, NodeId, UserId, encode_json, limits};
 use serde::{Deserialize, Serialize};
+use slotmap::{Key, KeyData};
 use tokio::time::{Instant, sleep};
 
 use crate::context::NodeContext;
@@ -30,6 +31,8 @@ use crate::state::devices::OpenSessions;
 const VERSION: u8 = 1;
 /// The pause before a node that did not answer is asked again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The pause before the sessions of a user who has too many are counted again.
+const COUNT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The question to another node. A node ignores fields that it does not know.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,9 +44,9 @@ struct SignInQuestion {
     device: Option<DeviceId>,
     /// The stamp of the session.
     stamp: Revision,
-    /// How many sessions the user may keep there.
+    /// The session there that is to be ended, because the user has too many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    keep: Option<usize>,
+    end: Option<u64>,
 }
 
 /// The answer of another node.
@@ -59,9 +62,19 @@ struct SignInAnswer {
     /// How many open sessions the user has there.
     #[serde(default)]
     sessions: usize,
-    /// For how long the one of them has been silent that has been so longest, in milliseconds.
+    /// The one of them that has been silent longest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    silent_ms: Option<u64>,
+    silent: Option<SilentSession>,
+    /// The highest stamp of them.
+    #[serde(default)]
+    stamp: Revision,
+}
+
+/// A session, and for how long it has been silent.
+#[derive(Debug, Serialize, Deserialize)]
+struct SilentSession {
+    session: u64,
+    ms: u64,
 }
 
 /// Sets the stamp of a session, and asks the user's other nodes until all have answered or the session is ending.
@@ -81,72 +94,88 @@ pub(crate) async fn tell(node: Arc<NodeContext>, session: SessionKey, user: User
 
 /// Asks the user's other nodes until all have answered or the session is ending.
 pub(crate) async fn ask_all(node: Arc<NodeContext>, session: SessionKey, user: UserId) {
-    let mut others: HashMap<NodeId, OpenSessions> = HashMap::new();
-    let mut are_counts_new = false;
+    let mut counts: HashMap<NodeId, usize> = HashMap::new();
     loop {
         let stamped = node.state.lock().stamped(session);
         let Some((device, stamp)) = stamped else { return };
+        let mut pause = PAUSE;
         if let Some(online) = node.presence.read(vec![user.clone()]).await {
             let named = online.into_values().flatten().map(|(other, _)| other);
             let named: HashSet<NodeId> = named.filter(|other| other != node.bus.node()).collect();
-            others.retain(|other, _| named.contains(other));
-            let question = SignInQuestion { v: VERSION, user: user.clone(), device, stamp, keep: None };
-            let open = named.iter().filter(|other| !others.contains_key(*other));
-            let asks = open.map(|other| async { (other.clone(), ask(&node, session, other, &question).await) });
-            let answers = futures_util::future::join_all(asks).await;
-            others.extend(answers.into_iter().filter_map(|(other, sessions)| Some((other, sessions?))));
-            if others.len() == named.len() {
-                let elsewhere: usize = others.values().map(|sessions| sessions.count).sum();
-                if !is_too_many(&node, session, &user, elsewhere) {
+            counts.retain(|other, _| named.contains(other));
+            let question = SignInQuestion { v: VERSION, user: user.clone(), device, stamp, end: None };
+            let open = named.iter().filter(|other| !counts.contains_key(*other));
+            let answers = ask_each(&node, session, open, &question).await;
+            counts.extend(answers.into_iter().filter_map(|(other, there)| Some((other, there?.count))));
+            if counts.len() == named.len() {
+                let here = node.state.lock().open_sessions(&user, Some(session)).count;
+                if here + counts.values().sum::<usize>() <= limits::USER_SESSIONS {
                     return;
                 }
-                // What the first node answered may have changed while others were asked.
-                if !std::mem::replace(&mut are_counts_new, true) {
-                    others.clear();
-                    continue;
+                // Devices that are just moving from node to node are counted twice for a moment.
+                sleep(COUNT_AGAIN).await;
+                if end_one_too_many(&node, session, &question, &named).await {
+                    return;
                 }
-                let Some((other, keep)) = end_most_silent(&node, session, &user, &others) else { return };
-                let question = SignInQuestion { keep: Some(keep), ..question };
-                if let Some(sessions) = ask(&node, session, &other, &question).await {
-                    others.insert(other, sessions);
-                    continue;
-                }
+                pause = Duration::ZERO;
             }
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
     }
 }
 
-/// Returns whether the user has too many sessions, and it is for this session to end one. If the user has opened a
-/// further one here, it is for that.
-fn is_too_many(node: &NodeContext, session: SessionKey, user: &UserId, elsewhere: usize) -> bool {
-    let state = node.state.lock();
-    let here = state.open_sessions(user, Some(session));
-    here.count + elsewhere > limits::USER_SESSIONS && state.is_newest(session)
-}
-
-/// Ends the session of the user that has been silent longest if it is on this node. If it is on another, returns that
-/// node, and how many it may keep. Goes on until they are no longer too many.
-fn end_most_silent(
+/// Asks several nodes at once.
+async fn ask_each(
     node: &Arc<NodeContext>,
     session: SessionKey,
-    user: &UserId,
-    others: &HashMap<NodeId, OpenSessions>,
-) -> Option<(NodeId, usize)> {
-    let elsewhere: usize = others.values().map(|sessions| sessions.count).sum();
-    let silent = others.iter().filter_map(|(other, sessions)| Some((sessions.heard?, other, sessions.count)));
-    let silent = silent.min();
-    while is_too_many(node, session, user, elsewhere) {
-        let here = node.state.lock().open_sessions(user, Some(session));
-        match (here.heard, silent) {
-            (None, None) => return None,
-            (Some(heard), Some((other, ..))) if heard < other => {}
-            (Some(_), None) => {}
-            (_, Some((_, other, count))) => return Some((other.clone(), count.saturating_sub(1))),
-        }
-        node.with(|state, effects| state.keep_sessions_of(user, here.count - 1, Some(session), effects));
+    others: impl Iterator<Item = &NodeId>,
+    question: &SignInQuestion,
+) -> Vec<(NodeId, Option<OpenSessions>)> {
+    let asks = others.map(|other| async { (other.clone(), ask(node, session, other, question).await) });
+    futures_util::future::join_all(asks).await
+}
+
+/// Counts the sessions of the user on all nodes again. If there are too many and this session is the newest of all, ends
+/// the one that has been silent longest. Returns whether there are not too many.
+async fn end_one_too_many(
+    node: &Arc<NodeContext>,
+    session: SessionKey,
+    question: &SignInQuestion,
+    named: &HashSet<NodeId>,
+) -> bool {
+    let mut there = Vec::new();
+    for (other, sessions) in ask_each(node, session, named.iter(), question).await {
+        let Some(sessions) = sessions else { return false };
+        there.push((other, sessions));
     }
-    None
+    let (elsewhere, stamp) =
+        there.iter().fold((0, 0), |(count, stamp), (_, there)| (count + there.count, there.stamp.max(stamp)));
+    let silent = there.into_iter().filter_map(|(other, sessions)| Some((sessions.silent?, other))).min();
+    let is_fine = node.with(|state, effects| {
+        let here = state.open_sessions(&question.user, Some(session));
+        if here.count + elsewhere <= limits::USER_SESSIONS {
+            return Some(true);
+        }
+        if question.stamp < here.stamp.max(stamp) {
+            return Some(false);
+        }
+        match (here.silent, &silent) {
+            (Some((heard, _)), Some(((elsewhere, _), _))) if elsewhere <= &heard => None,
+            (None, Some(_)) => None,
+            (Some((_, key)), _) => {
+                state.end_silent(&question.user, key, effects);
+                Some(false)
+            }
+            (None, None) => Some(true),
+        }
+    });
+    if let (None, Some(((_, key), other))) = (is_fine, silent) {
+        let end = Some(key.data().as_ffi());
+        let question =
+            SignInQuestion { user: question.user.clone(), device: question.device.clone(), end, ..*question };
+        ask(node, session, &other, &question).await;
+    }
+    is_fine.unwrap_or(false)
 }
 
 /// Asks one node. Returns the sessions of the user there. `None` if it must be asked again.
@@ -172,8 +201,11 @@ async fn ask(
         }
     };
     node.hear_markers(&question.user, &answer.markers);
-    let heard = answer.silent_ms.and_then(|silent| Instant::now().checked_sub(Duration::from_millis(silent)));
-    let sessions = Some(OpenSessions { count: answer.sessions, heard });
+    let silent = answer.silent.and_then(|silent| {
+        let heard = Instant::now().checked_sub(Duration::from_millis(silent.ms))?;
+        Some((heard, SessionKey::from(KeyData::from_ffi(silent.session))))
+    });
+    let sessions = Some(OpenSessions { count: answer.sessions, silent, stamp: answer.stamp });
     let Some(newer) = answer.newer else { return sessions };
     match node.node_key.refresh().await {
         Some(now) if now >= newer => {
@@ -200,11 +232,11 @@ pub(crate) async fn run(node: Arc<NodeContext>, mut questions: Subscription) {
                 continue;
             }
         };
-        let SignInQuestion { user, device, stamp, keep, .. } = question;
+        let SignInQuestion { user, device, stamp, end, .. } = question;
         let (newer, sessions) = node.with(|state, effects| {
             let newer = device.and_then(|device| state.signed_in_elsewhere(&user, &device, stamp, effects));
-            if let Some(keep) = keep {
-                state.keep_sessions_of(&user, keep, None, effects);
+            if let Some(end) = end {
+                state.end_silent(&user, KeyData::from_ffi(end).into(), effects);
             }
             (newer, state.open_sessions(&user, None))
         });
@@ -213,7 +245,11 @@ pub(crate) async fn run(node: Arc<NodeContext>, mut questions: Subscription) {
             newer,
             markers: node.markers.moved_lately(&user),
             sessions: sessions.count,
-            silent_ms: sessions.heard.map(|heard| heard.elapsed().as_millis() as u64),
+            silent: sessions.silent.map(|(heard, key)| SilentSession {
+                session: key.data().as_ffi(),
+                ms: heard.elapsed().as_millis() as u64,
+            }),
+            stamp: sessions.stamp,
         };
         if let Err(error) = node.bus.publish(reply.to_owned(), encode_json(&answer).into()).await {
             tracing::debug!(%error, "could not answer a question about a sign-in; it comes again");

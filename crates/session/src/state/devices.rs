@@ -4,24 +4,24 @@
 //! a session is the revision of a write of its user's presence key that began after the session had joined. The
 //! session with the highest stamp remains.
 
-use std::sync::Arc;
-
 use sendpi_bus::Revision;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{CloseCode, DeviceId, UserId, limits};
 use tokio::time::Instant;
 
 use super::State;
-use crate::client::outbound::Outbound;
 use crate::keys::{SessionKey, UserKey};
 use crate::state::effects::Effects;
+use crate::state::session_state::SessionState;
 
 /// The open sessions of a user on one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct OpenSessions {
     pub(crate) count: usize,
-    /// When the one was heard last that would be closed first. `None` if there is none.
-    pub(crate) heard: Option<Instant>,
+    /// The one that has been silent longest, and when it was heard last. `None` if there is none that may be ended.
+    pub(crate) silent: Option<(Instant, SessionKey)>,
+    /// The highest stamp.
+    pub(crate) stamp: Revision,
 }
 
 impl State {
@@ -35,52 +35,40 @@ impl State {
                 effects.touch(&other.outbound);
             }
         }
-        self.keep_sessions(user, limits::USER_SESSIONS - 1, None, effects);
-    }
-
-    /// Returns the open sessions of a user here. `newest` is counted, and would not be closed.
-    pub(crate) fn open_sessions(&self, user: &UserId, newest: Option<SessionKey>) -> OpenSessions {
-        let Some(user) = self.user_index.get(user) else { return OpenSessions::default() };
-        let count = self.open_of(*user).count();
-        let silent = self.open_of(*user).filter(|(key, _)| Some(*key) != newest).map(|(_, outbound)| outbound);
-        OpenSessions { count, heard: silent.map(|outbound| outbound.last_heard()).min() }
-    }
-
-    /// Returns whether a session is the last one that its user opened here.
-    pub(crate) fn is_newest(&self, key: SessionKey) -> bool {
-        let user = self.sessions.get(key).and_then(|session| session.user);
-        user.and_then(|user| self.open_of(user).last()).is_some_and(|(newest, _)| newest == key)
-    }
-
-    fn open_of(&self, user: UserKey) -> impl Iterator<Item = (SessionKey, &Arc<Outbound>)> {
-        let keys = self.users.get(user).map(|user| user.sessions.as_slice()).unwrap_or_default();
-        let sessions = keys.iter().filter_map(|key| Some((*key, &self.sessions.get(*key)?.outbound)));
-        sessions.filter(|(_, outbound)| !outbound.is_closing())
-    }
-
-    /// Closes those sessions of a user here that have been silent longest, until at most so many are left. It does not
-    /// close `newest`.
-    fn keep_sessions(&self, user: UserKey, most: usize, newest: Option<SessionKey>, effects: &mut Effects) {
-        let mut open: Vec<_> = self.open_of(user).collect();
-        let more = open.len().saturating_sub(most);
-        open.retain(|(key, _)| Some(*key) != newest);
-        open.sort_by_key(|(_, outbound)| outbound.last_heard());
-        for (_, silent) in open.into_iter().take(more) {
+        let open = self.open_of(user).map(|(_, session)| &session.outbound);
+        if open.clone().count() >= limits::USER_SESSIONS
+            && let Some(silent) = open.min_by_key(|outbound| outbound.last_heard())
+        {
             silent.close(CloseCode::TooManySessions);
             effects.touch(silent);
         }
     }
 
-    /// Does the same for a user who may have none here, because another node asks for it.
-    pub(crate) fn keep_sessions_of(
-        &self,
-        user: &UserId,
-        most: usize,
-        newest: Option<SessionKey>,
-        effects: &mut Effects,
-    ) {
-        if let Some(user) = self.user_index.get(user) {
-            self.keep_sessions(*user, most, newest, effects);
+    /// Returns the open sessions of a user here. `newest` is counted, and is not the one to be ended. A session that a
+    /// newer one of its device on another node ends once it has its stamp is not counted.
+    pub(crate) fn open_sessions(&self, user: &UserId, newest: Option<SessionKey>) -> OpenSessions {
+        let Some(user) = self.user_index.get(user) else { return OpenSessions::default() };
+        let open = self.open_of(*user).filter(|(_, session)| session.stamp.is_some() || session.outranked == 0);
+        let others = open.clone().filter(|(key, _)| Some(*key) != newest);
+        OpenSessions {
+            count: open.clone().count(),
+            silent: others.map(|(key, session)| (session.outbound.last_heard(), key)).min(),
+            stamp: open.filter_map(|(_, session)| session.stamp).max().unwrap_or_default(),
+        }
+    }
+
+    fn open_of(&self, user: UserKey) -> impl Iterator<Item = (SessionKey, &SessionState)> + Clone {
+        let keys = self.users.get(user).map(|user| user.sessions.as_slice()).unwrap_or_default();
+        let sessions = keys.iter().filter_map(|key| Some((*key, self.sessions.get(*key)?)));
+        sessions.filter(|(_, session)| !session.outbound.is_closing())
+    }
+
+    /// Closes a session of a user who has too many, if it is still open.
+    pub(crate) fn end_silent(&self, user: &UserId, key: SessionKey, effects: &mut Effects) {
+        let Some(session) = self.sessions.get(key).filter(|session| !session.outbound.is_closing()) else { return };
+        if session.user.is_some() && session.user == self.user_index.get(user).copied() {
+            session.outbound.close(CloseCode::TooManySessions);
+            effects.touch(&session.outbound);
         }
     }
 
@@ -102,9 +90,9 @@ impl State {
         Some((session.device.clone(), session.stamp?))
     }
 
-    /// Returns all sessions that have a device and a stamp, with their users.
-    pub(crate) fn stamped_devices(&self) -> Vec<(SessionKey, UserId)> {
-        let stamped = self.sessions.iter().filter(|(_, session)| session.device.is_some() && session.stamp.is_some());
+    /// Returns all sessions that have a stamp, with their users.
+    pub(crate) fn stamped_sessions(&self) -> Vec<(SessionKey, UserId)> {
+        let stamped = self.sessions.iter().filter(|(_, session)| session.stamp.is_some());
         stamped.filter_map(|(key, session)| Some((key, self.users.get(session.user?)?.id.clone()))).collect()
     }
 
