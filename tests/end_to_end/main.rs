@@ -23,6 +23,7 @@ mod mutants;
 mod nonce;
 mod page;
 mod resume;
+mod rights;
 mod slow;
 mod socket;
 mod typing;

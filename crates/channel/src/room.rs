@@ -5,6 +5,7 @@
 mod audience;
 mod batch;
 mod bounce;
+mod change;
 mod decide;
 mod idle;
 mod last_message;

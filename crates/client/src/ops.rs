@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sendpi_model::server_frame::{EventFrame, MembersPage, Resumed, RoomsPage};
-use sendpi_model::{Millis, RoomInfo};
+use sendpi_model::{Millis, Notify, Role, RoomInfo};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -96,6 +96,40 @@ impl Client {
     /// As [`Client::request`].
     pub async fn invite(&self, room: &str, users: &[&str]) -> Result<(), ClientError> {
         self.request(json!({"op": "invite", "room": room, "users": users})).await.map(drop)
+    }
+
+    /// Ends the membership of another user.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn kick(&self, room: &str, user: &str) -> Result<(), ClientError> {
+        self.request(json!({"op": "kick", "room": room, "user": user})).await.map(drop)
+    }
+
+    /// Gives a member another role.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn change_role(&self, room: &str, user: &str, role: Role) -> Result<(), ClientError> {
+        self.request(json!({"op": "role", "room": room, "user": user, "role": role})).await.map(drop)
+    }
+
+    /// Changes the name of a room, or who may join it. `fields` are those of `change`.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn change(&self, room: &str, mut fields: Value) -> Result<(), ClientError> {
+        fields["op"] = "change".into();
+        fields["room"] = room.into();
+        self.request(fields).await.map(drop)
+    }
+
+    /// Chooses which messages of a room are pushed to the caller.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn choose_notify(&self, room: &str, notify: Notify) -> Result<(), ClientError> {
+        self.request(json!({"op": "notify", "room": room, "notify": notify})).await.map(drop)
     }
 
     /// Becomes a member of an open room.

@@ -131,11 +131,22 @@ pub enum Content<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'a str>,
     },
-    /// A member got another role.
-    Changed {
-        /// The member and the new role.
-        role: &'a RoleChange,
-    },
+    /// The room changed, or a member got another role.
+    Changed(&'a RoomChange),
+}
+
+/// What changed of a room, in one event.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomChange {
+    /// The new name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Who may join from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<crate::Access>,
+    /// The member with another role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleChange>,
 }
 
 /// A member's new role.
@@ -153,7 +164,7 @@ impl Content<'_> {
             Self::Message { .. } => EventKind::Message,
             Self::Joined { .. } => EventKind::Joined,
             Self::Left { .. } => EventKind::Left,
-            Self::Changed { .. } => EventKind::Changed,
+            Self::Changed(_) => EventKind::Changed,
         }
     }
 }
@@ -217,17 +228,13 @@ impl Event {
         }
     }
 
-    /// Returns the new role that a `changed` event gave to a member. `None` if the event changed no role.
+    /// Returns what a `changed` event changed. Nothing for other kinds.
     #[must_use]
-    pub fn role_change(&self) -> Option<RoleChange> {
-        #[derive(Deserialize)]
-        struct Changed {
-            role: Option<RoleChange>,
-        }
+    pub fn change(&self) -> RoomChange {
         if self.kind != EventKind::Changed {
-            return None;
+            return RoomChange::default();
         }
-        serde_json::from_slice::<Changed>(&self.frame).ok()?.role
+        serde_json::from_slice(&self.frame).unwrap_or_default()
     }
 
     /// Returns the users whom the event mentions.

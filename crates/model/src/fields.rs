@@ -32,6 +32,12 @@ impl<'a> Fields<'a> {
         (value.get() != "null").then_some(*value)
     }
 
+    /// Returns whether there is a field `name`, also if it is `null`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(n, _)| n == name)
+    }
+
     /// Returns the value of field `name`. `None` if the field is missing or `null`.
     ///
     /// # Errors

@@ -12,6 +12,7 @@
 //!   `client_frame/rules`, `i_json`, `characters`: those that hold for clients only.
 //! - `server_frame`: what the server sends. It reads answers, too; `answer`, `notice` and `page` have the types.
 //! - `refusal`, `close`: error codes and close codes.
+//! - `rights`: who may do what in a room.
 //! - `flow`, `link`, `link/item`: the formats of what nodes and workers exchange.
 //! - `json`: encodes JSON, and joins what is encoded already.
 //! - `subject_token`: ids as tokens of NATS subjects and keys.
@@ -33,6 +34,7 @@ pub mod limits;
 pub mod link;
 mod partition;
 mod refusal;
+pub mod rights;
 mod role;
 mod room_info;
 pub mod server_frame;
@@ -43,7 +45,7 @@ mod verb;
 
 pub use client_frame::{ClientFrame, ClientOp, FrameId, Hello};
 pub use close::CloseCode;
-pub use event::{Content, Event, EventKind, Head, RoleChange};
+pub use event::{Content, Event, EventKind, Head, RoleChange, RoomChange};
 pub use fields::Fields;
 pub use hash::fnv1a_64;
 pub use id::{DeviceId, IdError, NodeId, Nonce, RoomId, UserId};

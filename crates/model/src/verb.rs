@@ -7,7 +7,7 @@ mod codec;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Access, Code, Fields, Nonce, Refusal, RoomKind, UserId};
+use crate::{Access, Code, Fields, Millis, Nonce, Notify, Refusal, Role, RoomKind, UserId};
 
 /// The users whom a message mentions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,38 @@ pub enum Verb {
     Leave {
         /// The session's name for this request.
         nonce: Option<Nonce>,
+    },
+    /// Ends the membership of another user.
+    Kick {
+        /// The user.
+        user: UserId,
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
+    /// Changes the name of the room, or who may join it.
+    Change {
+        /// The new name.
+        name: Option<String>,
+        /// Who may join.
+        access: Option<Access>,
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
+    /// Gives a member another role.
+    Role {
+        /// The member.
+        user: UserId,
+        /// The new role.
+        role: Role,
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
+    /// Chooses which messages of the room are pushed to the user.
+    Notify {
+        /// Which messages. As before if it is `None`.
+        notify: Option<Notify>,
+        /// Until when none is. `Some(None)` ends the mute, and `None` leaves it as it is.
+        muted_until: Option<Option<Millis>>,
     },
     /// Sends a message.
     Send {
@@ -141,6 +173,10 @@ impl Verb {
             }
             "join" => Ok(Self::Join { nonce: codec::nonce(fields) }),
             "leave" => Ok(Self::Leave { nonce: codec::nonce(fields) }),
+            "kick" => fields.required("user").map(|user| Self::Kick { user, nonce: codec::nonce(fields) }),
+            "change" => codec::change(fields),
+            "role" => codec::role(fields),
+            "notify" => codec::notify(fields),
             "send" => codec::send(fields),
             "typing" => Ok(Self::Typing),
             "read" => codec::marker(fields),
@@ -164,12 +200,17 @@ impl Verb {
     }
 
     /// Gives a request for a durable event the nonce by which the owner knows it when its flow sends it again. A
-    /// message keeps the one that its client chose. Clients choose none for invitations, joins and leaves. A creation
-    /// has one already.
+    /// message keeps the one that its client chose. Clients choose none for changes of a room and its members. A
+    /// creation has one already.
     pub fn set_nonce(&mut self, fresh: impl FnOnce() -> Option<Nonce>) {
         match self {
             Self::Send { nonce, .. } => *nonce = nonce.take().or_else(fresh),
-            Self::Invite { nonce, .. } | Self::Join { nonce } | Self::Leave { nonce } => *nonce = fresh(),
+            Self::Invite { nonce, .. }
+            | Self::Join { nonce }
+            | Self::Leave { nonce }
+            | Self::Kick { nonce, .. }
+            | Self::Change { nonce, .. }
+            | Self::Role { nonce, .. } => *nonce = fresh(),
             _ => {}
         }
     }
@@ -179,9 +220,21 @@ impl Verb {
     #[must_use]
     pub fn event_nonce(&self) -> Option<&Nonce> {
         match self {
-            Self::Send { nonce, .. } | Self::Invite { nonce, .. } | Self::Join { nonce } | Self::Leave { nonce } => {
-                nonce.as_ref()
-            }
+            Self::Send { nonce, .. } => nonce.as_ref(),
+            _ => self.room_nonce(),
+        }
+    }
+
+    /// Returns the nonce of a change of the room or its members, which is the session's own name for the request.
+    #[must_use]
+    pub fn room_nonce(&self) -> Option<&Nonce> {
+        match self {
+            Self::Invite { nonce, .. }
+            | Self::Join { nonce }
+            | Self::Leave { nonce }
+            | Self::Kick { nonce, .. }
+            | Self::Change { nonce, .. }
+            | Self::Role { nonce, .. } => nonce.as_ref(),
             _ => None,
         }
     }
@@ -235,6 +288,13 @@ mod tests {
             r#"{"op":"join","nonce":"n"}"#,
             r#"{"op":"leave","nonce":"n"}"#,
             r#"{"op":"leave"}"#,
+            r#"{"op":"kick","user":"a","nonce":"n"}"#,
+            r#"{"op":"change","name":"n","nonce":"n"}"#,
+            r#"{"op":"change","access":"open"}"#,
+            r#"{"op":"role","user":"a","role":"admin","nonce":"n"}"#,
+            r#"{"op":"notify","notify":"none"}"#,
+            r#"{"op":"notify","muted_until":null}"#,
+            r#"{"op":"notify","notify":"all","muted_until":1790000000000}"#,
             r#"{"op":"send","nonce":"n","retry":4,"mentions":["*"],"body":{"text":"hi"}}"#,
             r#"{"op":"typing"}"#,
             r#"{"op":"read","seq":7}"#,

@@ -196,7 +196,10 @@ fn decide_batch(
 fn makes_event(room: &Room, QueuedRequest { request, .. }: &QueuedRequest) -> bool {
     match request.verb {
         Verb::Send { .. } => room.members.contains_key(&request.user),
-        Verb::Invite { .. } | Verb::Leave { .. } => room.is_group() && room.members.contains_key(&request.user),
+        Verb::Invite { .. } | Verb::Leave { .. } | Verb::Kick { .. } | Verb::Role { .. } => {
+            room.is_group() && room.members.contains_key(&request.user)
+        }
+        Verb::Change { .. } => room.members.contains_key(&request.user),
         Verb::Create { .. } => !room.missing_sides(&request.user, &request.verb).is_empty(),
         Verb::Join { .. } => room.may_join(&request.user),
         _ => false,

@@ -135,7 +135,10 @@ pub(crate) fn request_weight(request: &FlowRequest) -> usize {
         }
         Verb::Create { members, .. } => (members.len() + 1) * MEMBER_BYTES,
         Verb::Invite { users, .. } => users.len() * MEMBER_BYTES,
-        Verb::Join { .. } | Verb::Leave { .. } => MEMBER_BYTES,
+        Verb::Join { .. } | Verb::Leave { .. } | Verb::Kick { .. } | Verb::Role { .. } | Verb::Notify { .. } => {
+            MEMBER_BYTES
+        }
+        Verb::Change { name, .. } => MEMBER_BYTES + name.as_ref().map_or(0, String::len),
         _ => 0,
     };
     REQUEST_BYTES + text

@@ -7,8 +7,11 @@
 use std::sync::Arc;
 
 use sendpi_model::flow::FlowRequest;
+use sendpi_model::rights::Action;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
-use sendpi_model::{Code, Content, Event, Head, Mark, Mentions, Millis, Nonce, Refusal, Role, UserId, Verb};
+use sendpi_model::{
+    Content, Event, Head, Mark, Mentions, Millis, Nonce, Refusal, RoleChange, RoomChange, UserId, Verb,
+};
 use sendpi_store::{EventRow, Row};
 
 use super::last_message::LastMessage;
@@ -40,10 +43,8 @@ impl Room {
         lookups: &Lookups,
     ) -> Result<(), Refusal> {
         let user = request.user;
-        // A repeated membership change would undo what came after the first one.
-        if let Verb::Join { nonce: Some(nonce) }
-        | Verb::Leave { nonce: Some(nonce) }
-        | Verb::Invite { nonce: Some(nonce), .. } = &request.verb
+        // A repeated change of the room or its members would undo what came after the first one.
+        if let Some(nonce) = request.verb.room_nonce()
             && let Some(head) = self.repeat_of(&user, nonce, None, lookups)?
         {
             batch.answer(to, &OkAnswer::event(head, true));
@@ -66,14 +67,11 @@ impl Room {
             }
             _ => {}
         }
-        let role = self.member(&user)?.role;
+        self.check_may(&user, Action::TakePart)?;
         match request.verb {
             Verb::Send { body, nonce, retry, mentions } => {
-                if mentions == Some(Mentions::All) && role < Role::Admin {
-                    return Err(Refusal::new(
-                        Code::Forbidden,
-                        format!("only an admin may mention everybody in {}", self.id),
-                    ));
+                if mentions == Some(Mentions::All) {
+                    self.check_may(&user, Action::MentionAll)?;
                 }
                 let repeat = match &nonce {
                     Some(nonce) => self.repeat_of(&user, nonce, retry, lookups)?,
@@ -89,10 +87,19 @@ impl Room {
                 }
             }
             Verb::Invite { users, nonce } => {
-                let invitation = Invitation { by: &user, role, users, nonce: nonce.as_ref() };
+                let invitation = Invitation { by: &user, users, nonce: nonce.as_ref() };
                 self.invite(batch, to, invitation, now)?;
             }
             Verb::Leave { nonce } => self.leave(batch, to, &user, nonce.as_ref(), now)?,
+            Verb::Kick { user: kicked, nonce } => self.kick(batch, to, (&user, &kicked), nonce.as_ref(), now)?,
+            Verb::Change { name, access, nonce } => {
+                let change = RoomChange { name, access, role: None };
+                self.change(batch, to, &user, change, nonce.as_ref(), now)?;
+            }
+            Verb::Role { user: member, role, nonce } => {
+                self.change_role(batch, to, &user, RoleChange { user: member, role }, nonce.as_ref(), now)?;
+            }
+            Verb::Notify { notify, muted_until } => self.choose_notify(batch, to, &user, notify, muted_until)?,
             Verb::Read { seq } => self.read_marker(batch, to, user, seq)?,
             Verb::History { before, after, limit } => {
                 let page = PageRequest { before, after, limit: limit as usize };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::link::AudienceReason;
+use sendpi_model::rights::{self, Action, Standing};
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{
     Code, Content, Head, Mark, Millis, Nonce, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
@@ -21,7 +22,6 @@ use super::{AnswerAddress, Batch, BatchStep, QueuedRequest, Room, order_row};
 #[derive(Debug)]
 pub(super) struct Invitation<'a> {
     pub(super) by: &'a UserId,
-    pub(super) role: Role,
     pub(super) users: Vec<UserId>,
     pub(super) nonce: Option<&'a Nonce>,
 }
@@ -130,6 +130,13 @@ impl Room {
         batch.after.extend(self.row.as_ref().map(|row| self.head_row(row)));
     }
 
+    /// Returns the refusal of a user who may not do something here.
+    pub(super) fn check_may(&self, user: &UserId, action: Action) -> Result<(), Refusal> {
+        let kind = self.row.as_ref().map_or(RoomKind::Group, |row| row.kind);
+        let who = self.members.get(user).map_or(Standing::Stranger, |member| Standing::Member(member.role));
+        rights::check(&self.id, kind, self.is_open(), who, action)
+    }
+
     pub(super) fn has_owner(&self) -> bool {
         self.members.values().any(|member| member.role == Role::Owner)
     }
@@ -183,13 +190,8 @@ impl Room {
         invitation: Invitation<'_>,
         now: Millis,
     ) -> Result<(), Refusal> {
-        let Invitation { by, role, users, nonce } = invitation;
-        if role < Role::Admin {
-            return Err(Refusal::new(Code::Forbidden, format!("only an admin may invite to {}", self.id)));
-        }
-        if !self.is_group() {
-            return Err(Refusal::new(Code::Forbidden, format!("nobody can be invited to {}", self.id)));
-        }
+        let Invitation { by, users, nonce } = invitation;
+        self.check_may(by, Action::Invite)?;
         let new: Vec<UserId> = users.into_iter().filter(|user| !self.members.contains_key(user)).collect();
         if new.is_empty() {
             batch.answer(to, &OkAnswer::repeated());
@@ -300,14 +302,8 @@ impl Room {
         nonce: Option<&Nonce>,
         now: Millis,
     ) -> Result<(), Refusal> {
-        if !self.is_group() {
-            return Err(Refusal::new(Code::Forbidden, format!("{} cannot be left: mute it", self.id)));
-        }
-        let users = [user.clone()];
-        let head = self.event(batch, user, nonce, &Content::Left { users: &users, by: None, reason: None }, now);
-        self.members.remove(user);
-        batch.after.push(self.gone_member(user, head));
-        batch.steps.push(BatchStep::Left(vec![user.clone()], AudienceReason::Left));
+        self.check_may(user, Action::Leave)?;
+        let head = self.remove(batch, user, None, nonce, now);
         self.promote_next_owner(batch, user, now);
         if self.members.is_empty()
             && let Some(row) = &mut self.row
@@ -318,9 +314,48 @@ impl Room {
             row.members = 0;
             batch.after.push(Row::Room(row.clone()));
         }
-        batch.after.push(self.gone_room(user, head));
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
+    }
+
+    pub(super) fn kick(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        (by, user): (&UserId, &UserId),
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        let role = self.members.get(user).map(|member| member.role);
+        self.check_may(by, Action::Kick(role.unwrap_or(Role::Member)))?;
+        if by == user {
+            return Err(Refusal::field("user", "must be another member: leave the room instead"));
+        }
+        if role.is_none() {
+            batch.answer(to, &OkAnswer::repeated());
+            return Ok(());
+        }
+        let head = self.remove(batch, user, Some(by), nonce, now);
+        batch.answer(to, &OkAnswer::event(head, false));
+        Ok(())
+    }
+
+    /// Ends the membership of a user, who leaves or whom somebody kicks.
+    fn remove(
+        &mut self,
+        batch: &mut Batch,
+        user: &UserId,
+        by: Option<&UserId>,
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) -> Head {
+        let (users, reason) = ([user.clone()], by.map(|_| "kicked"));
+        let head = self.event(batch, by.unwrap_or(user), nonce, &Content::Left { users: &users, by, reason }, now);
+        self.members.remove(user);
+        batch.after.extend([self.gone_member(user, head), self.gone_room(user, head)]);
+        let reason = if by.is_some() { AudienceReason::Kicked } else { AudienceReason::Left };
+        batch.steps.push(BatchStep::Left(users.to_vec(), reason));
+        head
     }
 
     /// Makes the oldest admin the owner if the last owner leaves, or the oldest member if there is no admin.
@@ -330,15 +365,7 @@ impl Room {
         }
         let oldest = self.members.iter().min_by_key(|(_, m)| (m.role != Role::Admin, m.joined.seq, m.joined_at));
         let Some(user) = oldest.map(|(user, _)| user.clone()) else { return };
-        let change = RoleChange { user: user.clone(), role: Role::Owner };
-        let head = self.event(batch, from, None, &Content::Changed { role: &change }, now);
-        if let Some(member) = self.members.get_mut(&user) {
-            member.role = Role::Owner;
-            member.stamp = head.seq;
-        }
-        if let Some(member) = self.members.get(&user) {
-            batch.after.extend([self.member_row(&user, member), self.room_of_user(&user, member)]);
-        }
+        self.give_role(batch, from, RoleChange { user, role: Role::Owner }, None, now);
     }
 
     pub(super) fn gone_member(&self, user: &UserId, head: Head) -> Row {

@@ -39,6 +39,11 @@ impl Offline {
         }
     }
 
+    /// Notes that a member chose something else.
+    pub(super) fn forget_lists(&mut self) {
+        self.lists = None;
+    }
+
     pub(super) fn replace(&mut self, users: impl Iterator<Item = UserId>) {
         self.users = users.collect();
         self.lists = None;

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomId, RoomKind, UserId};
+use sendpi_model::{
+    Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomChange, RoomId, RoomKind, UserId,
+};
 use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
 
 use super::{Audience, Offline, Room, RoomMember, Tail};
@@ -110,7 +112,12 @@ impl Room {
                 }
             }
             EventKind::Changed => {
-                let Some(RoleChange { user, role }) = event.role_change() else { return };
+                let RoomChange { name, access, role } = event.change();
+                if let Some(row) = self.row.as_mut().filter(|row| row.stamp < seq) {
+                    row.name = name.unwrap_or_else(|| std::mem::take(&mut row.name));
+                    row.access = access.unwrap_or(row.access);
+                }
+                let Some(RoleChange { user, role }) = role else { return };
                 note(&self.members, &user);
                 if let Some(member) = self.members.get_mut(&user).filter(|member| member.stamp < seq) {
                     member.role = role;

@@ -1,5 +1,6 @@
 //! The room as data: requests in, batches out.
 
+mod changes;
 mod counts;
 mod direct;
 mod nonces;

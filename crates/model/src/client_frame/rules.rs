@@ -33,6 +33,8 @@ fn check_verb(verb: &Verb) -> Result<(), Refusal> {
             check_ids("members", members)
         }
         Verb::Invite { users, .. } => check_ids("users", users),
+        Verb::Kick { user, .. } | Verb::Role { user, .. } => check_ids("user", [user]),
+        Verb::Change { name, .. } => name.as_deref().map_or(Ok(()), check_name),
         Verb::Send { body, mentions, .. } => {
             if let Some(Mentions::Users(users)) = mentions {
                 check_ids("mentions", users)?;
@@ -48,7 +50,7 @@ fn check_ids<'a, T: Borrow<str> + 'a>(field: &str, ids: impl IntoIterator<Item =
     ids.into_iter().try_for_each(|id| id::check_characters(id.borrow())).map_err(|rule| Refusal::field(field, rule))
 }
 
-/// Checks the name of a room: one line of text that can be seen. A direct room may have none.
+/// Checks the name of a room: one line of text that can be seen. A new direct room may have none.
 fn check_name(name: &str) -> Result<(), Refusal> {
     let breaks_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     if name.chars().any(|c| breaks_line(c) || is_deceptive(c)) {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Mentions, Verb};
-use crate::{Access, Fields, Nonce, Refusal, RoomKind, UserId, limits};
+use crate::{Access, Fields, Millis, Nonce, Refusal, RoomKind, UserId, limits};
 
 pub(super) fn create(fields: &Fields<'_>, nonce: Nonce) -> Result<Verb, Refusal> {
     let kind = fields.optional("kind")?.unwrap_or_default();
@@ -14,9 +14,7 @@ pub(super) fn create(fields: &Fields<'_>, nonce: Nonce) -> Result<Verb, Refusal>
     if name.is_empty() && kind == RoomKind::Group {
         return Err(Refusal::field("name", "must not be empty"));
     }
-    if name.len() > limits::NAME_BYTES {
-        return Err(Refusal::too_large("name", format!("{} bytes", limits::NAME_BYTES)));
-    }
+    check_length(&name)?;
     let members = users(fields, "members", false)?;
     if kind == RoomKind::Direct && members.len() != 1 {
         return Err(Refusal::field("members", "must name exactly one other user in a direct room"));
@@ -26,6 +24,38 @@ pub(super) fn create(fields: &Fields<'_>, nonce: Nonce) -> Result<Verb, Refusal>
         return Err(Refusal::field("access", "must be invite in a direct room"));
     }
     Ok(Verb::Create { name, kind, access, members, nonce })
+}
+
+fn check_length(name: &str) -> Result<(), Refusal> {
+    if name.len() > limits::NAME_BYTES {
+        return Err(Refusal::too_large("name", format!("{} bytes", limits::NAME_BYTES)));
+    }
+    Ok(())
+}
+
+pub(super) fn change(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let (name, access): (Option<String>, Option<Access>) = (fields.optional("name")?, fields.optional("access")?);
+    match name.as_deref() {
+        Some("") => return Err(Refusal::field("name", "must not be empty")),
+        Some(name) => check_length(name)?,
+        None if access.is_none() => return Err(Refusal::field("name", "is required, or access")),
+        None => {}
+    }
+    Ok(Verb::Change { name, access, nonce: nonce(fields) })
+}
+
+pub(super) fn role(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    Ok(Verb::Role { user: fields.required("user")?, role: fields.required("role")?, nonce: nonce(fields) })
+}
+
+pub(super) fn notify(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let notify = fields.optional("notify")?;
+    let muted_until = read_seq(fields, "muted_until")?.map(Millis);
+    let muted_until = fields.has("muted_until").then_some(muted_until);
+    if notify.is_none() && muted_until.is_none() {
+        return Err(Refusal::field("notify", "is required, or muted_until"));
+    }
+    Ok(Verb::Notify { notify, muted_until })
 }
 
 /// Reads the nonce of a request for which clients choose none. What a client sends under this name is a field that
@@ -125,6 +155,33 @@ impl Serialize for Verb {
             }
             Self::Join { .. } => op("join")?,
             Self::Leave { .. } => op("leave")?,
+            Self::Kick { user, .. } => {
+                op("kick")?;
+                map.serialize_entry("user", user)?;
+            }
+            Self::Change { name, access, .. } => {
+                op("change")?;
+                if name.is_some() {
+                    map.serialize_entry("name", name)?;
+                }
+                if access.is_some() {
+                    map.serialize_entry("access", access)?;
+                }
+            }
+            Self::Role { user, role, .. } => {
+                op("role")?;
+                map.serialize_entry("user", user)?;
+                map.serialize_entry("role", role)?;
+            }
+            Self::Notify { notify, muted_until } => {
+                op("notify")?;
+                if notify.is_some() {
+                    map.serialize_entry("notify", notify)?;
+                }
+                if let Some(muted_until) = muted_until {
+                    map.serialize_entry("muted_until", muted_until)?;
+                }
+            }
             Self::Send { body, nonce, retry, mentions } => {
                 op("send")?;
                 map.serialize_entry("nonce", nonce)?;
@@ -171,10 +228,7 @@ impl Serialize for Verb {
                 map.serialize_entry("last", last)?;
             }
         }
-        if let Self::Invite { nonce: Some(nonce), .. }
-        | Self::Join { nonce: Some(nonce) }
-        | Self::Leave { nonce: Some(nonce) } = self
-        {
+        if let Some(nonce) = self.room_nonce() {
             map.serialize_entry("nonce", nonce)?;
         }
         map.end()

@@ -1,0 +1,106 @@
+//! Changes of a room that are no change of its membership: its name and access, the roles of its members, and what is
+//! pushed to whom.
+//!
+//! A change is a durable event, and the rows follow it. If a crash comes in between, opening the room mends it from the
+//! tail. What a member wants pushed is the member's own and no event.
+
+use sendpi_model::rights::Action;
+use sendpi_model::server_frame::OkAnswer;
+use sendpi_model::{Access, Code, Content, Head, Millis, Nonce, Notify, Refusal, Role, RoleChange, RoomChange, UserId};
+
+use super::{AnswerAddress, Batch, Room};
+
+impl Room {
+    pub(super) fn change(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        by: &UserId,
+        change: RoomChange,
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        self.check_may(by, Action::Change)?;
+        let is_group = self.is_group();
+        let Some(row) = &mut self.row else { return Err(Refusal::no_such_room()) };
+        if !is_group && change.access == Some(Access::Open) {
+            return Err(Refusal::field("access", "must be invite in a room that is not a group"));
+        }
+        row.name = change.name.clone().unwrap_or_else(|| std::mem::take(&mut row.name));
+        row.access = change.access.unwrap_or(row.access);
+        let head = self.event(batch, by, nonce, &Content::Changed(&change), now);
+        batch.after.extend(self.row.as_ref().map(|row| self.head_row(row)));
+        batch.answer(to, &OkAnswer::event(head, false));
+        Ok(())
+    }
+
+    pub(super) fn change_role(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        by: &UserId,
+        change: RoleChange,
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        self.check_may(by, Action::ChangeRole)?;
+        let Some(member) = self.members.get(&change.user) else {
+            return Err(Refusal::field("user", format!("must be a member of {}", self.id)));
+        };
+        if member.role == change.role {
+            batch.answer(to, &OkAnswer::repeated());
+            return Ok(());
+        }
+        let owners = self.members.values().filter(|member| member.role == Role::Owner).count();
+        if member.role == Role::Owner && owners == 1 {
+            let rule = format!("{} would be without an owner: make another member one first", self.id);
+            return Err(Refusal::new(Code::Conflict, rule));
+        }
+        let head = self.give_role(batch, by, change, nonce, now);
+        batch.answer(to, &OkAnswer::event(head, false));
+        Ok(())
+    }
+
+    /// Gives a member another role.
+    pub(super) fn give_role(
+        &mut self,
+        batch: &mut Batch,
+        by: &UserId,
+        change: RoleChange,
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) -> Head {
+        let RoleChange { user, role } = change.clone();
+        let change = RoomChange { role: Some(change), ..RoomChange::default() };
+        let head = self.event(batch, by, nonce, &Content::Changed(&change), now);
+        if let Some(member) = self.members.get_mut(&user) {
+            member.role = role;
+            member.stamp = head.seq;
+        }
+        if let Some(member) = self.members.get(&user) {
+            batch.after.extend([self.member_row(&user, member), self.room_of_user(&user, member)]);
+        }
+        head
+    }
+
+    /// Chooses what is pushed to a member. Of two choices the later one counts, because both rows have the stamp of
+    /// the membership.
+    pub(super) fn choose_notify(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        user: &UserId,
+        notify: Option<Notify>,
+        muted_until: Option<Option<Millis>>,
+    ) -> Result<(), Refusal> {
+        self.check_may(user, Action::TakePart)?;
+        if let Some(member) = self.members.get_mut(user) {
+            member.notify = notify.unwrap_or(member.notify);
+            member.muted_until = muted_until.unwrap_or(member.muted_until);
+        }
+        self.offline.forget_lists();
+        batch.after.extend(self.members.get(user).map(|member| self.member_row(user, member)));
+        batch.answer(to, &OkAnswer::default());
+        Ok(())
+    }
+}
