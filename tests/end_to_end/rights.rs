@@ -8,10 +8,10 @@ use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup, ste
 use serde_json::{Value, json};
 
 /// The codes of the answers to one request, for a stranger, a member, an admin and an owner.
-type Row = (Value, [&'static str; 4]);
+type AnswersOfOne = (Value, [&'static str; 4]);
 
 /// What each user is told. The rows do not depend on each other: what is allowed changes nothing that a later row needs.
-fn table() -> Vec<Row> {
+fn table() -> Vec<AnswersOfOne> {
     let all = ["no_such_room", "ok", "ok", "ok"];
     let admins = ["no_such_room", "forbidden", "ok", "ok"];
     let owners = ["no_such_room", "forbidden", "forbidden", "ok"];

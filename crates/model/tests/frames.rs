@@ -24,7 +24,7 @@ use serde_json::Value;
 const CASES: &str = "SENDPI_FRAMES";
 
 /// A valid frame of each op.
-const FRAMES: [&str; 15] = [
+const FRAMES: [&str; 19] = [
     r#"{"op":"hello","id":1,"token":"t","device":"phone-1","resume":{"r1":41,"r2":0},"rooms":50}"#,
     r#"{"op":"token","id":"a","token":"t"}"#,
     r#"{"op":"send","id":2,"room":"r1","body":{"text":"h\u00e9 😀","n":[2.5e3,null,{"a":true}]},"nonce":"n","retry":4}"#,

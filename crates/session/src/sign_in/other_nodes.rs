@@ -135,8 +135,8 @@ async fn ask_each(
     futures_util::future::join_all(asks).await
 }
 
-/// Counts the sessions of the user on all nodes again. If there are too many and this session is the newest of all, ends
-/// the one that has been silent longest. Returns whether there are not too many.
+/// Counts the sessions of the user on all nodes again. If there are too many and this session is the newest of all,
+/// ends the one that has been silent longest. Returns whether there are not too many.
 async fn end_one_too_many(
     node: &Arc<NodeContext>,
     session: SessionKey,

@@ -35,8 +35,8 @@ async fn of_one_device_that_signs_in_on_two_nodes_at_once_exactly_one_session_re
     }
 }
 
-/// Signs 20 devices of a user in, of which `here` are on the first node. All but two go on talking. Then three more sign
-/// in on the second node. Returns which of the 20 were closed.
+/// Signs 20 devices of a user in, of which `here` are on the first node. All but two go on talking. Then two more
+/// sign in on the second node. Returns which of the 20 were closed.
 async fn closed_by_further_ones(here: usize, silent: [usize; 2]) -> Vec<usize> {
     let world = World::new().await;
     let bus = world.nats.connect("n2").await;
