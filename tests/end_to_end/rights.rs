@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// The codes of the answers to one request, for a stranger, a member, an admin and an owner.
 type AnswersOfOne = (Value, [&'static str; 4]);
 
-/// What each user is told. The rows do not depend on each other: what is allowed changes nothing that a later row needs.
+/// What each user is told. What is allowed changes nothing that a later row needs.
 fn table() -> Vec<AnswersOfOne> {
     let all = ["no_such_room", "ok", "ok", "ok"];
     let admins = ["no_such_room", "forbidden", "ok", "ok"];
