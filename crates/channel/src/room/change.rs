@@ -7,6 +7,7 @@
 use sendpi_model::rights::Action;
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{Access, Code, Content, Head, Millis, Nonce, Notify, Refusal, Role, RoleChange, RoomChange, UserId};
+use sendpi_store::{RoomRow, Row};
 
 use super::{AnswerAddress, Batch, Room};
 
@@ -29,7 +30,8 @@ impl Room {
         row.name = change.name.clone().unwrap_or_else(|| std::mem::take(&mut row.name));
         row.access = change.access.unwrap_or(row.access);
         let head = self.event(batch, by, nonce, &Content::Changed(&change), now);
-        batch.after.extend(self.row.as_ref().map(|row| self.head_row(row)));
+        // With the head as it was: the rows of the members are behind, and after a crash the next owner must see that.
+        batch.after.extend(self.row.as_ref().map(|row| Row::Room(RoomRow { stamp: head.seq, ..row.clone() })));
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }

@@ -352,6 +352,7 @@ impl Room {
         let (users, reason) = ([user.clone()], by.map(|_| "kicked"));
         let head = self.event(batch, by.unwrap_or(user), nonce, &Content::Left { users: &users, by, reason }, now);
         self.members.remove(user);
+        self.offline.forget_lists();
         batch.after.extend([self.gone_member(user, head), self.gone_room(user, head)]);
         let reason = if by.is_some() { AudienceReason::Kicked } else { AudienceReason::Left };
         batch.steps.push(BatchStep::Left(users.to_vec(), reason));

@@ -150,14 +150,19 @@ async fn end_one_too_many(
     }
     let (elsewhere, stamp) =
         there.iter().fold((0, 0), |(count, stamp), (_, there)| (count + there.count, there.stamp.max(stamp)));
+    let highest = stamp.max(node.state.lock().open_sessions(&question.user, Some(session)).stamp);
+    if question.stamp < highest {
+        // A bucket that was made anew began its revisions again. Then the older sessions have the higher stamps.
+        if node.node_key.refresh().await.is_some_and(|now| now < highest) {
+            node.with(|state, effects| state.stamp(session, highest + 1, effects));
+        }
+        return false;
+    }
     let silent = there.into_iter().filter_map(|(other, sessions)| Some((sessions.silent?, other))).min();
     let is_fine = node.with(|state, effects| {
         let here = state.open_sessions(&question.user, Some(session));
         if here.count + elsewhere <= limits::USER_SESSIONS {
             return Some(true);
-        }
-        if question.stamp < here.stamp.max(stamp) {
-            return Some(false);
         }
         match (here.silent, &silent) {
             (Some((heard, _)), Some(((elsewhere, _), _))) if elsewhere <= &heard => None,

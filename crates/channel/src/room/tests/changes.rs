@@ -40,6 +40,27 @@ fn a_change_that_is_sent_again_undoes_nothing_that_came_between() {
 }
 
 #[test]
+fn a_change_leaves_the_rows_behind_for_the_next_owner_to_see() {
+    let mut table = TestRoom::new();
+    table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
+    let (batch, _) = table.online(&[], vec![ask("ann", CHANGE)]);
+    let Some(Row::Room(row)) = batch.after.first() else { panic!("no row of the room") };
+    assert_eq!((row.name.as_str(), row.stamp), ("hall", table.room.head.seq));
+    let tail = table.room.tail.iter().map(|event| (1, event.clone())).collect();
+    let opened = StoredRoom { row: Some(row.clone()), tail, ..StoredRoom::default() };
+    assert!(Room::open(table.room.id.clone(), 2, opened).head_row_lags());
+}
+
+#[test]
+fn who_is_kicked_and_invited_again_is_pushed_by_the_default() {
+    let mut table = TestRoom::new();
+    let send = || ask("ann", r#"{"op":"send","body":{}}"#);
+    table.run(vec![ask("bob", r#"{"op":"notify","notify":"none"}"#), send()]);
+    let done = table.run(vec![ask("ann", KICK), ask("ann", r#"{"op":"invite","users":["bob"],"nonce":"i"}"#), send()]);
+    assert!(done.pushes.iter().any(|push| push.users.contains(&user("bob"))));
+}
+
+#[test]
 fn opening_heals_changes_whose_rows_a_crash_took() {
     let mut table = TestRoom::new();
     let before = table.room.row.clone();
