@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::FlowRequest;
+use sendpi_model::rights;
 use sendpi_model::{
-    Access, Code, Event, Head, Mark, Millis, NodeId, Notify, Partition, Refusal, Role, RoomId, RoomInfo, RoomKind,
-    UserId,
+    Access, Event, Head, Mark, Millis, NodeId, Notify, Partition, Refusal, Role, RoomId, RoomInfo, RoomKind, UserId,
 };
 use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
 
@@ -105,7 +105,7 @@ pub(crate) struct Room {
 impl Room {
     /// Returns the member. A user who is not a member is refused, and hears of the room only if it is open.
     pub(crate) fn member(&self, user: &UserId) -> Result<&RoomMember, Refusal> {
-        self.members.get(user).ok_or_else(|| not_a_member(&self.id, self.row.as_ref()))
+        self.members.get(user).ok_or_else(|| rights::not_a_member(&self.id, self.is_open()))
     }
 
     /// Returns whether anybody may join.
@@ -280,14 +280,6 @@ fn listed_at(last: Option<Millis>, joined_at: Millis) -> Millis {
     last.map_or(joined_at, |last| last.max(joined_at))
 }
 
-/// Returns the refusal of a user who is not a member. Strangers hear of a room only if it is open.
-fn not_a_member(room: &RoomId, row: Option<&RoomRow>) -> Refusal {
-    match row {
-        Some(row) if is_open(row) => Refusal::new(Code::NotAMember, format!("you are not a member of {room}")),
-        _ => Refusal::no_such_room(),
-    }
-}
-
 /// Returns whether anybody may join. A direct room is never open, whatever its row says.
 fn is_open(row: &RoomRow) -> bool {
     row.kind == RoomKind::Group && row.access == Access::Open && !row.deleted
@@ -305,7 +297,9 @@ pub(crate) fn info_of_rows(
     member: Option<MemberRow>,
 ) -> Result<RoomInfo, Refusal> {
     let member = member.and_then(|row| Some((row.role?, row)));
-    let (Some(row), Some((role, member))) = (&row, member) else { return Err(not_a_member(room, row.as_ref())) };
+    let (Some(row), Some((role, member))) = (&row, member) else {
+        return Err(rights::not_a_member(room, row.as_ref().is_some_and(is_open)));
+    };
     // Nothing behind the last message is counted.
     let own = row.last.as_ref().filter(|last| last.from == member.user);
     let spoke = own.map(|last| Mark { seq: last.seq, count: row.head.count }).unwrap_or_default();

@@ -58,6 +58,16 @@ impl Action {
     }
 }
 
+/// Returns the refusal of a user who is no member. Strangers hear of a room only if it is open.
+#[must_use]
+pub fn not_a_member(room: &RoomId, is_open: bool) -> Refusal {
+    if is_open {
+        Refusal::new(Code::NotAMember, format!("you are not a member of {room}"))
+    } else {
+        Refusal::no_such_room()
+    }
+}
+
 /// Checks whether a user may do something in a room. `is_open` says whether anybody may join it.
 ///
 /// # Errors
@@ -67,11 +77,8 @@ pub fn check(room: &RoomId, kind: RoomKind, is_open: bool, who: Standing, action
     let forbidden = |why: String| Err(Refusal::new(Code::Forbidden, why));
     let role = match who {
         Standing::Member(role) => role,
-        Standing::Stranger if !is_open => return Err(Refusal::no_such_room()),
-        Standing::Stranger if action == Action::Join => return Ok(()),
-        Standing::Stranger => {
-            return Err(Refusal::new(Code::NotAMember, format!("you are not a member of {room}")));
-        }
+        Standing::Stranger if is_open && action == Action::Join => return Ok(()),
+        Standing::Stranger => return Err(not_a_member(room, is_open)),
     };
     let (least, rule) = action.least();
     if role < least {
