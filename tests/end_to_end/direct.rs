@@ -72,7 +72,17 @@ async fn let_leave(server: &Sendpi, room: &RoomId, who: &[&str]) {
             active_at: at,
         }));
         let (notify, muted_until) = (Notify::All, None);
-        rows.push(Row::Member(MemberRow { room, user, stamp, role, joined, joined_at: at, notify, muted_until }));
+        rows.push(Row::Member(MemberRow {
+            room,
+            user,
+            stamp,
+            role,
+            joined,
+            joined_at: at,
+            notify,
+            muted_until,
+            banned: false,
+        }));
     }
     store.write(rows).await.unwrap();
 }

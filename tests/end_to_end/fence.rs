@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use sendpi_bus::{Bus, subject};
 use sendpi_channel::ChannelConfig;
-use sendpi_model::flow::{NumberedRequest, encode_message, encode_request};
+use sendpi_model::flow::{NumberedRequest, Requester, encode_message, encode_request};
 use sendpi_model::link::{LinkAck, LinkItem, read_message};
 use sendpi_model::{Fields, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
@@ -43,7 +43,7 @@ impl OtherNode {
     pub(crate) async fn ask(&mut self, json: &str) -> Said {
         let fields = Fields::parse(json.as_bytes()).unwrap();
         let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
-        let request = encode_request(&self.room, &UserId::parse("ann").unwrap(), &verb);
+        let request = encode_request(&self.room, Requester::User(&UserId::parse("ann").unwrap()), &verb);
         self.sent += 1;
         let (n, node, partition) = (self.sent, self.bus.node().clone(), Partitions::DEFAULT.of(&self.room));
         let message = encode_message(&node, n, [NumberedRequest { n, first: None, request: &request }]);

@@ -27,7 +27,7 @@ fn two_rooms() -> [RoomId; 2] {
 async fn write_message(store: &dyn Store, room: &RoomId) -> u64 {
     let newest = store.timeline(room, 1..=u64::MAX, 1, true).await.unwrap().remove(0);
     let body = RawValue::from_string(r#"{"text":"last words"}"#.to_owned()).unwrap();
-    let content = Content::Message { body: &body, mentions: None };
+    let content = Content::message(&body, None);
     let from = UserId::parse("bob").unwrap();
     // An owner gives no event a time up to which everything is settled.
     let settled = store.settled(Partitions::DEFAULT.of(room)).await.unwrap().last().map_or(Millis(0), |row| row.at);

@@ -10,7 +10,7 @@ use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved};
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{Event, Partition, UserId, encode_json};
 
-use crate::outbound_links::OutboundLinks;
+use crate::outbound_links::{OutboundLinks, Removals};
 use crate::pending_pushes::PendingId;
 use crate::room::{AnswerAddress, BatchStep, Bounce, BounceOutcome, BounceScan, Room, WantedRange};
 
@@ -90,11 +90,16 @@ pub(crate) fn dispatch(
                     }
                 }
             }
-            BatchStep::Left(users, reason) => {
+            BatchStep::Left { users, reason, then } => {
+                let mut removals = Removals::default();
                 for user in users {
                     for node in room.detach_everywhere(&user) {
-                        links.removed(&node, AudienceRemoved { room: room.id.clone(), user: user.clone(), reason });
+                        let removed = AudienceRemoved { room: room.id.clone(), user: user.clone(), reason };
+                        removals.add(&node, links.removed(&node, removed));
                     }
+                }
+                if let Some((to, frame)) = then {
+                    links.answer_after(to, frame, removals);
                 }
             }
             BatchStep::Attach { to, user, signin, frame } => {

@@ -18,6 +18,31 @@ type NodeMessages = Vec<(NodeId, Vec<Bytes>)>;
 #[derive(Debug, Default)]
 pub(crate) struct OutboundLinks {
     links: HashMap<NodeId, LinkSender>,
+    /// Answers that wait for nodes.
+    held: Vec<HeldAnswer>,
+}
+
+/// The nodes that must have removed users from an audience, each with the number of the last message that says so.
+#[derive(Debug, Default)]
+pub(crate) struct Removals(Vec<(NodeId, u64)>);
+
+impl Removals {
+    /// Adds a message, which is the latest one to its node.
+    pub(crate) fn add(&mut self, node: &NodeId, number: u64) {
+        match self.0.iter_mut().find(|(known, _)| known == node) {
+            Some((_, last)) => *last = number,
+            None => self.0.push((node.clone(), number)),
+        }
+    }
+}
+
+/// An answer that is given once nodes have received something. A node that does not is given up after a few seconds, so
+/// none is held for long.
+#[derive(Debug)]
+struct HeldAnswer {
+    to: AnswerAddress,
+    frame: Bytes,
+    until: Removals,
 }
 
 impl OutboundLinks {
@@ -43,8 +68,31 @@ impl OutboundLinks {
         self.to(node).added(added);
     }
 
-    pub(crate) fn removed(&mut self, node: &NodeId, removed: AudienceRemoved) {
-        self.to(node).removed(removed);
+    /// Removes a user from an audience. Returns the number of the message that carries this.
+    pub(crate) fn removed(&mut self, node: &NodeId, removed: AudienceRemoved) -> u64 {
+        self.to(node).removed(removed)
+    }
+
+    /// Answers a request once all nodes have made the removals, or were given up. The node that asked makes them before
+    /// it reads the answer, which is behind them on its link.
+    pub(crate) fn answer_after(&mut self, to: AnswerAddress, frame: Bytes, mut until: Removals) {
+        until.0.retain(|(node, _)| *node != to.node);
+        if until.0.is_empty() {
+            self.answer_frame(&to, frame);
+        } else {
+            self.held.push(HeldAnswer { to, frame, until });
+        }
+    }
+
+    /// Gives the answers that waited only for this node, up to a number that it has received.
+    fn release(&mut self, node: &NodeId, received: u64) {
+        for held in &mut self.held {
+            held.until.0.retain(|(other, number)| other != node || *number > received);
+        }
+        for HeldAnswer { to, frame, .. } in self.held.extract_if(.., |held| held.until.0.is_empty()).collect::<Vec<_>>()
+        {
+            self.answer_frame(&to, frame);
+        }
     }
 
     /// Answers a request.
@@ -72,7 +120,12 @@ impl OutboundLinks {
 
     /// Receives a node's answer and returns the messages to be resent.
     pub(crate) fn ack(&mut self, node: &NodeId, ack: &LinkAck) -> Vec<Bytes> {
-        self.links.get_mut(node).map(|link| link.ack(ack, Instant::now())).unwrap_or_default()
+        let Some(link) = self.links.get_mut(node) else { return Vec::new() };
+        let resend = link.ack(ack, Instant::now());
+        if link.is_answered_by(ack) && !self.held.is_empty() {
+            self.release(node, ack.received);
+        }
+        resend
     }
 
     /// Drains everything that waits, by node.
@@ -122,6 +175,8 @@ impl OutboundLinks {
 
     /// Ends a link and returns the events that the node did not settle. `None` if there was no link.
     pub(crate) fn give_up(&mut self, node: &NodeId) -> Option<Unsettled> {
+        self.held.retain(|held| held.to.node != *node);
+        self.release(node, u64::MAX);
         self.links.remove(node).map(LinkSender::give_up)
     }
 

@@ -9,6 +9,7 @@ mod change;
 mod decide;
 mod idle;
 mod last_message;
+mod leaving;
 mod lookup;
 mod members;
 mod membership;
@@ -16,17 +17,18 @@ mod offline;
 mod open;
 mod page;
 mod pushed;
+mod revise;
 mod tail;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::flow::FlowRequest;
+use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights;
 use sendpi_model::{
     Access, Event, Head, Mark, Millis, NodeId, Notify, Partition, Refusal, Role, RoomId, RoomInfo, RoomKind, UserId,
@@ -38,7 +40,7 @@ pub(crate) use batch::{Batch, BatchStep, ReadKind, RoomRead, request_weight};
 pub(crate) use bounce::{Bounce, BounceOutcome, BounceScan, OwnBounce, WantedRange};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
-pub(crate) use lookup::{Lookup, Lookups, add_lookups};
+pub(crate) use lookup::{Found, Lookup, Lookups, Wanted, add_lookups};
 #[cfg(test)]
 pub(crate) use lookup::{NonceResult, Reach};
 pub(crate) use members::members_answer;
@@ -46,6 +48,7 @@ use offline::Offline;
 pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
 pub(crate) use page::{PageRequest, page_frame};
 pub(crate) use pushed::PushedLog;
+pub(crate) use revise::TargetEvent;
 pub(crate) use tail::Tail;
 
 use self::last_message::LastMessage;
@@ -100,6 +103,10 @@ pub(crate) struct Room {
     pub(crate) rows_at: Option<Millis>,
     /// The users who are about to join, and whether they may be in one more room.
     counted: HashMap<UserId, bool>,
+    /// The users who are banned.
+    banned: BTreeSet<UserId>,
+    /// Messages that waiting requests are about and that are no longer in the tail, by seq.
+    targets: HashMap<u64, TargetEvent>,
 }
 
 impl Room {
@@ -211,6 +218,19 @@ impl Room {
         )
     }
 
+    /// Returns ROOM as a user or a service sees it. A service that is no member has the rights of an admin, and has
+    /// nothing to read.
+    fn info_for(&self, who: Requester<'_>) -> Option<RoomInfo> {
+        match (who, self.members.get(who.id())) {
+            (Requester::Service(_), None) => {
+                let last = self.last.as_ref().and_then(LastMessage::preview);
+                let row = RoomRow { head: self.head, last, members: self.members.len() as u32, ..self.row.clone()? };
+                Some(info_for_service(&row))
+            }
+            _ => self.info(who.id()),
+        }
+    }
+
     /// Returns the order rows of all members, as an activation for a durable event writes them.
     pub(crate) fn order_rows(&self, at: Millis) -> Vec<Row> {
         self.members.keys().map(|user| order_row(&self.id, user, at)).collect()
@@ -270,6 +290,7 @@ impl Room {
             joined_at: member.joined_at,
             notify: member.notify,
             muted_until: member.muted_until,
+            banned: false,
         })
     }
 }
@@ -295,8 +316,12 @@ pub(crate) fn info_of_rows(
     room: &RoomId,
     row: Option<RoomRow>,
     member: Option<MemberRow>,
+    is_service: bool,
 ) -> Result<RoomInfo, Refusal> {
     let member = member.and_then(|row| Some((row.role?, row)));
+    if let (Some(row), None, true) = (row.as_ref().filter(|row| !row.deleted), &member, is_service) {
+        return Ok(info_for_service(row));
+    }
     let (Some(row), Some((role, member))) = (&row, member) else {
         return Err(rights::not_a_member(room, row.as_ref().is_some_and(is_open)));
     };
@@ -320,6 +345,27 @@ pub(crate) fn info_of_rows(
         members: row.members,
     };
     Ok(info.with_marker(None))
+}
+
+/// Returns ROOM as a service sees it that is no member.
+fn info_for_service(row: &RoomRow) -> RoomInfo {
+    let head = row.head;
+    RoomInfo {
+        room: row.room.clone(),
+        name: row.name.clone(),
+        kind: row.kind,
+        access: row.access,
+        role: Role::Admin,
+        seq: head.seq,
+        count: head.count,
+        marker: Mark { seq: head.seq, count: head.count },
+        unread: 0,
+        notify: Notify::None,
+        muted_until: None,
+        last_at: row.last.as_ref().map_or(head.at, |last| last.at),
+        last: row.last.clone(),
+        members: row.members,
+    }
 }
 
 pub(crate) fn order_row(room: &RoomId, user: &UserId, active_at: Millis) -> Row {

@@ -1,10 +1,14 @@
 //! Durable events as they are stored and sent. Each is encoded once, as the client's JSON.
 
+mod revision;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{Mentions, Millis, Nonce, Preview, RoomId, UserId, encode_json};
+
+pub use revision::{Reaction, Revision};
 
 /// The kinds of durable events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,13 +108,58 @@ pub struct Event {
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Content<'a> {
-    /// A message.
+    /// A message of a member.
     Message {
+        /// The seq of the event that edited it last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        edited: Option<u64>,
+        /// The seq of the event that deleted it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deleted: Option<u64>,
         /// The body as the client sent it.
         body: &'a RawValue,
         /// The users whom it mentions.
         #[serde(skip_serializing_if = "Option::is_none")]
         mentions: Option<&'a Mentions>,
+    },
+    /// A message of a service.
+    System {
+        /// The seq of the event that edited it last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        edited: Option<u64>,
+        /// The seq of the event that deleted it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deleted: Option<u64>,
+        /// The body as the service sent it.
+        body: &'a RawValue,
+        /// The users whom it mentions.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mentions: Option<&'a Mentions>,
+    },
+    /// The body of a message was replaced.
+    Edited {
+        /// The seq of the message.
+        #[serde(rename = "ref")]
+        target: u64,
+        /// The new body as the client sent it.
+        body: &'a RawValue,
+    },
+    /// The body of a message was removed.
+    Deleted {
+        /// The seq of the message.
+        #[serde(rename = "ref")]
+        target: u64,
+    },
+    /// A reaction to a message.
+    Reaction {
+        /// The seq of the message.
+        #[serde(rename = "ref")]
+        target: u64,
+        /// The reaction.
+        emoji: &'a str,
+        /// Whether it is taken back.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        remove: bool,
     },
     /// Users became members.
     Joined {
@@ -127,12 +176,24 @@ pub enum Content<'a> {
         /// The user who removed them, if somebody did.
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<&'a UserId>,
-        /// The reason.
+        /// The reason. `None` if they left by themselves.
         #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'a str>,
+        reason: Option<LeftReason>,
     },
     /// The room changed, or a member got another role.
     Changed(&'a RoomChange),
+}
+
+/// Why users ceased to be members who did not leave by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeftReason {
+    /// An admin kicked them.
+    Kicked,
+    /// An admin banned them. The event may be about users who were no members.
+    Banned,
+    /// The room was deleted. The event names no users, because it is about all.
+    Deleted,
 }
 
 /// What changed of a room, in one event.
@@ -147,6 +208,9 @@ pub struct RoomChange {
     /// The member with another role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleChange>,
+    /// The user whose ban ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbanned: Option<UserId>,
 }
 
 /// A member's new role.
@@ -158,10 +222,26 @@ pub struct RoleChange {
     pub role: crate::Role,
 }
 
-impl Content<'_> {
+impl<'a> Content<'a> {
+    /// Returns a new message of a member.
+    #[must_use]
+    pub fn message(body: &'a RawValue, mentions: Option<&'a Mentions>) -> Self {
+        Self::Message { edited: None, deleted: None, body, mentions }
+    }
+
+    /// Returns a new message of a service.
+    #[must_use]
+    pub fn system(body: &'a RawValue, mentions: Option<&'a Mentions>) -> Self {
+        Self::System { edited: None, deleted: None, body, mentions }
+    }
+
     fn kind(&self) -> EventKind {
         match self {
             Self::Message { .. } => EventKind::Message,
+            Self::System { .. } => EventKind::System,
+            Self::Edited { .. } => EventKind::Edited,
+            Self::Deleted { .. } => EventKind::Deleted,
+            Self::Reaction { .. } => EventKind::Reaction,
             Self::Joined { .. } => EventKind::Joined,
             Self::Left { .. } => EventKind::Left,
             Self::Changed(_) => EventKind::Changed,
@@ -226,6 +306,20 @@ impl Event {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Returns why the users of a `left` event ceased to be members. `None` if they left by themselves, and for other
+    /// kinds.
+    #[must_use]
+    pub fn reason(&self) -> Option<LeftReason> {
+        #[derive(Deserialize)]
+        struct Left {
+            reason: Option<LeftReason>,
+        }
+        if self.kind != EventKind::Left {
+            return None;
+        }
+        serde_json::from_slice::<Left>(&self.frame).ok()?.reason
     }
 
     /// Returns what a `changed` event changed. Nothing for other kinds.
@@ -295,7 +389,7 @@ mod tests {
         let nonce = Nonce::parse("c-17").unwrap();
         let body: Box<RawValue> = serde_json::from_str(r#"{ "text" : "h\u00e9" }"#).unwrap();
         let last = Head { seq: 41, count: 38, at: Millis(5) };
-        let content = Content::Message { body: &body, mentions: None };
+        let content = Content::message(&body, None);
         let event = Event::next(&room, last, Millis(3), &ann, Some(&nonce), &content);
         assert_eq!(
             std::str::from_utf8(&event.frame).unwrap(),

@@ -2,7 +2,8 @@
 //!
 //! A message is `{"v":2,"node":"…","low":3,"reqs":[{"n":3,"room":"r1","from":"ann","op":"send",…},…]}`.
 //! `low` is the flow's lowest unanswered number. An owner that does not know the flow begins there. A request that
-//! is resent says in `first_at` when it was first sent. No field here may have the name of a field of a verb.
+//! is resent says in `first_at` when it was first sent. `service` says that a service sends it as itself. No field
+//! here may have the name of a field of a verb.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,25 +20,60 @@ pub struct FlowRequest {
     pub n: u64,
     /// The room that the request is sent to.
     pub room: RoomId,
-    /// The user on whose behalf it is sent.
+    /// The user on whose behalf it is sent, or the service.
     pub user: UserId,
+    /// Whether a service sends it as itself.
+    pub is_service: bool,
     /// When the request was first sent. `None` if this is the first time.
     pub first: Option<Millis>,
     /// The request itself.
     pub verb: Verb,
 }
 
+/// On whose behalf a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requester<'a> {
+    /// A user.
+    User(&'a UserId),
+    /// A service, as itself.
+    Service(&'a UserId),
+}
+
+impl<'a> Requester<'a> {
+    /// Returns the id of the user or the service.
+    #[must_use]
+    pub fn id(self) -> &'a UserId {
+        match self {
+            Self::User(id) | Self::Service(id) => id,
+        }
+    }
+}
+
+impl FlowRequest {
+    /// Returns on whose behalf the request is sent.
+    #[must_use]
+    pub fn requester(&self) -> Requester<'_> {
+        if self.is_service { Requester::Service(&self.user) } else { Requester::User(&self.user) }
+    }
+}
+
 /// Encodes a request without its number, which [`encode_message`] adds in front.
 #[must_use]
-pub fn encode_request(room: &RoomId, user: &UserId, verb: &Verb) -> Vec<u8> {
+pub fn encode_request(room: &RoomId, requester: Requester<'_>, verb: &Verb) -> Vec<u8> {
     #[derive(Serialize)]
     struct Unnumbered<'a> {
         room: &'a RoomId,
         from: &'a UserId,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        service: bool,
         #[serde(flatten)]
         verb: &'a Verb,
     }
-    encode_json(&Unnumbered { room, from: user, verb })
+    let (from, service) = match requester {
+        Requester::User(user) => (user, false),
+        Requester::Service(service) => (service, true),
+    };
+    encode_json(&Unnumbered { room, from, service, verb })
 }
 
 /// One request as a flow keeps it until it is answered.
@@ -119,6 +155,7 @@ fn read(fields: &Fields<'_>) -> Result<FlowRequest, Refusal> {
         n: fields.required("n")?,
         room: fields.required("room")?,
         user: fields.required("from")?,
+        is_service: fields.optional("service")?.unwrap_or(false),
         first: fields.optional("first_at")?,
         verb: Verb::read(&op, fields).ok_or_else(|| unsupported(&op))??,
     })
@@ -142,7 +179,7 @@ mod tests {
     fn requests_come_back_in_order_and_an_unknown_verb_keeps_its_place() {
         let (node, room) = (NodeId::parse("n1").unwrap(), RoomId::parse("r\"1").unwrap());
         let user = UserId::parse("ann").unwrap();
-        let typing = encode_request(&room, &user, &Verb::Typing);
+        let typing = encode_request(&room, Requester::User(&user), &Verb::Typing);
         let unknown = br#"{"room":"r","from":"u","op":"dance"}"#;
         let bytes = encode_message(
             &node,
@@ -167,11 +204,12 @@ mod tests {
         for verb in [
             r#"{"op":"bounce","first":3,"last":5}"#,
             r#"{"op":"kick","user":"bob","nonce":"n"}"#,
+            r#"{"op":"edit","ref":3,"body":{},"nonce":"n"}"#,
             r#"{"op":"role","user":"bob","role":"admin","nonce":"n"}"#,
         ] {
             let fields = Fields::parse(verb.as_bytes()).unwrap();
             let op: String = fields.required("op").unwrap();
-            let request = encode_request(&room, &user, &Verb::read(&op, &fields).unwrap().unwrap());
+            let request = encode_request(&room, Requester::User(&user), &Verb::read(&op, &fields).unwrap().unwrap());
             for first in [None, Some(Millis(1_790_000_000_000))] {
                 let bytes = encode_message(&node, 1, [NumberedRequest { n: 7, first, request: &request }]);
                 let mut message = FlowMessage::parse(&bytes).unwrap();

@@ -10,6 +10,8 @@ pub const BODY_DEPTH: usize = 32;
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// The maximum number of members of one room.
 pub const ROOM_MEMBERS: usize = 1_000;
+/// The maximum number of users who are banned from one room.
+pub const ROOM_BANS: usize = 1_000;
 /// The maximum number of rooms of one user.
 pub const USER_ROOMS: usize = 10_000;
 /// The maximum number of sessions of one user on one node.
@@ -20,6 +22,8 @@ pub const SESSION_REQUESTS: usize = 64;
 pub const USERS_PER_REQUEST: usize = 100;
 /// The maximum number of users that one message may mention.
 pub const MENTIONS: usize = 50;
+/// The maximum length of a reaction, in bytes. The longest emoji of Unicode 16 has 35.
+pub const EMOJI_BYTES: usize = 64;
 /// The maximum number of messages of one `history` page.
 pub const PAGE_MESSAGES: usize = 200;
 /// A `history` page holds at most this many events for each requested message.

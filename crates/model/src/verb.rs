@@ -74,6 +74,25 @@ pub enum Verb {
         /// The session's name for this request.
         nonce: Option<Nonce>,
     },
+    /// Ends the membership of a user, if there is one, and lets the user in no more.
+    Ban {
+        /// The user.
+        user: UserId,
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
+    /// Ends a ban.
+    Unban {
+        /// The user.
+        user: UserId,
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
+    /// Deletes the room for all of its members.
+    DeleteRoom {
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
     /// Changes the name of the room, or who may join it.
     Change {
         /// The new name.
@@ -109,6 +128,33 @@ pub enum Verb {
         retry: Option<u64>,
         /// The users whom it mentions.
         mentions: Option<Mentions>,
+    },
+    /// Replaces the body of a message of one's own.
+    Edit {
+        /// The seq of the message.
+        target: u64,
+        /// The new body, as in a send.
+        body: Box<RawValue>,
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
+    /// Removes the body of a message. Admins may do so with every message.
+    Delete {
+        /// The seq of the message.
+        target: u64,
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
+    },
+    /// Reacts to a message, or takes a reaction back.
+    React {
+        /// The seq of the message.
+        target: u64,
+        /// The reaction.
+        emoji: String,
+        /// Whether it is taken back.
+        remove: bool,
+        /// The session's name for this request.
+        nonce: Option<Nonce>,
     },
     /// Reports that the user is typing. It is ephemeral and never answered.
     Typing,
@@ -174,10 +220,16 @@ impl Verb {
             "join" => Ok(Self::Join { nonce: codec::nonce(fields) }),
             "leave" => Ok(Self::Leave { nonce: codec::nonce(fields) }),
             "kick" => fields.required("user").map(|user| Self::Kick { user, nonce: codec::nonce(fields) }),
+            "ban" => fields.required("user").map(|user| Self::Ban { user, nonce: codec::nonce(fields) }),
+            "unban" => fields.required("user").map(|user| Self::Unban { user, nonce: codec::nonce(fields) }),
+            "delete_room" => Ok(Self::DeleteRoom { nonce: codec::nonce(fields) }),
             "change" => codec::change(fields),
             "role" => codec::role(fields),
             "notify" => codec::notify(fields),
             "send" => codec::send(fields),
+            "edit" => codec::edit(fields),
+            "delete" => codec::target(fields).map(|target| Self::Delete { target, nonce: codec::nonce(fields) }),
+            "react" => codec::react(fields),
             "typing" => Ok(Self::Typing),
             "read" => codec::marker(fields),
             "history" => codec::history(fields),
@@ -200,18 +252,13 @@ impl Verb {
     }
 
     /// Gives a request for a durable event the nonce by which the owner knows it when its flow sends it again. A
-    /// message keeps the one that its client chose. Clients choose none for changes of a room and its members. A
-    /// creation has one already.
+    /// message keeps the one that its client chose. Clients choose none for the other events. A creation has one
+    /// already.
     pub fn set_nonce(&mut self, fresh: impl FnOnce() -> Option<Nonce>) {
-        match self {
-            Self::Send { nonce, .. } => *nonce = nonce.take().or_else(fresh),
-            Self::Invite { nonce, .. }
-            | Self::Join { nonce }
-            | Self::Leave { nonce }
-            | Self::Kick { nonce, .. }
-            | Self::Change { nonce, .. }
-            | Self::Role { nonce, .. } => *nonce = fresh(),
-            _ => {}
+        if let Self::Send { nonce, .. } = self {
+            *nonce = nonce.take().or_else(fresh);
+        } else if let Some(nonce) = self.session_nonce_mut() {
+            *nonce = fresh();
         }
     }
 
@@ -221,20 +268,54 @@ impl Verb {
     pub fn event_nonce(&self) -> Option<&Nonce> {
         match self {
             Self::Send { nonce, .. } => nonce.as_ref(),
-            _ => self.room_nonce(),
+            _ => self.session_nonce(),
         }
     }
 
-    /// Returns the nonce of a change of the room or its members, which is the session's own name for the request.
+    /// Returns the nonce of a request for a durable event that is no message. It is the session's own name for the
+    /// request.
     #[must_use]
-    pub fn room_nonce(&self) -> Option<&Nonce> {
+    pub fn session_nonce(&self) -> Option<&Nonce> {
         match self {
             Self::Invite { nonce, .. }
             | Self::Join { nonce }
             | Self::Leave { nonce }
             | Self::Kick { nonce, .. }
+            | Self::Ban { nonce, .. }
+            | Self::Unban { nonce, .. }
+            | Self::DeleteRoom { nonce }
             | Self::Change { nonce, .. }
-            | Self::Role { nonce, .. } => nonce.as_ref(),
+            | Self::Role { nonce, .. }
+            | Self::Edit { nonce, .. }
+            | Self::Delete { nonce, .. }
+            | Self::React { nonce, .. } => nonce.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn session_nonce_mut(&mut self) -> Option<&mut Option<Nonce>> {
+        match self {
+            Self::Invite { nonce, .. }
+            | Self::Join { nonce }
+            | Self::Leave { nonce }
+            | Self::Kick { nonce, .. }
+            | Self::Ban { nonce, .. }
+            | Self::Unban { nonce, .. }
+            | Self::DeleteRoom { nonce }
+            | Self::Change { nonce, .. }
+            | Self::Role { nonce, .. }
+            | Self::Edit { nonce, .. }
+            | Self::Delete { nonce, .. }
+            | Self::React { nonce, .. } => Some(nonce),
+            _ => None,
+        }
+    }
+
+    /// Returns the seq of the event that an edit, a deletion or a reaction is about.
+    #[must_use]
+    pub fn target(&self) -> Option<u64> {
+        match self {
+            Self::Edit { target, .. } | Self::Delete { target, .. } | Self::React { target, .. } => Some(*target),
             _ => None,
         }
     }
@@ -296,6 +377,13 @@ mod tests {
             r#"{"op":"notify","muted_until":null}"#,
             r#"{"op":"notify","notify":"all","muted_until":1790000000000}"#,
             r#"{"op":"send","nonce":"n","retry":4,"mentions":["*"],"body":{"text":"hi"}}"#,
+            r#"{"op":"ban","user":"a","nonce":"n"}"#,
+            r#"{"op":"unban","user":"a"}"#,
+            r#"{"op":"delete_room","nonce":"n"}"#,
+            r#"{"op":"edit","ref":4,"body":{"text":"hi"},"nonce":"n"}"#,
+            r#"{"op":"delete","ref":4}"#,
+            r#"{"op":"react","ref":4,"emoji":"👍","nonce":"n"}"#,
+            r#"{"op":"react","ref":4,"emoji":"👍","remove":true}"#,
             r#"{"op":"typing"}"#,
             r#"{"op":"read","seq":7}"#,
             r#"{"op":"history","before":null,"after":3,"limit":10}"#,

@@ -11,7 +11,7 @@ use std::fmt;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use sendpi_model::flow::{FlowMessage, NumberedRequest, encode_message, encode_request};
+use sendpi_model::flow::{FlowMessage, NumberedRequest, Requester, encode_message, encode_request};
 use sendpi_model::server_frame::{EventPage, OpFrame, Pong, ServerFrame, with_id};
 use sendpi_model::{
     ClientFrame, ClientOp, Code, Content, Event, FrameId, Head, Millis, NodeId, Nonce, Refusal, RoomId,
@@ -24,7 +24,7 @@ use serde_json::Value;
 const CASES: &str = "SENDPI_FRAMES";
 
 /// A valid frame of each op.
-const FRAMES: [&str; 19] = [
+const FRAMES: [&str; 25] = [
     r#"{"op":"hello","id":1,"token":"t","device":"phone-1","resume":{"r1":41,"r2":0},"rooms":50}"#,
     r#"{"op":"token","id":"a","token":"t"}"#,
     r#"{"op":"send","id":2,"room":"r1","body":{"text":"h\u00e9 😀","n":[2.5e3,null,{"a":true}]},"nonce":"n","retry":4}"#,
@@ -38,6 +38,12 @@ const FRAMES: [&str; 19] = [
     r#"{"op":"join","id":8,"room":"r1"}"#,
     r#"{"op":"invite","id":9,"room":"r1","users":["bob","eve"]}"#,
     r#"{"op":"kick","id":9,"room":"r1","user":"bob"}"#,
+    r#"{"op":"ban","id":9,"room":"r1","user":"bob"}"#,
+    r#"{"op":"unban","id":9,"room":"r1","user":"bob"}"#,
+    r#"{"op":"delete_room","id":9,"room":"r1"}"#,
+    r#"{"op":"edit","id":9,"room":"r1","ref":7,"body":{"text":"h\u00e9"}}"#,
+    r#"{"op":"delete","id":9,"room":"r1","ref":7}"#,
+    r#"{"op":"react","id":9,"room":"r1","ref":7,"emoji":"👍🏽","remove":true}"#,
     r#"{"op":"role","id":9,"room":"r1","user":"bob","role":"admin"}"#,
     r#"{"op":"change","id":9,"room":"r1","name":"lobby","access":"open"}"#,
     r#"{"op":"notify","id":9,"room":"r1","notify":"mentions","muted_until":null}"#,
@@ -258,14 +264,14 @@ fn check_frame(text: &[u8]) {
 
 /// Checks that the owner of the room reads the request as it is, and that its event can be read.
 fn check_request(room: &RoomId, user: &UserId, verb: &Verb) {
-    let (node, request) = (NodeId::parse("n").unwrap(), encode_request(room, user, verb));
+    let (node, request) = (NodeId::parse("n").unwrap(), encode_request(room, Requester::User(user), verb));
     let message = encode_message(&node, 1, [NumberedRequest { n: 1, first: None, request: &request }]);
     let mut read = FlowMessage::parse(&message).unwrap().requests;
     assert_eq!(read.len(), 1);
     let read = read.remove(0).1.unwrap();
-    assert_eq!(encode_request(&read.room, &read.user, &read.verb), request);
+    assert_eq!(encode_request(&read.room, Requester::User(&read.user), &read.verb), request);
     if let Verb::Send { body, nonce, mentions, .. } = &read.verb {
-        let content = Content::Message { body, mentions: mentions.as_ref() };
+        let content = Content::message(body, mentions.as_ref());
         let event = Event::next(room, Head::default(), Millis(1), user, nonce.as_ref(), &content);
         check_event(&event, body.get());
         assert_eq!(&event.mentions(), mentions);

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use sendpi_bus::presence::{Barrier, NodeKey, UserKeys};
 use sendpi_bus::{Bus, UserSubjects};
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{Partitions, Refusal, RoomId, UserId, Verb, flow};
+use sendpi_model::flow::{self, Requester};
+use sendpi_model::{Partitions, Refusal, RoomId, UserId, Verb};
 use sendpi_store::Store;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -97,7 +98,7 @@ impl NodeContext {
             let now = Instant::now();
             let mut flows = self.flows.lock();
             for Ask { room, user, verb, tag } in effects.asks.drain(..) {
-                let request = flow::encode_request(&room, &user, &verb);
+                let request = flow::encode_request(&room, Requester::User(&user), &verb);
                 match flows.push(self.partitions.of(&room), request, tag, now) {
                     Ok(()) => {}
                     Err(ReplyTo::Retry(key)) => {

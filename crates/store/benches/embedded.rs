@@ -111,7 +111,17 @@ async fn read(store: &Embedded, timelines: &BenchTimelines) -> Result<(), Box<dy
 fn member(n: u64, role: Option<Role>) -> Result<Row, Box<dyn Error>> {
     let (room, user) = (RoomId::parse("many")?, UserId::parse(&format!("user-{n:06}"))?);
     let (joined, joined_at, notify) = (Mark { seq: 1, count: 0 }, Millis(1), Notify::All);
-    Ok(Row::Member(MemberRow { room, user, stamp: n, role, joined, joined_at, notify, muted_until: None }))
+    Ok(Row::Member(MemberRow {
+        room,
+        user,
+        stamp: n,
+        role,
+        joined,
+        joined_at,
+        notify,
+        muted_until: None,
+        banned: false,
+    }))
 }
 
 fn room_of_user(n: u64) -> Result<Row, Box<dyn Error>> {

@@ -18,9 +18,10 @@ pub use listing::{
     rows_of_one_room_or_user_never_show_under_another, those_who_left_are_not_among_members_or_rooms,
 };
 pub use stamps::{
-    a_late_join_does_not_bring_back_who_left, a_read_marker_only_rises, of_equal_stamps_the_later_row_stays,
-    the_fence_is_never_lowered, the_higher_stamp_stays_within_one_write, the_number_of_partitions_stays,
-    the_room_row_with_the_higher_stamp_stays, what_is_pushed_only_rises, what_is_settled_only_rises,
+    a_late_join_does_not_bring_back_who_left, a_read_marker_only_rises, a_revised_event_stays_revised,
+    of_equal_stamps_the_later_row_stays, the_fence_is_never_lowered, the_higher_stamp_stays_within_one_write,
+    the_number_of_partitions_stays, the_room_row_with_the_higher_stamp_stays, what_is_pushed_only_rises,
+    what_is_settled_only_rises,
 };
 pub use timeline::{
     a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first, a_range_of_seqs_includes_both_ends,
@@ -47,6 +48,7 @@ macro_rules! conformance_tests {
             a_range_of_seqs_includes_both_ends
             a_read_marker_only_rises
             a_reader_never_sees_a_hole
+            a_revised_event_stays_revised
             a_timeline_crosses_every_border_in_order
             a_write_of_nothing_is_done
             active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked

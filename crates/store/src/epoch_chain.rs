@@ -47,10 +47,16 @@ impl EpochChain {
         self.0.iter().any(|start| start.epoch == epoch)
     }
 
+    /// Returns the epoch whose row counts at `seq`. `None` before the first start.
+    #[must_use]
+    pub fn epoch_of(&self, seq: u64) -> Option<u64> {
+        self.0.iter().find(|start| start.next_seq <= seq).map(|start| start.epoch)
+    }
+
     /// Returns whether the row of `epoch` at `seq` counts.
     #[must_use]
     pub fn counts(&self, seq: u64, epoch: u64) -> bool {
-        self.0.iter().find(|start| start.next_seq <= seq).is_some_and(|start| start.epoch == epoch)
+        self.epoch_of(seq) == Some(epoch)
     }
 
     /// Returns the rows that count.

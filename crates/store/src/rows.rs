@@ -77,7 +77,7 @@ pub struct RoomRow {
     pub deleted: bool,
 }
 
-/// A member of a room. Key: room, user.
+/// A member of a room, or somebody who is banned from it. Key: room, user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRow {
     /// The room.
@@ -96,6 +96,9 @@ pub struct MemberRow {
     pub notify: Notify,
     /// The time until which no message causes a push.
     pub muted_until: Option<Millis>,
+    /// Whether the user is banned, and thereby no member.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub banned: bool,
 }
 
 /// A room of a user. Key: user, room.
@@ -202,6 +205,9 @@ pub enum Row {
     Start(RoomId, Start),
     /// See [`EventRow`].
     Event(RoomId, EventRow),
+    /// An [`EventRow`] whose body was revised, in place of the one that was written first. The stamp is the seq of the
+    /// event that revised it.
+    Revised(RoomId, EventRow, u64),
     /// See [`RoomRow`].
     Room(RoomRow),
     /// See [`MemberRow`].

@@ -52,7 +52,8 @@ impl Default for StoreHealth {
 /// * **The higher stamp stays.** Of two writes of one key, the row with the higher stamp is kept, whatever the
 ///   order in which they arrive. If the stamps are equal, the later row is kept. Rows without a stamp (starts,
 ///   events, order rows, active rooms, the partitions) never change their content, so writing one again changes
-///   nothing.
+///   nothing. An event that is revised has a stamp from then on. Its first row is not written again, because that
+///   write was done before.
 /// * **Order.** The events of one write become visible together or, in a store that splits a write, in the order of
 ///   their seq.
 /// * **A read of one key shows one moment.** It holds no lock and never waits for a write under way.
@@ -97,7 +98,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Returns the row of a room. `None` if the room was never created.
     async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError>;
 
-    /// Returns the members of a room, ordered by user, without those who left.
+    /// Returns the members of a room and those who are banned from it, ordered by user, without those who left.
     async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError>;
 
     /// Returns one member of a room. `None` if the user is not a member.

@@ -81,6 +81,7 @@ mod tests {
             n,
             room: RoomId::parse("r").unwrap(),
             user: UserId::parse("u").unwrap(),
+            is_service: false,
             first: None,
             verb: Verb::Typing,
         };

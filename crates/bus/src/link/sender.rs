@@ -167,9 +167,7 @@ impl LinkSender {
         if ack.incarnation != self.incarnation {
             return Vec::new();
         }
-        // A node cannot have received what was not sent, nor settled what it has not received. Such an answer is not
-        // one to this link, and counts for nothing.
-        if ack.received >= self.number || ack.settled > ack.received {
+        if !self.is_answered_by(ack) {
             if !std::mem::replace(&mut self.warned, true) {
                 tracing::warn!(?ack, number = self.number, "a node's answer does not fit its link and is ignored");
             }
@@ -188,6 +186,13 @@ impl LinkSender {
         self.unsettled.settled(ack.settled);
         let again_is_due = self.last_again.is_none_or(|last| now - last >= Duration::from_millis(50));
         if ack.gap && again_is_due { self.resend(now, Duration::ZERO) } else { Vec::new() }
+    }
+
+    /// Returns whether an answer is one to this link. A node cannot have received what was not sent, nor settled what
+    /// it has not received. An answer that says so counts for nothing.
+    #[must_use]
+    pub fn is_answered_by(&self, ack: &LinkAck) -> bool {
+        ack.incarnation == self.incarnation && ack.received < self.number && ack.settled <= ack.received
     }
 
     /// Handles the passing of time. It announces the link every second, resends what the node has not received after

@@ -1,17 +1,22 @@
 //! Requests that are set aside: each waits for a search of the timeline, or until those whom it makes members can find
 //! the room. So do all later ones of its user, and of those whom it makes members. The other users' requests go on.
 
+mod search;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 
 use sendpi_bus::presence::Online;
-use sendpi_model::{Millis, NodeId, Nonce, Refusal, RoomId, UserId, Verb, limits};
+use sendpi_model::rights::Action;
+use sendpi_model::{Millis, NodeId, Refusal, RoomId, UserId, Verb, limits};
 use tokio::time::Instant;
 
 use super::Executor;
 use super::job_result::JobResult;
 use super::live_entry::LiveEntry;
 use crate::job::{JobError, spawned};
-use crate::room::{Lookup, Lookups, QueuedRequest, add_lookups, order_row, request_weight};
+use crate::room::{Lookup, Lookups, QueuedRequest, order_row, request_weight};
 
 /// The most requests of one batch.
 const BATCH_REQUESTS: usize = 1_000;
@@ -73,10 +78,19 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 pub(super) struct TakenBatch {
     pub(super) batch: Vec<QueuedRequest>,
-    /// The nonces to be searched for.
+    /// What is to be searched for.
     pub(super) lookup: Lookup,
     /// The users who are to become members, and must be prepared.
     pub(super) newcomers: HashSet<UserId>,
+}
+
+/// Returns whether a request may change who can join or invite.
+fn opens_doors(verb: &Verb) -> bool {
+    match verb {
+        Verb::Change { access, .. } => access.is_some(),
+        Verb::Role { .. } | Verb::Unban { .. } => true,
+        _ => false,
+    }
 }
 
 impl LiveEntry {
@@ -89,23 +103,32 @@ impl LiveEntry {
         let mut batch = Vec::with_capacity(self.queue.len().min(BATCH_REQUESTS));
         // Whether a user who is no member yet may be one when the rest of the batch is decided.
         let mut lets_in = false;
+        // Whether who could not join or invite before the batch may be able to now.
+        let mut opens = false;
         while batch.len() < BATCH_REQUESTS {
             let Some(QueuedRequest { to, request, .. }) = self.queue.front() else { break };
             let held = to.is_some() && self.aside.users.contains(&request.user);
             let reach = if held { None } else { room.lookup_reach(request, &self.lookups) };
+            let target = if held { None } else { room.missing_target(request) };
+            let is_missing = reach.is_some() || target.is_some();
             let joins = matches!(request.verb, Verb::Join { .. });
-            let is_stranger = reach.is_some() && !joins && !room.members.contains_key(&request.user);
+            let is_stranger = is_missing && !joins && room.check_may(request.requester(), Action::TakePart).is_err();
             if is_stranger && lets_in {
                 break;
             }
-            let comes = if held || reach.is_some() { Vec::new() } else { room.newcomers(request) };
+            // Whom a request makes members is prepared by what the room is, and that changes with the batch.
+            if opens && (joins || matches!(request.verb, Verb::Invite { .. })) {
+                break;
+            }
+            let comes = if held || is_missing { Vec::new() } else { room.newcomers(request) };
             let is_prepared = |user: &UserId| self.prepared.get(user).is_some_and(|prepared| prepared.at > rows_since);
             let unprepared = !comes.iter().all(is_prepared);
             // Only a stranger's request is refused whatever the timeline holds.
-            if held || (reach.is_some() && !is_stranger) || unprepared {
+            if held || (is_missing && !is_stranger) || unprepared {
                 if let (Some(reach), Some(nonce)) = (reach, request.verb.event_nonce()) {
                     lookup.add(&request.user, nonce, reach);
                 }
+                lookup.wanted.targets.extend(target.map(|seq| (request.user.clone(), seq)));
                 self.aside.hold(&request.user);
                 if unprepared {
                     comes.iter().for_each(|user| self.aside.hold(user));
@@ -118,6 +141,7 @@ impl LiveEntry {
             if bytes > BATCH_BYTES && !batch.is_empty() {
                 break;
             }
+            opens |= opens_doors(&request.verb);
             lets_in |= joins || matches!(request.verb, Verb::Invite { .. } | Verb::Create { .. });
             if !comes.is_empty() {
                 admitted.extend(comes);
@@ -176,65 +200,7 @@ impl LiveEntry {
     }
 }
 
-/// The senders and nonces that a search looks for.
-pub(super) type WantedNonces = HashSet<(UserId, Nonce)>;
-
 impl Executor {
-    /// Starts the search for what was set aside, unless one is under way in the room. Each user has one at a time,
-    /// whatever the room.
-    pub(super) fn look_up(&mut self, id: &RoomId, mut lookup: Lookup) {
-        let Some(entry) = self.rooms.get_mut(id) else { return };
-        if entry.aside.search.is_some() {
-            return;
-        }
-        lookup.wanted.retain(|(user, _)| !self.searching.contains(user));
-        let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
-        if lookup.wanted.is_empty() {
-            self.search_later.insert(id.clone());
-            return;
-        }
-        self.searches += 1;
-        let search = self.searches;
-        entry.aside.search = Some(search);
-        self.searching.extend(lookup.wanted.iter().map(|(user, _)| user.clone()));
-        let (context, tenure, chain, room) = (self.context.clone(), owned.tenure, room.chain.clone(), id.clone());
-        let wanted = lookup.wanted.clone();
-        let found = spawned({
-            let room = room.clone();
-            async move { context.look_up(tenure, &room, &chain, lookup).await }
-        });
-        self.start_job(async move { JobResult::LookedUp { room, search, wanted, result: found.await } });
-    }
-
-    /// Receives the result of a search. If the store did not answer it, the requests that need it are refused.
-    pub(super) async fn looked_up(
-        &mut self,
-        id: &RoomId,
-        search: u64,
-        wanted: WantedNonces,
-        result: Result<Lookups, JobError>,
-    ) {
-        for (user, _) in &wanted {
-            self.searching.remove(user);
-        }
-        for room in std::mem::take(&mut self.search_later) {
-            if self.rooms.get(&room).is_some_and(|entry| entry.aside.search.is_none()) {
-                self.bring_back(&room);
-            }
-        }
-        let Some(entry) = self.rooms.get_mut(id).filter(|entry| entry.aside.search == Some(search)) else { return };
-        entry.aside.search = None;
-        match result {
-            Ok(found) => add_lookups(&mut entry.lookups, found),
-            Err(JobError::NotOwner(lost)) => return self.lose_partition(lost, Vec::new()).await,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, room = %id, "nonces could not be looked for");
-                self.refuse_aside(id, &wanted);
-            }
-        }
-        self.bring_back(id);
-    }
-
     /// Prepares newcomers: counts their rooms, writes the order rows of those who may be in one more, so that their
     /// sign-ins find the room, then reads their presence behind the barrier. Until that is done, what they ask is set
     /// aside.
@@ -309,19 +275,6 @@ impl Executor {
         self.bring_back(id);
     }
 
-    fn refuse_aside(&mut self, id: &RoomId, wanted: &WantedNonces) {
-        let Some(entry) = self.rooms.get_mut(id) else { return };
-        let refusal = Refusal::unavailable("the store did not answer", 1000);
-        entry.aside.requests.retain(|QueuedRequest { to, request, .. }| {
-            let nonce = request.verb.event_nonce().cloned();
-            let refused = nonce.is_some_and(|nonce| wanted.contains(&(request.user.clone(), nonce)));
-            if let Some(to) = to.as_ref().filter(|_| refused) {
-                self.links.answer(to, &refusal);
-            }
-            !refused
-        });
-    }
-
     /// Brings back what a room has set aside. What still needs a search is set aside again.
     fn bring_back(&mut self, id: &RoomId) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
@@ -332,6 +285,3 @@ impl Executor {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -151,6 +151,7 @@ impl Executor {
 /// Returns a bounce of the worker's own as a request that waits at its room.
 pub(super) fn own_request(room: &RoomId, bounce: Bounce) -> QueuedRequest {
     let Bounce { own, user, first, last, .. } = bounce;
-    let request = FlowRequest { n: 0, room: room.clone(), user, first: None, verb: Verb::Bounce { first, last } };
+    let (room, verb) = (room.clone(), Verb::Bounce { first, last });
+    let request = FlowRequest { n: 0, room, user, is_service: false, first: None, verb };
     QueuedRequest { to: None, own, request }
 }

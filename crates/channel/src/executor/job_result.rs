@@ -6,21 +6,20 @@ use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::Online;
 use sendpi_model::{Millis, Partition, RoomId, UserId};
 
-use super::aside::WantedNonces;
 use super::leases::Renewal;
 use super::reads::BegunRead;
 use crate::claim::{ClaimError, ClaimedPartition};
 use crate::job::{CommitOutcome, JobError, OpenedRoom};
 use crate::pending_pushes::PendingId;
-use crate::room::{AnswerAddress, BounceScan, Lookups};
+use crate::room::{AnswerAddress, BounceScan, Found, Wanted};
 
 /// The result of a job.
 #[derive(Debug)]
 pub(super) enum JobResult {
     /// A room was opened.
     Opened { room: RoomId, result: Result<Box<OpenedRoom>, JobError> },
-    /// Nonces were looked for.
-    LookedUp { room: RoomId, search: u64, wanted: WantedNonces, result: Result<Lookups, JobError> },
+    /// Nonces were looked for, and messages read that requests are about.
+    LookedUp { room: RoomId, search: u64, wanted: Wanted, result: Result<Found, JobError> },
     /// Those whom requests make members were prepared.
     Prepared {
         room: RoomId,

@@ -158,6 +158,7 @@ mod tests {
             to: AnswerAddress { node: NodeId::parse(node).unwrap(), partition: Partition(1), n: 1 },
             room: RoomId::parse("r").unwrap(),
             user: UserId::parse(user).unwrap(),
+            is_service: false,
             kind: ReadKind::Page { page, chain: Default::default(), dispatched: 9 },
         }
     }

@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 use sendpi_bus::{NatsMessage, SendError, subject};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::{FlowMessage, FlowRefusal, FlowRequest};
+use sendpi_model::rights::Action;
 use sendpi_model::{Event, Millis, NodeId, Partition, Refusal, RoomId, Verb, encode_json};
 use tokio::time::Instant;
 
@@ -82,10 +83,10 @@ impl Executor {
                 }
             }
             Verb::Peek if self.is_idle(partition, &request.room) => {
-                self.ask(vec![RoomRead { to, room: request.room, user: request.user, kind: ReadKind::Peek }]);
+                self.ask(vec![read_of(to, request, ReadKind::Peek)]);
             }
             Verb::Detach { .. } if self.is_idle(partition, &request.room) => {
-                self.ask(vec![RoomRead { to, room: request.room, user: request.user, kind: ReadKind::Detach }]);
+                self.ask(vec![read_of(to, request, ReadKind::Detach)]);
             }
             _ => self.enqueue(partition, QueuedRequest { to: Some(to), own: None, request }),
         }
@@ -102,7 +103,7 @@ impl Executor {
     fn typing_now(&mut self, request: &FlowRequest) -> bool {
         let Some(entry) = self.rooms.get_mut(&request.room) else { return false };
         let Some(room) = entry.room.as_mut().filter(|room| room.active) else { return false };
-        if room.member(&request.user).is_ok() {
+        if room.check_may(request.requester(), Action::TakePart).is_ok() {
             let frame = Event::typing(&room.id, &request.user, Millis::now());
             dispatch_typing(room, entry.partition, &frame, &mut self.links);
             room.head.seq += u64::from(mutant(Mutant::TypingCounted));
@@ -146,4 +147,9 @@ impl Executor {
         });
         self.start_job(async move { JobResult::Heads { to, result: heads.await } });
     }
+}
+
+fn read_of(to: AnswerAddress, request: FlowRequest, kind: ReadKind) -> RoomRead {
+    let FlowRequest { room, user, is_service, .. } = request;
+    RoomRead { to, room, user, is_service, kind }
 }

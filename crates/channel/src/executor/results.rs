@@ -337,10 +337,7 @@ pub(super) fn answered_by(step: &BatchStep) -> Option<&AnswerAddress> {
     match step {
         BatchStep::Attach { to, .. } | BatchStep::Detach { to, .. } | BatchStep::Answer { to, .. } => Some(to),
         BatchStep::Bounce(bounce) => bounce.to.as_ref(),
-        BatchStep::Event(_)
-        | BatchStep::Again(_)
-        | BatchStep::Typing(_)
-        | BatchStep::Joined(_)
-        | BatchStep::Left(..) => None,
+        BatchStep::Left { then, .. } => then.as_ref().map(|(to, _)| to),
+        BatchStep::Event(_) | BatchStep::Again(_) | BatchStep::Typing(_) | BatchStep::Joined(_) => None,
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
+use sendpi_model::rights::Action;
 use sendpi_model::{Millis, RoomId, UserId, Verb};
 use sendpi_store::{ActiveRoom, Row};
 use tokio::time::Instant;
@@ -160,7 +161,8 @@ fn needs_activation(entry: &LiveEntry, now: Millis, age: Duration) -> Option<boo
     }
     let is_typing = || {
         entry.queue.iter().any(|QueuedRequest { request, .. }| {
-            matches!(request.verb, Verb::Typing) && room.members.contains_key(&request.user)
+            let is_typing = matches!(request.verb, Verb::Typing);
+            is_typing && room.check_may(request.requester(), Action::TakePart).is_ok()
         })
     };
     (!room.active && is_typing()).then_some(false)
@@ -195,13 +197,18 @@ fn decide_batch(
 /// Returns whether the request may make a durable event. A request that will be refused activates nothing.
 fn makes_event(room: &Room, QueuedRequest { request, .. }: &QueuedRequest) -> bool {
     match request.verb {
-        Verb::Send { .. } => room.members.contains_key(&request.user),
-        Verb::Invite { .. } | Verb::Leave { .. } | Verb::Kick { .. } | Verb::Role { .. } => {
-            room.is_group() && room.members.contains_key(&request.user)
+        Verb::Send { .. } | Verb::Edit { .. } | Verb::Delete { .. } | Verb::React { .. } | Verb::Change { .. } => {
+            room.check_may(request.requester(), Action::TakePart).is_ok()
         }
-        Verb::Change { .. } => room.members.contains_key(&request.user),
+        Verb::Invite { .. }
+        | Verb::Leave { .. }
+        | Verb::Kick { .. }
+        | Verb::Ban { .. }
+        | Verb::Unban { .. }
+        | Verb::DeleteRoom { .. }
+        | Verb::Role { .. } => room.is_group() && room.check_may(request.requester(), Action::TakePart).is_ok(),
         Verb::Create { .. } => !room.missing_sides(&request.user, &request.verb).is_empty(),
-        Verb::Join { .. } => room.may_join(&request.user),
+        Verb::Join { .. } => room.may_join(request.requester()),
         _ => false,
     }
 }

@@ -1,8 +1,8 @@
 //! Opening a room: its starts and its tail are read, its own start under this epoch is written, and the fence is
 //! passed.
 
-use sendpi_model::{Event, RoomId};
-use sendpi_store::{EpochChain, EventRow, PushedRow, SettledRow, Start};
+use sendpi_model::{Event, Revision, RoomId};
+use sendpi_store::{EpochChain, EventRow, PushedRow, Row, SettledRow, Start};
 
 use super::{JobContext, JobError};
 use crate::room::{StoredRoom, cut_at_hole, is_settled, tail_from};
@@ -37,15 +37,17 @@ impl JobContext {
             return Ok(OpenedRoom { stored: StoredRoom::default(), unsettled: Vec::new(), pushed: None });
         }
         let head_row = row.as_ref().map_or(0, |row| row.head.seq);
-        let tail = self.read_tail(room, &EpochChain::of(&starts), head_row, settled.as_ref()).await?;
+        let mut tail = self.read_tail(room, &EpochChain::of(&starts), head_row, settled.as_ref()).await?;
         if !starts.iter().any(|start| start.epoch == tenure.epoch) {
             let last = tail.last().map_or(head_row, |(_, event)| event.head.seq.max(head_row));
             let continues = EpochChain::of(&starts).continued_at(last + 1);
             let start = Start { epoch: tenure.epoch, next_seq: last + 1, continues };
-            self.write(&[tenure], vec![sendpi_store::Row::Start(room.clone(), start)]).await?;
+            self.write(&[tenure], vec![Row::Start(room.clone(), start)]).await?;
             starts.push(start);
         }
         self.pass_fence(tenure).await?;
+        let chain = EpochChain::of(&starts);
+        let revised = self.revise_again(tenure, room, &chain, head_row, &mut tail).await?;
         let members = self.store.members(room).await?;
         let unsettled: Vec<Event> = tail
             .iter()
@@ -53,7 +55,45 @@ impl JobContext {
             .map(|(_, event)| event.clone())
             .collect();
         let pushed = if unsettled.is_empty() { None } else { self.store.pushed(room).await? };
-        Ok(OpenedRoom { stored: StoredRoom { row, members, chain: EpochChain::of(&starts), tail }, unsettled, pushed })
+        Ok(OpenedRoom { stored: StoredRoom { row, members, chain, tail, revised }, unsettled, pushed })
+    }
+
+    /// Overwrites the messages that events after the head row edited or deleted, as far as a crash may have come before
+    /// their rows were written. Those of the tail are revised in place. Returns those that are before it.
+    async fn revise_again(
+        &self,
+        tenure: Tenure,
+        room: &RoomId,
+        chain: &EpochChain,
+        head_row: u64,
+        tail: &mut [(u64, Event)],
+    ) -> Result<Vec<Event>, JobError> {
+        let later = tail.iter().filter(|(_, event)| event.head.seq > head_row);
+        let revisions: Vec<Revision> = later.filter_map(|(_, event)| event.revision()).collect();
+        let (mut rows, mut before) = (Vec::new(), Vec::new());
+        for revision in revisions {
+            let target = revision.target;
+            let place = tail.binary_search_by_key(&target, |(_, event)| event.head.seq);
+            let Some(epoch) = chain.epoch_of(target) else { continue };
+            let known = match place {
+                Ok(at) => Some(tail[at].1.clone()),
+                Err(_) => match before.iter().find(|event: &&Event| event.head.seq == target) {
+                    Some(event) => Some(event.clone()),
+                    None => self.event(room, chain, target).await?,
+                },
+            };
+            let Some(event) = known.and_then(|event| event.revised(&revision)) else { continue };
+            rows.push(Row::Revised(room.clone(), EventRow { epoch, event: event.clone() }, revision.by));
+            match place {
+                Ok(at) => tail[at].1 = event,
+                Err(_) => {
+                    before.retain(|known| known.head.seq != target);
+                    before.push(event);
+                }
+            }
+        }
+        self.write(&[tenure], rows).await?;
+        Ok(before)
     }
 
     /// Reads everything after the head row, the newest 200 events up to it, and all older events that are not

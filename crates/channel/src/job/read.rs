@@ -1,12 +1,16 @@
 //! Reads of a room's older events, which always pass the fence.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
 use sendpi_model::{Code, Event, Refusal, Role, RoomId, UserId, limits};
 use sendpi_store::{EpochChain, ReadError};
 
 use super::{JobContext, JobError};
-use crate::room::{Lookup, Lookups, PageRequest, ReadKind, RoomRead, info_of_rows, members_answer, page_frame};
+use crate::room::{
+    Found, Lookup, Lookups, PageRequest, ReadKind, RoomRead, TargetEvent, info_of_rows, members_answer, page_frame,
+};
 use crate::tenure::Tenure;
 
 /// The most rows of one read.
@@ -33,7 +37,7 @@ impl JobContext {
         asked: &RoomRead,
         memory: FromMemory,
     ) -> Result<Vec<u8>, JobError> {
-        let RoomRead { room, user, kind, .. } = asked;
+        let RoomRead { room, user, is_service, kind, .. } = asked;
         let frame = match (kind, memory) {
             (_, FromMemory::Frame(frame)) => frame,
             (_, FromMemory::Page(events, more)) => page_frame(room, &events, more),
@@ -57,7 +61,7 @@ impl JobContext {
             }
             (ReadKind::Peek, _) => {
                 let (row, member) = (self.store.room(room).await?, self.store.member(room, user).await?);
-                match info_of_rows(room, row, member) {
+                match info_of_rows(room, row, member, *is_service) {
                     Ok(info) => OkAnswer::room(info, false, false).to_frame(),
                     Err(refusal) => refusal.to_frame(),
                 }
@@ -114,7 +118,7 @@ impl JobContext {
         Ok(page_frame(room, &frames, full))
     }
 
-    async fn event(&self, room: &RoomId, chain: &EpochChain, seq: u64) -> Result<Option<Event>, ReadError> {
+    pub(super) async fn event(&self, room: &RoomId, chain: &EpochChain, seq: u64) -> Result<Option<Event>, ReadError> {
         let rows = self.store.timeline(room, seq..=seq, PAGE, false).await?;
         Ok(chain.filter(rows).into_iter().next().map(|row| row.event))
     }
@@ -130,19 +134,24 @@ impl JobContext {
         Ok(after.filter_map(|row| Some((row.user, row.role?))).take(limit + 1).collect())
     }
 
-    /// Looks for nonces, newest first.
+    /// Looks for nonces, newest first, and reads the messages that requests are about.
     pub(crate) async fn look_up(
         &self,
         tenure: Tenure,
         room: &RoomId,
         chain: &EpochChain,
         lookup: Lookup,
-    ) -> Result<Lookups, JobError> {
+    ) -> Result<Found, JobError> {
         // The semaphore is never closed.
         let _turn = self.lookups.acquire().await;
         let lowest = if lookup.reach.since.is_some() { lookup.farthest } else { lookup.reach.from };
-        let (mut found, mut from) = (Lookups::new(), lookup.to + 1);
-        while from > lowest && found.len() < lookup.wanted.len() {
+        let mut targets = HashMap::new();
+        for seq in lookup.wanted.targets.iter().map(|(_, seq)| *seq) {
+            let event = self.event(room, chain, seq).await?;
+            targets.insert(seq, TargetEvent { event, as_of: lookup.as_of });
+        }
+        let (mut found, mut from) = (Lookups::new(), lookup.to.saturating_add(1));
+        while from > lowest && found.len() < lookup.wanted.nonces.len() {
             let to = from - 1;
             from = to.saturating_sub(PAGE as u64 - 1).max(lowest);
             let rows = self.store.nonces(room, from..=to).await?;
@@ -156,7 +165,7 @@ impl JobContext {
             }
         }
         self.pass_fence(tenure).await?;
-        Ok(lookup.finish(found, from))
+        Ok(Found { nonces: lookup.finish(found, from), targets })
     }
 
     /// Counts the rooms of users. A user whose rows cannot be read now counts as having none: the write of the join

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sendpi_model::flow::FlowRequest;
+use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OpFrame;
 use sendpi_model::{Event, Mentions, Role, RoomId, RoomInfo, UserId, Verb, limits};
@@ -23,8 +23,8 @@ pub(crate) enum BatchStep {
     Typing(Bytes),
     /// These users became members. Add those who are online to L1.
     Joined(Vec<(UserId, RoomInfo)>),
-    /// These users are not members any more.
-    Left(Vec<UserId>, AudienceReason),
+    /// These users are not members any more. Once no node passes events on to them, answer.
+    Left { users: Vec<UserId>, reason: AudienceReason, then: Option<(AnswerAddress, Bytes)> },
     /// Add the user to L1, then answer.
     Attach { to: AnswerAddress, user: UserId, signin: u64, frame: Bytes },
     /// Remove the user from L1, then answer.
@@ -42,6 +42,8 @@ pub(crate) struct RoomRead {
     pub(crate) to: AnswerAddress,
     pub(crate) room: RoomId,
     pub(crate) user: UserId,
+    /// Whether a service asks as itself.
+    pub(crate) is_service: bool,
     pub(crate) kind: ReadKind,
 }
 
@@ -110,9 +112,9 @@ impl Batch {
         }
     }
 
-    pub(super) fn ask(&mut self, to: Option<AnswerAddress>, room: &RoomId, user: UserId, kind: ReadKind) {
-        let room = room.clone();
-        self.asked.extend(to.map(|to| RoomRead { to, room, user, kind }));
+    pub(super) fn ask(&mut self, to: Option<AnswerAddress>, room: &RoomId, who: Requester<'_>, kind: ReadKind) {
+        let (room, user, is_service) = (room.clone(), who.id().clone(), matches!(who, Requester::Service(_)));
+        self.asked.extend(to.map(|to| RoomRead { to, room, user, is_service, kind }));
     }
 }
 
@@ -135,9 +137,17 @@ pub(crate) fn request_weight(request: &FlowRequest) -> usize {
         }
         Verb::Create { members, .. } => (members.len() + 1) * MEMBER_BYTES,
         Verb::Invite { users, .. } => users.len() * MEMBER_BYTES,
-        Verb::Join { .. } | Verb::Leave { .. } | Verb::Kick { .. } | Verb::Role { .. } | Verb::Notify { .. } => {
-            MEMBER_BYTES
-        }
+        Verb::Join { .. }
+        | Verb::Leave { .. }
+        | Verb::Kick { .. }
+        | Verb::Ban { .. }
+        | Verb::Unban { .. }
+        | Verb::Role { .. }
+        | Verb::Notify { .. }
+        | Verb::Delete { .. } => MEMBER_BYTES,
+        Verb::DeleteRoom { .. } => limits::ROOM_MEMBERS * MEMBER_BYTES,
+        // The body is in the event and in the row of the message.
+        Verb::Edit { body, .. } => MEMBER_BYTES + 2 * body.get().len(),
         Verb::Change { name, .. } => MEMBER_BYTES + name.as_ref().map_or(0, String::len),
         _ => 0,
     };

@@ -4,6 +4,7 @@
 //! A change is a durable event, and the rows follow it. If a crash comes in between, opening the room mends it from the
 //! tail. What a member wants pushed is the member's own and no event.
 
+use sendpi_model::flow::Requester;
 use sendpi_model::rights::Action;
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{Access, Code, Content, Head, Millis, Nonce, Notify, Refusal, Role, RoleChange, RoomChange, UserId};
@@ -16,7 +17,7 @@ impl Room {
         &mut self,
         batch: &mut Batch,
         to: Option<AnswerAddress>,
-        by: &UserId,
+        by: Requester<'_>,
         change: RoomChange,
         nonce: Option<&Nonce>,
         now: Millis,
@@ -29,7 +30,7 @@ impl Room {
         }
         row.name = change.name.clone().unwrap_or_else(|| std::mem::take(&mut row.name));
         row.access = change.access.unwrap_or(row.access);
-        let head = self.event(batch, by, nonce, &Content::Changed(&change), now);
+        let head = self.event(batch, by.id(), nonce, &Content::Changed(&change), now);
         // With the head as it was: the rows of the members are behind, and after a crash the next owner must see that.
         batch.after.extend(self.row.as_ref().map(|row| Row::Room(RoomRow { stamp: head.seq, ..row.clone() })));
         batch.answer(to, &OkAnswer::event(head, false));
@@ -40,7 +41,7 @@ impl Room {
         &mut self,
         batch: &mut Batch,
         to: Option<AnswerAddress>,
-        by: &UserId,
+        by: Requester<'_>,
         change: RoleChange,
         nonce: Option<&Nonce>,
         now: Millis,
@@ -58,7 +59,7 @@ impl Room {
             let rule = format!("{} would be without an owner: make another member one first", self.id);
             return Err(Refusal::new(Code::Conflict, rule));
         }
-        let head = self.give_role(batch, by, change, nonce, now);
+        let head = self.give_role(batch, by.id(), change, nonce, now);
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
@@ -95,7 +96,6 @@ impl Room {
         notify: Option<Notify>,
         muted_until: Option<Option<Millis>>,
     ) -> Result<(), Refusal> {
-        self.check_may(user, Action::TakePart)?;
         if let Some(member) = self.members.get_mut(user) {
             member.notify = notify.unwrap_or(member.notify);
             member.muted_until = muted_until.unwrap_or(member.muted_until);

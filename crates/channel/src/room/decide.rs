@@ -6,17 +6,36 @@
 
 use std::sync::Arc;
 
-use sendpi_model::flow::FlowRequest;
+use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights::Action;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
 use sendpi_model::{
-    Content, Event, Head, Mark, Mentions, Millis, Nonce, Refusal, RoleChange, RoomChange, UserId, Verb,
+    Content, Event, Head, Mark, Mentions, Millis, Nonce, Reaction, Refusal, RoleChange, RoomChange, UserId, Verb,
 };
 use sendpi_store::{EventRow, Row};
+use serde_json::value::RawValue;
 
 use super::last_message::LastMessage;
 use super::membership::Invitation;
 use super::{AnswerAddress, Batch, BatchStep, Bounce, Lookups, PageRequest, QueuedRequest, ReadKind, Room};
+
+/// A message that somebody sends.
+#[derive(Debug)]
+struct SentMessage<'a> {
+    body: &'a RawValue,
+    nonce: Option<&'a Nonce>,
+    retry: Option<u64>,
+    mentions: Option<&'a Mentions>,
+}
+
+/// Returns what it takes at least to send a request.
+fn required(verb: &Verb) -> Action {
+    match verb {
+        Verb::Attach { .. } | Verb::Read { .. } | Verb::Notify { .. } => Action::KeepPlace,
+        Verb::Leave { .. } => Action::Leave,
+        _ => Action::TakePart,
+    }
+}
 
 impl Room {
     /// Admits the queued requests, in order. `now` never falls within a partition.
@@ -31,6 +50,7 @@ impl Room {
             }
         }
         self.forget_counted();
+        self.targets.clear();
         batch
     }
 
@@ -42,95 +62,144 @@ impl Room {
         now: Millis,
         lookups: &Lookups,
     ) -> Result<(), Refusal> {
-        let user = request.user;
+        let FlowRequest { user, verb, is_service, .. } = request;
+        let who = if is_service { Requester::Service(&user) } else { Requester::User(&user) };
         // A repeated change of the room or its members would undo what came after the first one.
-        if let Some(nonce) = request.verb.room_nonce()
+        if let Some(nonce) = verb.session_nonce()
             && let Some(head) = self.repeat_of(&user, nonce, None, lookups)?
         {
             batch.answer(to, &OkAnswer::event(head, true));
             return Ok(());
         }
-        match request.verb {
-            Verb::Create { .. } => return self.create(batch, to, &user, request.verb, now),
+        match verb {
+            Verb::Create { .. } => self.create(batch, to, &user, verb, now),
             // A detach ends the user's place in L1, whether the user is still a member or not.
             Verb::Detach { signin } => {
                 if let Some(to) = to {
                     batch.steps.push(BatchStep::Detach { to, user, signin });
                 }
-                return Ok(());
+                Ok(())
             }
-            Verb::Join { nonce } => return self.join(batch, to, &user, nonce.as_ref(), now),
+            Verb::Join { nonce } => self.join(batch, to, who, nonce.as_ref(), now),
             // The flow resent this leave, which was done the first time.
             Verb::Leave { .. } if request.first.is_some() && !self.members.contains_key(&user) => {
                 batch.answer(to, &OkAnswer::repeated());
-                return Ok(());
+                Ok(())
             }
-            _ => {}
+            verb => {
+                self.check_may(who, required(&verb))?;
+                self.decide_admitted(batch, to, who, verb, now, lookups)
+            }
         }
-        self.check_may(&user, Action::TakePart)?;
-        match request.verb {
+    }
+
+    /// Decides a request of somebody who may take part. What it takes besides is checked where it is carried out.
+    fn decide_admitted(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        who: Requester<'_>,
+        verb: Verb,
+        now: Millis,
+        lookups: &Lookups,
+    ) -> Result<(), Refusal> {
+        let user = who.id();
+        match verb {
             Verb::Send { body, nonce, retry, mentions } => {
-                if mentions == Some(Mentions::All) {
-                    self.check_may(&user, Action::MentionAll)?;
-                }
-                let repeat = match &nonce {
-                    Some(nonce) => self.repeat_of(&user, nonce, retry, lookups)?,
-                    None => None,
-                };
-                match repeat {
-                    Some(head) => batch.answer(to, &OkAnswer::event(head, true)),
-                    None => {
-                        let content = Content::Message { body: &body, mentions: mentions.as_ref() };
-                        let head = self.event(batch, &user, nonce.as_ref(), &content, now);
-                        batch.answer(to, &OkAnswer::event(head, false));
-                    }
-                }
+                let message = SentMessage { body: &body, nonce: nonce.as_ref(), retry, mentions: mentions.as_ref() };
+                self.send(batch, to, who, message, now, lookups)
+            }
+            Verb::Edit { target, body, nonce } => self.edit(batch, to, (who, target), body, nonce.as_ref(), now),
+            Verb::Delete { target, nonce } => self.delete(batch, to, (who, target), nonce.as_ref(), now),
+            Verb::React { target, emoji, remove, nonce } => {
+                self.react(batch, to, who, &Reaction { target, emoji, remove }, nonce.as_ref(), now)
             }
             Verb::Invite { users, nonce } => {
-                let invitation = Invitation { by: &user, users, nonce: nonce.as_ref() };
-                self.invite(batch, to, invitation, now)?;
+                self.invite(batch, to, Invitation { by: who, users, nonce: nonce.as_ref() }, now)
             }
-            Verb::Leave { nonce } => self.leave(batch, to, &user, nonce.as_ref(), now)?,
-            Verb::Kick { user: kicked, nonce } => self.kick(batch, to, (&user, &kicked), nonce.as_ref(), now)?,
+            Verb::Leave { nonce } => self.leave(batch, to, user, nonce.as_ref(), now),
+            Verb::Kick { user: kicked, nonce } => self.kick(batch, to, (who, &kicked), nonce.as_ref(), now),
+            Verb::Ban { user: banned, nonce } => self.ban(batch, to, (who, &banned), nonce.as_ref(), now),
+            Verb::Unban { user: banned, nonce } => self.unban(batch, to, (who, &banned), nonce.as_ref(), now),
+            Verb::DeleteRoom { nonce } => self.delete_room(batch, to, who, nonce.as_ref(), now),
             Verb::Change { name, access, nonce } => {
-                let change = RoomChange { name, access, role: None };
-                self.change(batch, to, &user, change, nonce.as_ref(), now)?;
+                let change = RoomChange { name, access, ..RoomChange::default() };
+                self.change(batch, to, who, change, nonce.as_ref(), now)
             }
             Verb::Role { user: member, role, nonce } => {
-                self.change_role(batch, to, &user, RoleChange { user: member, role }, nonce.as_ref(), now)?;
+                self.change_role(batch, to, who, RoleChange { user: member, role }, nonce.as_ref(), now)
             }
-            Verb::Notify { notify, muted_until } => self.choose_notify(batch, to, &user, notify, muted_until)?,
-            Verb::Read { seq } => self.read_marker(batch, to, user, seq)?,
+            Verb::Notify { notify, muted_until } => self.choose_notify(batch, to, user, notify, muted_until),
+            Verb::Read { seq } => self.read_marker(batch, to, user.clone(), seq),
             Verb::History { before, after, limit } => {
                 let page = PageRequest { before, after, limit: limit as usize };
                 let (chain, dispatched) = (Arc::clone(&self.chain), self.dispatched);
-                batch.ask(to, &self.id, user, ReadKind::Page { page, chain, dispatched });
+                batch.ask(to, &self.id, who, ReadKind::Page { page, chain, dispatched });
+                Ok(())
             }
             Verb::Members { cursor, limit } => {
-                batch.ask(to, &self.id, user, ReadKind::Members { cursor, limit: limit as usize, listed: None });
+                let kind = ReadKind::Members { cursor, limit: limit as usize, listed: None };
+                batch.ask(to, &self.id, who, kind);
+                Ok(())
             }
             Verb::Attach { signin } => {
-                let view = self.view(&user, self.active, false)?;
+                let view = self.view(who, self.active, false)?;
                 match to {
                     Some(to) if self.active => {
-                        batch.steps.push(BatchStep::Attach { to, user, signin, frame: view.to_frame().into() });
+                        let (user, frame) = (user.clone(), view.to_frame().into());
+                        batch.steps.push(BatchStep::Attach { to, user, signin, frame });
                     }
                     to => batch.answer(to, &view),
                 }
+                Ok(())
             }
             Verb::Peek => {
-                batch.answer(to, &self.view(&user, self.active, false)?);
+                batch.answer(to, &self.view(who, self.active, false)?);
+                Ok(())
             }
-            Verb::Typing => batch.steps.push(BatchStep::Typing(Event::typing(&self.id, &user, now))),
-            // Heads are never queued at a room, and the others were handled above.
+            Verb::Typing => {
+                batch.steps.push(BatchStep::Typing(Event::typing(&self.id, user, now)));
+                Ok(())
+            }
+            // Heads are never queued at a room, and the others were handled before.
             Verb::Heads { .. }
             | Verb::Bounce { .. }
             | Verb::Create { .. }
             | Verb::Detach { .. }
             | Verb::Join { .. } => {
                 batch.answer(to, &OkAnswer::default());
+                Ok(())
             }
         }
+    }
+
+    fn send(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        who: Requester<'_>,
+        message: SentMessage<'_>,
+        now: Millis,
+        lookups: &Lookups,
+    ) -> Result<(), Refusal> {
+        let SentMessage { body, nonce, retry, mentions } = message;
+        if mentions == Some(&Mentions::All) {
+            self.check_may(who, Action::MentionAll)?;
+        }
+        let repeat = match nonce {
+            Some(nonce) => self.repeat_of(who.id(), nonce, retry, lookups)?,
+            None => None,
+        };
+        if let Some(head) = repeat {
+            batch.answer(to, &OkAnswer::event(head, true));
+            return Ok(());
+        }
+        let content = match who {
+            Requester::User(_) => Content::message(body, mentions),
+            Requester::Service(_) => Content::system(body, mentions),
+        };
+        let head = self.event(batch, who.id(), nonce, &content, now);
+        batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
 
@@ -162,8 +231,8 @@ impl Room {
         self.head
     }
 
-    pub(super) fn view(&self, user: &UserId, live: bool, repeat: bool) -> Result<OkAnswer, Refusal> {
-        let info = self.info(user).ok_or_else(Refusal::no_such_room)?;
+    pub(super) fn view(&self, who: Requester<'_>, live: bool, repeat: bool) -> Result<OkAnswer, Refusal> {
+        let info = self.info_for(who).ok_or_else(Refusal::no_such_room)?;
         Ok(OkAnswer::room(info, live, repeat))
     }
 
@@ -186,7 +255,9 @@ impl Room {
         match self.tail.get(seq) {
             _ if seq <= least.seq => batch.answer(to, &OkAnswer::marker(least)),
             Some(event) => batch.answer(to, &OkAnswer::event(event.head, false)),
-            None => batch.ask(to, &self.id, user, ReadKind::Event { seq, chain: Arc::clone(&self.chain) }),
+            None => {
+                batch.ask(to, &self.id, Requester::User(&user), ReadKind::Event { seq, chain: Arc::clone(&self.chain) })
+            }
         }
         Ok(())
     }

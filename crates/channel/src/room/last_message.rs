@@ -26,6 +26,15 @@ impl LastMessage {
         }
     }
 
+    /// Returns `last` as a revision of an event leaves it, which may be another one.
+    pub(super) fn revised(last: Self, event: &Event) -> Self {
+        if last.seq == event.head.seq {
+            Self { event: Some(event.clone()), preview: OnceLock::new(), ..last }
+        } else {
+            last
+        }
+    }
+
     pub(super) fn at(&self) -> Millis {
         self.at
     }

@@ -1,4 +1,5 @@
-//! Nonces that the tail does not know, and how far back in the timeline each one is looked for.
+//! What requests need from before the tail: nonces that the tail does not know, with how far back in the timeline each
+//! one is looked for, and messages that requests are about.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +9,7 @@ use sendpi_model::timing::CLOCK_SKEW;
 use sendpi_model::{Head, Millis, Nonce, Refusal, UserId, Verb, limits};
 use sendpi_store::NonceRow;
 
-use super::Room;
+use super::{Room, TargetEvent};
 
 /// The result of the look-up of a nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,48 @@ pub(crate) struct Reach {
     pub(crate) since: Option<Millis>,
 }
 
-/// A search of the timeline for nonces, newest first.
+/// What a search looks for, and for whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The senders and nonces.
+    pub(crate) nonces: HashSet<(UserId, Nonce)>,
+    /// The seqs of messages, with who asks.
+    pub(crate) targets: HashSet<(UserId, u64)>,
+}
+
+impl Wanted {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nonces.is_empty() && self.targets.is_empty()
+    }
+
+    /// Returns for whom it is. A user may occur twice.
+    pub(crate) fn users(&self) -> impl Iterator<Item = &UserId> {
+        self.nonces.iter().map(|(user, _)| user).chain(self.targets.iter().map(|(user, _)| user))
+    }
+
+    /// Drops what is for other users.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&UserId) -> bool) {
+        self.nonces.retain(|(user, _)| is_kept(user));
+        self.targets.retain(|(user, _)| is_kept(user));
+    }
+
+    /// Returns whether it is for this request.
+    pub(crate) fn is_for(&self, FlowRequest { user, verb, .. }: &FlowRequest) -> bool {
+        let nonce = verb.event_nonce().map(|nonce| (user.clone(), nonce.clone()));
+        let target = verb.target().map(|target| (user.clone(), target));
+        nonce.is_some_and(|nonce| self.nonces.contains(&nonce))
+            || target.is_some_and(|target| self.targets.contains(&target))
+    }
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) nonces: Lookups,
+    pub(crate) targets: HashMap<u64, TargetEvent>,
+}
+
+/// A search of the timeline for nonces, newest first, and for messages at known places.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Lookup {
     /// How far back it goes.
@@ -45,8 +87,10 @@ pub(crate) struct Lookup {
     pub(crate) farthest: u64,
     /// The last seq of the range, which is the last one before the tail.
     pub(crate) to: u64,
-    /// The senders and nonces that are looked for.
-    pub(crate) wanted: HashSet<(UserId, Nonce)>,
+    /// What is looked for.
+    pub(crate) wanted: Wanted,
+    /// The rows have all revisions by events up to this seq.
+    pub(crate) as_of: u64,
 }
 
 impl Lookup {
@@ -57,14 +101,14 @@ impl Lookup {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        self.wanted.insert((user.clone(), nonce.clone()));
+        self.wanted.nonces.insert((user.clone(), nonce.clone()));
     }
 
     /// Adds the wanted nonces among `rows`, which count, to `found`.
     pub(crate) fn learn(&self, rows: impl IntoIterator<Item = NonceRow>, found: &mut Lookups) {
         for NonceRow { head, from, nonce, .. } in rows {
             let key = (from, nonce);
-            if self.wanted.contains(&key) {
+            if self.wanted.nonces.contains(&key) {
                 found.insert(key, NonceResult::Found(head));
             }
         }
@@ -80,7 +124,7 @@ impl Lookup {
     /// Marks every wanted nonce that was not found as absent. `from` is the first seq that was searched.
     pub(crate) fn finish(self, mut found: Lookups, from: u64) -> Lookups {
         let absent = NonceResult::Absent { from, to: self.to, since: self.reach.since };
-        for key in self.wanted {
+        for key in self.wanted.nonces {
             found.entry(key).or_insert(absent);
         }
         found
@@ -108,7 +152,8 @@ impl Room {
     pub(crate) fn new_lookup(&self) -> Lookup {
         let first = self.tail.first_seq();
         let reach = Reach { from: first, since: None };
-        Lookup { reach, farthest: farthest(first), to: first.saturating_sub(1), wanted: HashSet::new() }
+        let (to, wanted) = (first.saturating_sub(1), Wanted::default());
+        Lookup { reach, farthest: farthest(first), to, wanted, as_of: self.dispatched }
     }
 
     /// Returns how far back the timeline must be searched for the nonce of a request before the request is decided.

@@ -1,19 +1,16 @@
-//! Membership: every change of it is a durable event.
+//! How users become members: a room is made, they join it, or are invited. Every change of membership is a durable
+//! event.
 //!
-//! A join writes the user's rows first, so that every member finds the room. The event and the fence follow, then the
-//! member's row. A leave writes the user's rows last. If a crash comes in between, opening the room mends it from the
-//! tail.
+//! The user's rows are written first, so that every member finds the room. The event and the fence follow, then the
+//! member's row. If a crash comes in between, opening the room mends it from the tail.
 
 use std::sync::Arc;
 
-use sendpi_model::flow::FlowRequest;
-use sendpi_model::link::AudienceReason;
+use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights::{self, Action, Standing};
 use sendpi_model::server_frame::OkAnswer;
-use sendpi_model::{
-    Code, Content, Head, Mark, Millis, Nonce, Refusal, Role, RoleChange, RoomKind, UserId, Verb, limits,
-};
-use sendpi_store::{EpochChain, MemberRow, RoomOfUser, RoomRow, Row, Start};
+use sendpi_model::{Code, Content, Head, Millis, Nonce, Refusal, Role, RoomKind, UserId, Verb, limits};
+use sendpi_store::{EpochChain, RoomRow, Row, Start};
 
 use super::open::new_member;
 use super::{AnswerAddress, Batch, BatchStep, QueuedRequest, Room, order_row};
@@ -21,7 +18,7 @@ use super::{AnswerAddress, Batch, BatchStep, QueuedRequest, Room, order_row};
 /// Who invites whom.
 #[derive(Debug)]
 pub(super) struct Invitation<'a> {
-    pub(super) by: &'a UserId,
+    pub(super) by: Requester<'a>,
     pub(super) users: Vec<UserId>,
     pub(super) nonce: Option<&'a Nonce>,
 }
@@ -41,11 +38,11 @@ impl Room {
                 let missing = self.missing(creator, &members);
                 self.check_rooms(&missing)?;
                 self.bring_back(batch, creator, missing, now);
-                batch.answer(to, &self.view(creator, self.active, true)?);
+                batch.answer(to, &self.view(Requester::User(creator), self.active, true)?);
                 return Ok(());
             }
             if !row.deleted && row.creator == *creator && row.nonce == nonce.as_str() {
-                batch.answer(to, &self.view(creator, self.active, true)?);
+                batch.answer(to, &self.view(Requester::User(creator), self.active, true)?);
                 return Ok(());
             }
             return Err(Refusal {
@@ -79,7 +76,7 @@ impl Room {
         users.extend(members.into_iter().filter(|user| user != creator));
         self.add(batch, creator, None, users, None, now);
         self.make_owner(batch, creator);
-        batch.answer(to, &self.view(creator, true, false)?);
+        batch.answer(to, &self.view(Requester::User(creator), true, false)?);
         Ok(())
     }
 
@@ -131,30 +128,39 @@ impl Room {
     }
 
     /// Returns the refusal of a user who may not do something here.
-    pub(super) fn check_may(&self, user: &UserId, action: Action) -> Result<(), Refusal> {
-        let kind = self.row.as_ref().map_or(RoomKind::Group, |row| row.kind);
-        let who = self.members.get(user).map_or(Standing::Stranger, |member| Standing::Member(member.role));
-        rights::check(&self.id, kind, self.is_open(), who, action)
+    pub(crate) fn check_may(&self, who: Requester<'_>, action: Action) -> Result<(), Refusal> {
+        let Some(row) = self.row.as_ref().filter(|row| !row.deleted) else { return Err(Refusal::no_such_room()) };
+        rights::check(&self.id, row.kind, self.is_open(), self.standing(who), action)
+    }
+
+    fn standing(&self, who: Requester<'_>) -> Standing {
+        match (who, self.members.get(who.id())) {
+            (Requester::Service(_), Some(member)) => Standing::Member(member.role.max(Role::Admin)),
+            (Requester::Service(_), None) => Standing::Service,
+            (Requester::User(_), Some(member)) => Standing::Member(member.role),
+            (Requester::User(user), None) if self.banned.contains(user) => Standing::Banned,
+            (Requester::User(_), None) => Standing::Stranger,
+        }
     }
 
     pub(super) fn has_owner(&self) -> bool {
         self.members.values().any(|member| member.role == Role::Owner)
     }
 
-    /// Returns whether `user` is not a member and may become one.
-    pub(crate) fn may_join(&self, user: &UserId) -> bool {
-        self.is_open() && !self.members.contains_key(user)
+    /// Returns whether who asks is not a member and may become one.
+    pub(crate) fn may_join(&self, who: Requester<'_>) -> bool {
+        !self.members.contains_key(who.id()) && self.check_may(who, Action::Join).is_ok()
     }
 
     /// Returns the users whom a request makes members, as the room is now. A creation's are not among them, because
     /// nobody else waits for its room.
     pub(crate) fn newcomers(&self, request: &FlowRequest) -> Vec<UserId> {
         let (new, admits) = match &request.verb {
-            Verb::Join { .. } => (vec![request.user.clone()], self.may_join(&request.user)),
+            Verb::Join { .. } => (vec![request.user.clone()], self.may_join(request.requester())),
             Verb::Invite { users, .. } => {
-                let by_admin = self.members.get(&request.user).is_some_and(|member| member.role >= Role::Admin);
                 let new = users.iter().filter(|user| !self.members.contains_key(*user)).cloned().collect();
-                (new, by_admin && self.row.as_ref().is_some_and(|row| row.kind == RoomKind::Group))
+                let is_banned = users.iter().any(|user| self.banned.contains(user));
+                (new, !is_banned && self.check_may(request.requester(), Action::Invite).is_ok())
             }
             _ => return Vec::new(),
         };
@@ -165,17 +171,16 @@ impl Room {
         &mut self,
         batch: &mut Batch,
         to: Option<AnswerAddress>,
-        user: &UserId,
+        who: Requester<'_>,
         nonce: Option<&Nonce>,
         now: Millis,
     ) -> Result<(), Refusal> {
+        let user = who.id();
         if self.members.contains_key(user) {
             batch.answer(to, &OkAnswer::repeated());
             return Ok(());
         }
-        if !self.may_join(user) {
-            return Err(Refusal::no_such_room());
-        }
+        self.check_may(who, Action::Join)?;
         self.check_places(1)?;
         self.check_rooms([user])?;
         let head = self.add(batch, user, None, vec![user.clone()], nonce, now);
@@ -192,6 +197,10 @@ impl Room {
     ) -> Result<(), Refusal> {
         let Invitation { by, users, nonce } = invitation;
         self.check_may(by, Action::Invite)?;
+        if let Some(user) = users.iter().find(|user| self.banned.contains(*user)) {
+            let rule = format!("{user} is banned from {}: end the ban first", self.id);
+            return Err(Refusal { field: Some("users".to_owned()), ..Refusal::new(Code::Forbidden, rule) });
+        }
         let new: Vec<UserId> = users.into_iter().filter(|user| !self.members.contains_key(user)).collect();
         if new.is_empty() {
             batch.answer(to, &OkAnswer::repeated());
@@ -199,7 +208,7 @@ impl Room {
         }
         self.check_places(new.len())?;
         self.check_rooms(&new)?;
-        let head = self.add(batch, by, Some(by), new, nonce, now);
+        let head = self.add(batch, by.id(), Some(by.id()), new, nonce, now);
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
@@ -292,104 +301,5 @@ impl Room {
         batch.newcomers.extend(users);
         batch.steps.push(BatchStep::Joined(joined));
         head
-    }
-
-    pub(super) fn leave(
-        &mut self,
-        batch: &mut Batch,
-        to: Option<AnswerAddress>,
-        user: &UserId,
-        nonce: Option<&Nonce>,
-        now: Millis,
-    ) -> Result<(), Refusal> {
-        self.check_may(user, Action::Leave)?;
-        let head = self.remove(batch, user, None, nonce, now);
-        self.promote_next_owner(batch, user, now);
-        if self.members.is_empty()
-            && let Some(row) = &mut self.row
-        {
-            row.deleted = true;
-            row.stamp = head.seq;
-            row.head = head;
-            row.members = 0;
-            batch.after.push(Row::Room(row.clone()));
-        }
-        batch.answer(to, &OkAnswer::event(head, false));
-        Ok(())
-    }
-
-    pub(super) fn kick(
-        &mut self,
-        batch: &mut Batch,
-        to: Option<AnswerAddress>,
-        (by, user): (&UserId, &UserId),
-        nonce: Option<&Nonce>,
-        now: Millis,
-    ) -> Result<(), Refusal> {
-        let role = self.members.get(user).map(|member| member.role);
-        self.check_may(by, Action::Kick(role.unwrap_or(Role::Member)))?;
-        if by == user {
-            return Err(Refusal::field("user", "must be another member: leave the room instead"));
-        }
-        if role.is_none() {
-            batch.answer(to, &OkAnswer::repeated());
-            return Ok(());
-        }
-        let head = self.remove(batch, user, Some(by), nonce, now);
-        batch.answer(to, &OkAnswer::event(head, false));
-        Ok(())
-    }
-
-    /// Ends the membership of a user, who leaves or whom somebody kicks.
-    fn remove(
-        &mut self,
-        batch: &mut Batch,
-        user: &UserId,
-        by: Option<&UserId>,
-        nonce: Option<&Nonce>,
-        now: Millis,
-    ) -> Head {
-        let (users, reason) = ([user.clone()], by.map(|_| "kicked"));
-        let head = self.event(batch, by.unwrap_or(user), nonce, &Content::Left { users: &users, by, reason }, now);
-        self.members.remove(user);
-        self.offline.forget_lists();
-        batch.after.extend([self.gone_member(user, head), self.gone_room(user, head)]);
-        let reason = if by.is_some() { AudienceReason::Kicked } else { AudienceReason::Left };
-        batch.steps.push(BatchStep::Left(users.to_vec(), reason));
-        head
-    }
-
-    /// Makes the oldest admin the owner if the last owner leaves, or the oldest member if there is no admin.
-    fn promote_next_owner(&mut self, batch: &mut Batch, from: &UserId, now: Millis) {
-        if self.has_owner() {
-            return;
-        }
-        let oldest = self.members.iter().min_by_key(|(_, m)| (m.role != Role::Admin, m.joined.seq, m.joined_at));
-        let Some(user) = oldest.map(|(user, _)| user.clone()) else { return };
-        self.give_role(batch, from, RoleChange { user, role: Role::Owner }, None, now);
-    }
-
-    pub(super) fn gone_member(&self, user: &UserId, head: Head) -> Row {
-        Row::Member(MemberRow {
-            room: self.id.clone(),
-            user: user.clone(),
-            stamp: head.seq,
-            role: None,
-            joined: Mark::default(),
-            joined_at: head.at,
-            notify: self.notify_default(),
-            muted_until: None,
-        })
-    }
-
-    pub(super) fn gone_room(&self, user: &UserId, head: Head) -> Row {
-        Row::RoomOfUser(RoomOfUser {
-            user: user.clone(),
-            room: self.id.clone(),
-            stamp: head.seq,
-            role: None,
-            joined: Mark::default(),
-            active_at: head.at,
-        })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sendpi_model::{
-    Event, EventKind, Head, Mark, Millis, Notify, Role, RoleChange, RoomChange, RoomId, RoomKind, UserId,
+    Event, EventKind, Head, LeftReason, Mark, Millis, Notify, Role, RoleChange, RoomChange, RoomId, RoomKind, UserId,
 };
 use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
 
@@ -19,6 +19,8 @@ pub(crate) struct StoredRoom {
     pub(crate) chain: EpochChain,
     /// The newest rows that count, with their epochs, oldest first and without a gap above the head row.
     pub(crate) tail: Vec<(u64, Event)>,
+    /// Messages before the tail whose rows were revised anew, because a crash may have taken that.
+    pub(crate) revised: Vec<Event>,
 }
 
 /// Returns whether what an epoch wrote at a time is settled, by the newest record of its partition.
@@ -29,7 +31,8 @@ pub(crate) fn is_settled(newest: Option<&SettledRow>, epoch: u64, at: Millis) ->
 impl Room {
     /// Opens the room from its rows, inactive.
     pub(crate) fn open(id: RoomId, epoch: u64, opened: StoredRoom) -> Self {
-        let StoredRoom { row, members, chain, tail: rows } = opened;
+        let StoredRoom { row, members, chain, tail: rows, revised } = opened;
+        let banned = members.iter().filter(|row| row.banned).map(|row| row.user.clone()).collect();
         let members: BTreeMap<UserId, RoomMember> = members.into_iter().filter_map(member_of).collect();
         let head = row.as_ref().map(|row| row.head).unwrap_or_default();
         let last = row.as_ref().and_then(|row| row.last.clone()).map(Into::into);
@@ -49,9 +52,12 @@ impl Room {
             active: false,
             rows_at: None,
             counted: HashMap::new(),
+            banned,
+            targets: HashMap::new(),
         };
-        // The members whom the tail concerns, as their rows say.
-        let mut stored: BTreeMap<UserId, Option<RoomMember>> = BTreeMap::new();
+        revised.into_iter().for_each(|event| room.note_revised(event));
+        // Those whom the tail concerns, as their rows say: members, and whether they are banned.
+        let mut stored: BTreeMap<UserId, (Option<RoomMember>, bool)> = BTreeMap::new();
         for (_, event) in rows {
             room.apply_again(&event, &mut stored);
             // The head is the greater one of the head row and the tail.
@@ -65,7 +71,10 @@ impl Room {
         let silent = |member: &RoomMember| RoomMember { spoke: Mark::default(), ..member.clone() };
         room.healed = stored
             .into_iter()
-            .filter(|(user, row)| room.members.get(user).map(silent) != row.as_ref().map(silent))
+            .filter(|(user, (row, was_banned))| {
+                room.members.get(user).map(silent) != row.as_ref().map(silent)
+                    || room.banned.contains(user) != *was_banned
+            })
             .map(|(user, _)| user)
             .collect();
         room.dispatched = room.head.seq;
@@ -75,11 +84,11 @@ impl Room {
 
     /// Applies a membership event of the tail again to a row that is older. A crash may have come between the event
     /// and its row.
-    fn apply_again(&mut self, event: &Event, stored: &mut BTreeMap<UserId, Option<RoomMember>>) {
+    fn apply_again(&mut self, event: &Event, stored: &mut BTreeMap<UserId, (Option<RoomMember>, bool)>) {
         let seq = event.head.seq;
-        let mut note = |members: &BTreeMap<UserId, RoomMember>, user: &UserId| {
+        let mut note = |room: &Self, user: &UserId| {
             if !stored.contains_key(user) {
-                stored.insert(user.clone(), members.get(user).cloned());
+                stored.insert(user.clone(), (room.members.get(user).cloned(), room.banned.contains(user)));
             }
         };
         match event.kind {
@@ -88,7 +97,7 @@ impl Room {
                     row.deleted = false;
                 }
                 for user in event.users() {
-                    note(&self.members, &user);
+                    note(self, &user);
                     let creator = match &self.row {
                         // Whoever brings a direct room back that had no members owns it.
                         Some(row) if row.kind == RoomKind::Direct => event.from == user && !self.has_owner(),
@@ -104,21 +113,34 @@ impl Room {
                 }
             }
             EventKind::Left => {
-                for user in event.users() {
-                    note(&self.members, &user);
+                let reason = event.reason();
+                let is_end = reason == Some(LeftReason::Deleted);
+                let users = if is_end { self.members.keys().cloned().collect() } else { event.users() };
+                for user in users {
+                    note(self, &user);
                     if self.members.get(&user).is_some_and(|member| member.stamp <= seq) {
                         self.members.remove(&user);
                     }
+                    if reason == Some(LeftReason::Banned) {
+                        self.banned.insert(user);
+                    }
+                }
+                if let Some(row) = self.row.as_mut().filter(|_| self.members.is_empty()) {
+                    row.deleted = true;
                 }
             }
             EventKind::Changed => {
-                let RoomChange { name, access, role } = event.change();
+                let RoomChange { name, access, role, unbanned } = event.change();
                 if let Some(row) = self.row.as_mut().filter(|row| row.stamp < seq) {
                     row.name = name.unwrap_or_else(|| std::mem::take(&mut row.name));
                     row.access = access.unwrap_or(row.access);
                 }
+                if let Some(user) = unbanned {
+                    note(self, &user);
+                    self.banned.remove(&user);
+                }
                 let Some(RoleChange { user, role }) = role else { return };
-                note(&self.members, &user);
+                note(self, &user);
                 if let Some(member) = self.members.get_mut(&user).filter(|member| member.stamp < seq) {
                     member.role = role;
                     member.stamp = seq;

@@ -29,6 +29,17 @@ impl Tail {
         self.events.push_back(event);
     }
 
+    /// Puts an event in the place of the one with its seq, if that is here.
+    pub(crate) fn replace(&mut self, event: Event) {
+        let Some(place) = event.head.seq.checked_sub(self.first_seq()).and_then(|at| usize::try_from(at).ok()) else {
+            return;
+        };
+        if let Some(known) = self.events.get_mut(place) {
+            self.bytes = self.bytes - known.frame.len() + event.frame.len();
+            *known = event;
+        }
+    }
+
     /// Drops the oldest events beyond the limits, but none after `dispatched`.
     pub(crate) fn trim(&mut self, dispatched: u64) {
         while (self.events.len() > TAIL_MAX || (self.bytes > TAIL_BYTES && self.events.len() > TAIL_MIN))

@@ -1,16 +1,18 @@
 //! The room as data: requests in, batches out.
 
+mod bans;
 mod changes;
 mod counts;
 mod direct;
 mod nonces;
 mod pushes;
+mod revisions;
 
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
-use sendpi_model::flow::FlowRequest;
-use sendpi_model::link::{AudienceReason, LinkItem, read_message};
-use sendpi_model::{Access, Fields, Verb};
+use sendpi_model::flow::{FlowRequest, Requester};
+use sendpi_model::link::{AudienceReason, LinkAck, LinkItem, read_message};
+use sendpi_model::{Access, EventKind, Fields, Verb, limits};
 
 use super::*;
 use crate::dispatch::{DispatchOutcome, dispatch};
@@ -29,7 +31,11 @@ fn ask(who: &str, json: &str) -> QueuedRequest {
     let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
     let room = RoomId::parse("r").unwrap();
     let to = AnswerAddress { node: node("n1"), partition: Partition(0), n: 1 };
-    QueuedRequest { to: Some(to), own: None, request: FlowRequest { n: 1, room, user: user(who), first: None, verb } }
+    QueuedRequest {
+        to: Some(to),
+        own: None,
+        request: FlowRequest { n: 1, room, user: user(who), is_service: false, first: None, verb },
+    }
 }
 
 /// A room and the links that it is dispatched to.
@@ -253,10 +259,10 @@ fn the_rows_of_an_idle_room_show_a_member_what_the_room_itself_would() {
     let Some(Row::Room(row)) = rows.into_iter().next() else { panic!("no row of the room") };
     for name in ["ann", "bob"].map(user) {
         let Row::Member(member) = table.room.member_row(&name, &table.room.members[&name]) else { panic!("no member") };
-        let shown = info_of_rows(&table.room.id, Some(row.clone()), Some(member)).unwrap();
+        let shown = info_of_rows(&table.room.id, Some(row.clone()), Some(member), false).unwrap();
         assert_eq!(Some(shown), table.room.info(&name));
     }
-    let refused = info_of_rows(&table.room.id, Some(row), None).unwrap_err();
+    let refused = info_of_rows(&table.room.id, Some(row), None, false).unwrap_err();
     assert_eq!(refused.code, table.room.member(&user("zoe")).unwrap_err().code);
 }
 
@@ -314,7 +320,7 @@ fn a_room_has_a_thousand_members_and_no_more() {
 #[test]
 fn into_a_room_that_is_not_open_nobody_may_join() {
     let table = TestRoom::new();
-    assert!(!table.room.may_join(&user("zoe")) && !table.room.may_join(&user("ann")));
+    assert!(!table.room.may_join(Requester::User(&user("zoe"))) && !table.room.may_join(Requester::User(&user("ann"))));
 }
 
 #[test]

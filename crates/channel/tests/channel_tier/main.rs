@@ -60,6 +60,7 @@ fn rows(id: &str, count: u64, head: u64) -> Vec<Row> {
             joined_at: at,
             notify: Notify::All,
             muted_until: None,
+            banned: false,
         }));
     }
     let body = serde_json::value::RawValue::from_string("{}".into()).unwrap();

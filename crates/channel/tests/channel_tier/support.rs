@@ -10,7 +10,7 @@ use sendpi_bus::link::LinkReceiver;
 use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, Subscription};
 use sendpi_channel::{ChannelConfig, Worker};
-use sendpi_model::flow::{NumberedRequest, encode_message, encode_request};
+use sendpi_model::flow::{NumberedRequest, Requester, encode_message, encode_request};
 use sendpi_model::link::{AudienceAdded, AudienceReason, LinkItem, read_message};
 use sendpi_model::{Fields, Partition, Partitions, RoomId, UserId, Verb};
 use sendpi_store::embedded::Embedded;
@@ -84,7 +84,7 @@ impl ChannelTier {
             *last += 1;
             *last
         };
-        let request = encode_request(&room, &user, &verb);
+        let request = encode_request(&room, Requester::User(&user), &verb);
         let message = encode_message(self.node.node(), 1, [NumberedRequest { n, first: None, request: &request }]);
         let reply = subject::flow_reply(self.node.node(), partition);
         self.node.publish_with_reply(subject::room(partition), reply, message.into()).await.unwrap();

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 
 use super::ClientOp;
 use crate::characters::{is_deceptive, is_format, is_space_or_control};
-use crate::{Mentions, Refusal, Verb, i_json, id};
+use crate::{Mentions, Refusal, Verb, i_json, id, limits};
 
 /// Checks the ids, the name and the body of a request.
 ///
@@ -33,7 +33,9 @@ fn check_verb(verb: &Verb) -> Result<(), Refusal> {
             check_ids("members", members)
         }
         Verb::Invite { users, .. } => check_ids("users", users),
-        Verb::Kick { user, .. } | Verb::Role { user, .. } => check_ids("user", [user]),
+        Verb::Kick { user, .. } | Verb::Ban { user, .. } | Verb::Unban { user, .. } | Verb::Role { user, .. } => {
+            check_ids("user", [user])
+        }
         Verb::Change { name, .. } => name.as_deref().map_or(Ok(()), check_name),
         Verb::Send { body, mentions, .. } => {
             if let Some(Mentions::Users(users)) = mentions {
@@ -41,6 +43,8 @@ fn check_verb(verb: &Verb) -> Result<(), Refusal> {
             }
             i_json::check_object("body", body.get())
         }
+        Verb::Edit { body, .. } => i_json::check_object("body", body.get()),
+        Verb::React { emoji, .. } => check_emoji(emoji),
         Verb::Members { cursor, .. } => check_ids("cursor", cursor),
         _ => Ok(()),
     }
@@ -48,6 +52,21 @@ fn check_verb(verb: &Verb) -> Result<(), Refusal> {
 
 fn check_ids<'a, T: Borrow<str> + 'a>(field: &str, ids: impl IntoIterator<Item = &'a T>) -> Result<(), Refusal> {
     ids.into_iter().try_for_each(|id| id::check_characters(id.borrow())).map_err(|rule| Refusal::field(field, rule))
+}
+
+/// Checks a reaction: an emoji, or another short piece of text that can be seen. Emoji are joined by format characters.
+fn check_emoji(emoji: &str) -> Result<(), Refusal> {
+    if emoji.is_empty() {
+        return Err(Refusal::field("emoji", "must not be empty"));
+    }
+    if emoji.len() > limits::EMOJI_BYTES {
+        return Err(Refusal::too_large("emoji", format!("{} bytes", limits::EMOJI_BYTES)));
+    }
+    let is_unseen = emoji.chars().all(is_format);
+    if is_unseen || emoji.chars().any(|c| is_space_or_control(c) || is_deceptive(c)) {
+        return Err(Refusal::field("emoji", "must be text that can be seen, without spaces or control characters"));
+    }
+    Ok(())
 }
 
 /// Checks the name of a room: one line of text that can be seen. A new direct room may have none.

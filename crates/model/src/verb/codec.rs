@@ -97,6 +97,21 @@ pub(super) fn send(fields: &Fields<'_>) -> Result<Verb, Refusal> {
     Ok(Verb::Send { body: body.to_owned(), nonce, retry, mentions })
 }
 
+pub(super) fn edit(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let body = fields.raw("body").ok_or_else(|| Refusal::field("body", "is required"))?.to_owned();
+    Ok(Verb::Edit { target: target(fields)?, body, nonce: nonce(fields) })
+}
+
+pub(super) fn react(fields: &Fields<'_>) -> Result<Verb, Refusal> {
+    let (target, emoji) = (target(fields)?, fields.required("emoji")?);
+    Ok(Verb::React { target, emoji, remove: fields.optional("remove")?.unwrap_or(false), nonce: nonce(fields) })
+}
+
+/// Reads the seq of the event that a request is about.
+pub(super) fn target(fields: &Fields<'_>) -> Result<u64, Refusal> {
+    read_seq(fields, "ref")?.ok_or_else(|| Refusal::field("ref", "is required"))
+}
+
 pub(super) fn history(fields: &Fields<'_>) -> Result<Verb, Refusal> {
     let (before, after) = (read_seq(fields, "before")?, read_seq(fields, "after")?);
     if before.is_some() && after.is_some() {
@@ -159,6 +174,15 @@ impl Serialize for Verb {
                 op("kick")?;
                 map.serialize_entry("user", user)?;
             }
+            Self::Ban { user, .. } => {
+                op("ban")?;
+                map.serialize_entry("user", user)?;
+            }
+            Self::Unban { user, .. } => {
+                op("unban")?;
+                map.serialize_entry("user", user)?;
+            }
+            Self::DeleteRoom { .. } => op("delete_room")?,
             Self::Change { name, access, .. } => {
                 op("change")?;
                 if name.is_some() {
@@ -192,6 +216,23 @@ impl Serialize for Verb {
                     map.serialize_entry("mentions", mentions)?;
                 }
                 map.serialize_entry("body", body)?;
+            }
+            Self::Edit { target, body, .. } => {
+                op("edit")?;
+                map.serialize_entry("ref", target)?;
+                map.serialize_entry("body", body)?;
+            }
+            Self::Delete { target, .. } => {
+                op("delete")?;
+                map.serialize_entry("ref", target)?;
+            }
+            Self::React { target, emoji, remove, .. } => {
+                op("react")?;
+                map.serialize_entry("ref", target)?;
+                map.serialize_entry("emoji", emoji)?;
+                if *remove {
+                    map.serialize_entry("remove", remove)?;
+                }
             }
             Self::Typing => op("typing")?,
             Self::Read { seq } => {
@@ -228,7 +269,7 @@ impl Serialize for Verb {
                 map.serialize_entry("last", last)?;
             }
         }
-        if let Some(nonce) = self.room_nonce() {
+        if let Some(nonce) = self.session_nonce() {
             map.serialize_entry("nonce", nonce)?;
         }
         map.end()

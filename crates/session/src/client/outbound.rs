@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendpi_model::flow::Requester;
 use sendpi_model::server_frame::{OpFrame, with_id};
 use sendpi_model::{CloseCode, FrameId, Refusal, UserId, limits};
 use tokio::sync::Notify;
@@ -16,12 +17,19 @@ use tokio::time::Instant;
 use self::write_queue::WriteQueue;
 use crate::client::node_budget::NodeBudget;
 use crate::client::outbox::{FrameKind, Pushed};
-use crate::client::transport::{Flush, Transport};
+use crate::client::transport::{Flush, Identity, Transport};
 use crate::client::typing_limit::TypingLimit;
 use crate::client::ws_frame;
 
 /// A replay waits until less than this is queued, so that a heartbeat behind it is answered in time. In bytes.
 const REPLAY_BYTES: usize = 64 * 1024;
+
+/// As whom a session is signed in.
+#[derive(Debug)]
+struct SignedIn {
+    user: UserId,
+    is_service: bool,
+}
 
 /// The outbound queue of one session.
 #[derive(Debug)]
@@ -37,7 +45,7 @@ pub(crate) struct Outbound {
     requests: AtomicU32,
     /// Whether a round of deliveries has this queue on its list.
     touched: AtomicBool,
-    user: OnceLock<UserId>,
+    user: OnceLock<SignedIn>,
     opened: Instant,
     /// When the client was last heard, in milliseconds after `opened`.
     heard: AtomicU64,
@@ -73,13 +81,19 @@ impl Outbound {
 
     /// Returns the user, once the session is signed in.
     pub(crate) fn user(&self) -> Option<&UserId> {
-        self.user.get()
+        self.user.get().map(|signed_in| &signed_in.user)
     }
 
-    /// Sets the user as whom the session is signed in. Only the first call counts.
-    pub(crate) fn set_user(&self, user: UserId) {
+    /// Returns on whose behalf the session sends requests, once it is signed in.
+    pub(crate) fn requester(&self) -> Option<Requester<'_>> {
+        let SignedIn { user, is_service } = self.user.get()?;
+        Some(if *is_service { Requester::Service(user) } else { Requester::User(user) })
+    }
+
+    /// Sets as whom the session is signed in. Only the first call counts.
+    pub(crate) fn set_user(&self, who: &Identity) {
         // A session signs in only once: the state refuses a second sign-in.
-        drop(self.user.set(user));
+        drop(self.user.set(SignedIn { user: who.user.clone(), is_service: who.service }));
     }
 
     /// Notes that the client was heard.

@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
+use sendpi_model::flow::{self, Requester};
 use sendpi_model::server_frame::{OkAnswer, OpFrame, Pong};
 use sendpi_model::{
-    ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Nonce, Refusal, RoomId, UserId, Verb, flow,
+    ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Nonce, Refusal, RoomId, UserId, Verb,
 };
 use tokio::time::Instant;
 
@@ -147,7 +148,8 @@ impl Session {
         verb.set_nonce(fresh_nonce);
         match verb {
             Verb::Typing => self.typing(&room),
-            Verb::Send { .. } => {
+            // A service that acts as itself has no read markers.
+            Verb::Send { .. } if !matches!(self.outbound.requester(), Some(Requester::Service(_))) => {
                 let marks = MarkerMove { room: room.clone(), read_in: None };
                 self.send(id, &room, &verb, Some(marks));
             }
@@ -160,10 +162,13 @@ impl Session {
     }
 
     fn send(&self, id: Option<FrameId>, room: &RoomId, verb: &Verb, marks: Option<MarkerMove>) {
-        let Some(user) = self.begin(id.as_ref()) else { return };
+        if self.begin(id.as_ref()).is_none() {
+            return;
+        }
+        let Some(requester) = self.outbound.requester() else { return };
         let tag = ReplyTo::Client { outbound: Arc::clone(&self.outbound), id, marks };
         // The request is encoded before the lock is acquired, because all sessions share the lock.
-        let request = flow::encode_request(room, &user, verb);
+        let request = flow::encode_request(room, requester, verb);
         let pushed = self.node.flows.lock().push(self.node.partitions.of(room), request, tag, Instant::now());
         match pushed {
             Ok(()) => self.node.uplink.notify_one(),
@@ -178,10 +183,10 @@ impl Session {
 
     /// Passes a typing notice on. It is never answered, and dropped if the session sends too many.
     fn typing(&self, room: &RoomId) {
-        let Some(user) = self.outbound.user() else { return };
+        let Some(requester) = self.outbound.requester() else { return };
         let now = Instant::now();
         if lock(&self.outbound.typing).get_or_insert_default().admit(room, now) {
-            let request = flow::encode_request(room, user, &Verb::Typing);
+            let request = flow::encode_request(room, requester, &Verb::Typing);
             self.node.flows.lock().push_unanswered(self.node.partitions.of(room), request, now);
             self.node.uplink.notify_one();
         }

@@ -73,7 +73,7 @@ impl State {
         session.expires_at = who.expires_at;
         (session.started, session.confirmed, session.pinged) = (end, end, end);
         session.hold = Some(Box::new(Hold::all()));
-        session.outbound.set_user(who.user.clone());
+        session.outbound.set_user(who);
         Ok(self.joined(key, user_key))
     }
 

@@ -128,6 +128,10 @@ pub async fn those_who_left_are_not_among_members_or_rooms(store: Subject) {
     assert_eq!(rooms[2], room_of("ann", "bob", 1, Some(Role::Member)));
     let count = async |most| store.count_rooms_of_user(&user("ann"), most).await.expect("a count");
     assert_eq!((count(9).await, count(2).await), (3, 2));
+    let banned = crate::MemberRow { banned: true, ..member("r", "abe", 9, None) };
+    put(&store, vec![Row::Member(banned.clone())]).await;
+    assert_eq!(store.members(&room("r")).await.expect("the members").first(), Some(&banned));
+    assert_eq!(store.member(&room("r"), &user("abe")).await.expect("no member"), None);
     let among = store.rooms_of_user_among(&user("ann"), &["eve", "bo"].map(room)).await.expect("the rows");
     assert_eq!(among, [None, Some(room_of("ann", "bo", 4, Some(Role::Admin)))]);
 }

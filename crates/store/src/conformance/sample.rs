@@ -83,6 +83,7 @@ pub(super) fn member(id: &str, name: &str, stamp: u64, role: Option<Role>) -> Me
         joined_at: Millis(5),
         notify: Notify::Mentions,
         muted_until: Some(Millis(9)),
+        banned: false,
     }
 }
 

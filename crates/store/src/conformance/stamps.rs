@@ -1,6 +1,7 @@
+use bytes::Bytes;
 use sendpi_model::{Mark, Millis, Partition, Role};
 
-use super::sample::{Subject, event, fence, marker, member, put, room, room_of, room_row, settled, user};
+use super::sample::{Subject, event, event_row, fence, marker, member, put, room, room_of, room_row, settled, user};
 use crate::{Fence, PushedRange, PushedRow, Row, SettledRow};
 
 /// Checks that of two fences the one with the higher epoch stays, whatever their order.
@@ -72,6 +73,31 @@ pub async fn a_late_join_does_not_bring_back_who_left(store: Subject) {
     }
     assert_eq!(store.members(&room("r")).await.expect("the members"), [member("r", "ann", 11, again)]);
     assert_eq!(store.rooms_of_user(&user("ann"), None, 99).await.expect("the rooms"), [room_of("ann", "r", 11, again)]);
+}
+
+/// Checks that of two revisions of an event the later one stays, whatever their order, and that the event is where it
+/// was.
+pub async fn a_revised_event_stays_revised(store: Subject) {
+    put(&store, (1..=3).map(|seq| event("r", seq, 1)).collect()).await;
+    let revised = |text: &str| {
+        let mut row = event_row(2, 1);
+        row.event.frame = Bytes::from(format!(r#"{{"op":"event","seq":2,"body":{{"text":"{text}"}}}}"#));
+        row
+    };
+    let write = async |text, by| put(&store, vec![Row::Revised(room("r"), revised(text), by)]).await;
+    let read = async || store.timeline(&room("r"), 1..=9, 9, false).await.expect("the timeline");
+    write("edited", 300).await;
+    assert_eq!(read().await, [event_row(1, 1), revised("edited"), event_row(3, 1)]);
+    write("late", 7).await;
+    assert_eq!(read().await[1], revised("edited"));
+    write("edited again", 301).await;
+    assert_eq!(read().await[1], revised("edited again"));
+    let nonces = store.nonces(&room("r"), 1..=9).await.expect("the nonces");
+    assert_eq!(nonces.iter().map(|row| row.head.seq).collect::<Vec<_>>(), [1, 2, 3]);
+    let (first, then) = (event("q", 2, 1), Row::Revised(room("q"), revised("in one write"), 3));
+    put(&store, vec![first, then]).await;
+    let timeline = store.timeline(&room("q"), 1..=9, 9, false).await.expect("the timeline");
+    assert_eq!(timeline, [revised("in one write")]);
 }
 
 /// Checks that an older marker that is written late does not lower the stored one.

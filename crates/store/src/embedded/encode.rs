@@ -10,8 +10,10 @@ use super::key::RowKey;
 use super::table::Table;
 use crate::{EventRow, NonceRow, Row};
 
-/// The version of the rows of timelines.
+/// The version of the rows of timelines as they are first written.
 const VERSION: u8 = 1;
+/// The version of revised rows of timelines, which have a stamp.
+const REVISED: u8 = 2;
 
 /// The rule for which of two writes of one key stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,29 @@ pub(super) enum Keep {
     First,
     /// The write with the higher stamp, or the later one if the stamps are equal.
     Higher(u64),
+    /// The same, for an event. One that is not revised has no stamp.
+    Revised(u64),
+}
+
+impl Keep {
+    /// Returns whether a write with this rule stays that follows one with the rule `earlier` in the same group.
+    pub(super) fn follows(self, earlier: Self) -> bool {
+        match (self, earlier) {
+            (Self::Higher(new), Self::Higher(old)) | (Self::Revised(new), Self::Revised(old)) => new >= old,
+            (Self::Revised(_), Self::Either) => true,
+            _ => false,
+        }
+    }
+
+    /// Returns whether a write with this rule gives way to what is stored.
+    pub(super) fn gives_way(self, stored: &[u8]) -> bool {
+        match self {
+            Self::Either => false,
+            Self::First => true,
+            Self::Higher(new) => stamp(stored).is_some_and(|there| there > new),
+            Self::Revised(new) => revision_stamp(stored).is_some_and(|there| there > new),
+        }
+    }
 }
 
 /// One row, encoded.
@@ -50,7 +75,11 @@ impl EncodedRow {
             }
             Row::Event(room, row) => {
                 let key = RowKey::of_id(room.as_str()).number(row.event.head.seq).number(row.epoch);
-                put(Table::Timeline, key, encode_event(&row.event), Keep::Either)
+                put(Table::Timeline, key, encode_event(&row.event, None), Keep::Either)
+            }
+            Row::Revised(room, row, by) => {
+                let key = RowKey::of_id(room.as_str()).number(row.event.head.seq).number(row.epoch);
+                put(Table::Timeline, key, encode_event(&row.event, Some(*by)), Keep::Revised(*by))
             }
             Row::Room(row) => {
                 let key = RowKey::of_id(row.room.as_str());
@@ -101,11 +130,18 @@ pub(super) enum ValueError {
 
 /// Encodes an event as
 /// `version u8 · count u64 · at u64 · kind u8 · from (u8 length) · nonce (u8 length, 0 for none) · frame`. Numbers
-/// are little-endian. The seq and the epoch are in the key.
-fn encode_event(event: &Event) -> Vec<u8> {
+/// are little-endian. The seq and the epoch are in the key. A revised row has version 2, and behind it the stamp as
+/// u64.
+fn encode_event(event: &Event, stamp: Option<u64>) -> Vec<u8> {
     let nonce = event.nonce.as_ref().map_or("", Nonce::as_str);
-    let mut bytes = Vec::with_capacity(20 + event.from.as_str().len() + nonce.len() + event.frame.len());
-    bytes.put_u8(VERSION);
+    let mut bytes = Vec::with_capacity(28 + event.from.as_str().len() + nonce.len() + event.frame.len());
+    match stamp {
+        Some(stamp) => {
+            bytes.put_u8(REVISED);
+            bytes.put_u64_le(stamp);
+        }
+        None => bytes.put_u8(VERSION),
+    }
     bytes.put_u64_le(event.head.count);
     bytes.put_u64_le(event.head.at.0);
     bytes.put_u8(event.kind.number());
@@ -120,10 +156,7 @@ fn encode_event(event: &Event) -> Vec<u8> {
 
 pub(super) fn decode_event(seq: u64, epoch: u64, mut value: &[u8]) -> Result<EventRow, ValueError> {
     let damaged = |_| ValueError::Damaged;
-    let version = value.try_get_u8().map_err(damaged)?;
-    if version != VERSION {
-        return Err(ValueError::Later(version));
-    }
+    skip_version(&mut value)?;
     let count = value.try_get_u64_le().map_err(damaged)?;
     let at = Millis(value.try_get_u64_le().map_err(damaged)?);
     let kind = EventKind::from_number(value.try_get_u8().map_err(damaged)?);
@@ -139,10 +172,7 @@ pub(super) fn decode_event(seq: u64, epoch: u64, mut value: &[u8]) -> Result<Eve
 /// Reads whose event a row is, and its nonce. `None` if the event has none.
 pub(super) fn decode_nonce(seq: u64, epoch: u64, mut value: &[u8]) -> Result<Option<NonceRow>, ValueError> {
     let damaged = |_| ValueError::Damaged;
-    let version = value.try_get_u8().map_err(damaged)?;
-    if version != VERSION {
-        return Err(ValueError::Later(version));
-    }
+    skip_version(&mut value)?;
     let count = value.try_get_u64_le().map_err(damaged)?;
     let at = Millis(value.try_get_u64_le().map_err(damaged)?);
     let _kind = value.try_get_u8().map_err(damaged)?;
@@ -153,6 +183,22 @@ pub(super) fn decode_nonce(seq: u64, epoch: u64, mut value: &[u8]) -> Result<Opt
     let from = UserId::parse(from).map_err(|_| ValueError::Damaged)?;
     let nonce = Nonce::parse(nonce).map_err(|_| ValueError::Damaged)?;
     Ok(Some(NonceRow { epoch, head: Head { seq, count, at }, from, nonce }))
+}
+
+/// Skips the version of an event, and the stamp of a revised one.
+fn skip_version(value: &mut &[u8]) -> Result<(), ValueError> {
+    let damaged = |_| ValueError::Damaged;
+    match value.try_get_u8().map_err(damaged)? {
+        VERSION => Ok(()),
+        REVISED => value.try_get_u64_le().map(drop).map_err(damaged),
+        version => Err(ValueError::Later(version)),
+    }
+}
+
+/// Returns the stamp of an event. `None` if it was never revised.
+fn revision_stamp(value: &[u8]) -> Option<u64> {
+    let (version, rest) = value.split_first()?;
+    rest.first_chunk().filter(|_| *version == REVISED).map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 fn text<'a>(value: &mut &'a [u8]) -> Result<&'a str, ValueError> {
@@ -196,25 +242,27 @@ mod tests {
     fn an_event_comes_back_with_and_without_a_nonce() {
         for nonce in [None, Some("n-1")] {
             let event = event(EventKind::Reaction, nonce);
-            let row = decode_event(7, 3, &encode_event(&event)).unwrap();
-            assert_eq!(row, EventRow { epoch: 3, event });
+            for stamp in [None, Some(u64::MAX)] {
+                let row = decode_event(7, 3, &encode_event(&event, stamp)).unwrap();
+                assert_eq!(row, EventRow { epoch: 3, event: event.clone() });
+            }
         }
     }
 
     #[test]
     fn an_event_of_a_kind_of_a_later_release_passes_through() {
         let event = event(EventKind::Later(200), Some("n-1"));
-        let row = decode_event(7, 3, &encode_event(&event)).unwrap();
+        let row = decode_event(7, 3, &encode_event(&event, None)).unwrap();
         assert_eq!(row, EventRow { epoch: 3, event });
     }
 
     #[test]
     fn a_row_of_a_later_release_is_told_from_a_damaged_one() {
-        let mut bytes = encode_event(&event(EventKind::Reaction, None));
+        let mut bytes = encode_event(&event(EventKind::Reaction, None), None);
         for cut in 0..20 {
             assert_eq!(decode_event(1, 1, &bytes[..cut]), Err(ValueError::Damaged));
         }
-        bytes[0] = 2;
-        assert_eq!(decode_event(1, 1, &bytes), Err(ValueError::Later(2)));
+        bytes[0] = 3;
+        assert_eq!(decode_event(1, 1, &bytes), Err(ValueError::Later(3)));
     }
 }

@@ -1,5 +1,5 @@
 //! Removes rows that no read needs any more, a few at a time: records of what was settled in older epochs, starts
-//! outside the chain, and the rows of members who left.
+//! outside the chain, and the rows of members who left and are not banned.
 //!
 //! *Records:* the newest one of a partition says that all older epochs are settled.
 //!
@@ -129,13 +129,15 @@ fn has_left(table: Table, key: &[u8], value: &[u8], opened: &Opened) -> fjall::R
     #[derive(Deserialize)]
     struct LeftRow {
         role: Option<IgnoredAny>,
+        #[serde(default)]
+        banned: bool,
     }
     #[derive(Deserialize)]
     struct RoomHead {
         head: Head,
     }
     // A row that cannot be read stays.
-    let Ok(LeftRow { role: None }) = decode_json(value) else { return Ok(false) };
+    let Ok(LeftRow { role: None, banned: false }) = decode_json(value) else { return Ok(false) };
     let Some((first, second)) = split_id(key) else { return Ok(false) };
     let second = std::str::from_utf8(second).unwrap_or_default().trim_end_matches('\0');
     let room = if table == Table::Members { first } else { second };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::encode::{EncodedRow, Keep, stamp};
+use super::encode::{EncodedRow, Keep};
 use super::table::Table;
 
 /// Returns the rows of `puts` that must be written. `puts` are in their order of arrival, and `stored` reads what
@@ -20,9 +20,7 @@ pub(super) fn merge<V: AsRef<[u8]>, E>(
         let EncodedRow { table, key, value, keep } = put;
         match merged.entry((table, key)) {
             Entry::Occupied(mut earlier) => {
-                if let (Keep::Higher(stamp), Keep::Higher(there)) = (keep, earlier.get().1)
-                    && stamp >= there
-                {
+                if keep.follows(earlier.get().1) {
                     earlier.insert((value, keep));
                 }
             }
@@ -39,11 +37,8 @@ pub(super) fn merge<V: AsRef<[u8]>, E>(
 
 /// Returns whether a row is left out because of what is stored.
 fn gives_way<V: AsRef<[u8]>, E>(keep: Keep, stored: impl FnOnce() -> Result<Option<V>, E>) -> Result<bool, E> {
-    Ok(match keep {
-        Keep::Either => false,
-        Keep::First => stored()?.is_some(),
-        Keep::Higher(new) => stored()?.and_then(|value| stamp(value.as_ref())).is_some_and(|there| there > new),
-    })
+    // What replaces whatever is there need not be compared.
+    Ok(keep != Keep::Either && stored()?.is_some_and(|value| keep.gives_way(value.as_ref())))
 }
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ impl Store for Embedded {
 
     async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
         let prefix = RowKey::of_id(room.as_str()).bytes();
-        self.0.all(Table::Members, &prefix, |row: &MemberRow| row.role.is_some()).await
+        self.0.all(Table::Members, &prefix, |row: &MemberRow| row.role.is_some() || row.banned).await
     }
 
     async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRow>, ReadError> {

@@ -1,4 +1,4 @@
-use sendpi_model::flow::FlowMessage;
+use sendpi_model::flow::{FlowMessage, Requester, encode_request};
 use sendpi_model::{RoomId, UserId, Verb};
 
 use super::*;
@@ -12,7 +12,7 @@ fn flow() -> (FlowSender<u32>, Instant) {
 }
 
 fn request(verb: &Verb) -> Vec<u8> {
-    sendpi_model::flow::encode_request(&RoomId::parse("r").unwrap(), &UserId::parse("u").unwrap(), verb)
+    encode_request(&RoomId::parse("r").unwrap(), Requester::User(&UserId::parse("u").unwrap()), verb)
 }
 
 fn push(flow: &mut FlowSender<u32>, tags: impl IntoIterator<Item = u32>, now: Instant) {

@@ -24,6 +24,7 @@ fn entry() -> LiveEntry {
         joined_at: Millis(1),
         notify: Notify::All,
         muted_until: None,
+        banned: false,
     };
     let members = ["ann", "bob"].map(member).into();
     let mut entry = LiveEntry::new(Partition(1));
@@ -58,7 +59,7 @@ fn ask(entry: &mut LiveEntry, who: &str, json: &str) {
     let fields = Fields::parse(json.as_bytes()).unwrap();
     let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
     let to = AnswerAddress { node: NodeId::parse("n1").unwrap(), partition: Partition(1), n: 1 };
-    let request = FlowRequest { n: 1, room: room_id(), user: user(who), first: None, verb };
+    let request = FlowRequest { n: 1, room: room_id(), user: user(who), is_service: false, first: None, verb };
     entry.queue.push_back(QueuedRequest { to: Some(to), own: None, request });
 }
 
@@ -67,7 +68,7 @@ fn nonces(batch: &[QueuedRequest]) -> Vec<&str> {
 }
 
 fn found(taken: &TakenBatch, result: NonceResult) -> Lookups {
-    taken.lookup.wanted.iter().map(|key| (key.clone(), result)).collect()
+    taken.lookup.wanted.nonces.iter().map(|key| (key.clone(), result)).collect()
 }
 
 const OLD: &str = r#"{"op":"send","nonce":"old","retry":5,"body":{}}"#;
@@ -86,7 +87,7 @@ fn a_retry_that_is_searched_for_holds_up_its_user_and_nobody_else() {
     let aside = entry.aside.take();
     entry.bring_back(aside);
     let taken = entry.take_batch(Millis(0)).unwrap();
-    assert_eq!((nonces(&taken.batch), taken.lookup.wanted.len()), (vec!["old", "a"], 0));
+    assert_eq!((nonces(&taken.batch), taken.lookup.wanted.nonces.len()), (vec!["old", "a"], 0));
     assert_eq!(entry.take_lookups(&taken.batch).into_values().collect::<Vec<_>>(), [absent]);
 }
 
@@ -110,7 +111,7 @@ fn for_a_stranger_nothing_is_searched_unless_the_batch_may_let_the_stranger_in()
     ask(&mut entry, "bob", r#"{"op":"invite","users":["zoe"]}"#);
     ask(&mut entry, "zoe", OLD);
     let taken = entry.take_batch(Millis(0)).unwrap();
-    assert_eq!((taken.batch.len(), taken.lookup.wanted.len(), entry.queue.len()), (2, 0, 1));
+    assert_eq!((taken.batch.len(), taken.lookup.wanted.nonces.len(), entry.queue.len()), (2, 0, 1));
 }
 
 #[test]

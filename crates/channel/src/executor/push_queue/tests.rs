@@ -9,7 +9,7 @@ fn users(names: &[&str]) -> Arc<[UserId]> {
 
 fn range(seq: u64) -> WantedRange {
     let body: Box<RawValue> = serde_json::from_str("{}").unwrap();
-    let content = Content::Message { body: &body, mentions: None };
+    let content = Content::message(&body, None);
     let last = Head { seq: seq - 1, count: seq - 1, at: Millis(seq) };
     let ann = UserId::parse("ann").unwrap();
     let newest = Event::next(&RoomId::parse("r").unwrap(), last, Millis(seq), &ann, None, &content);

@@ -30,6 +30,7 @@ fn stored(members: &[&str], head: u64) -> StoredRoom {
         joined_at: Millis(1),
         notify: Notify::All,
         muted_until: None,
+        banned: false,
     };
     let row = RoomRow { stamp: head.seq, head, deleted: members.is_empty(), ..row };
     StoredRoom { row: Some(row), members: members.iter().map(member).collect(), ..StoredRoom::default() }

@@ -92,7 +92,7 @@ fn a_look_up_for_several_goes_back_as_far_as_the_farthest_needs() {
     for waiting in [[&by_seq, &by_time], [&by_time, &by_seq]] {
         let search = lookup(&table, waiting, &Lookups::new()).unwrap();
         let since = first.before(sendpi_model::timing::CLOCK_SKEW);
-        assert_eq!((search.reach, search.wanted.len()), (Reach { from: 6, since: Some(since) }, 2));
+        assert_eq!((search.reach, search.wanted.nonces.len()), (Reach { from: 6, since: Some(since) }, 2));
         // Neither the seq nor the time alone ends it.
         assert!(!search.reached(6, Some(first)) && !search.reached(7, Some(Millis(0))));
         assert!(search.reached(1, Some(first)));

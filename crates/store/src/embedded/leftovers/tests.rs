@@ -59,7 +59,7 @@ fn rows_of_member(user: &str, stamp: u64, role: Option<Role>) -> [Row; 2] {
     let (user, room, joined) = (UserId::parse(user).unwrap(), room(), Mark { seq: 1, count: 0 });
     let of_user = RoomOfUser { user: user.clone(), room: room.clone(), stamp, role, joined, active_at: Millis(1) };
     let (joined_at, notify, muted_until) = (Millis(1), Notify::All, None);
-    let member = MemberRow { room, user, stamp, role, joined, joined_at, notify, muted_until };
+    let member = MemberRow { room, user, stamp, role, joined, joined_at, notify, muted_until, banned: false };
     [Row::Member(member), Row::RoomOfUser(of_user)]
 }
 

@@ -1,0 +1,147 @@
+//! Edits, deletions and reactions. Each is a durable event that names a message before it.
+//!
+//! The row of an edited or deleted message is overwritten after the fence. If a crash comes in between, opening the
+//! room mends it from the tail. A message that is no longer in the tail is read before the request is decided.
+
+use sendpi_model::flow::{FlowRequest, Requester};
+use sendpi_model::rights::Action;
+use sendpi_model::server_frame::OkAnswer;
+use sendpi_model::{Code, Content, Event, Millis, Nonce, Reaction, Refusal, Revision};
+use sendpi_store::{EventRow, Row};
+use serde_json::value::RawValue;
+
+use super::last_message::LastMessage;
+use super::{AnswerAddress, Batch, Room};
+
+/// A message that requests name and that is no longer in the tail, as it was read from the timeline.
+#[derive(Debug, Clone)]
+pub(crate) struct TargetEvent {
+    /// The event. `None` if there is none any more.
+    pub(crate) event: Option<Event>,
+    /// The row has all revisions by events up to this seq. The tail has the others.
+    pub(crate) as_of: u64,
+}
+
+impl Room {
+    /// Returns the seq of the message that must be read before the request is decided. `None` if it is in memory, or
+    /// can be nowhere.
+    pub(crate) fn missing_target(&self, request: &FlowRequest) -> Option<u64> {
+        let seq = request.verb.target().filter(|seq| (1..=self.head.seq).contains(seq))?;
+        let in_tail = self.tail.first_seq().min(self.head.seq + 1);
+        let is_read = || self.targets.get(&seq).is_some_and(|target| target.as_of + 1 >= in_tail);
+        (seq < in_tail && !is_read()).then_some(seq)
+    }
+
+    /// Notes a message that was read for a request. It is forgotten after the next batch.
+    pub(crate) fn note_target(&mut self, seq: u64, target: TargetEvent) {
+        self.targets.insert(seq, target);
+    }
+
+    /// Returns a message that can be edited, deleted or reacted to, as it is now.
+    fn target(&self, seq: u64) -> Result<Event, Refusal> {
+        let refused = |code, rule: String| Refusal { field: Some("ref".to_owned()), ..Refusal::new(code, rule) };
+        let known = self.tail.get(seq).cloned().or_else(|| {
+            let event = self.targets.get(&seq)?.event.clone()?;
+            let revisions = self.tail.iter().filter_map(Event::revision).filter(|revision| revision.target == seq);
+            Some(revisions.fold(event, |event, revision| event.revised(&revision).unwrap_or(event)))
+        });
+        match known {
+            Some(event) if event.kind.is_counted() => Ok(event),
+            Some(_) => Err(refused(Code::BadField, format!("ref: must be a message, which event {seq} is not"))),
+            None => Err(refused(Code::NoSuchEvent, format!("there is no event {seq} in {}", self.id))),
+        }
+    }
+
+    fn is_gone(&self, seq: u64) -> Refusal {
+        let rule = format!("message {seq} of {} was deleted", self.id);
+        Refusal { field: Some("ref".to_owned()), ..Refusal::new(Code::NoSuchEvent, rule) }
+    }
+
+    pub(super) fn edit(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        (by, seq): (Requester<'_>, u64),
+        body: Box<RawValue>,
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        let message = self.target(seq)?;
+        if message.from != *by.id() {
+            return Err(Refusal::new(
+                Code::Forbidden,
+                format!("only its author may edit message {seq} of {}", self.id),
+            ));
+        }
+        if message.is_deleted() {
+            return Err(self.is_gone(seq));
+        }
+        let head = self.event(batch, by.id(), nonce, &Content::Edited { target: seq, body: &body }, now);
+        self.revise(batch, &message, &Revision { target: seq, by: head.seq, body: Some(body) });
+        batch.answer(to, &OkAnswer::event(head, false));
+        Ok(())
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        (by, seq): (Requester<'_>, u64),
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        let message = self.target(seq)?;
+        if message.from != *by.id() {
+            self.check_may(by, Action::DeleteOthers)?;
+        }
+        if message.is_deleted() {
+            batch.answer(to, &OkAnswer::repeated());
+            return Ok(());
+        }
+        let head = self.event(batch, by.id(), nonce, &Content::Deleted { target: seq }, now);
+        self.revise(batch, &message, &Revision { target: seq, by: head.seq, body: None });
+        batch.answer(to, &OkAnswer::event(head, false));
+        Ok(())
+    }
+
+    pub(super) fn react(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        by: Requester<'_>,
+        reaction: &Reaction,
+        nonce: Option<&Nonce>,
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        if self.target(reaction.target)?.is_deleted() {
+            return Err(self.is_gone(reaction.target));
+        }
+        // A reaction that was made before the tail began may be made twice. For clients they are a set.
+        let own = self.tail.iter().rev().filter(|event| event.from == *by.id()).filter_map(Event::reaction);
+        let same = own.into_iter().find(|own| (own.target, &own.emoji) == (reaction.target, &reaction.emoji));
+        if same.is_some_and(|same| same.remove == reaction.remove) {
+            batch.answer(to, &OkAnswer::repeated());
+            return Ok(());
+        }
+        let Reaction { target, emoji, remove } = reaction;
+        let content = Content::Reaction { target: *target, emoji, remove: *remove };
+        let head = self.event(batch, by.id(), nonce, &content, now);
+        batch.answer(to, &OkAnswer::event(head, false));
+        Ok(())
+    }
+
+    /// Revises a message: its row, the tail, and the preview in lists of rooms.
+    fn revise(&mut self, batch: &mut Batch, message: &Event, revision: &Revision) {
+        let (Some(event), Some(epoch)) = (message.revised(revision), self.chain.epoch_of(message.head.seq)) else {
+            return;
+        };
+        batch.after.push(Row::Revised(self.id.clone(), EventRow { epoch, event: event.clone() }, revision.by));
+        self.note_revised(event);
+    }
+
+    /// Notes that a message was revised.
+    pub(super) fn note_revised(&mut self, event: Event) {
+        self.last = self.last.take().map(|last| LastMessage::revised(last, &event));
+        self.tail.replace(event);
+    }
+}
