@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use sendpi_store::embedded::Embedded;
 use sendpi_store::{
-    EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
-    Store, WriteError,
+    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row,
+    SettledRow, Start, Store, WriteError,
 };
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -163,5 +163,13 @@ impl Store for DisturbedStore {
 
     async fn pushed(&self, room: &RoomId) -> Result<Option<PushedRow>, ReadError> {
         self.store.pushed(room).await
+    }
+
+    async fn revoked(&self, user: &UserId) -> Result<Option<Millis>, ReadError> {
+        self.store.revoked(user).await
+    }
+
+    async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRow>, ReadError> {
+        self.store.devices(user).await
     }
 }

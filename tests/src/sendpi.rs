@@ -110,7 +110,15 @@ impl Sendpi {
     /// # Panics
     /// If the server does not issue one.
     pub async fn token(&self, user: &str) -> String {
-        token(self.url(), user, None).await
+        token(self.url(), user, "").await
+    }
+
+    /// Returns a token for a service.
+    ///
+    /// # Panics
+    /// If the server does not issue one.
+    pub async fn service_token(&self, service: &str) -> String {
+        token(self.url(), service, "&service=true").await
     }
 
     /// Returns a token for `user` that expires after `seconds`.
@@ -118,7 +126,7 @@ impl Sendpi {
     /// # Panics
     /// If the server does not issue one.
     pub async fn short_token(&self, user: &str, seconds: u64) -> String {
-        token(self.url(), user, Some(seconds)).await
+        token(self.url(), user, &format!("&seconds={seconds}")).await
     }
 
     /// Stops Sendpi as an operator would, waits until it has ended, and returns how.
@@ -332,10 +340,9 @@ pub fn sendpi_binary() -> PathBuf {
     }
 }
 
-async fn token(url: &str, user: &str, seconds: Option<u64>) -> String {
+async fn token(url: &str, user: &str, options: &str) -> String {
     let user: String = user.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let seconds = seconds.map(|seconds| format!("&seconds={seconds}")).unwrap_or_default();
-    let path = format!("/dev/token?user={user}{seconds}");
+    let path = format!("/dev/token?user={user}{options}");
     let answer = within(Duration::from_secs(10), "a token", get(url, &path, &[])).await;
     let answer = answer.unwrap_or_else(|error| panic!("no token: {error}"));
     assert_eq!(answer.status, 200, "no token: {}", answer.body);

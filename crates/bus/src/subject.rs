@@ -67,6 +67,8 @@ pub enum NodeSubject {
     /// The question whether the node lives.
     Alive,
     /// The word that one of its users has signed in on another node.
+    SignIn,
+    /// The word that a user was signed out everywhere.
     SignOut,
 }
 
@@ -76,6 +78,7 @@ pub fn node(node: &NodeId, what: NodeSubject) -> String {
     let what = match what {
         NodeSubject::Link => "link",
         NodeSubject::Alive => "alive",
+        NodeSubject::SignIn => "signin",
         NodeSubject::SignOut => "signout",
     };
     format!("sendpi.node.{}.{what}", subject_token::encode(node.as_str()))

@@ -10,6 +10,7 @@ use axum::extract::{ConnectInfo, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, header};
+use sendpi_model::flow::Requester;
 use sendpi_model::{Code, Millis, Refusal, UserId};
 use serde::Deserialize;
 
@@ -53,6 +54,9 @@ fn part(kind: &'static str, text: &'static str) -> Response {
 #[derive(Debug, Deserialize)]
 struct Wanted {
     user: String,
+    /// Whether the token is one of a service.
+    #[serde(default)]
+    service: bool,
     /// How long the token is valid: a day if this is `None`, and 30 days at most.
     seconds: Option<u64>,
 }
@@ -74,7 +78,9 @@ fn make_token(shared: &Shared, peer: SocketAddr, headers: &HeaderMap, wanted: &W
     }
     let user = UserId::parse_chosen(&wanted.user).map_err(|rule| HttpError(Refusal::field("user", rule)))?;
     let span = Duration::from_secs(wanted.seconds.unwrap_or(DEFAULT_SECONDS).min(30 * DEFAULT_SECONDS));
-    Ok(shared.tokens.make(&user, Millis::now().after(span))?)
+    let who = if wanted.service { Requester::Service(&user) } else { Requester::User(&user) };
+    let now = Millis::now();
+    Ok(shared.tokens.make(who, now, now.after(span))?)
 }
 
 /// Returns whether a request came through a proxy, which may serve the whole world from this machine, or from a page

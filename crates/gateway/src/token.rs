@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use sendpi_model::flow::Requester;
 use sendpi_model::{Code, Millis, Refusal, UserId};
 use sendpi_session::Identity;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ use serde_json::Value;
 const LEEWAY: Duration = Duration::from_secs(5);
 /// The latest `exp` in milliseconds: what a client can read as an integer.
 const LATEST: f64 = ((1_u64 << 53) - 1) as f64;
+
+/// What the claim `scope` of a service's token contains.
+const SERVICE: &str = "service";
 
 /// A key that tokens are checked with. The key determines the algorithm, and a token that names another is refused.
 #[derive(Clone)]
@@ -64,6 +68,9 @@ struct Claims {
     /// Seconds since 1970, like `exp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<Value>,
+    /// Seconds since 1970, like `exp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iat: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
 }
@@ -111,18 +118,22 @@ impl Tokens {
         {
             return Err(TokenError::NotYetValid);
         }
+        // One that is no time counts as if it were not there: any sign-out revokes the token.
+        let issued_at = claims.iat.as_ref().and_then(millis).filter(|iat| (0.0..=LATEST).contains(iat));
+        let issued_at = issued_at.map(|iat| Millis(iat as u64));
         let user = UserId::parse_chosen(&claims.sub).map_err(|_| TokenError::BadUser)?;
-        let service = claims.scope.is_some_and(|scope| scope.split(' ').any(|word| word == "service"));
-        Ok(Identity { user, expires_at, service })
+        let service = claims.scope.is_some_and(|scope| scope.split(' ').any(|word| word == SERVICE));
+        Ok(Identity { user, issued_at, expires_at, service })
     }
 
-    /// Creates a token for `user` that expires at `expires_at`.
+    /// Creates a token for a user, or for a service, that is issued at `now` and expires at `expires_at`.
     ///
     /// # Errors
     /// [`TokenError::Invalid`] if the key cannot sign.
-    pub fn make(&self, user: &UserId, expires_at: Millis) -> Result<String, TokenError> {
-        let exp = Some(Value::from(expires_at.0 as f64 / 1000.0));
-        let claims = Claims { sub: user.to_string(), exp, nbf: None, scope: None };
+    pub fn make(&self, who: Requester<'_>, now: Millis, expires_at: Millis) -> Result<String, TokenError> {
+        let [exp, iat] = [expires_at, now].map(|at| Some(Value::from(at.0 as f64 / 1000.0)));
+        let scope = matches!(who, Requester::Service(_)).then(|| SERVICE.to_owned());
+        let claims = Claims { sub: who.id().to_string(), exp, nbf: None, iat, scope };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.make).map_err(|_| TokenError::Invalid)
     }
 }
@@ -147,7 +158,7 @@ mod tests {
     #[test]
     fn a_token_says_who_and_until_when() {
         let (tokens, ann) = (tokens("secret"), UserId::parse("ann").unwrap());
-        let token = tokens.make(&ann, Millis(20_000)).unwrap();
+        let token = tokens.make(Requester::User(&ann), Millis(1), Millis(20_000)).unwrap();
         let identity = tokens.check(&token, Millis(10_000)).unwrap();
         assert_eq!((identity.user, identity.expires_at, identity.service), (ann, Millis(20_000), false));
     }
@@ -155,7 +166,7 @@ mod tests {
     #[test]
     fn exp_has_five_seconds_of_leeway() {
         let tokens = tokens("secret");
-        let token = tokens.make(&UserId::parse("ann").unwrap(), Millis(20_000)).unwrap();
+        let token = tokens.make(Requester::User(&UserId::parse("ann").unwrap()), Millis(1), Millis(20_000)).unwrap();
         let until = |now| tokens.check(&token, Millis(now)).unwrap().expires_at;
         assert_eq!((until(19_999), until(20_000), until(24_999)), (Millis(20_000), Millis(25_000), Millis(25_000)));
         assert_eq!(tokens.check(&token, Millis(25_000)).unwrap_err(), TokenError::Expired);
@@ -166,7 +177,7 @@ mod tests {
         let ann = UserId::parse("ann").unwrap();
         let claims = serde_json::json!({"sub": "ann", "exp": 100});
         for token in [
-            tokens("other").make(&ann, Millis(99_000)).unwrap(),
+            tokens("other").make(Requester::User(&ann), Millis(1), Millis(99_000)).unwrap(),
             sign(&Header::new(Algorithm::HS512), &claims),
             // {"alg":"none"}.{"sub":"ann","exp":100}.
             "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJleHAiOjEwMH0.".to_owned(),

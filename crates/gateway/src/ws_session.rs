@@ -100,7 +100,7 @@ fn receive_frame(shared: &Shared, connection: &mut WsConnection, session: &Sessi
 
 fn renew(shared: &Shared, session: &Session, user: &UserId, id: Option<FrameId>, token: &str) {
     match shared.tokens.check(token, Millis::now()) {
-        Ok(identity) if identity.user == *user => session.renewed(id, identity.expires_at),
+        Ok(identity) if identity.user == *user => session.renew(id, identity),
         Ok(_) => session.refuse(id, &Refusal::new(Code::Forbidden, "this token is of another user")),
         Err(error) => session.refuse(id, &error.into()),
     }

@@ -26,6 +26,7 @@ use crate::owners::flows::Flows;
 use crate::owners::{downlink, retries, uplink};
 use crate::sign_in::other_nodes;
 use crate::sign_in::rate::SignInRate;
+use crate::sign_out;
 use crate::state::State;
 
 /// Why the user tier could not be started.
@@ -59,7 +60,8 @@ pub async fn start(
     let now = Instant::now();
     let messages = bus.subscribe(subject::node(bus.node(), NodeSubject::Link)).await?;
     let replies = bus.subscribe(subject::flow_replies(bus.node())).await?;
-    let questions = bus.subscribe(subject::node(bus.node(), NodeSubject::SignOut)).await?;
+    let questions = bus.subscribe(subject::node(bus.node(), NodeSubject::SignIn)).await?;
+    let sign_outs = bus.subscribe(subject::node(bus.node(), NodeSubject::SignOut)).await?;
     let (subjects, about_users) = UserSubjects::start(&bus, config.servers.as_deref());
     let (markers, notices) = PendingMarkers::new();
     let node = Arc::new(NodeContext {
@@ -95,6 +97,7 @@ pub async fn start(
     tasks.spawn(markers::run_notices(Arc::clone(&node), notices));
     tasks.spawn(notice_receiver::run(Arc::clone(&node), about_users));
     tasks.spawn(other_nodes::run(Arc::clone(&node), questions));
+    tasks.spawn(sign_out::run(Arc::clone(&node), sign_outs));
     tasks.spawn(gap_fill::run(Arc::clone(&node)));
     tasks.spawn(resync::run(Arc::clone(&node)));
     tasks.spawn(attach_later::run(Arc::clone(&node)));
@@ -116,6 +119,10 @@ async fn beat(node: Arc<NodeContext>) {
 }
 
 impl UserTier {
+    pub(crate) fn context(&self) -> &Arc<NodeContext> {
+        &self.0
+    }
+
     /// Opens a session on a socket.
     ///
     /// # Errors

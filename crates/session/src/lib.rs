@@ -64,6 +64,8 @@
 //!   - `sign_in/attach`: attaches a user to the rooms that may be active.
 //!   - `sign_in/other_nodes`: what the nodes of one user tell each other at a sign-in.
 //!   - `sign_in/room_list`: a user's list of rooms, in pages.
+//! - `sign_out`: signs a user out on all nodes, and revokes the tokens.
+//! - `requests`: requests of callers without a session, such as HTTP.
 //! - `catch_up`: reads what sessions missed from the owners.
 //!   - `catch_up/resume`: replays what a client missed, in the two files `plan` and `task`.
 //!   - `catch_up/resume/plan`: which rooms a resume replays, from where, and how each one ends. *Pure.*
@@ -88,7 +90,9 @@ mod keys;
 mod markers;
 mod ordered_lock;
 mod owners;
+mod requests;
 mod sign_in;
+mod sign_out;
 mod state;
 
 pub use client::session::Session;

@@ -87,7 +87,7 @@ impl NodeContext {
 
     /// Moves the user's marker to the place that the owner's answer to a `read` names, and tells the other devices if
     /// it rose. Returns the marker as it is now.
-    async fn read_up_to(
+    pub(crate) async fn read_up_to(
         self: &Arc<Self>,
         user: &UserId,
         room: &RoomId,

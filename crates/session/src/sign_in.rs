@@ -24,6 +24,7 @@ use crate::context::{NodeContext, lock};
 use crate::keys::{SessionKey, UserKey};
 use crate::markers::notice::session_id;
 use crate::owners::answer;
+use crate::sign_out;
 use crate::state::AttachTelling;
 use crate::state::session_state::Hold;
 
@@ -88,6 +89,8 @@ async fn welcome(
     // Only the write for the session that announces its user is known to have begun after the session had joined.
     let stamp = stamp.filter(|_| announces);
     node.spawn(other_nodes::tell(Arc::clone(node), key, who.user.clone(), stamp));
+    // After the presence is up, so that a sign-out which is not seen here finds this node.
+    sign_out::check_token(node, who).await?;
     let user = node.state.lock().online_user(joined.user).ok_or_else(answer::unavailable)?;
     let recent = room_list::recent(node, &user.id, wall.before(node.config.window.unevicted())).await?;
     let horizon = wall.before(node.config.window.horizon());

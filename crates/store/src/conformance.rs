@@ -11,7 +11,7 @@ mod timeline;
 mod writes;
 
 pub use listing::{
-    active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked,
+    active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked, devices_of_a_user_are_those_with_an_address,
     order_rows_are_paged_without_gap_or_repeat_where_times_are_equal,
     order_rows_come_newest_first_and_not_before_since, order_rows_of_six_days_ago_are_still_there,
     read_markers_come_in_the_order_of_the_rooms_asked, rooms_of_a_user_are_paged_newest_first,
@@ -19,9 +19,9 @@ pub use listing::{
 };
 pub use stamps::{
     a_late_join_does_not_bring_back_who_left, a_read_marker_only_rises, a_revised_event_stays_revised,
-    of_equal_stamps_the_later_row_stays, the_fence_is_never_lowered, the_higher_stamp_stays_within_one_write,
-    the_number_of_partitions_stays, the_room_row_with_the_higher_stamp_stays, what_is_pushed_only_rises,
-    what_is_settled_only_rises,
+    a_user_is_signed_out_up_to_the_latest_time, of_equal_stamps_the_later_row_stays, the_fence_is_never_lowered,
+    the_higher_stamp_stays_within_one_write, the_number_of_partitions_stays, the_room_row_with_the_higher_stamp_stays,
+    what_is_pushed_only_rises, what_is_settled_only_rises,
 };
 pub use timeline::{
     a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first, a_range_of_seqs_includes_both_ends,
@@ -51,9 +51,11 @@ macro_rules! conformance_tests {
             a_revised_event_stays_revised
             a_timeline_crosses_every_border_in_order
             a_write_of_nothing_is_done
+            a_user_is_signed_out_up_to_the_latest_time
             active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked
             an_event_comes_back_as_it_was_written
             concurrent_writers_lose_nothing
+            devices_of_a_user_are_those_with_an_address
             many_large_rows_fit_in_one_write
             nonces_come_in_the_order_of_the_timeline
             of_concurrent_writes_the_highest_stamp_stays

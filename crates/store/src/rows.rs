@@ -2,7 +2,7 @@
 //! the stamps are equal, the later one stays.
 
 use sendpi_model::{
-    Access, Event, Head, Mark, Millis, Nonce, Notify, Partition, Preview, Role, RoomId, RoomKind, UserId,
+    Access, DeviceId, Event, Head, Mark, Millis, Nonce, Notify, Partition, Preview, Role, RoomId, RoomKind, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +196,38 @@ impl PushedRange {
     }
 }
 
+/// That a user was signed out everywhere. Key: user. Stamp: `before`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedRow {
+    /// The user, or the service.
+    pub user: UserId,
+    /// Tokens that were issued up to this time sign nobody in.
+    pub before: Millis,
+}
+
+/// Where a device of a user gets its push notifications. Key: user, device. Stamp: `at`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRow {
+    /// The user.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+    /// The time of this change.
+    pub at: Millis,
+    /// The service that pushes to the device, such as `fcm`, and the device's address there. `None` if the device is
+    /// not pushed to any more.
+    pub address: Option<PushAddress>,
+}
+
+/// The address of a device at a push service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushAddress {
+    /// The name of the push service.
+    pub kind: String,
+    /// The address there. Only the push service knows its form.
+    pub address: String,
+}
+
 /// One row to be written, with the parts of its key that the row itself does not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
@@ -224,6 +256,10 @@ pub enum Row {
     Settled(Partition, SettledRow),
     /// See [`PushedRow`].
     Pushed(PushedRow),
+    /// See [`RevokedRow`].
+    Revoked(RevokedRow),
+    /// See [`DeviceRow`].
+    Device(DeviceRow),
     /// The number of partitions that this store was created for. It is written once.
     Partitions(u16),
 }

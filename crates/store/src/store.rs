@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use tokio::sync::watch;
 
-use crate::{EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, Row, SettledRow, Start};
+use crate::{
+    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
+};
 
 /// The reason why a write is not known to be done. A store never reports one reason in place of the other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,4 +143,10 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Returns what of a room's newest events is in the push stream. `None` if nothing of the room ever was.
     async fn pushed(&self, room: &RoomId) -> Result<Option<PushedRow>, ReadError>;
+
+    /// Returns up to when a user's tokens are revoked. `None` if the user was never signed out.
+    async fn revoked(&self, user: &UserId) -> Result<Option<Millis>, ReadError>;
+
+    /// Returns the devices of a user that have a push address, ordered by device.
+    async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRow>, ReadError>;
 }

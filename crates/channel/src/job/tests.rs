@@ -4,7 +4,9 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, RoomId};
-use sendpi_store::{EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, SettledRow, Start};
+use sendpi_store::{
+    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, SettledRow, Start,
+};
 
 use super::*;
 
@@ -106,6 +108,14 @@ impl Store for Scripted {
     }
 
     async fn pushed(&self, _: &RoomId) -> Result<Option<PushedRow>, ReadError> {
+        unreachable!()
+    }
+
+    async fn revoked(&self, _: &UserId) -> Result<Option<Millis>, ReadError> {
+        unreachable!()
+    }
+
+    async fn devices(&self, _: &UserId) -> Result<Vec<DeviceRow>, ReadError> {
         unreachable!()
     }
 

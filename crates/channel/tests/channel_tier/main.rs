@@ -66,7 +66,7 @@ fn rows(id: &str, count: u64, head: u64) -> Vec<Row> {
     let body = serde_json::value::RawValue::from_string("{}".into()).unwrap();
     let mut last = Head::default();
     for _ in 0..count {
-        let content = Content::Message { body: &body, mentions: None };
+        let content = Content::message(&body, None);
         let event = Event::next(&room(id), last, at, &user("ann"), None, &content);
         last = event.head;
         rows.push(Row::Event(room(id), EventRow { epoch: 1, event }));

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use sendpi_model::flow::{self, Requester};
 use sendpi_model::server_frame::{OkAnswer, OpFrame, Pong};
-use sendpi_model::{
-    ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Millis, Nonce, Refusal, RoomId, UserId, Verb,
-};
+use sendpi_model::{ClientFrame, ClientOp, CloseCode, Code, FrameId, Hello, Refusal, RoomId, UserId, Verb};
 use tokio::time::Instant;
 
 use crate::catch_up::resume::task::replay;
@@ -18,19 +16,16 @@ use crate::context::{NodeContext, lock};
 use crate::keys::SessionKey;
 use crate::owners::answer;
 use crate::owners::reply_to::{MarkerMove, ReplyTo};
+use crate::requests::fresh_nonce;
 use crate::sign_in::room_list;
 use crate::sign_in::sign_in;
+use crate::sign_out;
 
 /// The time after which a client with too many unanswered requests may retry, in milliseconds.
 const RETRY_MS: u64 = 100;
 
 fn too_many_requests() -> Refusal {
     Refusal { retry_in_ms: Some(RETRY_MS), ..Refusal::new(Code::RateLimited, "too many requests are unanswered") }
-}
-
-/// Returns a nonce for a request that came without one. The owner recognizes a resent request by its nonce.
-fn fresh_nonce() -> Option<Nonce> {
-    Nonce::parse(&format!("{:032x}", rand::random::<u128>())).ok()
 }
 
 /// A session of one client. Dropping it ends the session.
@@ -81,10 +76,24 @@ impl Session {
         }
     }
 
-    /// Notes that the token was renewed, and answers the client.
-    pub fn renewed(&self, id: Option<FrameId>, expires_at: Millis) {
-        self.node.with(|state, _| state.renewed(self.key, expires_at, Instant::now()));
-        self.reply(&OkAnswer::renewed(expires_at), id.as_ref());
+    /// Renews the token, unless the new one is revoked, and answers the client.
+    pub fn renew(&self, id: Option<FrameId>, who: Identity) {
+        if self.begin(id.as_ref()).is_none() {
+            return;
+        }
+        let (node, outbound, key) = (Arc::clone(&self.node), Arc::clone(&self.outbound), self.key);
+        self.node.spawn(async move {
+            let checked = sign_out::check_token(&node, &who).await;
+            outbound.end_request();
+            match checked {
+                Ok(()) => {
+                    node.with(|state, _| state.renewed(key, &who, Instant::now()));
+                    outbound.answer(&OkAnswer::renewed(who.expires_at).to_frame(), id.as_ref());
+                }
+                Err(refusal) => outbound.refuse(&refusal, id.as_ref()),
+            }
+            outbound.flush_now();
+        });
     }
 
     /// Sends the refusal of a frame.

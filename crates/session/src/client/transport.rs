@@ -19,6 +19,8 @@ pub trait Transport: Send + Sync + std::fmt::Debug + 'static {
 pub struct Identity {
     /// The user.
     pub user: UserId,
+    /// When the token was issued. `None` if it does not say.
+    pub issued_at: Option<Millis>,
     /// When the token expires.
     pub expires_at: Millis,
     /// Whether the token belongs to a service.

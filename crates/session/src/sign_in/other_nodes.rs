@@ -190,7 +190,7 @@ async fn ask(
     other: &NodeId,
     question: &SignInQuestion,
 ) -> Option<OpenSessions> {
-    let subject = subject::node(other, NodeSubject::SignOut);
+    let subject = subject::node(other, NodeSubject::SignIn);
     let answer = match node.bus.request(subject, Bytes::from(encode_json(question))).await {
         Ok(answer) => answer,
         Err(error) => {

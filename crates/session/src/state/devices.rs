@@ -6,7 +6,7 @@
 
 use sendpi_bus::Revision;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{CloseCode, DeviceId, UserId, limits};
+use sendpi_model::{CloseCode, DeviceId, Millis, UserId, limits};
 use tokio::time::Instant;
 
 use super::State;
@@ -61,6 +61,17 @@ impl State {
         let keys = self.users.get(user).map(|user| user.sessions.as_slice()).unwrap_or_default();
         let sessions = keys.iter().filter_map(|key| Some((*key, self.sessions.get(*key)?)));
         sessions.filter(|(_, session)| !session.outbound.is_closing())
+    }
+
+    /// Closes the sessions of a user whose tokens were issued up to `before`, or do not say when.
+    pub(crate) fn revoke(&self, user: &UserId, before: Millis, effects: &mut Effects) {
+        let Some(user) = self.user_index.get(user) else { return };
+        for (_, session) in self.open_of(*user) {
+            if session.issued_at.is_none_or(|issued| issued <= before) {
+                session.outbound.close(CloseCode::SignedOut);
+                effects.touch(&session.outbound);
+            }
+        }
     }
 
     /// Closes a session of a user who has too many, if it is still open.

@@ -10,6 +10,7 @@ use sendpi_model::{CloseCode, Millis};
 use tokio::time::Instant;
 
 use super::State;
+use crate::client::transport::Identity;
 use crate::client::ws_frame;
 use crate::config::SessionConfig;
 use crate::keys::SessionKey;
@@ -128,10 +129,10 @@ impl State {
     }
 
     /// Handles the renewal of a session's token.
-    pub(crate) fn renewed(&mut self, key: SessionKey, expires_at: Millis, now: Instant) {
+    pub(crate) fn renewed(&mut self, key: SessionKey, who: &Identity, now: Instant) {
         if let Some(session) = self.sessions.get_mut(key) {
-            let earlier = expires_at < session.expires_at;
-            session.expires_at = expires_at;
+            let earlier = who.expires_at < session.expires_at;
+            (session.issued_at, session.expires_at) = (who.issued_at, who.expires_at);
             if earlier {
                 self.schedule_beat(key, now);
             }

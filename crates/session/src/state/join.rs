@@ -70,6 +70,7 @@ impl State {
         };
         session.user = Some(user_key);
         session.device = device.cloned();
+        session.issued_at = who.issued_at;
         session.expires_at = who.expires_at;
         (session.started, session.confirmed, session.pinged) = (end, end, end);
         session.hold = Some(Box::new(Hold::all()));

@@ -39,6 +39,8 @@ pub(crate) struct SessionState {
     pub(crate) stamp: Option<Revision>,
     /// The highest stamp of a session of the same device that asked before this one's own was known.
     pub(crate) outranked: Revision,
+    /// When the token was issued. `None` if it does not say.
+    pub(crate) issued_at: Option<Millis>,
     pub(crate) expires_at: Millis,
     pub(crate) beat: Heartbeat,
     /// The tick of the session's only entry in the timer wheel that counts.
@@ -172,6 +174,7 @@ impl SessionState {
             device: None,
             stamp: None,
             outranked: 0,
+            issued_at: None,
             expires_at: Millis(u64::MAX),
             beat: Heartbeat { waiting_since: None, next: now },
             due: None,

@@ -63,6 +63,10 @@ fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
 }
 
+fn identity(name: &str, expires_at: Millis) -> Identity {
+    Identity { user: user(name), issued_at: None, expires_at, service: false }
+}
+
 impl Test {
     fn new() -> Self {
         let now = Instant::now();
@@ -78,7 +82,7 @@ impl Test {
     }
 
     fn join(&mut self, client: &TestClient, name: &str, device: &str) -> Result<UserKey, Refusal> {
-        let who = Identity { user: user(name), expires_at: self.wall.after(Duration::from_secs(3600)), service: false };
+        let who = identity(name, self.wall.after(Duration::from_secs(3600)));
         let device = (!device.is_empty()).then(|| DeviceId::parse(device).unwrap());
         let joined = self.state.join(client.key, &who, device.as_ref(), &mut self.effects)?;
         if let Some((announce, _)) = joined.announce {

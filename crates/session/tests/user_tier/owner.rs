@@ -183,7 +183,7 @@ impl Owner {
             }
             Verb::Peek => Some(view(id, room)),
             Verb::Send { body, nonce, .. } => {
-                let content = Content::Message { body, mentions: None };
+                let content = Content::message(body, None);
                 let event = Event::next(id, room.head, Millis::now(), user, nonce.as_ref(), &content);
                 room.head = event.head;
                 if !room.audience.is_empty() {
@@ -230,7 +230,7 @@ impl Owner {
         let body: Box<serde_json::value::RawValue> = serde_json::from_str(body).unwrap();
         let from = UserId::parse("ghost").unwrap();
         for _ in 0..count {
-            let content = Content::Message { body: &body, mentions: None };
+            let content = Content::message(&body, None);
             let event = Event::next(&id, room.head, Millis::now(), &from, None, &content);
             room.head = event.head;
             room.events.push(event);

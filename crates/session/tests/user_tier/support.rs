@@ -14,8 +14,8 @@ use sendpi_model::{
 };
 use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
-    EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
-    Store, WriteError,
+    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row,
+    SettledRow, Start, Store, WriteError,
 };
 use sendpi_tests::until;
 
@@ -82,7 +82,7 @@ impl SocketlessClient {
         let frame = ClientFrame::parse(hello.as_bytes(), None, nonce).unwrap();
         let sendpi_model::ClientOp::Hello(hello) = frame.op else { panic!("not a hello") };
         let expires_at = Millis::now().after(Duration::from_secs(600));
-        let who = Identity { user: self.user.clone(), expires_at, service: false };
+        let who = Identity { user: self.user.clone(), expires_at, issued_at: None, service: false };
         self.session.hello(frame.id, who, hello).await
     }
 
@@ -301,5 +301,13 @@ impl Store for Rows {
 
     async fn pushed(&self, _: &RoomId) -> Result<Option<PushedRow>, ReadError> {
         Ok(None)
+    }
+
+    async fn revoked(&self, _: &UserId) -> Result<Option<Millis>, ReadError> {
+        Ok(None)
+    }
+
+    async fn devices(&self, _: &UserId) -> Result<Vec<DeviceRow>, ReadError> {
+        Ok(Vec::new())
     }
 }

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use sendpi_model::{Mark, Millis, Partition, Role};
+use sendpi_model::{DeviceId, Mark, Millis, Partition, Role};
 
 use super::sample::{Subject, active, event, marker, member, order, places, put, room, room_of, room_row, start, user};
-use crate::{OrderRow, RoomOfUser, Row};
+use crate::{DeviceRow, OrderRow, PushAddress, RoomOfUser, Row};
 
 fn ago(minutes: u64) -> Millis {
     Millis::now().before(Duration::from_mins(minutes))
@@ -134,6 +134,25 @@ pub async fn those_who_left_are_not_among_members_or_rooms(store: Subject) {
     assert_eq!(store.member(&room("r"), &user("abe")).await.expect("no member"), None);
     let among = store.rooms_of_user_among(&user("ann"), &["eve", "bo"].map(room)).await.expect("the rows");
     assert_eq!(among, [None, Some(room_of("ann", "bo", 4, Some(Role::Admin)))]);
+}
+
+/// Checks that the devices of a user come in order, without those whose address was taken away, and that of two changes
+/// of a device the later one stays.
+pub async fn devices_of_a_user_are_those_with_an_address(store: Subject) {
+    let device = |name: &str, at: u64, address: Option<&str>| DeviceRow {
+        user: user("ann"),
+        device: DeviceId::parse(name).expect("a device id"),
+        at: Millis(at),
+        address: address.map(|address| PushAddress { kind: "fcm".into(), address: address.into() }),
+    };
+    let (phone, laptop) = (device("phone", 9, Some("p2")), device("laptop", 300, Some("l")));
+    for row in [device("phone", 7, Some("p1")), laptop.clone(), phone.clone(), device("phone", 8, None)] {
+        put(&store, vec![Row::Device(row)]).await;
+    }
+    assert_eq!(store.devices(&user("ann")).await.expect("the devices"), [laptop.clone(), phone]);
+    put(&store, vec![Row::Device(device("phone", 10, None))]).await;
+    assert_eq!(store.devices(&user("ann")).await.expect("the devices"), [laptop]);
+    assert_eq!(store.devices(&user("an")).await.expect("no devices"), []);
 }
 
 /// Checks that rows do not mix if their ids begin alike, or contain characters that a key might use as separators.

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use sendpi_model::{Mark, Millis, Partition, Role};
 
 use super::sample::{Subject, event, event_row, fence, marker, member, put, room, room_of, room_row, settled, user};
-use crate::{Fence, PushedRange, PushedRow, Row, SettledRow};
+use crate::{Fence, PushedRange, PushedRow, RevokedRow, Row, SettledRow};
 
 /// Checks that of two fences the one with the higher epoch stays, whatever their order.
 pub async fn the_fence_is_never_lowered(store: Subject) {
@@ -98,6 +98,16 @@ pub async fn a_revised_event_stays_revised(store: Subject) {
     put(&store, vec![first, then]).await;
     let timeline = store.timeline(&room("q"), 1..=9, 9, false).await.expect("the timeline");
     assert_eq!(timeline, [revised("in one write")]);
+}
+
+/// Checks that an earlier time up to which tokens are revoked does not replace a later one.
+pub async fn a_user_is_signed_out_up_to_the_latest_time(store: Subject) {
+    assert_eq!(store.revoked(&user("ann")).await.expect("the row"), None);
+    for before in [300, 7, 301, 300].map(Millis) {
+        put(&store, vec![Row::Revoked(RevokedRow { user: user("ann"), before })]).await;
+    }
+    assert_eq!(store.revoked(&user("ann")).await.expect("the row"), Some(Millis(301)));
+    assert_eq!(store.revoked(&user("an")).await.expect("no row"), None);
 }
 
 /// Checks that an older marker that is written late does not lower the stored one.

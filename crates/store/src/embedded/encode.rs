@@ -113,6 +113,14 @@ impl EncodedRow {
                 let key = RowKey::of_id(row.room.as_str());
                 put(Table::Pushed, key, encode_json(row.stamp, row)?, Keep::Higher(row.stamp))
             }
+            Row::Revoked(row) => {
+                let key = RowKey::of_id(row.user.as_str());
+                put(Table::Revoked, key, encode_json(row.before.0, row)?, Keep::Higher(row.before.0))
+            }
+            Row::Device(row) => {
+                let key = RowKey::of_id(row.user.as_str()).id(row.device.as_str());
+                put(Table::Devices, key, encode_json(row.at.0, row)?, Keep::Higher(row.at.0))
+            }
         })
     }
 }

@@ -17,8 +17,8 @@ use super::opened::Opened;
 use super::table::Table;
 use super::{Embedded, Inner, KEPT};
 use crate::{
-    EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row, SettledRow, Start,
-    Store, StoreHealth, WriteError,
+    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RevokedRow, RoomOfUser, RoomRow,
+    Row, SettledRow, Start, Store, StoreHealth, WriteError,
 };
 
 /// A scan lets other tasks run after this many rows, which is about every 100 µs. Passing a scan to a thread for
@@ -327,5 +327,15 @@ impl Store for Embedded {
 
     async fn pushed(&self, room: &RoomId) -> Result<Option<PushedRow>, ReadError> {
         self.0.one(Table::Pushed, RowKey::of_id(room.as_str()))
+    }
+
+    async fn revoked(&self, user: &UserId) -> Result<Option<Millis>, ReadError> {
+        let row: Option<RevokedRow> = self.0.one(Table::Revoked, RowKey::of_id(user.as_str()))?;
+        Ok(row.map(|row| row.before))
+    }
+
+    async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRow>, ReadError> {
+        let prefix = RowKey::of_id(user.as_str()).bytes();
+        self.0.all(Table::Devices, &prefix, |row: &DeviceRow| row.address.is_some()).await
     }
 }

@@ -27,11 +27,13 @@ pub(super) enum Table {
     ActiveRooms,
     Settled,
     Pushed,
+    Revoked,
+    Devices,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Partitions,
         Self::Fence,
         Self::Starts,
@@ -44,6 +46,8 @@ impl Table {
         Self::ActiveRooms,
         Self::Settled,
         Self::Pushed,
+        Self::Revoked,
+        Self::Devices,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -60,6 +64,8 @@ impl Table {
             Self::ActiveRooms => "active_rooms",
             Self::Settled => "settled",
             Self::Pushed => "pushed",
+            Self::Revoked => "revoked",
+            Self::Devices => "devices",
         }
     }
 

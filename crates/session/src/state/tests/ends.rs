@@ -203,7 +203,8 @@ fn tokens_that_end_now_later_now_earlier_leave_one_expiry_per_session() {
     let ann = test.client("ann", "1");
     for _ in 0..200 {
         for seconds in [9000, 8000, 9000, 8000] {
-            test.state.renewed(ann.key, test.wall.after(Duration::from_secs(seconds)), test.now);
+            let who = identity("ann", test.wall.after(Duration::from_secs(seconds)));
+            test.state.renewed(ann.key, &who, test.now);
         }
         test.pass(1);
         test.state.pong(ann.key);
@@ -247,7 +248,8 @@ fn silence_while_the_process_is_frozen_ends_no_session_and_a_lasting_overload_is
 fn a_session_ends_with_its_token_and_a_renewed_one_goes_on() {
     let mut test = Test::new();
     let (ann, bob) = (test.client("ann", "1"), test.client("bob", "1"));
-    test.state.renewed(bob.key, test.wall.after(Duration::from_secs(9000)), test.now);
+    let who = identity("bob", test.wall.after(Duration::from_secs(9000)));
+    test.state.renewed(bob.key, &who, test.now);
     for _ in 0..129 {
         test.pass(28);
         test.state.pong(ann.key);
@@ -328,4 +330,20 @@ fn a_close_that_is_read_before_the_first_tick_after_a_freeze_answers_for_nothing
     test.state.client_closed(ann.key, test.now);
     test.leave(&ann);
     assert_eq!(test.confirm_all(), ["detach ann 1", "bounce ann 4-4"]);
+}
+
+#[test]
+fn a_sign_out_ends_the_sessions_whose_tokens_are_older_and_no_other() {
+    let mut test = Test::new();
+    let clients = [None, Some(5), Some(6), Some(7)].map(|issued| {
+        let client = test.connect();
+        let who = Identity { issued_at: issued.map(Millis), ..identity("ann", Millis(u64::MAX)) };
+        test.state.join(client.key, &who, None, &mut test.effects).unwrap();
+        client
+    });
+    let bob = test.connect();
+    test.join(&bob, "bob", "phone").unwrap();
+    test.state.revoke(&user("ann"), Millis(6), &mut test.effects);
+    assert_eq!(clients.map(|client| client.outbound.is_closing()), [true, true, true, false]);
+    assert!(!bob.outbound.is_closing());
 }

@@ -50,7 +50,7 @@ fn a_token_that_expires_before_the_first_heartbeat_ends_its_session() {
     let mut test = Test::new();
     let ann = test.connect();
     let expires_at = test.wall.after(Duration::from_secs(2));
-    let who = Identity { user: user("ann"), expires_at, service: false };
+    let who = Identity { user: user("ann"), expires_at, issued_at: None, service: false };
     test.state.join(ann.key, &who, Some(&DeviceId::parse("1").unwrap()), &mut test.effects).unwrap();
     test.welcome(&ann, &[]);
     test.pass(1);

@@ -1,0 +1,92 @@
+//! Requests of callers that have no session, such as HTTP: they go through the same flows, and move the same markers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sendpi_model::flow::{self, Requester};
+use sendpi_model::server_frame::{OkAnswer, OpFrame};
+use sendpi_model::{Nonce, Refusal, RoomId, RoomInfo, UserId, Verb};
+use tokio::time::Instant;
+
+use crate::context::{NodeContext, answered, waiting};
+use crate::handle::UserTier;
+use crate::keys::SessionKey;
+use crate::owners::answer::{self, RoomAnswer};
+use crate::sign_in::room_list;
+
+/// Returns a nonce for a request that came without one. The owner recognizes a resent request by its nonce.
+pub(crate) fn fresh_nonce() -> Option<Nonce> {
+    Nonce::parse(&format!("{:032x}", rand::random::<u128>())).ok()
+}
+
+impl NodeContext {
+    /// Sends a request to a room's owner and waits for the answer.
+    ///
+    /// # Errors
+    /// Returns `unavailable` if the request ends without an answer. A refusal by the owner is an answer.
+    async fn ask_for(&self, who: Requester<'_>, room: &RoomId, verb: &Verb) -> Result<Bytes, Refusal> {
+        let (tag, answer) = waiting();
+        let request = flow::encode_request(room, who, verb);
+        let pushed = self.flows.lock().push(self.partitions.of(room), request, tag, Instant::now());
+        pushed.map_err(|_| answer::unavailable())?;
+        self.uplink.notify_one();
+        answered(answer).await
+    }
+}
+
+impl UserTier {
+    /// Sends a request to a room for a user or a service, and returns the owner's answer: a frame, which is a refusal
+    /// if the owner refused.
+    ///
+    /// # Errors
+    /// Returns `unavailable` if no answer came in time. Whether the request was carried out is not known then.
+    pub async fn request(&self, who: Requester<'_>, room: &RoomId, mut verb: Verb) -> Result<Bytes, Refusal> {
+        let node = self.context();
+        verb.set_nonce(fresh_nonce);
+        let frame = node.ask_for(who, room, &verb).await?;
+        match (&verb, who) {
+            (Verb::Send { .. }, Requester::User(user)) => node.move_to_own_message(user, room, &frame),
+            (Verb::Read { .. }, Requester::User(user)) => {
+                let mark = node.read_up_to(user, room, SessionKey::default(), &frame).await?;
+                return Ok(OkAnswer::marker(mark).to_frame().into());
+            }
+            _ => {}
+        }
+        Ok(frame)
+    }
+
+    /// Returns a page of a user's rooms, newest message first, as the frame `rooms`. `cursor` is what an earlier page
+    /// gave as `next`.
+    ///
+    /// # Errors
+    /// Returns `bad_field` if the cursor is none, and `unavailable` if the store or an owner does not answer.
+    pub async fn rooms(&self, user: &UserId, cursor: Option<&str>, limit: usize) -> Result<Vec<u8>, Refusal> {
+        room_list::answer(self.context(), user, cursor, limit).await
+    }
+
+    /// Returns a room as a user or a service sees it.
+    ///
+    /// # Errors
+    /// Returns the owner's refusal, and `unavailable` if the store or the owner does not answer.
+    pub async fn room(&self, who: Requester<'_>, room: &RoomId) -> Result<RoomInfo, Refusal> {
+        let node: &Arc<NodeContext> = self.context();
+        let info = RoomAnswer::read(&node.ask_for(who, room, &Verb::Peek).await?)?.info;
+        match who {
+            Requester::User(user) => {
+                let mut infos = room_list::add_markers(node, user, vec![info]).await?;
+                infos.pop().ok_or_else(answer::unavailable)
+            }
+            Requester::Service(_) => Ok(info),
+        }
+    }
+
+    /// Returns which of these users are online.
+    ///
+    /// # Errors
+    /// Returns `unavailable` if presence cannot be read.
+    pub async fn online(&self, users: Vec<UserId>) -> Result<Vec<(UserId, bool)>, Refusal> {
+        let unavailable = || Refusal::unavailable("presence could not be read", 1_000);
+        let online = self.context().presence.read(users.clone()).await.ok_or_else(unavailable)?;
+        Ok(users.into_iter().map(|user| (user.clone(), online.contains_key(&user))).collect())
+    }
+}
