@@ -9,11 +9,13 @@
 //! - `upgrade`: the handshake of a WebSocket. `handshake`: the first frame, `hello`. `token`: who a client is.
 //! - `ws_session`: one WebSocket from its handshake to its end, and its frames on their way to the session.
 //!   `connection`: its reading half. `socket`: its bytes.
-//! - `http_error`: refusals as HTTP answers. `page`: the chat page of `sendpi dev`, and its tokens.
+//! - `http`: HTTP for servers and scripts, one file for each kind of resource. `http_error`: refusals as HTTP answers.
+//! - `page`: the chat page of `sendpi dev`, and its tokens.
 
 mod config;
 mod connection;
 mod handshake;
+mod http;
 mod http_error;
 mod page;
 mod server;
@@ -24,5 +26,6 @@ mod upgrade;
 mod ws_session;
 
 pub use config::GatewayConfig;
+pub use http::openapi;
 pub use server::{BindError, Gateway};
 pub use token::{TokenError, TokenKey, Tokens};

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::shared::Shared;
-use crate::{GatewayConfig, Tokens, page, upgrade};
+use crate::{GatewayConfig, Tokens, http, page, upgrade};
 
 /// How long the listener pauses when it cannot accept, for example because the machine has no sockets left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -131,7 +131,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn router(shared: &Arc<Shared>) -> Router {
-    let mut router = Router::new().route("/v1/ws", get(upgrade::upgrade));
+    let mut router = Router::new().route("/v1/ws", get(upgrade::upgrade)).merge(http::router(shared));
     if shared.config.dev {
         router = router.merge(page::router());
     }

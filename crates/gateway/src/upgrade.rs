@@ -119,7 +119,8 @@ pub(crate) fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     (host.is_some() && host == own) || allowed.iter().any(|one| one == origin)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// Returns the token of the request.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

@@ -96,27 +96,45 @@ impl ClientFrame {
     ) -> Result<Self, (Option<FrameId>, Refusal)> {
         let fields = Fields::parse(text).map_err(|refusal| (None, refusal))?;
         let id = FrameId::read(&fields).map_err(|refusal| (None, refusal))?;
-        let read = read_op(&fields, user, fresh_nonce).and_then(|op| rules::check(&op).map(|()| op));
-        match read {
+        let op = fields.required::<String>("op");
+        match op.and_then(|op| ClientOp::read(&op, &fields, user, fresh_nonce)) {
             Ok(op) => Ok(Self { id, op }),
             Err(refusal) => Err((id, refusal)),
         }
     }
 }
 
+impl ClientOp {
+    /// Reads the request `op` of `user` from its fields, which need not be those of a frame. Before sign-in `user` is
+    /// `None`. `fresh_nonce` names a creation for which there is no nonce.
+    ///
+    /// # Errors
+    /// Returns the refusal, with the field and its rule.
+    pub fn read(
+        op: &str,
+        fields: &Fields<'_>,
+        user: Option<&UserId>,
+        fresh_nonce: impl FnOnce() -> Nonce,
+    ) -> Result<Self, Refusal> {
+        let op = read_op(op, fields, user, fresh_nonce)?;
+        rules::check(&op)?;
+        Ok(op)
+    }
+}
+
 fn read_op(
+    op: &str,
     fields: &Fields<'_>,
     user: Option<&UserId>,
     fresh_nonce: impl FnOnce() -> Nonce,
 ) -> Result<ClientOp, Refusal> {
-    let op: String = fields.required("op")?;
     let Some(user) = user else {
-        return match op.as_str() {
+        return match op {
             "hello" => read_hello(fields).map(ClientOp::Hello),
             _ => Err(Refusal::new(Code::Unauthorized, "the first frame must be hello")),
         };
     };
-    match op.as_str() {
+    match op {
         "hello" => Err(Refusal::new(Code::Conflict, "this session is signed in already")),
         "token" => fields.required("token").map(ClientOp::Token),
         "rooms" => {

@@ -13,6 +13,7 @@ pub use revision::{Reaction, Revision};
 /// The kinds of durable events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EventKind {
     /// A message of a member.
     Message,
@@ -141,6 +142,12 @@ pub enum Content<'a> {
         /// The seq of the message.
         #[serde(rename = "ref")]
         target: u64,
+        /// The seq of the event that edited the message again. The body is gone then.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        edited: Option<u64>,
+        /// The seq of the event that deleted the message. The body is gone then.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deleted: Option<u64>,
         /// The new body as the client sent it.
         body: &'a RawValue,
     },
@@ -227,6 +234,12 @@ impl<'a> Content<'a> {
     #[must_use]
     pub fn message(body: &'a RawValue, mentions: Option<&'a Mentions>) -> Self {
         Self::Message { edited: None, deleted: None, body, mentions }
+    }
+
+    /// Returns a new edit of a message.
+    #[must_use]
+    pub fn edit(target: u64, body: &'a RawValue) -> Self {
+        Self::Edited { target, edited: None, deleted: None, body }
     }
 
     /// Returns a new message of a service.

@@ -94,6 +94,16 @@ macro_rules! id {
             }
         }
 
+        #[cfg(feature = "openapi")]
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                String::schema()
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::ToSchema for $name {}
+
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -149,6 +159,17 @@ id!(
 
 impl UserId {
     /// Checks an id that a token or a client names. Unlike [`UserId::parse`], it refuses invisible format characters.
+    ///
+    /// # Errors
+    /// Returns the rule that `text` breaks.
+    pub fn parse_chosen(text: &str) -> Result<Self, IdError> {
+        check_characters(text)?;
+        Self::parse(text)
+    }
+}
+
+impl DeviceId {
+    /// Checks an id that a client names. Unlike [`DeviceId::parse`], it refuses invisible format characters.
     ///
     /// # Errors
     /// Returns the rule that `text` breaks.

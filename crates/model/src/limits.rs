@@ -16,6 +16,12 @@ pub const ROOM_BANS: usize = 1_000;
 pub const USER_ROOMS: usize = 10_000;
 /// The maximum number of sessions of one user on one node.
 pub const USER_SESSIONS: usize = 20;
+/// The maximum number of devices of one user that have a push address.
+pub const USER_DEVICES: usize = 20;
+/// The maximum length of the name of a push service, in bytes.
+pub const PUSH_KIND_BYTES: usize = 32;
+/// The maximum length of a push address, in bytes. Those of web push are the longest, as a subscription in JSON.
+pub const PUSH_ADDRESS_BYTES: usize = 4096;
 /// The maximum number of unanswered requests of one session.
 pub const SESSION_REQUESTS: usize = 64;
 /// The maximum number of users in one request (`create`, `invite`).

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The reason why a request was not fulfilled, as a client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Code {
     /// The frame is not one JSON object.
     BadFrame,
@@ -38,6 +39,7 @@ pub enum Code {
 /// The refusal of a request: a code, a sentence for the developer, and the field at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Refusal {
     /// The kind of refusal.
     pub code: Code,

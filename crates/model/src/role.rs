@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A member's role in a room. Each role may do everything that the roles before it may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Role {
     /// May send, read and leave.
     Member,
@@ -17,6 +18,7 @@ pub enum Role {
 /// Who may join a room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Access {
     /// Only users who were invited.
     #[default]
@@ -28,6 +30,7 @@ pub enum Access {
 /// The purpose of a room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RoomKind {
     /// A room with any number of members up to the limit.
     #[default]
@@ -41,6 +44,7 @@ pub enum RoomKind {
 /// Which messages of a room cause a push to a member who is offline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Notify {
     /// All messages.
     All,

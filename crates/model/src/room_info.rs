@@ -6,6 +6,7 @@ use crate::{Access, EventKind, Millis, Notify, Role, RoomId, RoomKind, UserId};
 
 /// A place in a timeline, with the count at that place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Mark {
     /// The seq.
     pub seq: u64,
@@ -15,6 +16,7 @@ pub struct Mark {
 
 /// The last message of a room, shortened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Preview {
     /// The seq of the message.
     pub seq: u64,
@@ -31,6 +33,7 @@ pub struct Preview {
 
 /// ROOM in the client protocol: what the owner of a room reports about it to one of its members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RoomInfo {
     /// The room.
     pub room: RoomId,

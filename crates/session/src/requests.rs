@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sendpi_model::flow::{self, Requester};
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
-use sendpi_model::{Nonce, Refusal, RoomId, RoomInfo, UserId, Verb};
+use sendpi_model::{DeviceId, Millis, Nonce, PushAddress, Refusal, RoomId, RoomInfo, UserId, Verb, limits};
+use sendpi_store::{DeviceRow, Row};
 use tokio::time::Instant;
 
 use crate::context::{NodeContext, answered, waiting};
@@ -88,5 +89,36 @@ impl UserTier {
         let unavailable = || Refusal::unavailable("presence could not be read", 1_000);
         let online = self.context().presence.read(users.clone()).await.ok_or_else(unavailable)?;
         Ok(users.into_iter().map(|user| (user.clone(), online.contains_key(&user))).collect())
+    }
+
+    /// Returns the devices of a user that have a push address.
+    ///
+    /// # Errors
+    /// Returns `unavailable` if the store does not answer.
+    pub async fn devices(&self, user: &UserId) -> Result<Vec<(DeviceId, PushAddress)>, Refusal> {
+        let rows = self.context().store.devices(user).await.map_err(room_list::store_failed)?;
+        Ok(rows.into_iter().filter_map(|row| Some((row.device, row.address?))).collect())
+    }
+
+    /// Sets or takes away the push address of a device.
+    ///
+    /// # Errors
+    /// Returns `too_large` if the user has too many devices, and `unavailable` if the store does not answer.
+    pub async fn set_push_address(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        address: Option<PushAddress>,
+    ) -> Result<(), Refusal> {
+        let known = self.devices(user).await?;
+        let is_new = address.is_some() && known.iter().all(|(other, _)| other != device);
+        if is_new && known.len() >= limits::USER_DEVICES {
+            return Err(Refusal::too_large("device", format!("one of {} with an address", limits::USER_DEVICES)));
+        }
+        let row = DeviceRow { user: user.clone(), device: device.clone(), at: Millis::now(), address };
+        self.context().store.write(vec![Row::Device(row)]).await.map_err(|error| {
+            tracing::warn!(%error, "a push address could not be written");
+            Refusal::unavailable("the store did not answer", 1_000)
+        })
     }
 }

@@ -18,7 +18,7 @@ mod store;
 
 pub use epoch_chain::EpochChain;
 pub use rows::{
-    ActiveRoom, DeviceRow, EventRow, Fence, MarkerRow, MemberRow, NonceRow, OrderRow, PushAddress, PushedRange,
-    PushedRow, RevokedRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
+    ActiveRoom, DeviceRow, EventRow, Fence, MarkerRow, MemberRow, NonceRow, OrderRow, PushedRange, PushedRow,
+    RevokedRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
 };
 pub use store::{ReadError, Store, StoreHealth, WriteError};

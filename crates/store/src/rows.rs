@@ -2,7 +2,8 @@
 //! the stamps are equal, the later one stays.
 
 use sendpi_model::{
-    Access, DeviceId, Event, Head, Mark, Millis, Nonce, Notify, Partition, Preview, Role, RoomId, RoomKind, UserId,
+    Access, DeviceId, Event, Head, Mark, Millis, Nonce, Notify, Partition, Preview, PushAddress, Role, RoomId,
+    RoomKind, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -214,18 +215,8 @@ pub struct DeviceRow {
     pub device: DeviceId,
     /// The time of this change.
     pub at: Millis,
-    /// The service that pushes to the device, such as `fcm`, and the device's address there. `None` if the device is
-    /// not pushed to any more.
+    /// The address. `None` if the device is not pushed to any more.
     pub address: Option<PushAddress>,
-}
-
-/// The address of a device at a push service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PushAddress {
-    /// The name of the push service.
-    pub kind: String,
-    /// The address there. Only the push service knows its form.
-    pub address: String,
 }
 
 /// One row to be written, with the parts of its key that the row itself does not contain.

@@ -72,28 +72,44 @@ impl JobContext {
         let revisions: Vec<Revision> = later.filter_map(|(_, event)| event.revision()).collect();
         let (mut rows, mut before) = (Vec::new(), Vec::new());
         for revision in revisions {
-            let target = revision.target;
-            let place = tail.binary_search_by_key(&target, |(_, event)| event.head.seq);
-            let Some(epoch) = chain.epoch_of(target) else { continue };
-            let known = match place {
-                Ok(at) => Some(tail[at].1.clone()),
-                Err(_) => match before.iter().find(|event: &&Event| event.head.seq == target) {
-                    Some(event) => Some(event.clone()),
-                    None => self.event(room, chain, target).await?,
-                },
+            let Some(message) = self.event_of(room, chain, tail, &before, revision.target).await? else { continue };
+            let edit = match message.edited_by().filter(|seq| *seq != revision.by) {
+                Some(seq) => self.event_of(room, chain, tail, &before, seq).await?,
+                None => None,
             };
-            let Some(event) = known.and_then(|event| event.revised(&revision)) else { continue };
-            rows.push(Row::Revised(room.clone(), EventRow { epoch, event: event.clone() }, revision.by));
-            match place {
-                Ok(at) => tail[at].1 = event,
-                Err(_) => {
-                    before.retain(|known| known.head.seq != target);
-                    before.push(event);
+            for event in [edit, Some(message)].into_iter().flatten() {
+                let seq = event.head.seq;
+                let (Some(event), Some(epoch)) = (event.revised(&revision), chain.epoch_of(seq)) else { continue };
+                rows.push(Row::Revised(room.clone(), EventRow { epoch, event: event.clone() }, revision.by));
+                match tail.binary_search_by_key(&seq, |(_, event)| event.head.seq) {
+                    Ok(at) => tail[at].1 = event,
+                    Err(_) => {
+                        before.retain(|known: &Event| known.head.seq != seq);
+                        before.push(event);
+                    }
                 }
             }
         }
         self.write(&[tenure], rows).await?;
         Ok(before)
+    }
+
+    /// Returns the event at `seq`: from the tail, from `before`, or from the store.
+    async fn event_of(
+        &self,
+        room: &RoomId,
+        chain: &EpochChain,
+        tail: &[(u64, Event)],
+        before: &[Event],
+        seq: u64,
+    ) -> Result<Option<Event>, JobError> {
+        if let Ok(at) = tail.binary_search_by_key(&seq, |(_, event)| event.head.seq) {
+            return Ok(Some(tail[at].1.clone()));
+        }
+        match before.iter().find(|event| event.head.seq == seq) {
+            Some(event) => Ok(Some(event.clone())),
+            None => Ok(self.event(room, chain, seq).await?),
+        }
     }
 
     /// Reads everything after the head row, the newest 200 events up to it, and all older events that are not

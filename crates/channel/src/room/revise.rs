@@ -6,7 +6,7 @@
 use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights::Action;
 use sendpi_model::server_frame::OkAnswer;
-use sendpi_model::{Code, Content, Event, Millis, Nonce, Reaction, Refusal, Revision};
+use sendpi_model::{Code, Content, Event, Millis, Nonce, Reaction, Refusal, Revision, Verb};
 use sendpi_store::{EventRow, Row};
 use serde_json::value::RawValue;
 
@@ -28,8 +28,14 @@ impl Room {
     pub(crate) fn missing_target(&self, request: &FlowRequest) -> Option<u64> {
         let seq = request.verb.target().filter(|seq| (1..=self.head.seq).contains(seq))?;
         let in_tail = self.tail.first_seq().min(self.head.seq + 1);
-        let is_read = || self.targets.get(&seq).is_some_and(|target| target.as_of + 1 >= in_tail);
-        (seq < in_tail && !is_read()).then_some(seq)
+        let is_read = |seq| self.targets.get(&seq).is_some_and(|target| target.as_of + 1 >= in_tail);
+        let is_missing = |seq: &u64| *seq < in_tail && !is_read(*seq);
+        if is_missing(&seq) {
+            return Some(seq);
+        }
+        // The edit whose place a new revision takes.
+        let revises = !matches!(request.verb, Verb::React { .. });
+        self.known(seq).filter(|_| revises).and_then(|message| message.edited_by()).filter(is_missing)
     }
 
     /// Notes a message that was read for a request. It is forgotten after the next batch.
@@ -40,16 +46,22 @@ impl Room {
     /// Returns a message that can be edited, deleted or reacted to, as it is now.
     fn target(&self, seq: u64) -> Result<Event, Refusal> {
         let refused = |code, rule: String| Refusal { field: Some("ref".to_owned()), ..Refusal::new(code, rule) };
-        let known = self.tail.get(seq).cloned().or_else(|| {
-            let event = self.targets.get(&seq)?.event.clone()?;
-            let revisions = self.tail.iter().filter_map(Event::revision).filter(|revision| revision.target == seq);
-            Some(revisions.fold(event, |event, revision| event.revised(&revision).unwrap_or(event)))
-        });
-        match known {
+        match self.known(seq) {
             Some(event) if event.kind.is_counted() => Ok(event),
             Some(_) => Err(refused(Code::BadField, format!("ref: must be a message, which event {seq} is not"))),
             None => Err(refused(Code::NoSuchEvent, format!("there is no event {seq} in {}", self.id))),
         }
+    }
+
+    /// Returns the event at this seq as it is now, from the tail, or as it was read and with what the tail has changed of
+    /// it since.
+    fn known(&self, seq: u64) -> Option<Event> {
+        if let Some(event) = self.tail.get(seq) {
+            return Some(event.clone());
+        }
+        let event = self.targets.get(&seq)?.event.clone()?;
+        let revisions = self.tail.iter().filter_map(Event::revision).filter(|revision| revision.target == seq);
+        Some(revisions.fold(event, |event, revision| event.revised(&revision).unwrap_or(event)))
     }
 
     fn is_gone(&self, seq: u64) -> Refusal {
@@ -76,7 +88,7 @@ impl Room {
         if message.is_deleted() {
             return Err(self.is_gone(seq));
         }
-        let head = self.event(batch, by.id(), nonce, &Content::Edited { target: seq, body: &body }, now);
+        let head = self.event(batch, by.id(), nonce, &Content::edit(seq, &body), now);
         self.revise(batch, &message, &Revision { target: seq, by: head.seq, body: Some(body) });
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
@@ -130,13 +142,16 @@ impl Room {
         Ok(())
     }
 
-    /// Revises a message: its row, the tail, and the preview in lists of rooms.
+    /// Revises a message, and the edit before: their rows, the tail, and the preview in lists of rooms.
     fn revise(&mut self, batch: &mut Batch, message: &Event, revision: &Revision) {
-        let (Some(event), Some(epoch)) = (message.revised(revision), self.chain.epoch_of(message.head.seq)) else {
-            return;
-        };
-        batch.after.push(Row::Revised(self.id.clone(), EventRow { epoch, event: event.clone() }, revision.by));
-        self.note_revised(event);
+        let edit = message.edited_by().and_then(|seq| self.known(seq));
+        for event in [edit.as_ref(), Some(message)].into_iter().flatten() {
+            let (Some(event), Some(epoch)) = (event.revised(revision), self.chain.epoch_of(event.head.seq)) else {
+                continue;
+            };
+            batch.after.push(Row::Revised(self.id.clone(), EventRow { epoch, event: event.clone() }, revision.by));
+            self.note_revised(event);
+        }
     }
 
     /// Notes that a message was revised.

@@ -33,17 +33,20 @@ pub struct Reaction {
     pub remove: bool,
 }
 
-/// The fields of a stored message that a revision needs.
+/// The fields of a stored message, or of an edit, that a revision needs.
 #[derive(Deserialize)]
 struct Revisable {
     room: RoomId,
+    #[serde(rename = "ref")]
+    target: Option<u64>,
     mentions: Option<Mentions>,
     edited: Option<u64>,
     deleted: Option<u64>,
 }
 
 impl Event {
-    /// Returns what an `edited` or `deleted` event changes. `None` for other kinds.
+    /// Returns what an `edited` or `deleted` event changes. `None` for other kinds, and for an edit whose body is gone
+    /// because a later revision took its place.
     #[must_use]
     pub fn revision(&self) -> Option<Revision> {
         #[derive(Deserialize)]
@@ -52,12 +55,15 @@ impl Event {
             target: u64,
             #[serde(borrow)]
             body: Option<&'a RawValue>,
+            edited: Option<u64>,
+            deleted: Option<u64>,
         }
         if !matches!(self.kind, EventKind::Edited | EventKind::Deleted) {
             return None;
         }
-        let Revising { target, body } = serde_json::from_slice(&self.frame).ok()?;
-        Some(Revision { target, by: self.head.seq, body: body.map(ToOwned::to_owned) })
+        let Revising { target, body, edited, deleted } = serde_json::from_slice(&self.frame).ok()?;
+        let is_current = edited.is_none() && deleted.is_none();
+        is_current.then(|| Revision { target, by: self.head.seq, body: body.map(ToOwned::to_owned) })
     }
 
     /// Returns what a `reaction` event says. `None` for other kinds.
@@ -66,11 +72,11 @@ impl Event {
         if self.kind == EventKind::Reaction { serde_json::from_slice(&self.frame).ok() } else { None }
     }
 
-    /// Returns the message as a revision leaves it. `None` if this is no message, or if a later revision was made
-    /// already.
+    /// Returns the message as a revision leaves it. Of an edit of the message it leaves no body. `None` for other
+    /// kinds, and if a later revision was made already.
     #[must_use]
     pub fn revised(&self, revision: &Revision) -> Option<Self> {
-        if !self.kind.is_counted() {
+        if !self.kind.is_counted() && self.kind != EventKind::Edited {
             return None;
         }
         let message: Revisable = serde_json::from_slice(&self.frame).ok()?;
@@ -78,13 +84,16 @@ impl Event {
             return None;
         }
         let blank = RawValue::from_string("{}".to_owned()).ok()?;
-        let (body, mentions, edited, deleted) = match &revision.body {
-            Some(body) => (body.as_ref(), message.mentions.as_ref(), Some(revision.by), None),
-            None => (blank.as_ref(), None, None, Some(revision.by)),
+        let (edited, deleted) = match revision.body {
+            Some(_) => (Some(revision.by), None),
+            None => (None, Some(revision.by)),
         };
+        let body = revision.body.as_deref().unwrap_or(&blank);
+        let mentions = message.mentions.as_ref().filter(|_| revision.body.is_some());
         let content = match self.kind {
+            EventKind::Message => Content::Message { edited, deleted, body, mentions },
             EventKind::System => Content::System { edited, deleted, body, mentions },
-            _ => Content::Message { edited, deleted, body, mentions },
+            _ => Content::Edited { target: message.target?, edited, deleted, body: &blank },
         };
         let frame = encode_json(&Frame {
             op: "event",
@@ -94,17 +103,19 @@ impl Event {
             kind: self.kind,
             from: &self.from,
             at: self.head.at,
-            nonce: self.nonce.as_ref(),
+            nonce: self.nonce.as_ref().filter(|_| self.kind.is_counted()),
             content: &content,
         });
         Some(Self { frame: frame.into(), ..self.clone() })
     }
 
-    /// Returns the seq of the event that revised this message last. 0 if none did.
+    /// Returns the seq of the event that edited this message last. `None` if none did.
     #[must_use]
-    pub fn revised_by(&self) -> u64 {
-        let message = serde_json::from_slice::<Revisable>(&self.frame).ok().filter(|_| self.kind.is_counted());
-        message.and_then(|message| message.edited.max(message.deleted)).unwrap_or_default()
+    pub fn edited_by(&self) -> Option<u64> {
+        if !self.kind.is_counted() {
+            return None;
+        }
+        serde_json::from_slice::<Revisable>(&self.frame).ok()?.edited
     }
 
     /// Returns whether this is a message that was deleted.
@@ -145,10 +156,10 @@ mod tests {
         let edited = message().revised(&edit).unwrap();
         let head = r#"{"op":"event","room":"r\"1","seq":1,"count":1,"kind":"message","from":"ann","at":5,"nonce":"n""#;
         let wanted = format!(r#"{head},"edited":7,"body":{{"text":"better"}},"mentions":["bob"]}}"#);
-        assert_eq!((frame(&edited), edited.revised_by(), edited.is_deleted()), (wanted.as_str(), 7, false));
+        assert_eq!((frame(&edited), edited.edited_by(), edited.is_deleted()), (wanted.as_str(), Some(7), false));
         let deleted = edited.revised(&Revision { target: 1, by: 9, body: None }).unwrap();
         assert_eq!(frame(&deleted), format!(r#"{head},"deleted":9,"body":{{}}}}"#));
-        assert_eq!((deleted.is_deleted(), deleted.revised_by(), deleted.text()), (true, 9, None));
+        assert_eq!((deleted.is_deleted(), deleted.edited_by(), deleted.text()), (true, None, None));
         assert_eq!((deleted.head, deleted.kind, deleted.nonce), (edited.head, edited.kind, edited.nonce));
     }
 
@@ -158,7 +169,7 @@ mod tests {
         for by in [7, 9] {
             assert_eq!(deleted.revised(&Revision { target: 1, by, body: Some(body("{}")) }), None);
         }
-        assert!(!message().is_deleted() && message().revised_by() == 0);
+        assert!(!message().is_deleted() && message().edited_by().is_none());
     }
 
     #[test]
@@ -166,9 +177,15 @@ mod tests {
         let (room, ann) = (RoomId::parse("r").unwrap(), UserId::parse("ann").unwrap());
         let next = |content: &Content<'_>| Event::next(&room, Head::default(), Millis(1), &ann, None, content);
         let new = body(r#"{"text":"x"}"#);
-        let edited = next(&Content::Edited { target: 4, body: &new });
+        let edited = next(&Content::edit(4, &new));
         let revision = edited.revision().unwrap();
         assert_eq!((revision.target, revision.by, revision.body.unwrap().get()), (4, 1, new.get()));
+        // A later revision takes its body.
+        let by = |by, body| edited.revised(&Revision { target: 4, by, body }).unwrap();
+        let head = r#"{"op":"event","room":"r","seq":1,"count":0,"kind":"edited","from":"ann","at":1,"ref":4"#;
+        assert_eq!(frame(&by(7, None)), format!(r#"{head},"deleted":7,"body":{{}}}}"#));
+        assert_eq!(frame(&by(7, Some(new.clone()))), format!(r#"{head},"edited":7,"body":{{}}}}"#));
+        assert!(by(7, None).revision().is_none());
         assert!(next(&Content::Deleted { target: 4 }).revision().is_some_and(|revision| revision.body.is_none()));
         let reaction = next(&Content::Reaction { target: 4, emoji: "👍", remove: false });
         assert_eq!((reaction.revision().is_none(), reaction.head.count), (true, 0));

@@ -9,6 +9,7 @@ use crate::{Head, Mark, Millis, RoomId, RoomInfo, UserId, limits};
 
 /// `ok`: the request was carried out. Which fields are present depends on the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OkAnswer {
     /// The seq of the event that was created, or of the read marker.
     #[serde(default, skip_serializing_if = "Option::is_none")]

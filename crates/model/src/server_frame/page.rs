@@ -38,6 +38,7 @@ impl EventPage<'_> {
 
 /// `rooms`: the answer to `rooms`, with the room of the newest durable event first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RoomsPage {
     /// The rooms.
     pub rooms: Vec<RoomInfo>,
@@ -51,6 +52,7 @@ impl OpFrame for RoomsPage {
 
 /// `members`: the answer to `members`, ordered by user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MembersPage {
     /// The room.
     pub room: RoomId,
@@ -68,6 +70,7 @@ impl OpFrame for MembersPage {
 
 /// One member of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MemberEntry {
     /// The user.
     pub user: UserId,

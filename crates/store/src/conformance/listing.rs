@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use sendpi_model::{DeviceId, Mark, Millis, Partition, Role};
+use sendpi_model::{DeviceId, Mark, Millis, Partition, PushAddress, Role};
 
 use super::sample::{Subject, active, event, marker, member, order, places, put, room, room_of, room_row, start, user};
-use crate::{DeviceRow, OrderRow, PushAddress, RoomOfUser, Row};
+use crate::{DeviceRow, OrderRow, RoomOfUser, Row};
 
 fn ago(minutes: u64) -> Millis {
     Millis::now().before(Duration::from_mins(minutes))

@@ -35,8 +35,20 @@ fn an_edit_is_an_event_and_changes_what_is_read_later() {
     let info = table.room.info(&user("ann")).unwrap();
     assert_eq!(info.last.unwrap().text.as_deref(), Some("two"));
     let (batch, _) = table.online(&[], vec![ask("ann", DELETE), ask("ann", r#"{"op":"delete","ref":2}"#)]);
-    assert_eq!((revised(&batch), batch.events.len()), (vec![(2, 4, String::new())], 1));
+    assert_eq!((revised(&batch), batch.events.len()), (vec![(3, 4, String::new()), (2, 4, String::new())], 1));
     assert_eq!(table.room.info(&user("ann")).unwrap().last.unwrap().text, None);
+}
+
+#[test]
+fn a_deletion_takes_the_text_out_of_all_edits_before() {
+    let mut table = TestRoom::new();
+    table.run(vec![ask("ann", SEND)]);
+    let edit = |n: u64| ask("ann", &format!(r#"{{"op":"edit","ref":2,"body":{{"text":"secret {n}"}}}}"#));
+    table.run(vec![edit(3), edit(4)]);
+    table.run(vec![edit(5)]);
+    let (batch, _) = table.online(&[], vec![ask("ann", DELETE)]);
+    assert_eq!(revised(&batch), [(5, 6, String::new()), (2, 6, String::new())]);
+    assert!(table.room.tail.iter().all(|event| !String::from_utf8_lossy(&event.frame).contains("secret")));
 }
 
 #[test]

@@ -1,0 +1,99 @@
+//! Rooms, and the caller's list of them.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use sendpi_model::server_frame::RoomsPage;
+use sendpi_model::{ClientOp, Code, Fields, JsonObject, Refusal, RoomId, RoomInfo};
+
+use super::answer::HttpAnswer;
+use super::caller::Caller;
+use super::extract::{At, Body, Query, RoomRequest};
+use super::schema::{Change, Create, Created, Done};
+use crate::handshake::fresh_nonce;
+use crate::http_error::HttpError;
+use crate::shared::Shared;
+
+/// Lists the caller's rooms, newest message first.
+#[utoipa::path(
+    get, path = "/v1/rooms", tag = "rooms",
+    params(
+        ("cursor" = Option<String>, Query, description = "What the page before gave as `next`"),
+        ("limit" = Option<u32>, Query, description = "The most rooms, up to 200", maximum = 200),
+    ),
+    responses((status = 200, description = "Done", body = RoomsPage), (status = "default", body = Refusal, description = "Why it was not done")),
+)]
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    query: Query,
+) -> Result<HttpAnswer, HttpError> {
+    let named = query.fields(&["cursor", "limit"]);
+    let object = named.iter().fold(JsonObject::with_capacity(64), |object, (name, value)| object.field(name, value));
+    let object = object.finish();
+    let op = ClientOp::read("rooms", &Fields::parse(&object)?, Some(&caller.user), fresh_nonce)?;
+    let ClientOp::Rooms { cursor, limit } = op else { return Err(Refusal::new(Code::Internal, "no list").into()) };
+    let frame = shared.sessions.rooms(&caller.user, cursor.as_deref(), limit).await?;
+    Ok(HttpAnswer::of_frame(&frame))
+}
+
+/// Creates a room, of which the caller is the owner.
+#[utoipa::path(
+    post, path = "/v1/rooms", tag = "rooms", request_body = Create,
+    responses(
+        (status = 201, body = Created, description = "The room was made"),
+        (status = 200, body = Created, description = "It had been made before, by the same caller and nonce"),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
+)]
+pub(super) async fn create(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    body: Body,
+) -> Result<HttpAnswer, HttpError> {
+    let request = RoomRequest::read(&caller, "create", &[], Some(&body))?;
+    Ok(HttpAnswer::created(&request.ask(&shared, caller.requester()).await?)?)
+}
+
+/// Shows a room as the caller sees it.
+#[utoipa::path(
+    get, path = "/v1/rooms/{room}", tag = "rooms", params(("room" = String, Path)),
+    responses((status = 200, description = "Done", body = RoomInfo), (status = "default", body = Refusal, description = "Why it was not done")),
+)]
+pub(super) async fn show(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    At(room): At<String>,
+) -> Result<HttpAnswer, HttpError> {
+    let room = RoomId::parse(&room).map_err(|rule| Refusal::field("room", rule))?;
+    Ok(HttpAnswer::of(&shared.sessions.room(caller.requester(), &room).await?))
+}
+
+/// Changes the name of a room, or who may join it.
+#[utoipa::path(
+    patch, path = "/v1/rooms/{room}", tag = "rooms", params(("room" = String, Path)), request_body = Change,
+    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+)]
+pub(super) async fn change(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    At(room): At<String>,
+    body: Body,
+) -> Result<HttpAnswer, HttpError> {
+    let request = RoomRequest::read(&caller, "change", &[("room", room.into())], Some(&body))?;
+    Ok(HttpAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+}
+
+/// Deletes a room for all of its members. Its id is never used again.
+#[utoipa::path(
+    delete, path = "/v1/rooms/{room}", tag = "rooms", params(("room" = String, Path)),
+    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+)]
+pub(super) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    At(room): At<String>,
+) -> Result<HttpAnswer, HttpError> {
+    let request = RoomRequest::read(&caller, "delete_room", &[("room", room.into())], None)?;
+    Ok(HttpAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+}
