@@ -16,6 +16,7 @@ mod faults;
 mod fence;
 mod frozen;
 mod full_disk;
+mod http;
 mod many;
 mod membership;
 mod messages;

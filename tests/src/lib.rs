@@ -22,7 +22,7 @@ mod worker_node;
 
 pub use browser::{Browser, BrowserPage};
 pub use disturbed_store::DisturbedStore;
-pub use http::{HttpAnswer, get};
+pub use http::{HttpAnswer, api, get, request};
 pub use nats::NatsServer;
 pub use proxy::Proxy;
 pub use pushes::{Push, PushRecorder, limit_push_stream, put_push_job};

@@ -26,7 +26,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::answer::HttpAnswer;
+use self::answer::JsonAnswer;
 use crate::http_error::HttpError;
 use crate::shared::Shared;
 
@@ -49,10 +49,10 @@ pub(crate) const USER_HEADER: &str = "sendpi-user";
         (name = "users", description = "Who is online, and signing out"),
     )
 )]
-struct Document;
+struct ApiDocument;
 
 fn routes() -> OpenApiRouter<Arc<Shared>> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(rooms::list, rooms::create))
         .routes(routes!(rooms::show, rooms::change, rooms::delete))
         .routes(routes!(members::list))
@@ -80,7 +80,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// Returns the routes of HTTP, with CORS for the allowed origins.
 pub(crate) fn router(shared: &Shared) -> Router<Arc<Shared>> {
     let document: Arc<str> = openapi().to_json().unwrap_or_default().into();
-    let describe = move || async move { HttpAnswer::json(document.as_bytes().to_vec()) };
+    let describe = move || async move { JsonAnswer::json(document.as_bytes().to_vec()) };
     let (router, _) = routes().split_for_parts();
     router
         .route("/v1/openapi.json", get(describe))

@@ -52,7 +52,7 @@ fn part(kind: &'static str, text: &'static str) -> Response {
 }
 
 #[derive(Debug, Deserialize)]
-struct Wanted {
+struct TokenQuery {
     user: String,
     /// Whether the token is one of a service.
     #[serde(default)]
@@ -66,12 +66,17 @@ async fn token(
     State(shared): State<Arc<Shared>>,
     Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
     headers: HeaderMap,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<TokenQuery>,
 ) -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "no-store")], make_token(&shared, peer, &headers, &wanted))
 }
 
-fn make_token(shared: &Shared, peer: SocketAddr, headers: &HeaderMap, wanted: &Wanted) -> Result<String, HttpError> {
+fn make_token(
+    shared: &Shared,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+    wanted: &TokenQuery,
+) -> Result<String, HttpError> {
     let own = peer.ip().to_canonical().is_loopback() && names_this_machine(headers);
     if !own || is_from_elsewhere(headers) || !origin_allowed(headers, &[]) {
         return Err(HttpError(Refusal::new(Code::Forbidden, "development tokens are for this machine only")));

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::{Mentions, Millis, Nonce, Preview, RoomId, UserId, encode_json};
 
-pub use revision::{Reaction, Revision};
+pub use revision::{MessageRevision, Reaction};
 
 /// The kinds of durable events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

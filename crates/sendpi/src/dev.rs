@@ -61,6 +61,9 @@ pub(crate) struct DevArgs {
     /// The number of partitions of a new data folder.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
+    /// An origin from which pages may ask, besides the gateway's own, such as https://chat.example.org. Repeatable.
+    #[arg(long = "allowed-origin", value_name = "ORIGIN")]
+    allowed_origins: Vec<String>,
     /// Kill a node, as a power cut would, whenever standard input says `kill <number>` (from 0). For tests and
     /// measurements.
     #[arg(long, hide = true)]
@@ -276,6 +279,7 @@ async fn bind(args: &DevArgs, secret: &[u8]) -> Result<Vec<Gateway>, DevError> {
         let mut config = sendpi_gateway::GatewayConfig::new(TokenKey::Hs256(secret.to_vec()));
         config.listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         config.dev = true;
+        config.allowed_origins.clone_from(&args.allowed_origins);
         servers.push(Gateway::bind(config).await?);
     }
     Ok(servers)

@@ -1,7 +1,7 @@
 //! Opening a room: its starts and its tail are read, its own start under this epoch is written, and the fence is
 //! passed.
 
-use sendpi_model::{Event, Revision, RoomId};
+use sendpi_model::{Event, MessageRevision, RoomId};
 use sendpi_store::{EpochChain, EventRow, PushedRow, Row, SettledRow, Start};
 
 use super::{JobContext, JobError};
@@ -69,7 +69,7 @@ impl JobContext {
         tail: &mut [(u64, Event)],
     ) -> Result<Vec<Event>, JobError> {
         let later = tail.iter().filter(|(_, event)| event.head.seq > head_row);
-        let revisions: Vec<Revision> = later.filter_map(|(_, event)| event.revision()).collect();
+        let revisions: Vec<MessageRevision> = later.filter_map(|(_, event)| event.revision()).collect();
         let (mut rows, mut before) = (Vec::new(), Vec::new());
         for revision in revisions {
             let Some(message) = self.event_of(room, chain, tail, &before, revision.target).await? else { continue };

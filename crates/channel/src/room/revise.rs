@@ -6,7 +6,7 @@
 use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights::Action;
 use sendpi_model::server_frame::OkAnswer;
-use sendpi_model::{Code, Content, Event, Millis, Nonce, Reaction, Refusal, Revision, Verb};
+use sendpi_model::{Code, Content, Event, MessageRevision, Millis, Nonce, Reaction, Refusal, Verb};
 use sendpi_store::{EventRow, Row};
 use serde_json::value::RawValue;
 
@@ -53,8 +53,8 @@ impl Room {
         }
     }
 
-    /// Returns the event at this seq as it is now, from the tail, or as it was read and with what the tail has changed of
-    /// it since.
+    /// Returns the event at this seq as it is now: from the tail, or as it was read and with what the tail has changed
+    /// of it since.
     fn known(&self, seq: u64) -> Option<Event> {
         if let Some(event) = self.tail.get(seq) {
             return Some(event.clone());
@@ -89,7 +89,7 @@ impl Room {
             return Err(self.is_gone(seq));
         }
         let head = self.event(batch, by.id(), nonce, &Content::edit(seq, &body), now);
-        self.revise(batch, &message, &Revision { target: seq, by: head.seq, body: Some(body) });
+        self.revise(batch, &message, &MessageRevision { target: seq, by: head.seq, body: Some(body) });
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
@@ -111,7 +111,7 @@ impl Room {
             return Ok(());
         }
         let head = self.event(batch, by.id(), nonce, &Content::Deleted { target: seq }, now);
-        self.revise(batch, &message, &Revision { target: seq, by: head.seq, body: None });
+        self.revise(batch, &message, &MessageRevision { target: seq, by: head.seq, body: None });
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Room {
     }
 
     /// Revises a message, and the edit before: their rows, the tail, and the preview in lists of rooms.
-    fn revise(&mut self, batch: &mut Batch, message: &Event, revision: &Revision) {
+    fn revise(&mut self, batch: &mut Batch, message: &Event, revision: &MessageRevision) {
         let edit = message.edited_by().and_then(|seq| self.known(seq));
         for event in [edit.as_ref(), Some(message)].into_iter().flatten() {
             let (Some(event), Some(epoch)) = (event.revised(revision), self.chain.epoch_of(event.head.seq)) else {

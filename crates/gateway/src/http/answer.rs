@@ -8,12 +8,12 @@ use serde::Serialize;
 
 /// A JSON answer.
 #[derive(Debug)]
-pub(super) struct HttpAnswer {
+pub(super) struct JsonAnswer {
     status: StatusCode,
     json: Vec<u8>,
 }
 
-impl HttpAnswer {
+impl JsonAnswer {
     /// Answers with JSON.
     pub(super) fn json(json: Vec<u8>) -> Self {
         Self { status: StatusCode::OK, json }
@@ -42,7 +42,7 @@ impl HttpAnswer {
     }
 }
 
-impl IntoResponse for HttpAnswer {
+impl IntoResponse for JsonAnswer {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.json).into_response();
         let headers = response.headers_mut();

@@ -7,9 +7,9 @@ use sendpi_model::{DeviceId, PushAddress, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::HttpAnswer;
+use super::answer::JsonAnswer;
 use super::caller::Caller;
-use super::extract::{At, Body};
+use super::extract::{At, JsonBody};
 use super::schema::Done;
 use crate::http_error::HttpError;
 use crate::shared::Shared;
@@ -31,43 +31,54 @@ pub(super) struct Devices {
 
 /// Lists the caller's devices that have a push address.
 #[utoipa::path(
-    get, path = "/v1/devices", tag = "own",
-    responses((status = 200, description = "Done", body = Devices), (status = "default", body = Refusal, description = "Why it was not done")),
+    get, path = "/v1/devices", tag = "own", operation_id = "list_devices",
+    responses(
+        (status = 200, description = "Done", body = Devices),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
-pub(super) async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<HttpAnswer, HttpError> {
+pub(super) async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<JsonAnswer, HttpError> {
     let devices = shared.sessions.devices(&caller.user).await?.into_iter();
     let devices = devices.map(|(device, address)| Device { device, address }).collect();
-    Ok(HttpAnswer::of(&Devices { devices }))
+    Ok(JsonAnswer::of(&Devices { devices }))
 }
 
 /// Sets the push address of one of the caller's devices.
 #[utoipa::path(
-    put, path = "/v1/devices/{device}", tag = "own", params(("device" = String, Path)), request_body = PushAddress,
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    put, path = "/v1/devices/{device}", tag = "own", operation_id = "put_device",
+    params(("device" = String, Path)), request_body = PushAddress,
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn put(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(device): At<String>,
-    body: Body,
-) -> Result<HttpAnswer, HttpError> {
+    body: JsonBody,
+) -> Result<JsonAnswer, HttpError> {
     let address = PushAddress::read(&body.fields()?)?;
     shared.sessions.set_push_address(&caller.user, &device_of(&device)?, Some(address)).await?;
-    Ok(HttpAnswer::done())
+    Ok(JsonAnswer::done())
 }
 
 /// Ends the pushes to one of the caller's devices.
 #[utoipa::path(
-    delete, path = "/v1/devices/{device}", tag = "own", params(("device" = String, Path)),
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    delete, path = "/v1/devices/{device}", tag = "own", operation_id = "remove_device",
+    params(("device" = String, Path)),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn remove(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(device): At<String>,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     shared.sessions.set_push_address(&caller.user, &device_of(&device)?, None).await?;
-    Ok(HttpAnswer::done())
+    Ok(JsonAnswer::done())
 }
 
 fn device_of(text: &str) -> Result<DeviceId, Refusal> {

@@ -6,10 +6,10 @@ use axum::extract::State;
 use sendpi_model::Refusal;
 use serde_json::Value;
 
-use super::answer::HttpAnswer;
+use super::answer::JsonAnswer;
 use super::caller::Caller;
-use super::extract::{At, Body, Query, RoomRequest};
-use super::schema::{Done, Edit, History, Send};
+use super::extract::{At, JsonBody, Query, RoomRequest};
+use super::schema::{Done, Edit, HistoryAnswer, Send};
 use crate::http_error::HttpError;
 use crate::shared::Shared;
 
@@ -22,18 +22,21 @@ use crate::shared::Shared;
         ("after" = Option<u64>, Query, description = "The page begins after this seq"),
         ("limit" = Option<u32>, Query, description = "The most messages, up to 200", minimum = 1, maximum = 200),
     ),
-    responses((status = 200, description = "Done", body = History), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = HistoryAnswer),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn history(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(room): At<String>,
     query: Query,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     let mut named = query.fields(&["before", "after", "limit"]);
     named.push(("room", room.into()));
     let request = RoomRequest::read(&caller, "history", &named, None)?;
-    Ok(HttpAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
 }
 
 /// Sends a message. Of a service that acts as itself it becomes a `system` event.
@@ -49,38 +52,44 @@ pub(super) async fn send(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(room): At<String>,
-    body: Body,
-) -> Result<HttpAnswer, HttpError> {
+    body: JsonBody,
+) -> Result<JsonAnswer, HttpError> {
     let request = RoomRequest::read(&caller, "send", &[("room", room.into())], Some(&body))?;
-    Ok(HttpAnswer::created(&request.ask(&shared, caller.requester()).await?)?)
+    Ok(JsonAnswer::created(&request.ask(&shared, caller.requester()).await?)?)
 }
 
 /// Replaces the body of a message of one's own.
 #[utoipa::path(
     patch, path = "/v1/rooms/{room}/events/{seq}", tag = "events",
     params(("room" = String, Path), ("seq" = u64, Path)), request_body = Edit,
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn edit(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At((room, seq)): At<(String, String)>,
-    body: Body,
-) -> Result<HttpAnswer, HttpError> {
+    body: JsonBody,
+) -> Result<JsonAnswer, HttpError> {
     ask(&shared, &caller, "edit", &[("room", room.into()), ("ref", seq_of(&seq)?)], Some(&body)).await
 }
 
 /// Deletes a message: its body is gone for good.
 #[utoipa::path(
-    delete, path = "/v1/rooms/{room}/events/{seq}", tag = "events",
+    delete, path = "/v1/rooms/{room}/events/{seq}", tag = "events", operation_id = "delete_event",
     params(("room" = String, Path), ("seq" = u64, Path)),
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At((room, seq)): At<(String, String)>,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     ask(&shared, &caller, "delete", &[("room", room.into()), ("ref", seq_of(&seq)?)], None).await
 }
 
@@ -88,13 +97,16 @@ pub(super) async fn delete(
 #[utoipa::path(
     put, path = "/v1/rooms/{room}/events/{seq}/reactions/{emoji}", tag = "events",
     params(("room" = String, Path), ("seq" = u64, Path), ("emoji" = String, Path)),
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn react(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At((room, seq, emoji)): At<(String, String, String)>,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     let named = [("room", room.into()), ("ref", seq_of(&seq)?), ("emoji", emoji.into())];
     ask(&shared, &caller, "react", &named, None).await
 }
@@ -102,14 +114,18 @@ pub(super) async fn react(
 /// Takes a reaction back.
 #[utoipa::path(
     delete, path = "/v1/rooms/{room}/events/{seq}/reactions/{emoji}", tag = "events",
+    operation_id = "take_reaction_back",
     params(("room" = String, Path), ("seq" = u64, Path), ("emoji" = String, Path)),
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn take_back(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At((room, seq, emoji)): At<(String, String, String)>,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     let named = [("room", room.into()), ("ref", seq_of(&seq)?), ("emoji", emoji.into()), ("remove", true.into())];
     ask(&shared, &caller, "react", &named, None).await
 }
@@ -119,10 +135,10 @@ async fn ask(
     caller: &Caller,
     op: &str,
     named: &[(&'static str, Value)],
-    body: Option<&Body>,
-) -> Result<HttpAnswer, HttpError> {
+    body: Option<&JsonBody>,
+) -> Result<JsonAnswer, HttpError> {
     let request = RoomRequest::read(caller, op, named, body)?;
-    Ok(HttpAnswer::of_frame(&request.ask(shared, caller.requester()).await?))
+    Ok(JsonAnswer::of_frame(&request.ask(shared, caller.requester()).await?))
 }
 
 fn seq_of(text: &str) -> Result<Value, Refusal> {

@@ -31,9 +31,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Shared>> for At<T> {
 
 /// The body, which is one JSON object, or empty.
 #[derive(Debug)]
-pub(super) struct Body(Bytes);
+pub(super) struct JsonBody(Bytes);
 
-impl FromRequest<Arc<Shared>> for Body {
+impl FromRequest<Arc<Shared>> for JsonBody {
     type Rejection = HttpError;
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, HttpError> {
@@ -50,7 +50,7 @@ impl FromRequest<Arc<Shared>> for Body {
     }
 }
 
-impl Body {
+impl JsonBody {
     /// Returns the fields of the body.
     pub(super) fn fields(&self) -> Result<Fields<'_>, Refusal> {
         Fields::parse(&self.0)
@@ -104,11 +104,11 @@ impl RoomRequest {
         caller: &Caller,
         op: &str,
         named: &[(&'static str, Value)],
-        body: Option<&Body>,
+        body: Option<&JsonBody>,
     ) -> Result<Self, Refusal> {
         let object = JsonObject::with_capacity(256);
         let object = named.iter().fold(object, |object, (name, value)| object.field(name, value));
-        let body = body.map_or(&b"{}"[..], |Body(bytes)| bytes.trim_ascii());
+        let body = body.map_or(&b"{}"[..], |JsonBody(bytes)| bytes.trim_ascii());
         let object = object.fields_of(body).finish();
         let fields = Fields::parse(&object)?;
         match ClientOp::read(op, &fields, Some(&caller.user), fresh_nonce)? {

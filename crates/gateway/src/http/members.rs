@@ -8,48 +8,54 @@ use sendpi_model::server_frame::MembersPage;
 use sendpi_model::{Code, Refusal, Role};
 use serde_json::{Value, json};
 
-use super::answer::HttpAnswer;
+use super::answer::JsonAnswer;
 use super::caller::Caller;
-use super::extract::{At, Body, Query, RoomRequest};
+use super::extract::{At, JsonBody, Query, RoomRequest};
 use super::schema::{Done, Membership};
 use crate::http_error::HttpError;
 use crate::shared::Shared;
 
 /// Lists the members of a room, ordered by user.
 #[utoipa::path(
-    get, path = "/v1/rooms/{room}/members", tag = "members",
+    get, path = "/v1/rooms/{room}/members", tag = "members", operation_id = "list_members",
     params(
         ("room" = String, Path),
         ("cursor" = Option<String>, Query, description = "What the page before gave as `next`"),
         ("limit" = Option<u32>, Query, description = "The most members, up to 500", minimum = 1, maximum = 500),
     ),
-    responses((status = 200, description = "Done", body = MembersPage), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = MembersPage),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(room): At<String>,
     query: Query,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     let mut named = query.fields(&["cursor", "limit"]);
     named.push(("room", room.into()));
     let request = RoomRequest::read(&caller, "members", &named, None)?;
-    Ok(HttpAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
 }
 
 /// Makes a user a member: oneself joins, others are invited. With a role it also gives the role, with `banned` it bans
 /// the user or ends the ban.
 #[utoipa::path(
-    put, path = "/v1/rooms/{room}/members/{user}", tag = "members",
+    put, path = "/v1/rooms/{room}/members/{user}", tag = "members", operation_id = "put_member",
     params(("room" = String, Path), ("user" = String, Path)), request_body = Option<Membership>,
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn put(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At((room, user)): At<(String, String)>,
-    body: Body,
-) -> Result<HttpAnswer, HttpError> {
+    body: JsonBody,
+) -> Result<JsonAnswer, HttpError> {
     let fields = body.fields()?;
     let (role, banned) = (fields.optional::<Role>("role")?, fields.optional::<bool>("banned")?);
     let room = Value::from(room);
@@ -76,22 +82,25 @@ pub(super) async fn put(
             }
         }
     };
-    Ok(HttpAnswer::of_frame(&frame))
+    Ok(JsonAnswer::of_frame(&frame))
 }
 
 /// Ends a membership: oneself leaves, others are kicked.
 #[utoipa::path(
-    delete, path = "/v1/rooms/{room}/members/{user}", tag = "members",
+    delete, path = "/v1/rooms/{room}/members/{user}", tag = "members", operation_id = "remove_member",
     params(("room" = String, Path), ("user" = String, Path)),
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn remove(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At((room, user)): At<(String, String)>,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     let op = if user == caller.user.as_str() { "leave" } else { "kick" };
     let named = [("room", room.into()), ("user", user.into())];
     let request = RoomRequest::read(&caller, op, &named, None)?;
-    Ok(HttpAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
 }

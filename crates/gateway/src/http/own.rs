@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use sendpi_model::{Mark, Refusal};
 
-use super::answer::HttpAnswer;
+use super::answer::JsonAnswer;
 use super::caller::Caller;
-use super::extract::{At, Body, RoomRequest};
+use super::extract::{At, JsonBody, RoomRequest};
 use super::schema::{Done, NotifyChoice, ReadUpTo};
 use crate::http_error::HttpError;
 use crate::shared::Shared;
@@ -15,29 +15,35 @@ use crate::shared::Shared;
 /// Moves the caller's read marker, which only rises. Answers where it is now.
 #[utoipa::path(
     put, path = "/v1/rooms/{room}/marker", tag = "own", params(("room" = String, Path)), request_body = ReadUpTo,
-    responses((status = 200, description = "Done", body = Mark), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = Mark),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn read(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(room): At<String>,
-    body: Body,
-) -> Result<HttpAnswer, HttpError> {
+    body: JsonBody,
+) -> Result<JsonAnswer, HttpError> {
     let request = RoomRequest::read(&caller, "read", &[("room", room.into())], Some(&body))?;
-    Ok(HttpAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
 }
 
 /// Chooses which messages of a room are pushed to the caller.
 #[utoipa::path(
     put, path = "/v1/rooms/{room}/notify", tag = "own", params(("room" = String, Path)), request_body = NotifyChoice,
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn notify(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(room): At<String>,
-    body: Body,
-) -> Result<HttpAnswer, HttpError> {
+    body: JsonBody,
+) -> Result<JsonAnswer, HttpError> {
     let request = RoomRequest::read(&caller, "notify", &[("room", room.into())], Some(&body))?;
-    Ok(HttpAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
 }

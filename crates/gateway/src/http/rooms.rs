@@ -6,94 +6,107 @@ use axum::extract::State;
 use sendpi_model::server_frame::RoomsPage;
 use sendpi_model::{ClientOp, Code, Fields, JsonObject, Refusal, RoomId, RoomInfo};
 
-use super::answer::HttpAnswer;
+use super::answer::JsonAnswer;
 use super::caller::Caller;
-use super::extract::{At, Body, Query, RoomRequest};
-use super::schema::{Change, Create, Created, Done};
+use super::extract::{At, JsonBody, Query, RoomRequest};
+use super::schema::{Change, Create, CreatedRoom, Done};
 use crate::handshake::fresh_nonce;
 use crate::http_error::HttpError;
 use crate::shared::Shared;
 
 /// Lists the caller's rooms, newest message first.
 #[utoipa::path(
-    get, path = "/v1/rooms", tag = "rooms",
+    get, path = "/v1/rooms", tag = "rooms", operation_id = "list_rooms",
     params(
         ("cursor" = Option<String>, Query, description = "What the page before gave as `next`"),
         ("limit" = Option<u32>, Query, description = "The most rooms, up to 200", maximum = 200),
     ),
-    responses((status = 200, description = "Done", body = RoomsPage), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = RoomsPage),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     query: Query,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     let named = query.fields(&["cursor", "limit"]);
     let object = named.iter().fold(JsonObject::with_capacity(64), |object, (name, value)| object.field(name, value));
     let object = object.finish();
     let op = ClientOp::read("rooms", &Fields::parse(&object)?, Some(&caller.user), fresh_nonce)?;
     let ClientOp::Rooms { cursor, limit } = op else { return Err(Refusal::new(Code::Internal, "no list").into()) };
     let frame = shared.sessions.rooms(&caller.user, cursor.as_deref(), limit).await?;
-    Ok(HttpAnswer::of_frame(&frame))
+    Ok(JsonAnswer::of_frame(&frame))
 }
 
 /// Creates a room, of which the caller is the owner.
 #[utoipa::path(
-    post, path = "/v1/rooms", tag = "rooms", request_body = Create,
+    post, path = "/v1/rooms", tag = "rooms", operation_id = "create_room", request_body = Create,
     responses(
-        (status = 201, body = Created, description = "The room was made"),
-        (status = 200, body = Created, description = "It had been made before, by the same caller and nonce"),
+        (status = 201, body = CreatedRoom, description = "The room was made"),
+        (status = 200, body = CreatedRoom, description = "It had been made before, by the same caller and nonce"),
         (status = "default", body = Refusal, description = "Why it was not done"),
     ),
 )]
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
-    body: Body,
-) -> Result<HttpAnswer, HttpError> {
+    body: JsonBody,
+) -> Result<JsonAnswer, HttpError> {
     let request = RoomRequest::read(&caller, "create", &[], Some(&body))?;
-    Ok(HttpAnswer::created(&request.ask(&shared, caller.requester()).await?)?)
+    Ok(JsonAnswer::created(&request.ask(&shared, caller.requester()).await?)?)
 }
 
 /// Shows a room as the caller sees it.
 #[utoipa::path(
-    get, path = "/v1/rooms/{room}", tag = "rooms", params(("room" = String, Path)),
-    responses((status = 200, description = "Done", body = RoomInfo), (status = "default", body = Refusal, description = "Why it was not done")),
+    get, path = "/v1/rooms/{room}", tag = "rooms", operation_id = "show_room", params(("room" = String, Path)),
+    responses(
+        (status = 200, description = "Done", body = RoomInfo),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(room): At<String>,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     let room = RoomId::parse(&room).map_err(|rule| Refusal::field("room", rule))?;
-    Ok(HttpAnswer::of(&shared.sessions.room(caller.requester(), &room).await?))
+    Ok(JsonAnswer::of(&shared.sessions.room(caller.requester(), &room).await?))
 }
 
 /// Changes the name of a room, or who may join it.
 #[utoipa::path(
-    patch, path = "/v1/rooms/{room}", tag = "rooms", params(("room" = String, Path)), request_body = Change,
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    patch, path = "/v1/rooms/{room}", tag = "rooms", operation_id = "change_room",
+    params(("room" = String, Path)), request_body = Change,
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn change(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(room): At<String>,
-    body: Body,
-) -> Result<HttpAnswer, HttpError> {
+    body: JsonBody,
+) -> Result<JsonAnswer, HttpError> {
     let request = RoomRequest::read(&caller, "change", &[("room", room.into())], Some(&body))?;
-    Ok(HttpAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
 }
 
 /// Deletes a room for all of its members. Its id is never used again.
 #[utoipa::path(
-    delete, path = "/v1/rooms/{room}", tag = "rooms", params(("room" = String, Path)),
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    delete, path = "/v1/rooms/{room}", tag = "rooms", operation_id = "delete_room", params(("room" = String, Path)),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(room): At<String>,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     let request = RoomRequest::read(&caller, "delete_room", &[("room", room.into())], None)?;
-    Ok(HttpAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
 }

@@ -25,7 +25,7 @@ pub(super) struct Create {
 
 /// A room that was created.
 #[derive(ToSchema)]
-pub(super) struct Created {
+pub(super) struct CreatedRoom {
     info: RoomInfo,
     /// Whether it had been made before.
     repeat: Option<bool>,
@@ -81,17 +81,17 @@ pub(super) struct Done {
 
 /// A page of a timeline.
 #[derive(ToSchema)]
-pub(super) struct History {
+pub(super) struct HistoryAnswer {
     room: String,
     /// Oldest first.
-    events: Vec<Event>,
+    events: Vec<DurableEvent>,
     /// Whether there are more in the direction that was asked for.
     more: bool,
 }
 
 /// A durable event. Which fields it has beside the first ones depends on its kind.
 #[derive(ToSchema)]
-pub(super) struct Event {
+pub(super) struct DurableEvent {
     op: String,
     room: String,
     seq: u64,

@@ -8,7 +8,7 @@ use sendpi_model::{Code, Refusal, UserId, limits};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::HttpAnswer;
+use super::answer::JsonAnswer;
 use super::caller::Caller;
 use super::extract::{At, Query};
 use super::schema::Done;
@@ -17,7 +17,7 @@ use crate::shared::Shared;
 
 /// Which users are online.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Online {
+pub(super) struct UsersOnline {
     /// Each user that was asked for, and whether the user is online.
     #[schema(value_type = std::collections::BTreeMap<String, bool>)]
     users: BTreeMap<UserId, bool>,
@@ -27,13 +27,16 @@ pub(super) struct Online {
 #[utoipa::path(
     get, path = "/v1/users/online", tag = "users",
     params(("user" = Vec<String>, Query, description = "The users, up to 100, each as a parameter of its own")),
-    responses((status = 200, description = "Done", body = Online), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = UsersOnline),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn online(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     query: Query,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     if !caller.has_service_token {
         return Err(Refusal::new(Code::Forbidden, "only a service may ask who is online").into());
     }
@@ -46,26 +49,29 @@ pub(super) async fn online(
     }
     let users = named.iter().map(|name| user_of(name)).collect::<Result<Vec<UserId>, Refusal>>()?;
     let users = shared.sessions.online(users).await?.into_iter().collect();
-    Ok(HttpAnswer::of(&Online { users }))
+    Ok(JsonAnswer::of(&UsersOnline { users }))
 }
 
 /// Signs a user out: ends all sessions, on all nodes, and revokes all tokens that were issued up to now. The user may
 /// ask this, or a service.
 #[utoipa::path(
     delete, path = "/v1/users/{user}/sessions", tag = "users", params(("user" = String, Path)),
-    responses((status = 200, description = "Done", body = Done), (status = "default", body = Refusal, description = "Why it was not done")),
+    responses(
+        (status = 200, description = "Done", body = Done),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
 )]
 pub(super) async fn sign_out(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     At(user): At<String>,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<JsonAnswer, HttpError> {
     let user = user_of(&user)?;
     if user != caller.user && !caller.has_service_token {
         return Err(Refusal::new(Code::Forbidden, "only a service may sign another user out").into());
     }
     shared.sessions.sign_out(&user).await?;
-    Ok(HttpAnswer::done())
+    Ok(JsonAnswer::done())
 }
 
 fn user_of(text: &str) -> Result<UserId, Refusal> {

@@ -11,7 +11,7 @@ use crate::{Mentions, RoomId, encode_json};
 
 /// What an `edited` or `deleted` event changes.
 #[derive(Debug, Clone)]
-pub struct Revision {
+pub struct MessageRevision {
     /// The seq of the message.
     pub target: u64,
     /// The seq of the event that revises it. Of two revisions the later one counts.
@@ -48,7 +48,7 @@ impl Event {
     /// Returns what an `edited` or `deleted` event changes. `None` for other kinds, and for an edit whose body is gone
     /// because a later revision took its place.
     #[must_use]
-    pub fn revision(&self) -> Option<Revision> {
+    pub fn revision(&self) -> Option<MessageRevision> {
         #[derive(Deserialize)]
         struct Revising<'a> {
             #[serde(rename = "ref")]
@@ -63,7 +63,7 @@ impl Event {
         }
         let Revising { target, body, edited, deleted } = serde_json::from_slice(&self.frame).ok()?;
         let is_current = edited.is_none() && deleted.is_none();
-        is_current.then(|| Revision { target, by: self.head.seq, body: body.map(ToOwned::to_owned) })
+        is_current.then(|| MessageRevision { target, by: self.head.seq, body: body.map(ToOwned::to_owned) })
     }
 
     /// Returns what a `reaction` event says. `None` for other kinds.
@@ -75,7 +75,7 @@ impl Event {
     /// Returns the message as a revision leaves it. Of an edit of the message it leaves no body. `None` for other
     /// kinds, and if a later revision was made already.
     #[must_use]
-    pub fn revised(&self, revision: &Revision) -> Option<Self> {
+    pub fn revised(&self, revision: &MessageRevision) -> Option<Self> {
         if !self.kind.is_counted() && self.kind != EventKind::Edited {
             return None;
         }
@@ -152,12 +152,12 @@ mod tests {
 
     #[test]
     fn an_edited_message_has_the_new_body_and_a_deleted_one_none() {
-        let edit = Revision { target: 1, by: 7, body: Some(body(r#"{"text":"better"}"#)) };
+        let edit = MessageRevision { target: 1, by: 7, body: Some(body(r#"{"text":"better"}"#)) };
         let edited = message().revised(&edit).unwrap();
         let head = r#"{"op":"event","room":"r\"1","seq":1,"count":1,"kind":"message","from":"ann","at":5,"nonce":"n""#;
         let wanted = format!(r#"{head},"edited":7,"body":{{"text":"better"}},"mentions":["bob"]}}"#);
         assert_eq!((frame(&edited), edited.edited_by(), edited.is_deleted()), (wanted.as_str(), Some(7), false));
-        let deleted = edited.revised(&Revision { target: 1, by: 9, body: None }).unwrap();
+        let deleted = edited.revised(&MessageRevision { target: 1, by: 9, body: None }).unwrap();
         assert_eq!(frame(&deleted), format!(r#"{head},"deleted":9,"body":{{}}}}"#));
         assert_eq!((deleted.is_deleted(), deleted.edited_by(), deleted.text()), (true, None, None));
         assert_eq!((deleted.head, deleted.kind, deleted.nonce), (edited.head, edited.kind, edited.nonce));
@@ -165,9 +165,9 @@ mod tests {
 
     #[test]
     fn an_earlier_revision_changes_nothing_after_a_later_one() {
-        let deleted = message().revised(&Revision { target: 1, by: 9, body: None }).unwrap();
+        let deleted = message().revised(&MessageRevision { target: 1, by: 9, body: None }).unwrap();
         for by in [7, 9] {
-            assert_eq!(deleted.revised(&Revision { target: 1, by, body: Some(body("{}")) }), None);
+            assert_eq!(deleted.revised(&MessageRevision { target: 1, by, body: Some(body("{}")) }), None);
         }
         assert!(!message().is_deleted() && message().edited_by().is_none());
     }
@@ -181,10 +181,10 @@ mod tests {
         let revision = edited.revision().unwrap();
         assert_eq!((revision.target, revision.by, revision.body.unwrap().get()), (4, 1, new.get()));
         // A later revision takes its body.
-        let by = |by, body| edited.revised(&Revision { target: 4, by, body }).unwrap();
+        let by = |by, body| edited.revised(&MessageRevision { target: 4, by, body }).unwrap();
         let head = r#"{"op":"event","room":"r","seq":1,"count":0,"kind":"edited","from":"ann","at":1,"ref":4"#;
         assert_eq!(frame(&by(7, None)), format!(r#"{head},"deleted":7,"body":{{}}}}"#));
-        assert_eq!(frame(&by(7, Some(new.clone()))), format!(r#"{head},"edited":7,"body":{{}}}}"#));
+        assert_eq!(frame(&by(7, Some(new))), format!(r#"{head},"edited":7,"body":{{}}}}"#));
         assert!(by(7, None).revision().is_none());
         assert!(next(&Content::Deleted { target: 4 }).revision().is_some_and(|revision| revision.body.is_none()));
         let reaction = next(&Content::Reaction { target: 4, emoji: "👍", remove: false });

@@ -59,6 +59,20 @@ pub struct EventFrame {
     pub users: Vec<UserId>,
     /// The user who added or removed them, if it was not the users themselves.
     pub by: Option<UserId>,
+    /// Why they ceased to be members: `kicked`, `banned` or `deleted`.
+    pub reason: Option<String>,
+    /// The seq of the message that an edit, a deletion or a reaction is about.
+    #[serde(rename = "ref")]
+    pub target: Option<u64>,
+    /// The seq of the event that edited this message last.
+    pub edited: Option<u64>,
+    /// The seq of the event that deleted this message.
+    pub deleted: Option<u64>,
+    /// A reaction.
+    pub emoji: Option<String>,
+    /// Whether the reaction is taken back.
+    #[serde(default)]
+    pub remove: bool,
 }
 
 impl EventFrame {

@@ -26,7 +26,7 @@ const REPLAY_BYTES: usize = 64 * 1024;
 
 /// As whom a session is signed in.
 #[derive(Debug)]
-struct SignedIn {
+struct SignedInAs {
     user: UserId,
     is_service: bool,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Outbound {
     requests: AtomicU32,
     /// Whether a round of deliveries has this queue on its list.
     touched: AtomicBool,
-    user: OnceLock<SignedIn>,
+    user: OnceLock<SignedInAs>,
     opened: Instant,
     /// When the client was last heard, in milliseconds after `opened`.
     heard: AtomicU64,
@@ -86,14 +86,14 @@ impl Outbound {
 
     /// Returns on whose behalf the session sends requests, once it is signed in.
     pub(crate) fn requester(&self) -> Option<Requester<'_>> {
-        let SignedIn { user, is_service } = self.user.get()?;
+        let SignedInAs { user, is_service } = self.user.get()?;
         Some(if *is_service { Requester::Service(user) } else { Requester::User(user) })
     }
 
     /// Sets as whom the session is signed in. Only the first call counts.
     pub(crate) fn set_user(&self, who: &Identity) {
         // A session signs in only once: the state refuses a second sign-in.
-        drop(self.user.set(SignedIn { user: who.user.clone(), is_service: who.service }));
+        drop(self.user.set(SignedInAs { user: who.user.clone(), is_service: who.service }));
     }
 
     /// Notes that the client was heard.

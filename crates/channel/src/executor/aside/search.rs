@@ -60,7 +60,8 @@ impl Executor {
             }
             Err(JobError::NotOwner(lost)) => return self.lose_partition(lost, Vec::new()).await,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, room = %id, "the timeline could not be searched");
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, room = %id, "the timeline could not be searched");
                 self.refuse_aside(id, &wanted);
             }
         }
