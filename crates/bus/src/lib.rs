@@ -13,12 +13,13 @@
 //! - `lease`: the leases of partitions.
 //! - `presence`: `node_key` (this node's own), `user_keys` (of its users, with the pure `plan`), `barrier` (reads who
 //!   is online), `node_watch` (which nodes come and go), `liveness` (`alive` and what dead nodes left).
-//! - `push_stream`: push jobs. `user_subject`: the subjects of this node's users, with a `reader` of its own.
+//! - `push_stream`: push jobs. `ingest_stream`: system events of services, and dead letters. `user_subject`: the subjects of this node's users, with a `reader` of its own.
 
 mod bucket;
 mod connection;
 pub mod flow;
 mod hearing;
+pub mod ingest_stream;
 pub mod lease;
 pub mod link;
 pub mod presence;

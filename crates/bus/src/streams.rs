@@ -5,7 +5,7 @@ mod keeper;
 use std::time::Duration;
 
 use async_nats::datetime::DateTime;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, SubjectTransform};
 use sendpi_model::Partitions;
 
 pub use self::keeper::{StreamLosses, keep_streams};
@@ -14,8 +14,18 @@ use crate::{Bucket, Bus, PutError, subject};
 /// The version of the cluster's schema, which is part of the value under `=config` in the partitions bucket.
 const SCHEMA_VERSION: u64 = 1;
 
-/// How many bytes the push stream may have at most. A NATS server makes it only if so much is free.
-pub const RESERVED_BYTES: u64 = 1 << 30;
+/// How many bytes the push stream may have at most.
+const PUSH_BYTES: u64 = 1 << 30;
+/// How many bytes the stream of system events may have at most.
+const INGEST_BYTES: u64 = 256 << 20;
+/// How many bytes the stream of dead letters may have at most.
+const DEAD_BYTES: u64 = 64 << 20;
+/// How many bytes all streams together may have at most. A NATS server makes them only if so much is free.
+pub const RESERVED_BYTES: u64 = PUSH_BYTES + INGEST_BYTES + DEAD_BYTES;
+/// How long system events are kept, and for how long a repeat is recognized by its `Nats-Msg-Id`.
+const INGEST_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How long dead letters are kept.
+const DEAD_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why the buckets and streams could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +57,7 @@ pub enum SetupError {
 /// # Errors
 /// [`SetupError`] if NATS refuses, or if the cluster was made for something else.
 pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result<(), SetupError> {
-    make_missing(bus, replicas).await?;
+    make_missing(bus, partitions, replicas).await?;
     keep_all_pushes(bus).await?;
     check_config(bus, partitions).await
 }
@@ -61,7 +71,7 @@ struct MadeAt {
 }
 
 /// Makes what is missing.
-async fn make_missing(bus: &Bus, replicas: usize) -> Result<MadeAt, SetupError> {
+async fn make_missing(bus: &Bus, partitions: Partitions, replicas: usize) -> Result<MadeAt, SetupError> {
     let bucket = |name: &'static str, storage: StorageType, markers: bool| Config {
         name: subject::bucket_stream(name),
         subjects: vec![subject::bucket_prefix(name) + ">"],
@@ -77,11 +87,13 @@ async fn make_missing(bus: &Bus, replicas: usize) -> Result<MadeAt, SetupError> 
         ..Config::default()
     };
     let presence = if replicas > 1 { StorageType::Memory } else { StorageType::File };
-    let partitions = bucket(subject::PARTITIONS_BUCKET, StorageType::File, false);
-    let partitions = make(bus, subject::PARTITIONS_BUCKET, partitions).await?;
+    let leases = bucket(subject::PARTITIONS_BUCKET, StorageType::File, false);
+    let leases = make(bus, subject::PARTITIONS_BUCKET, leases).await?;
     let presence = make(bus, subject::PRESENCE_BUCKET, bucket(subject::PRESENCE_BUCKET, presence, true)).await?;
     let push = make(bus, subject::PUSH_STREAM, push_stream(replicas)).await?;
-    Ok(MadeAt { partitions, presence, push })
+    make(bus, subject::INGEST_STREAM, ingest_stream(partitions, replicas)).await?;
+    make(bus, subject::DEAD_STREAM, dead_stream(replicas)).await?;
+    Ok(MadeAt { partitions: leases, presence, push })
 }
 
 fn push_stream(replicas: usize) -> Config {
@@ -91,9 +103,38 @@ fn push_stream(replicas: usize) -> Config {
         retention: RetentionPolicy::WorkQueue,
         // A push that nobody fetched for a day is of no use to anybody.
         max_age: Duration::from_secs(24 * 3600),
-        max_bytes: RESERVED_BYTES as i64,
+        max_bytes: PUSH_BYTES as i64,
         // A queue that is full refuses further jobs, which slows the rooms that they come from.
         discard: DiscardPolicy::New,
+        num_replicas: replicas,
+        ..Config::default()
+    }
+}
+
+fn ingest_stream(partitions: Partitions, replicas: usize) -> Config {
+    Config {
+        name: subject::INGEST_STREAM.to_owned(),
+        subjects: vec![subject::INGEST_SUBJECTS.to_owned()],
+        subject_transform: Some(SubjectTransform {
+            source: subject::INGEST_SUBJECTS.to_owned(),
+            destination: subject::ingest_transform(partitions.count()),
+        }),
+        max_age: INGEST_AGE,
+        duplicate_window: INGEST_AGE,
+        max_bytes: INGEST_BYTES as i64,
+        // A publisher that asks for an acknowledgement learns that there is no room.
+        discard: DiscardPolicy::New,
+        num_replicas: replicas,
+        ..Config::default()
+    }
+}
+
+fn dead_stream(replicas: usize) -> Config {
+    Config {
+        name: subject::DEAD_STREAM.to_owned(),
+        subjects: vec![subject::DEAD_SUBJECTS.to_owned()],
+        max_age: DEAD_AGE,
+        max_bytes: DEAD_BYTES as i64,
         num_replicas: replicas,
         ..Config::default()
     }

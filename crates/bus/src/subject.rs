@@ -11,6 +11,15 @@ pub const PUSH_STREAM: &str = "sendpi_push";
 /// All subjects of the work queue of push jobs.
 pub const PUSH_SUBJECTS: &str = "sendpi.push.*";
 
+/// The stream of system events that services publish.
+pub const INGEST_STREAM: &str = "sendpi_ingest";
+/// All subjects on which services publish.
+pub const INGEST_SUBJECTS: &str = "sendpi.ingest.*.*";
+/// The stream of what could not be used.
+pub const DEAD_STREAM: &str = "sendpi_dead";
+/// All subjects of what could not be used.
+pub const DEAD_SUBJECTS: &str = "sendpi.dead.>";
+
 /// What every node's inbox begins with.
 const INBOX: &str = "_INBOX_sendpi.";
 
@@ -88,6 +97,31 @@ pub fn node(node: &NodeId, what: NodeSubject) -> String {
 #[must_use]
 pub fn user(user: &UserId) -> String {
     format!("sendpi.user.{}", subject_token::encode(user.as_str()))
+}
+
+/// Returns the subject under which the ingest stream keeps a message, as the destination of a transform: the partition
+/// comes in front of the kind and the id.
+#[must_use]
+pub fn ingest_transform(partitions: u16) -> String {
+    format!("sendpi.in.{{{{partition({partitions},2)}}}}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}")
+}
+
+/// Returns the filter of the kept messages of a partition.
+#[must_use]
+pub fn ingested(partition: Partition) -> String {
+    format!("sendpi.in.{partition}.>")
+}
+
+/// Returns the name of one of the two consumers that a partition has by turns.
+#[must_use]
+pub fn ingest_consumer(partition: Partition, is_second: bool) -> String {
+    format!("ingest-{partition}-{}", if is_second { "b" } else { "a" })
+}
+
+/// Returns the subject of a system event that could not be used. `target` is `room.<encoded id>` or the like.
+#[must_use]
+pub fn dead_ingest(target: &str) -> String {
+    format!("sendpi.dead.ingest.{target}")
 }
 
 /// Returns the subject of the push jobs of a partition.

@@ -14,6 +14,7 @@ mod leases;
 mod link_output;
 mod live_entry;
 mod open_backoff;
+mod own_requests;
 mod push_queue;
 mod read_queue;
 mod reads;
@@ -28,6 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, SelectAll};
 use futures_util::{FutureExt, Stream, StreamExt};
 use sendpi_bus::lease::Leases;
@@ -35,7 +37,7 @@ use sendpi_bus::presence::{NodeChange, NodeKey};
 use sendpi_bus::{Hearing, NatsMessage, StreamLosses, Subscription};
 use sendpi_model::{NodeId, Partition, RoomId, UserId};
 use sendpi_store::StoreHealth;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +50,7 @@ use self::open_backoff::OpenBackoff;
 use self::push_queue::PushQueue;
 use self::read_queue::ReadQueue;
 use crate::config::ChannelConfig;
+use crate::ingest::OwnRequest;
 use crate::job::JobContext;
 use crate::outbound_links::OutboundLinks;
 use crate::owned_partition::OwnedPartition;
@@ -117,6 +120,12 @@ pub(crate) struct Executor {
     requests: SelectAll<Requests>,
     acks: Subscription,
     changes: mpsc::Receiver<NodeChange>,
+    /// Requests that come from no node.
+    own: mpsc::Receiver<OwnRequest>,
+    /// Who waits for the answers to them, by number.
+    own_waiting: HashMap<u64, oneshot::Sender<Bytes>>,
+    /// The number of the last one.
+    own_last: u64,
     stop: CancellationToken,
     last_settle: Instant,
     last_resume: Instant,
@@ -152,12 +161,13 @@ pub(crate) struct ExecutorSetup {
     pub(crate) key: NodeKey,
     pub(crate) acks: Subscription,
     pub(crate) changes: mpsc::Receiver<NodeChange>,
+    pub(crate) own: mpsc::Receiver<OwnRequest>,
     pub(crate) stop: CancellationToken,
 }
 
 impl Executor {
     pub(crate) fn new(setup: ExecutorSetup) -> Self {
-        let ExecutorSetup { context, config, leases, key, acks, changes, stop } = setup;
+        let ExecutorSetup { context, config, leases, key, acks, changes, own, stop } = setup;
         let connects = context.bus.connection().borrow().connects;
         let health = context.store.health();
         let failures = health.borrow().failures;
@@ -195,6 +205,9 @@ impl Executor {
             requests: SelectAll::new(),
             acks,
             changes,
+            own,
+            own_waiting: HashMap::new(),
+            own_last: 0,
             stop,
             last_settle: Instant::now(),
             last_resume: Instant::now(),
@@ -227,6 +240,7 @@ impl Executor {
                 Some(result) = self.jobs.next() => ExecutorInput::Result(result),
                 Some(message) = self.acks.next() => ExecutorInput::LinkAnswer(message),
                 Some(pushed) = self.pushes.next() => ExecutorInput::Pushed(pushed),
+                Some(own) = self.own.recv() => ExecutorInput::Own(own),
                 Some(change) = self.changes.recv() => ExecutorInput::Node(change),
                 Ok(()) = connection.changed() => ExecutorInput::Connection,
                 Ok(()) = health.changed() => ExecutorInput::Store,
@@ -265,6 +279,7 @@ impl Executor {
             ExecutorInput::Result(result) => self.handle_result(result).await,
             ExecutorInput::LinkAnswer(message) => self.receive_link_answer(&message).await,
             ExecutorInput::Pushed(pushed) => self.pushed(pushed),
+            ExecutorInput::Own(own) => self.receive_own(own),
             ExecutorInput::Node(change) => self.node_change(change),
             ExecutorInput::Connection => self.connection_changed().await,
             ExecutorInput::Store => self.store_changed().await,
@@ -281,6 +296,7 @@ impl Executor {
                 self.requests.next().now_or_never().flatten().map(|(p, message)| ExecutorInput::Requests(p, message)),
                 self.acks.next().now_or_never().flatten().map(ExecutorInput::LinkAnswer),
                 self.pushes.next().now_or_never().flatten().map(ExecutorInput::Pushed),
+                self.own.try_recv().ok().map(ExecutorInput::Own),
             ];
             if ready.iter().all(Option::is_none) {
                 break;

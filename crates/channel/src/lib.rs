@@ -20,10 +20,11 @@
 //!     and channels that end.
 //!   - `executor/link_output`: links to nodes. `executor/dead_nodes`: nodes that die. `executor/bounces`: the worker's
 //!     own bounces, and long ones. `executor/push_queue`: push jobs.
+//! - `ingest`: system events of services, with the pure `ingest/queue`, and `ingest/read`: what an event asks.
 //! - `job`: what the executor asks of the store and of presence: `open`, `commit`, `read`, `scan`.
 //! - `room`: the core of one room. *Pure.*
-//!   - `room/decide`, `room/batch`: decides what waits, and the batch that it becomes. `room/membership`: who comes and
-//!     goes. `room/change`: names, access, roles, and what is pushed to whom. `room/lookup`: nonces that the tail does
+//!   - `room/decide`, `room/batch`: decides what waits, and the batch that it becomes. `room/membership`: who comes,
+//!     `room/leaving`: who goes. `room/revise`: edits, deletions, reactions. `room/change`: names, access, roles, and what is pushed to whom. `room/lookup`: nonces that the tail does
 //!     not know. `room/open`: a room as its rows say.
 //!   - `room/audience`: L1. `room/offline`: L2. `room/bounce`: what of a range a member wants. `room/tail`: the newest
 //!     events. `room/idle`: when to evict. `room/page`, `room/members`: pages.
@@ -36,6 +37,7 @@ mod claim;
 mod config;
 mod dispatch;
 mod executor;
+mod ingest;
 mod job;
 mod outbound_links;
 mod owned_partition;

@@ -20,6 +20,8 @@ pub(crate) struct OutboundLinks {
     links: HashMap<NodeId, LinkSender>,
     /// Answers that wait for nodes.
     held: Vec<HeldAnswer>,
+    /// Answers to the worker's own requests, by number.
+    own: Vec<(u64, Bytes)>,
 }
 
 /// The nodes that must have removed users from an audience, each with the number of the last message that says so.
@@ -100,8 +102,17 @@ impl OutboundLinks {
         self.answer_frame(to, answer.to_frame().into());
     }
 
+    /// Takes the answers to the worker's own requests.
+    pub(crate) fn take_own_answers(&mut self) -> Vec<(u64, Bytes)> {
+        std::mem::take(&mut self.own)
+    }
+
     /// Answers a request with an encoded frame.
     pub(crate) fn answer_frame(&mut self, to: &AnswerAddress, frame: Bytes) {
+        if to.node == NodeId::own_requests() {
+            self.own.push((to.n, frame));
+            return;
+        }
         self.to(&to.node).answer(to.partition, to.n, frame);
     }
 

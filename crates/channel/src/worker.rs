@@ -13,7 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ChannelConfig;
 use crate::executor::{Executor, ExecutorSetup};
+use crate::ingest;
 use crate::job::JobContext;
+
+/// How many of the worker's own requests may wait for the executor.
+const OWN_REQUESTS: usize = 256;
 
 /// Why a worker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -87,13 +91,16 @@ pub async fn start(
     let acks = bus.subscribe(subject::link_replies(bus.node())).await?;
     let context = JobContext::new(store, Barrier::start(bus, key.clone()), bus.clone());
     let leases = Leases::new(bus);
-    let mut executor = Executor::new(ExecutorSetup { context, config, leases, key, acks, changes, stop: stop.clone() });
+    let (ask, own) = mpsc::channel(OWN_REQUESTS);
+    let setup = ExecutorSetup { context, config, leases, key, acks, changes, own, stop: stop.clone() };
+    let mut executor = Executor::new(setup);
     let mut left = executor.claim_missing(partitions.all()).await;
     while left > 0 {
         // Another worker may still own the partitions, or NATS may not have noticed yet that it is dead.
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         left = executor.claim_missing(partitions.all()).await;
     }
+    ingest::start(bus, partitions, &ask, &stop);
     let ended = CancellationToken::new();
     let guard = ended.clone().drop_guard();
     let task = tokio::spawn(async move {

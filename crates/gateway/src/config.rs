@@ -3,19 +3,21 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::TokenKey;
+use crate::TokenRules;
 
 /// The configuration of one gateway.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
     /// The address to listen on. Port 0 chooses a free port.
     pub listen: SocketAddr,
-    /// The key that tokens are checked with.
-    pub key: TokenKey,
+    /// What tokens are checked against.
+    pub tokens: TokenRules,
     /// Origins from which browsers may connect, besides the gateway's own. Example: `https://chat.example.org`.
     pub allowed_origins: Vec<String>,
-    /// Whether to serve the chat page, and to issue a token for any user to any client on this machine.
-    pub dev: bool,
+    /// Whether to serve the chat page.
+    pub page: bool,
+    /// Whether to issue a token for any user to any client on this machine, signed with the first key.
+    pub dev_tokens: bool,
     /// How long a client may take to send the head of an HTTP request, and to send a valid `hello` on a WebSocket.
     pub sign_in_timeout: Duration,
 }
@@ -23,12 +25,13 @@ pub struct GatewayConfig {
 impl GatewayConfig {
     /// Returns the defaults: port 8080 on the loopback address, no further origins, and no development features.
     #[must_use]
-    pub fn new(key: TokenKey) -> Self {
+    pub fn new(tokens: TokenRules) -> Self {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
-            key,
+            tokens,
             allowed_origins: Vec::new(),
-            dev: false,
+            page: false,
+            dev_tokens: false,
             sign_in_timeout: Duration::from_secs(10),
         }
     }

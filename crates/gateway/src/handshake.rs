@@ -17,7 +17,7 @@ pub(crate) async fn sign_in(
     bearer: Option<Identity>,
 ) -> Result<(UserId, Vec<Utf8Bytes>), ConnectionEnd> {
     let (id, hello) = first_frame(shared, connection, session).await?;
-    let identity = match identify(shared, &hello, bearer) {
+    let identity = match identify(shared, &hello, bearer).await {
         Ok(identity) => identity,
         Err((refusal, code)) => {
             session.refuse(id, &refusal);
@@ -79,11 +79,11 @@ async fn first_frame(
 }
 
 /// Returns the identity from the token in `hello`, or `bearer` if `hello` carries no token.
-fn identify(shared: &Shared, hello: &Hello, bearer: Option<Identity>) -> Result<Identity, (Refusal, CloseCode)> {
+async fn identify(shared: &Shared, hello: &Hello, bearer: Option<Identity>) -> Result<Identity, (Refusal, CloseCode)> {
     let Some(token) = &hello.token else {
         return bearer.ok_or_else(|| (not_signed_in("hello carries no token"), CloseCode::NotSignedIn));
     };
-    shared.tokens.check(token, Millis::now()).map_err(|error| {
+    shared.tokens.check(token, Millis::now()).await.map_err(|error| {
         let code = if error == TokenError::Expired { CloseCode::TokenExpired } else { CloseCode::NotSignedIn };
         (error.into(), code)
     })

@@ -6,7 +6,8 @@
 //!
 //! # Map
 //! - `server`: listens, accepts, stops. `shared`: what all connections share. `config`: settings.
-//! - `upgrade`: the handshake of a WebSocket. `handshake`: the first frame, `hello`. `token`: who a client is.
+//! - `upgrade`: the handshake of a WebSocket. `handshake`: the first frame, `hello`. `token`: who a client is, with its
+//!   keys in `token/key` and `token/jwks`.
 //! - `ws_session`: one WebSocket from its handshake to its end, and its frames on their way to the session.
 //!   `connection`: its reading half. `socket`: its bytes.
 //! - `http`: HTTP for servers and scripts, one file for each kind of resource. `http_error`: refusals as HTTP answers.
@@ -28,4 +29,4 @@ mod ws_session;
 pub use config::GatewayConfig;
 pub use http::openapi;
 pub use server::{BindError, Gateway};
-pub use token::{TokenError, TokenKey, Tokens};
+pub use token::{JwksError, TokenError, TokenKey, TokenKeyError, TokenRules, Tokens, TokensError};

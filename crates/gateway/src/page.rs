@@ -31,14 +31,14 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data:; connect-src 'sel
 const DEFAULT_SECONDS: u64 = 24 * 60 * 60;
 
 /// Returns the routes of the page, its parts, and `/dev/token`.
-pub(crate) fn router() -> Router<Arc<Shared>> {
-    Router::new()
+pub(crate) fn router(dev_tokens: bool) -> Router<Arc<Shared>> {
+    let router = Router::new()
         .route("/", get(|| async { part("text/html; charset=utf-8", HTML) }))
         .route("/chat.js", get(|| async { part("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/client.js", get(|| async { part("text/javascript; charset=utf-8", CLIENT) }))
         .route("/rooms.js", get(|| async { part("text/javascript; charset=utf-8", ROOMS) }))
-        .route("/chat.css", get(|| async { part("text/css; charset=utf-8", STYLE) }))
-        .route("/dev/token", get(token))
+        .route("/chat.css", get(|| async { part("text/css; charset=utf-8", STYLE) }));
+    if dev_tokens { router.route("/dev/token", get(token)) } else { router }
 }
 
 fn part(kind: &'static str, text: &'static str) -> Response {

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::shared::Shared;
-use crate::{GatewayConfig, Tokens, http, page, upgrade};
+use crate::{GatewayConfig, Tokens, TokensError, http, page, upgrade};
 
 /// How long the listener pauses when it cannot accept, for example because the machine has no sockets left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -39,6 +39,9 @@ pub enum BindError {
     /// The port is already in use.
     #[error("port {} is taken; choose another with --port", .0.port())]
     Taken(SocketAddr),
+    /// Tokens cannot be checked.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The operating system refuses the address for another reason.
     #[error("cannot listen on {0}: {1}")]
     Other(SocketAddr, #[source] io::Error),
@@ -48,6 +51,7 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Gateway {
     config: GatewayConfig,
+    tokens: Tokens,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -59,8 +63,9 @@ impl Gateway {
     /// [`BindError`], worded for the person who chose the port.
     pub async fn bind(config: GatewayConfig) -> Result<Self, BindError> {
         let wanted = config.listen;
+        let tokens = Tokens::new(config.tokens.clone())?;
         match listen(wanted).and_then(|listener| Ok((listener.local_addr()?, listener))) {
-            Ok((address, listener)) => Ok(Self { config, listener, address }),
+            Ok((address, listener)) => Ok(Self { config, tokens, listener, address }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(BindError::Taken(wanted)),
             Err(error) => Err(BindError::Other(wanted, error)),
         }
@@ -76,7 +81,7 @@ impl Gateway {
     /// (the user tier drains them), and cuts off those that are left at that time.
     pub async fn serve(self, sessions: UserTier, mut stop: oneshot::Receiver<Instant>) {
         let shared = Arc::new(Shared {
-            tokens: Tokens::new(&self.config.key),
+            tokens: self.tokens,
             config: self.config,
             sessions,
             tasks: TaskTracker::new(),
@@ -84,6 +89,8 @@ impl Gateway {
         });
         let router = router(&shared);
         let stopping = CancellationToken::new();
+        let fresh = Arc::clone(&shared);
+        shared.tasks.spawn(async move { fresh.cut.run_until_cancelled(fresh.tokens.keep_fresh()).await });
         let until = loop {
             let accepted = tokio::select! {
                 until = &mut stop => break until.unwrap_or_else(|_| Instant::now()),
@@ -132,8 +139,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 fn router(shared: &Arc<Shared>) -> Router {
     let mut router = Router::new().route("/v1/ws", get(upgrade::upgrade)).merge(http::router(shared));
-    if shared.config.dev {
-        router = router.merge(page::router());
+    if shared.config.page {
+        router = router.merge(page::router(shared.config.dev_tokens));
     }
     router.with_state(Arc::clone(shared))
 }
@@ -179,11 +186,12 @@ async fn connection(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TokenKey;
+    use crate::{TokenKey, TokenRules};
 
     #[tokio::test]
     async fn a_taken_port_is_named_with_the_way_out() {
-        let mut config = GatewayConfig::new(TokenKey::Hs256(b"secret".to_vec()));
+        let mut config =
+            GatewayConfig::new(TokenRules { keys: vec![TokenKey::Hs256(vec![7; 32])], ..TokenRules::default() });
         config.listen.set_port(0);
         let first = Gateway::bind(config.clone()).await.unwrap();
         let port = first.address().port();

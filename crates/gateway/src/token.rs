@@ -1,43 +1,52 @@
 //! Tokens, which say who a client is and until when.
+//!
+//! A key determines its algorithm, and a token that names another is refused. Keys come from the configuration and from
+//! one configured JWKS address; what a token says of addresses or keys of its own is never followed.
 
-use std::fmt;
+mod jwks;
+mod key;
+
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, Header, Validation};
 use sendpi_model::flow::Requester;
 use sendpi_model::{Code, Millis, Refusal, UserId};
 use sendpi_session::Identity;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use jwks::JwksError;
+pub use key::{TokenKey, TokenKeyError};
+
+use jwks::Jwks;
+use key::CheckingKey;
+
 /// How long after its `exp`, and how long before its `nbf`, a token is accepted, because clocks differ.
 const LEEWAY: Duration = Duration::from_secs(5);
 /// The latest `exp` in milliseconds: what a client can read as an integer.
 const LATEST: f64 = ((1_u64 << 53) - 1) as f64;
-
 /// What the claim `scope` of a service's token contains.
 const SERVICE: &str = "service";
+/// The largest token, in bytes.
+const TOKEN_BYTES: usize = 8 * 1024;
 
-/// A key that tokens are checked with. The key determines the algorithm, and a token that names another is refused.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum TokenKey {
-    /// A secret for HS256, shared with the service that issues the tokens.
-    Hs256(Vec<u8>),
-}
-
-impl fmt::Debug for TokenKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hs256(_) => f.write_str("Hs256(..)"),
-        }
-    }
+/// What tokens are checked against.
+#[derive(Debug, Clone, Default)]
+pub struct TokenRules {
+    /// The keys. The first one also signs the tokens of `sendpi dev`.
+    pub keys: Vec<TokenKey>,
+    /// The address of a JSON Web Key Set (RFC 7517) with further keys.
+    pub jwks: Option<String>,
+    /// The `iss` that tokens must have. Any or none if it is `None`.
+    pub issuer: Option<String>,
+    /// The `aud` that tokens must have, alone or among others. Any or none if it is `None`.
+    pub audience: Option<String>,
 }
 
 /// The reason why a token does not sign anybody in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It is not a JWT, is not signed with the key, or lacks a claim.
+    /// It is not a JWT, is not signed with a known key, or lacks a claim.
     #[error("the token is not valid")]
     Invalid,
     /// Its `exp` has passed.
@@ -52,6 +61,12 @@ pub enum TokenError {
     /// Its `sub` is not a user id.
     #[error("the token's sub is not a user id")]
     BadUser,
+    /// Its `iss` is not the configured one.
+    #[error("the token is of another issuer")]
+    OtherIssuer,
+    /// Its `aud` does not contain the configured one.
+    #[error("the token is for another audience")]
+    OtherAudience,
 }
 
 impl From<TokenError> for Refusal {
@@ -60,7 +75,18 @@ impl From<TokenError> for Refusal {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// The reason why tokens cannot be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum TokensError {
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] TokenKeyError),
+    /// The JWKS address cannot be used.
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
+}
+
+#[derive(Clone, Serialize, Deserialize)]
 struct Claims {
     sub: String,
     /// Seconds since 1970. The standard allows fractions.
@@ -72,38 +98,71 @@ struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     iat: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    iss: Option<String>,
+    /// A text, or a list of texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    aud: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
 }
 
 /// Checks tokens, and creates those of `sendpi dev`.
 #[derive(Debug)]
 pub struct Tokens {
-    check: DecodingKey,
-    rules: Validation,
-    make: EncodingKey,
+    keys: Vec<CheckingKey>,
+    jwks: Option<Jwks>,
+    rules: TokenRules,
 }
 
 impl Tokens {
-    /// Returns a checker for tokens that are signed with `key`.
-    #[must_use]
-    pub fn new(key: &TokenKey) -> Self {
-        let TokenKey::Hs256(secret) = key;
-        let mut rules = Validation::new(Algorithm::HS256);
-        rules.set_required_spec_claims(&["sub"]);
-        // `exp` and `nbf` are checked against the caller's time, below.
-        rules.validate_exp = false;
-        // No audience is configured, and a token that has one is accepted all the same.
-        rules.validate_aud = false;
-        Self { check: DecodingKey::from_secret(secret), rules, make: EncodingKey::from_secret(secret) }
+    /// Returns a checker for tokens. It asks for no JWKS yet.
+    ///
+    /// # Errors
+    /// [`TokensError`] if a key or the JWKS address cannot be used.
+    pub fn new(rules: TokenRules) -> Result<Self, TokensError> {
+        let keys = rules.keys.iter().map(CheckingKey::new).collect::<Result<_, _>>()?;
+        let jwks = rules.jwks.as_deref().map(Jwks::new).transpose()?;
+        Ok(Self { keys, jwks, rules })
+    }
+
+    /// Keeps the keys of the JWKS address fresh. It never ends; without such an address it does nothing.
+    pub(crate) async fn keep_fresh(&self) {
+        match &self.jwks {
+            Some(jwks) => jwks.keep_fresh().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Returns whom `token` signs in, and until when: its `exp`, or the end of the leeway if `exp` has just passed.
     ///
     /// # Errors
     /// [`TokenError`], which never contains the token itself.
-    pub fn check(&self, token: &str, now: Millis) -> Result<Identity, TokenError> {
-        let claims =
-            jsonwebtoken::decode::<Claims>(token, &self.check, &self.rules).map_err(|_| TokenError::Invalid)?.claims;
+    pub async fn check(&self, token: &str, now: Millis) -> Result<Identity, TokenError> {
+        if token.len() > TOKEN_BYTES {
+            return Err(TokenError::Invalid);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+        if let Some(claims) = self.keys.iter().find_map(|key| verified(token, &header, key)) {
+            return self.identity(claims, now);
+        }
+        let Some(jwks) = &self.jwks else { return Err(TokenError::Invalid) };
+        if let Some(claims) = jwks.keys().iter().find_map(|key| verified(token, &header, key)) {
+            return self.identity(claims, now);
+        }
+        // A key that was made lately is looked for, but only for a token that would be accepted but for it.
+        let Some(kid) = header.kid.as_deref().filter(|kid| !jwks.knows(kid)) else { return Err(TokenError::Invalid) };
+        let unchecked =
+            jsonwebtoken::dangerous::insecure_decode_claims::<Claims>(token).map_err(|_| TokenError::Invalid)?;
+        self.identity(unchecked, now)?;
+        if !key::is_public_key_algorithm(header.alg) || !jwks.look_for(kid).await {
+            return Err(TokenError::Invalid);
+        }
+        let found = jwks.keys().iter().find_map(|key| verified(token, &header, key));
+        found.ok_or(TokenError::Invalid).and_then(|claims| self.identity(claims, now))
+    }
+
+    /// Returns whom the claims name, if they keep to the rules.
+    fn identity(&self, claims: Claims, now: Millis) -> Result<Identity, TokenError> {
         let exp = millis(&claims.exp.ok_or(TokenError::Invalid)?).ok_or(TokenError::BadExpiry)?;
         if !(0.0..=LATEST).contains(&exp) {
             return Err(TokenError::BadExpiry);
@@ -118,6 +177,12 @@ impl Tokens {
         {
             return Err(TokenError::NotYetValid);
         }
+        if self.rules.issuer.is_some() && claims.iss != self.rules.issuer {
+            return Err(TokenError::OtherIssuer);
+        }
+        if self.rules.audience.as_deref().is_some_and(|wanted| !is_for(claims.aud.as_ref(), wanted)) {
+            return Err(TokenError::OtherAudience);
+        }
         // One that is no time counts as if it were not there: any sign-out revokes the token.
         let issued_at = claims.iat.as_ref().and_then(millis).filter(|iat| (0.0..=LATEST).contains(iat));
         let issued_at = issued_at.map(|iat| Millis(iat as u64));
@@ -129,12 +194,36 @@ impl Tokens {
     /// Creates a token for a user, or for a service, that is issued at `now` and expires at `expires_at`.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`] if the key cannot sign.
+    /// [`TokenError::Invalid`] if the first key cannot sign.
     pub fn make(&self, who: Requester<'_>, now: Millis, expires_at: Millis) -> Result<String, TokenError> {
         let [exp, iat] = [expires_at, now].map(|at| Some(Value::from(at.0 as f64 / 1000.0)));
         let scope = matches!(who, Requester::Service(_)).then(|| SERVICE.to_owned());
-        let claims = Claims { sub: who.id().to_string(), exp, nbf: None, iat, scope };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.make).map_err(|_| TokenError::Invalid)
+        let (iss, aud) = (self.rules.issuer.clone(), self.rules.audience.clone().map(Value::from));
+        let claims = Claims { sub: who.id().to_string(), exp, nbf: None, iat, iss, aud, scope };
+        let key = self.keys.first().and_then(|key| key.sign.as_ref()).ok_or(TokenError::Invalid)?;
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| TokenError::Invalid)
+    }
+}
+
+/// Returns the claims of a token that is signed with this key.
+fn verified(token: &str, header: &Header, key: &CheckingKey) -> Option<Claims> {
+    if header.alg != key.algorithm || key.kid.as_ref().is_some_and(|kid| header.kid.as_ref().is_some_and(|k| k != kid))
+    {
+        return None;
+    }
+    let mut rules = Validation::new(key.algorithm);
+    rules.set_required_spec_claims(&["sub"]);
+    // The times and the audience are checked afterwards, against the caller's time and with reasons of their own.
+    rules.validate_exp = false;
+    rules.validate_aud = false;
+    jsonwebtoken::decode::<Claims>(token, &key.check, &rules).ok().map(|token| token.claims)
+}
+
+fn is_for(audience: Option<&Value>, wanted: &str) -> bool {
+    match audience {
+        Some(Value::String(one)) => one == wanted,
+        Some(Value::Array(many)) => many.iter().any(|one| one == wanted),
+        _ => false,
     }
 }
 
@@ -144,96 +233,4 @@ fn millis(claim: &Value) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tokens(secret: &str) -> Tokens {
-        Tokens::new(&TokenKey::Hs256(secret.into()))
-    }
-
-    fn sign(header: &Header, claims: &serde_json::Value) -> String {
-        jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(b"secret")).unwrap()
-    }
-
-    #[test]
-    fn a_token_says_who_and_until_when() {
-        let (tokens, ann) = (tokens("secret"), UserId::parse("ann").unwrap());
-        let token = tokens.make(Requester::User(&ann), Millis(1), Millis(20_000)).unwrap();
-        let identity = tokens.check(&token, Millis(10_000)).unwrap();
-        assert_eq!((identity.user, identity.expires_at, identity.service), (ann, Millis(20_000), false));
-    }
-
-    #[test]
-    fn exp_has_five_seconds_of_leeway() {
-        let tokens = tokens("secret");
-        let token = tokens.make(Requester::User(&UserId::parse("ann").unwrap()), Millis(1), Millis(20_000)).unwrap();
-        let until = |now| tokens.check(&token, Millis(now)).unwrap().expires_at;
-        assert_eq!((until(19_999), until(20_000), until(24_999)), (Millis(20_000), Millis(25_000), Millis(25_000)));
-        assert_eq!(tokens.check(&token, Millis(25_000)).unwrap_err(), TokenError::Expired);
-    }
-
-    #[test]
-    fn another_key_another_algorithm_and_no_signature_are_refused() {
-        let ann = UserId::parse("ann").unwrap();
-        let claims = serde_json::json!({"sub": "ann", "exp": 100});
-        for token in [
-            tokens("other").make(Requester::User(&ann), Millis(1), Millis(99_000)).unwrap(),
-            sign(&Header::new(Algorithm::HS512), &claims),
-            // {"alg":"none"}.{"sub":"ann","exp":100}.
-            "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJleHAiOjEwMH0.".to_owned(),
-            "nonsense".to_owned(),
-            String::new(),
-        ] {
-            assert_eq!(tokens("secret").check(&token, Millis(0)).unwrap_err(), TokenError::Invalid, "{token}");
-        }
-    }
-
-    #[test]
-    fn sub_and_exp_are_required_and_sub_must_be_an_id() {
-        let (tokens, header) = (tokens("secret"), Header::new(Algorithm::HS256));
-        let check = |claims| tokens.check(&sign(&header, &claims), Millis(0));
-        assert_eq!(check(serde_json::json!({"sub": "ann"})).unwrap_err(), TokenError::Invalid);
-        assert_eq!(check(serde_json::json!({"exp": 100})).unwrap_err(), TokenError::Invalid);
-        for sub in ["a b", "a\u{200b}b", "", "=a"] {
-            assert_eq!(check(serde_json::json!({"exp": 100, "sub": sub})).unwrap_err(), TokenError::BadUser, "{sub:?}");
-        }
-    }
-
-    #[test]
-    fn an_exp_that_is_no_time_is_refused_with_the_reason() {
-        let (tokens, header) = (tokens("secret"), Header::new(Algorithm::HS256));
-        let check = |exp: serde_json::Value| {
-            tokens.check(&sign(&header, &serde_json::json!({"sub": "ann", "exp": exp})), Millis(0))
-        };
-        let latest = ((1_u64 << 53) - 1) / 1000;
-        assert_eq!(check(latest.into()).unwrap().expires_at, Millis(latest * 1000));
-        for exp in [(latest + 1).into(), 1e300.into(), (-1).into(), (-0.1).into(), "soon".into(), true.into()] {
-            assert_eq!(check(exp).unwrap_err(), TokenError::BadExpiry);
-        }
-    }
-
-    #[test]
-    fn nbf_has_five_seconds_of_leeway() {
-        let (tokens, header) = (tokens("secret"), Header::new(Algorithm::HS256));
-        let check = |nbf: serde_json::Value, now| {
-            tokens.check(&sign(&header, &serde_json::json!({"sub": "ann", "exp": 100, "nbf": nbf})), Millis(now))
-        };
-        assert!(check(20.into(), 15_000).is_ok() && check((-5).into(), 0).is_ok());
-        assert_eq!(check(20.into(), 14_999).unwrap_err(), TokenError::NotYetValid);
-        assert_eq!(check(1e300.into(), 15_000).unwrap_err(), TokenError::NotYetValid);
-        assert_eq!(check("now".into(), 15_000).unwrap_err(), TokenError::NotYetValid);
-    }
-
-    #[test]
-    fn the_scope_service_makes_a_service() {
-        let claims = serde_json::json!({"sub": "billing", "exp": 100.5, "scope": "other service", "aud": "x"});
-        let token = sign(&Header::new(Algorithm::HS256), &claims);
-        let identity = tokens("secret").check(&token, Millis(0)).unwrap();
-        assert_eq!((identity.service, identity.expires_at), (true, Millis(100_500)));
-    }
-
-    #[test]
-    fn a_key_does_not_show_its_secret() {
-        assert_eq!(format!("{:?}", TokenKey::Hs256(b"secret".to_vec())), "Hs256(..)");
-    }
-}
+mod tests;

@@ -34,7 +34,10 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
     if !origin_allowed(headers, &shared.config.allowed_origins) {
         return Err(HttpError(Refusal::new(Code::Forbidden, "this origin is not among the allowed ones")));
     }
-    let identity = bearer(headers).map(|token| shared.tokens.check(token, Millis::now())).transpose()?;
+    let identity = match bearer(headers) {
+        Some(token) => Some(shared.tokens.check(token, Millis::now()).await?),
+        None => None,
+    };
     let subprotocol = offers_subprotocol(headers);
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Err(HttpError(Refusal::new(Code::Internal, "this connection cannot be upgraded")));

@@ -71,20 +71,20 @@ async fn exchange(
     early: Vec<Utf8Bytes>,
 ) -> ConnectionEnd {
     for text in early {
-        receive_frame(shared, connection, session, user, text.as_bytes());
+        receive_frame(shared, connection, session, user, text.as_bytes()).await;
     }
     loop {
         match connection.text(session).await {
-            Ok(text) => receive_frame(shared, connection, session, user, text.as_bytes()),
+            Ok(text) => receive_frame(shared, connection, session, user, text.as_bytes()).await,
             Err(end) => return end,
         }
     }
 }
 
 /// Receives one text frame for a signed-in session.
-fn receive_frame(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId, text: &[u8]) {
+async fn receive_frame(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId, text: &[u8]) {
     match ClientFrame::parse(text, Some(user), fresh_nonce) {
-        Ok(ClientFrame { id, op: ClientOp::Token(token) }) => renew(shared, session, user, id, &token),
+        Ok(ClientFrame { id, op: ClientOp::Token(token) }) => renew(shared, session, user, id, &token).await,
         Ok(frame) => {
             connection.good();
             session.frame(frame);
@@ -98,8 +98,8 @@ fn receive_frame(shared: &Shared, connection: &mut WsConnection, session: &Sessi
     }
 }
 
-fn renew(shared: &Shared, session: &Session, user: &UserId, id: Option<FrameId>, token: &str) {
-    match shared.tokens.check(token, Millis::now()) {
+async fn renew(shared: &Shared, session: &Session, user: &UserId, id: Option<FrameId>, token: &str) {
+    match shared.tokens.check(token, Millis::now()).await {
         Ok(identity) if identity.user == *user => session.renew(id, identity),
         Ok(_) => session.refuse(id, &Refusal::new(Code::Forbidden, "this token is of another user")),
         Err(error) => session.refuse(id, &error.into()),

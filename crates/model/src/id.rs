@@ -168,6 +168,15 @@ impl UserId {
     }
 }
 
+impl NodeId {
+    /// Returns the name under which a worker's own requests are answered. No node has it, because ids that begin with
+    /// `=` cannot be chosen.
+    #[must_use]
+    pub fn own_requests() -> Self {
+        Self("=own".into())
+    }
+}
+
 impl DeviceId {
     /// Checks an id that a client names. Unlike [`DeviceId::parse`], it refuses invisible format characters.
     ///
@@ -177,6 +186,19 @@ impl DeviceId {
         check_characters(text)?;
         Self::parse(text)
     }
+}
+
+impl Nonce {
+    /// Returns a text as a nonce, or what stands for a text that is none.
+    #[must_use]
+    pub fn standing_for(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|_| Self(format!("=h:{}", hex_of(&Sha256::digest(text))).into()))
+    }
+}
+
+/// Returns the first 16 bytes of a hash as hexadecimal digits.
+fn hex_of(hash: &[u8]) -> String {
+    hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl RoomId {
@@ -219,8 +241,7 @@ impl RoomId {
         hash.update((creator.as_str().len() as u64).to_le_bytes());
         hash.update(creator.as_str());
         hash.update(nonce.as_str());
-        let hex: String = hash.finalize()[..16].iter().map(|b| format!("{b:02x}")).collect();
-        Self(format!("=c:{hex}").into())
+        Self(format!("=c:{}", hex_of(&hash.finalize())).into())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sendpi_gateway::{BindError, Gateway, TokenKey};
+use sendpi_gateway::{BindError, Gateway};
 use sendpi_model::Partitions;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::timing::{ActivityWindow, ActivityWindowError, PONG_TIMEOUT};
@@ -20,6 +20,7 @@ use crate::nats_server::{self, NatsChild};
 use crate::node::{self, Node, NodeOptions};
 use crate::output::say;
 use crate::signals::EndSignals;
+use crate::token_args::{TokenArgs, TokenArgsError};
 use crate::token_key;
 
 /// The options of `sendpi dev`.
@@ -64,6 +65,8 @@ pub(crate) struct DevArgs {
     /// An origin from which pages may ask, besides the gateway's own, such as https://chat.example.org. Repeatable.
     #[arg(long = "allowed-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
+    #[command(flatten)]
+    tokens: TokenArgs,
     /// Kill a node, as a power cut would, whenever standard input says `kill <number>` (from 0). For tests and
     /// measurements.
     #[arg(long, hide = true)]
@@ -82,6 +85,9 @@ pub(crate) enum DevError {
     /// The horizon contradicts another setting.
     #[error(transparent)]
     Window(#[from] ActivityWindowError),
+    /// A key for tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenArgsError),
     /// The gateway of a node cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -276,9 +282,10 @@ async fn bind(args: &DevArgs, secret: &[u8]) -> Result<Vec<Gateway>, DevError> {
     let mut servers = Vec::new();
     for index in 0..args.nodes {
         let port = if args.port == 0 { 0 } else { args.port.saturating_add(index) };
-        let mut config = sendpi_gateway::GatewayConfig::new(TokenKey::Hs256(secret.to_vec()));
+        let mut config = sendpi_gateway::GatewayConfig::new(args.tokens.rules(secret)?);
         config.listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        config.dev = true;
+        config.page = true;
+        config.dev_tokens = !args.tokens.has_keys();
         config.allowed_origins.clone_from(&args.allowed_origins);
         servers.push(Gateway::bind(config).await?);
     }

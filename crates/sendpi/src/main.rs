@@ -5,7 +5,7 @@
 //!   `free_space`: the space that both need.
 //! - `node`: one node and its roles, from start to stop.
 //! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
-//! - `token_key`: the key of a data folder's tokens.
+//! - `token`: `sendpi token`. `token_args`: the options for keys. `token_key`: the key of a data folder's tokens.
 
 mod dev;
 mod free_space;
@@ -14,6 +14,8 @@ mod nats_server;
 mod node;
 mod output;
 mod signals;
+mod token;
+mod token_args;
 mod token_key;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run everything on this machine: a NATS server, every role in one process, and the embedded store.
     Dev(dev::DevArgs),
+    /// Print a token with which a user, or a service, signs in at a `sendpi dev`.
+    Token(token::TokenCommand),
     /// Measure Sendpi beside a bare broadcast server on this machine.
     Bench(sendpi_bench::BenchArgs),
 }
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
     };
     let result: Result<(), Box<dyn std::error::Error + Send + Sync>> = match cli.command {
         Command::Dev(args) => runtime.block_on(dev::run(args)).map_err(Into::into),
+        Command::Token(args) => token::run(&args).map_err(Into::into),
         Command::Bench(args) => runtime.block_on(sendpi_bench::run(args)).map_err(Into::into),
     };
     // Everything has ended in order by now, except for a read of standard input, which cannot be ended.

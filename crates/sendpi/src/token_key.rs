@@ -31,6 +31,14 @@ pub(crate) fn read_or_create(data: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Returns the key of the folder `data`, which must exist.
+///
+/// # Errors
+/// The error of the operating system.
+pub(crate) fn read(data: &Path) -> io::Result<Vec<u8>> {
+    fs::read(data.join(FILE))
+}
+
 /// Writes a new key beside its place, and renames it once it is on the disk.
 fn create(data: &Path) -> io::Result<Vec<u8>> {
     let new = data.join(NEW_FILE);

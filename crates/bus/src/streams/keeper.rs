@@ -59,7 +59,7 @@ async fn check(
     if mutant(Mutant::LostStreamsOff) {
         return Ok(());
     }
-    let found = make_missing(bus, replicas).await?;
+    let found = make_missing(bus, partitions, replicas).await?;
     let before = known.unwrap_or(found);
     if before.partitions != found.partitions {
         check_config(bus, partitions).await?;

@@ -7,6 +7,7 @@ use tokio::time::{Duration, Instant};
 
 use super::job_result::JobResult;
 use super::push_queue::PushRound;
+use crate::ingest::OwnRequest;
 
 /// What took longest in a round.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +33,7 @@ pub(super) enum ExecutorInput {
     Result(JobResult),
     LinkAnswer(NatsMessage),
     Pushed(PushRound),
+    Own(OwnRequest),
     Node(NodeChange),
     Connection,
     Store,
@@ -47,6 +49,7 @@ impl ExecutorInput {
             Self::Result(result) => result.name(),
             Self::LinkAnswer(_) => "answer to a link",
             Self::Pushed(_) => "push job kept",
+            Self::Own(_) => "own request",
             Self::Node(_) => "node came or went",
             Self::Connection => "connection to NATS",
             Self::Store => "store failed or open again",

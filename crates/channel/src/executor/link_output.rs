@@ -16,6 +16,7 @@ impl Executor {
     /// Sends everything that waits, as one message on each link unless it is too large, then starts the push jobs of
     /// what is live now.
     pub(super) async fn send_links(&mut self) {
+        self.answer_own();
         let waiting = self.links.drain();
         for (node, messages) in waiting {
             self.send_to_node(&node, messages).await;

@@ -65,6 +65,10 @@ impl Executor {
     /// Refuses a flow, because this worker does not own the partition. The node resends everything unanswered, to the
     /// worker that does.
     pub(super) async fn refuse_flow(&mut self, node: &NodeId, partition: Partition) {
+        if *node == NodeId::own_requests() {
+            // The task that asks does so again by itself.
+            return;
+        }
         let payload = encode_json(&FlowRefusal::NotOwner);
         if let Err(error) = self.context.bus.publish(subject::flow_reply(node, partition), payload.into()).await {
             tracing::debug!(%error, %partition, %node, "cannot refuse a flow");

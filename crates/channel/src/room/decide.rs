@@ -87,6 +87,7 @@ impl Room {
                 Ok(())
             }
             verb => {
+                self.make_inbox(batch, who, &verb, now);
                 self.check_may(who, required(&verb))?;
                 self.decide_admitted(batch, to, who, verb, now, lookups)
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights::{self, Action, Standing};
 use sendpi_model::server_frame::OkAnswer;
-use sendpi_model::{Code, Content, Head, Millis, Nonce, Refusal, Role, RoomKind, UserId, Verb, limits};
+use sendpi_model::{Access, Code, Content, Head, Millis, Nonce, Refusal, Role, RoomKind, UserId, Verb, limits};
 use sendpi_store::{EpochChain, RoomRow, Row, Start};
 
 use super::open::new_member;
@@ -64,6 +64,35 @@ impl Room {
             last: None,
             deleted: false,
         };
+        self.make(batch, row, members, now);
+        batch.answer(to, &self.view(Requester::User(creator), true, false)?);
+        Ok(())
+    }
+
+    /// Makes the inbox of a user, who is its only member, when a service first writes to it.
+    pub(super) fn make_inbox(&mut self, batch: &mut Batch, who: Requester<'_>, verb: &Verb, now: Millis) {
+        let owner = self.id.inbox_owner().and_then(|owner| UserId::parse(owner).ok());
+        let is_first = self.row.is_none() && matches!((who, verb), (Requester::Service(_), Verb::Send { .. }));
+        let Some(owner) = owner.filter(|_| is_first) else { return };
+        let row = RoomRow {
+            room: self.id.clone(),
+            stamp: 0,
+            name: String::new(),
+            kind: RoomKind::Inbox,
+            access: Access::Invite,
+            creator: owner,
+            nonce: String::new(),
+            members: 1,
+            head: Head::default(),
+            last: None,
+            deleted: false,
+        };
+        self.make(batch, row, Vec::new(), now);
+    }
+
+    /// Makes the room, with its creator and the other members.
+    fn make(&mut self, batch: &mut Batch, row: RoomRow, members: Vec<UserId>, now: Millis) {
+        let creator = row.creator.clone();
         batch.before.push(Row::Room(row.clone()));
         if self.chain.newest().is_none() {
             let start = Start { epoch: self.epoch, next_seq: 1, continues: None };
@@ -73,11 +102,9 @@ impl Room {
         self.row = Some(row);
         self.activate(Some(now));
         let mut users = vec![creator.clone()];
-        users.extend(members.into_iter().filter(|user| user != creator));
-        self.add(batch, creator, None, users, None, now);
-        self.make_owner(batch, creator);
-        batch.answer(to, &self.view(Requester::User(creator), true, false)?);
-        Ok(())
+        users.extend(members.into_iter().filter(|user| *user != creator));
+        self.add(batch, &creator, None, users, None, now);
+        self.make_owner(batch, &creator);
     }
 
     /// Makes a user the owner whom this batch has just added.

@@ -35,7 +35,7 @@ impl FromRequestParts<Arc<Shared>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, HttpError> {
         let no_token = || Refusal::new(Code::Unauthorized, "the request needs the header Authorization: Bearer …");
-        let identity = shared.tokens.check(bearer(&parts.headers).ok_or_else(no_token)?, Millis::now())?;
+        let identity = shared.tokens.check(bearer(&parts.headers).ok_or_else(no_token)?, Millis::now()).await?;
         shared.sessions.check_token(&identity).await?;
         let has_service_token = identity.service;
         let Some(named) = parts.headers.get(USER_HEADER) else {

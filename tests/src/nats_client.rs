@@ -1,0 +1,111 @@
+//! A NATS client as a service may have any: it speaks the text protocol of NATS over TCP, and nothing else.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::within;
+
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection to a NATS server.
+#[derive(Debug)]
+pub struct NatsClient {
+    stream: BufReader<TcpStream>,
+    asked: u64,
+}
+
+impl NatsClient {
+    /// Connects to `nats://host:port`.
+    ///
+    /// # Panics
+    /// If there is no server.
+    pub async fn connect(url: &str) -> Self {
+        let stream = TcpStream::connect(url.trim_start_matches("nats://")).await;
+        let stream = stream.unwrap_or_else(|error| panic!("no NATS server at {url}: {error}"));
+        let mut client = Self { stream: BufReader::new(stream), asked: 0 };
+        client.write("CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB inbox.* 1\r\n").await;
+        client
+    }
+
+    async fn write(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap_or_else(|error| panic!("NATS broke off: {error}"));
+    }
+
+    /// Publishes a message that JetStream keeps, and returns its acknowledgement. `id` is its `Nats-Msg-Id`.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn publish(&mut self, subject: &str, id: Option<&str>, payload: &str) -> Value {
+        self.asked += 1;
+        let headers = id.map_or_else(String::new, |id| format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n\r\n"));
+        let (inbox, all) = (format!("inbox.{}", self.asked), headers.len() + payload.len());
+        if headers.is_empty() {
+            self.write(&format!("PUB {subject} {inbox} {all}\r\n{payload}\r\n")).await;
+        } else {
+            self.write(&format!("HPUB {subject} {inbox} {} {all}\r\n{headers}{payload}\r\n", headers.len())).await;
+        }
+        within(LIMIT, "an answer of NATS", self.answer(&inbox)).await
+    }
+
+    /// Returns the last message that a stream keeps under a subject, as JSON. `None` if there is none.
+    ///
+    /// # Panics
+    /// If there is no answer, or the message is not JSON.
+    pub async fn last_kept(&mut self, stream: &str, subject: &str) -> Option<Value> {
+        let ask = serde_json::json!({"last_by_subj": subject}).to_string();
+        let answer = self.publish(&format!("$JS.API.STREAM.MSG.GET.{stream}"), None, &ask).await;
+        let data = answer["message"]["data"].as_str()?;
+        let bytes = base64(data);
+        Some(serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{subject} holds no JSON: {error}")))
+    }
+
+    /// Reads until the answer on this inbox. Status lines in headers are answers without a body.
+    async fn answer(&mut self, inbox: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            let read = self.stream.read_line(&mut line).await;
+            assert!(read.is_ok_and(|bytes| bytes > 0), "NATS closed the connection");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["PING"] => self.write("PONG\r\n").await,
+                ["MSG", subject, _, length] => {
+                    let (subject, body) = ((*subject).to_owned(), self.body(length).await);
+                    if subject == inbox {
+                        return serde_json::from_slice(&body).unwrap_or(Value::Null);
+                    }
+                }
+                ["HMSG", _, _, head, length] => {
+                    let head: usize = head.parse().unwrap_or_default();
+                    let body = self.body(length).await;
+                    return serde_json::from_slice(&body[head..]).unwrap_or(Value::Null);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn body(&mut self, length: &str) -> Vec<u8> {
+        let mut body = vec![0; length.parse::<usize>().unwrap_or_default() + 2];
+        self.stream.read_exact(&mut body).await.unwrap_or_else(|error| panic!("NATS broke off: {error}"));
+        body.truncate(body.len() - 2);
+        body
+    }
+}
+
+/// Decodes base64 of the standard alphabet.
+fn base64(text: &str) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
+    for digit in text.bytes().filter_map(|byte| ALPHABET.iter().position(|known| *known == byte)) {
+        (bits, held) = (bits << 6 | digit as u32, held + 6);
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    bytes
+}
