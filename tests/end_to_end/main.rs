@@ -24,6 +24,7 @@ mod messages;
 mod mutants;
 mod nonce;
 mod page;
+mod push;
 mod resume;
 mod rights;
 mod slow;

@@ -19,6 +19,7 @@ mod sendpi;
 mod small_disk;
 mod timelines;
 mod token_issuer;
+mod webhook;
 mod within;
 mod worker_node;
 
@@ -34,5 +35,6 @@ pub use sendpi::{Sendpi, SendpiSetup, sendpi_binary};
 pub use small_disk::SmallDisk;
 pub use timelines::{Timeline, Timelines};
 pub use token_issuer::{IssuerKey, TokenIssuer};
+pub use webhook::{PostedPush, WebhookServer};
 pub use within::{step, until, within};
 pub use worker_node::WorkerNode;

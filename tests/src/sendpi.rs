@@ -30,6 +30,8 @@ pub struct SendpiSetup {
     pub own_clock: bool,
     /// Further arguments of `sendpi dev`.
     pub args: Vec<String>,
+    /// Whether it posts push notifications. If not, push jobs stay in their queue.
+    pub push: bool,
     /// Whether nobody reads its standard output, which is closed at once.
     pub unread_output: bool,
 }
@@ -44,6 +46,7 @@ impl Default for SendpiSetup {
             store_mib: None,
             own_clock: false,
             args: Vec::new(),
+            push: false,
             unread_output: false,
         }
     }
@@ -277,6 +280,9 @@ async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec
     command.arg("--data").arg(data.path().join("sendpi")).arg("--nats-server").arg(nats_server());
     command.env("SENDPI_FAIL_POINT_FILE", data.path().join("fail-point"));
     command.env("RUST_LOG", "info,sendpi_channel=debug,async_nats=warn,fjall=warn,lsm_tree=warn");
+    if !setup.push {
+        command.arg("--no-push");
+    }
     if let Some(nats) = &setup.nats {
         command.args(["--nats", nats]);
     }

@@ -13,8 +13,12 @@
 //! - `lease`: the leases of partitions.
 //! - `presence`: `node_key` (this node's own), `user_keys` (of its users, with the pure `plan`), `barrier` (reads who
 //!   is online), `node_watch` (which nodes come and go), `liveness` (`alive` and what dead nodes left).
-//! - `push_stream`: push jobs. `ingest_stream`: system events of services, and dead letters. `user_subject`: the subjects of this node's users, with a `reader` of its own.
+//! - `push_stream`: push jobs. `push_log`: what became of them. `ingest_stream`: system events of services, and dead
+//!   letters.
+//! - `user_subject`: the subjects of this node's users, with a `reader` of its own. `about_user`: what sessions a user
+//!   has on nodes.
 
+pub mod about_user;
 mod bucket;
 mod connection;
 pub mod flow;
@@ -23,6 +27,7 @@ pub mod ingest_stream;
 pub mod lease;
 pub mod link;
 pub mod presence;
+pub mod push_log;
 pub mod push_stream;
 mod streams;
 pub mod subject;

@@ -1,10 +1,11 @@
 //! Push jobs, which the channel tier leaves for push workers in a work queue.
 
 use async_nats::HeaderMap;
+use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sendpi_model::subject_token::encode;
-use sendpi_model::{Partition, RoomId, UserId, fnv1a_64};
+use sendpi_model::{Millis, Partition, RoomId, UserId, fnv1a_64};
 use serde::{Deserialize, Serialize};
 
 use crate::{Bus, RequestError, subject};
@@ -86,6 +87,10 @@ pub async fn count_jobs(bus: &Bus) -> Result<u64, RequestError> {
     Ok(stream.map_err(|e| RequestError::Unknown(e.to_string()))?.cached_info().state.messages)
 }
 
+/// After this time without a word about a job, it comes again.
+const ACK_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
+/// The most jobs that are fetched and not done, of all push workers together.
+const UNDER_WAY: i64 = 10_000;
 /// The consumer that all push workers share.
 const CONSUMER: &str = "push-workers";
 
@@ -105,6 +110,35 @@ impl FetchedJob {
     pub async fn done(&self) -> Result<(), RequestError> {
         self.message.double_ack().await.map_err(|e| RequestError::Unknown(e.to_string()))
     }
+
+    /// Says that the job is still being worked on. If that is lost, the job comes again.
+    pub async fn is_under_way(&self) {
+        self.say(AckKind::Progress).await;
+    }
+
+    /// Gives the job back to the queue, for the next worker to fetch.
+    pub async fn give_back(&self) {
+        self.say(AckKind::Nak(None)).await;
+    }
+
+    async fn say(&self, word: AckKind) {
+        if let Err(error) = self.message.ack_with(word).await {
+            tracing::debug!(%error, "a push job may come again");
+        }
+    }
+
+    /// Returns how often the job was fetched, this time included.
+    #[must_use]
+    pub fn deliveries(&self) -> u64 {
+        self.message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1))
+    }
+
+    /// Returns when the job was published.
+    #[must_use]
+    pub fn published(&self) -> Millis {
+        let published = self.message.info().map(|info| info.published.unix_timestamp_nanos() / 1_000_000);
+        Millis(published.ok().and_then(|at| u64::try_from(at).ok()).unwrap_or_default())
+    }
 }
 
 /// Fetches the jobs of the work queue, which all push workers share. A job that cannot be read is dropped and logged.
@@ -120,6 +154,8 @@ pub async fn fetch_jobs(
     let config = pull::Config {
         durable_name: Some(CONSUMER.to_owned()),
         ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: UNDER_WAY,
         ..pull::Config::default()
     };
     let consumer = stream.get_or_create_consumer(CONSUMER, config).await.map_err(|e| unknown(&e))?;
@@ -133,7 +169,7 @@ pub async fn fetch_jobs(
             Ok(job) => Some(Ok(FetchedJob { job, message })),
             Err(error) => {
                 tracing::error!(%error, subject = %message.subject, "a push job cannot be read and is dropped");
-                let dropped = message.ack_with(async_nats::jetstream::AckKind::Term).await;
+                let dropped = message.ack_with(AckKind::Term).await;
                 dropped.err().map(|error| Err(RequestError::Unknown(error.to_string())))
             }
         }

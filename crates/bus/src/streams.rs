@@ -18,10 +18,14 @@ const SCHEMA_VERSION: u64 = 1;
 const PUSH_BYTES: u64 = 1 << 30;
 /// How many bytes the stream of system events may have at most.
 const INGEST_BYTES: u64 = 256 << 20;
+/// How many bytes the push log may have at most.
+const PUSH_LOG_BYTES: u64 = 256 << 20;
+/// How long the push log keeps what became of a push.
+const PUSH_LOG_AGE: Duration = Duration::from_secs(72 * 3600);
 /// How many bytes the stream of dead letters may have at most.
 const DEAD_BYTES: u64 = 64 << 20;
 /// How many bytes all streams together may have at most. A NATS server makes them only if so much is free.
-pub const RESERVED_BYTES: u64 = PUSH_BYTES + INGEST_BYTES + DEAD_BYTES;
+pub const RESERVED_BYTES: u64 = PUSH_BYTES + PUSH_LOG_BYTES + INGEST_BYTES + DEAD_BYTES;
 /// How long system events are kept, and for how long a repeat is recognized by its `Nats-Msg-Id`.
 const INGEST_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How long dead letters are kept.
@@ -93,6 +97,7 @@ async fn make_missing(bus: &Bus, partitions: Partitions, replicas: usize) -> Res
     let push = make(bus, subject::PUSH_STREAM, push_stream(replicas)).await?;
     make(bus, subject::INGEST_STREAM, ingest_stream(partitions, replicas)).await?;
     make(bus, subject::DEAD_STREAM, dead_stream(replicas)).await?;
+    make(bus, subject::PUSH_LOG_STREAM, push_log_stream(replicas)).await?;
     Ok(MadeAt { partitions: leases, presence, push })
 }
 
@@ -124,6 +129,18 @@ fn ingest_stream(partitions: Partitions, replicas: usize) -> Config {
         max_bytes: INGEST_BYTES as i64,
         // A publisher that asks for an acknowledgement learns that there is no room.
         discard: DiscardPolicy::New,
+        num_replicas: replicas,
+        ..Config::default()
+    }
+}
+
+fn push_log_stream(replicas: usize) -> Config {
+    Config {
+        name: subject::PUSH_LOG_STREAM.to_owned(),
+        subjects: vec![subject::PUSH_LOG_SUBJECTS.to_owned()],
+        max_age: PUSH_LOG_AGE,
+        max_bytes: PUSH_LOG_BYTES as i64,
+        max_messages_per_subject: crate::push_log::ENTRIES,
         num_replicas: replicas,
         ..Config::default()
     }

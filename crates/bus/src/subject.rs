@@ -1,6 +1,6 @@
 //! Every subject, stream name and key in one place. No other file writes one.
 
-use sendpi_model::{NodeId, Partition, UserId, subject_token};
+use sendpi_model::{NodeId, Partition, RoomId, UserId, subject_token};
 
 /// The bucket of the partitions' leases.
 pub const PARTITIONS_BUCKET: &str = "sendpi_partitions";
@@ -15,6 +15,12 @@ pub const PUSH_SUBJECTS: &str = "sendpi.push.*";
 pub const INGEST_STREAM: &str = "sendpi_ingest";
 /// All subjects on which services publish.
 pub const INGEST_SUBJECTS: &str = "sendpi.ingest.*.*";
+/// The stream of what became of pushes.
+pub const PUSH_LOG_STREAM: &str = "sendpi_push_log";
+/// All subjects of what became of pushes.
+pub const PUSH_LOG_SUBJECTS: &str = "sendpi.pushlog.*.*";
+/// The subject on which operators ask push workers.
+pub const CONTROL_PUSH: &str = "sendpi.ctl.push";
 /// The stream of what could not be used.
 pub const DEAD_STREAM: &str = "sendpi_dead";
 /// All subjects of what could not be used.
@@ -79,6 +85,8 @@ pub enum NodeSubject {
     SignIn,
     /// The word that a user was signed out everywhere.
     SignOut,
+    /// The question what sessions a user has there.
+    Sessions,
 }
 
 /// Returns a subject of one node.
@@ -89,6 +97,7 @@ pub fn node(node: &NodeId, what: NodeSubject) -> String {
         NodeSubject::Alive => "alive",
         NodeSubject::SignIn => "signin",
         NodeSubject::SignOut => "signout",
+        NodeSubject::Sessions => "sessions",
     };
     format!("sendpi.node.{}.{what}", subject_token::encode(node.as_str()))
 }
@@ -122,6 +131,18 @@ pub fn ingest_consumer(partition: Partition, is_second: bool) -> String {
 #[must_use]
 pub fn dead_ingest(target: &str) -> String {
     format!("sendpi.dead.ingest.{target}")
+}
+
+/// Returns the subject of what became of the pushes of a room to a user.
+#[must_use]
+pub fn push_log(room: &RoomId, user: &UserId) -> String {
+    format!("sendpi.pushlog.{}.{}", subject_token::encode(room.as_str()), subject_token::encode(user.as_str()))
+}
+
+/// Returns the subject of a push that could not be posted.
+#[must_use]
+pub fn dead_push(room: &RoomId, user: &UserId) -> String {
+    format!("sendpi.dead.push.{}.{}", subject_token::encode(room.as_str()), subject_token::encode(user.as_str()))
 }
 
 /// Returns the subject of the push jobs of a partition.

@@ -159,7 +159,7 @@ async fn bury(bus: &Bus, message: &IngestMessage, refusal: &Refusal) -> Result<(
         payload: std::borrow::Cow<'a, str>,
     }
     let IngestMessage { target, id, seq, published, .. } = message;
-    tracing::warn!(reason = %refusal, target = %target, seq, "a system event cannot be used; it is kept with the reason");
+    tracing::warn!(reason = %refusal, %target, seq, "a system event cannot be used; it is kept with the reason");
     let payload = String::from_utf8_lossy(message.payload());
     let letter = DeadLetter { reason: refusal, target, id: id.as_deref(), seq: *seq, published: *published, payload };
     keep_dead_letter(bus, subject::dead_ingest(target), &format!("ingest.{seq}"), encode_json(&letter).into()).await

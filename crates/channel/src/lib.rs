@@ -24,8 +24,8 @@
 //! - `job`: what the executor asks of the store and of presence: `open`, `commit`, `read`, `scan`.
 //! - `room`: the core of one room. *Pure.*
 //!   - `room/decide`, `room/batch`: decides what waits, and the batch that it becomes. `room/membership`: who comes,
-//!     `room/leaving`: who goes. `room/revise`: edits, deletions, reactions. `room/change`: names, access, roles, and what is pushed to whom. `room/lookup`: nonces that the tail does
-//!     not know. `room/open`: a room as its rows say.
+//!     `room/leaving`: who goes. `room/revise`: edits, deletions, reactions. `room/change`: names, access, roles, and
+//!     what is pushed to whom. `room/lookup`: what the tail does not know. `room/open`: a room as its rows say.
 //!   - `room/audience`: L1. `room/offline`: L2. `room/bounce`: what of a range a member wants. `room/tail`: the newest
 //!     events. `room/idle`: when to evict. `room/page`, `room/members`: pages.
 //!     `room/pushed`: what is in the push stream.

@@ -9,16 +9,19 @@ use sendpi_gateway::{BindError, Gateway};
 use sendpi_model::Partitions;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::timing::{ActivityWindow, ActivityWindowError, PONG_TIMEOUT};
+use sendpi_push::WebhookConfigError;
 use sendpi_session::SessionConfigError;
 use sendpi_store::Store;
 use sendpi_store::embedded::{Embedded, OpenError};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::ask;
 use crate::free_space::{self, NotEnoughSpace};
 use crate::nats_server::{self, NatsChild};
 use crate::node::{self, Node, NodeOptions};
 use crate::output::say;
+use crate::push_args::PushArgs;
 use crate::signals::EndSignals;
 use crate::token_args::{TokenArgs, TokenArgsError};
 use crate::token_key;
@@ -67,6 +70,8 @@ pub(crate) struct DevArgs {
     allowed_origins: Vec<String>,
     #[command(flatten)]
     tokens: TokenArgs,
+    #[command(flatten)]
+    push: PushArgs,
     /// Kill a node, as a power cut would, whenever standard input says `kill <number>` (from 0). For tests and
     /// measurements.
     #[arg(long, hide = true)]
@@ -88,6 +93,9 @@ pub(crate) enum DevError {
     /// A key for tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokenArgsError),
+    /// The webhook cannot be used.
+    #[error(transparent)]
+    Webhook(#[from] WebhookConfigError),
     /// The gateway of a node cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -130,6 +138,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     if args.idle_min > args.idle_max {
         return Err(DevError::IdleBounds);
     }
+    args.push.config()?;
     let data = |source| DevError::Data { path: args.data.clone(), source };
     std::fs::create_dir_all(&args.data).map_err(data)?;
     let path = args.data.canonicalize().map_err(data)?;
@@ -154,6 +163,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
         }
     };
     let url = args.nats.clone().or_else(|| nats.as_ref().map(|nats| nats.url().to_owned())).unwrap_or_default();
+    ask::note_nats(&path, &url).map_err(data)?;
     let ended = serve(&args, &url, &store, servers, &mut signals).await;
     let (nodes, mut nats) = match (ended, nats) {
         (Ok(nodes), nats) => (nodes, nats),
@@ -195,6 +205,7 @@ async fn serve(
     for context in &nodes {
         say(format_args!("listening on http://{}", context.node.address()));
     }
+    say(format_args!("services publish at {url}"));
     if let Some(first) = nodes.first() {
         say(format_args!("open http://{}/ in two browsers and talk; end with Ctrl-C", first.node.address()));
     }
@@ -322,6 +333,7 @@ fn plan(
         partitions: Partitions::new(args.partitions).unwrap_or(Partitions::DEFAULT),
         sessions,
         channel: worker.then_some(channel),
+        push: if worker { args.push.config()? } else { None },
         gateway,
     })
 }

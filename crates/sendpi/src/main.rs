@@ -5,14 +5,17 @@
 //!   `free_space`: the space that both need.
 //! - `node`: one node and its roles, from start to stop.
 //! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
+//! - `ask`: `sendpi push test` and `sendpi why`. `push_args`: the options for push notifications.
 //! - `token`: `sendpi token`. `token_args`: the options for keys. `token_key`: the key of a data folder's tokens.
 
+mod ask;
 mod dev;
 mod free_space;
 mod logging;
 mod nats_server;
 mod node;
 mod output;
+mod push_args;
 mod signals;
 mod token;
 mod token_args;
@@ -38,6 +41,10 @@ enum Command {
     Dev(dev::DevArgs),
     /// Print a token with which a user, or a service, signs in at a `sendpi dev`.
     Token(token::TokenCommand),
+    /// Push notifications.
+    Push(ask::PushCommand),
+    /// Tell what became of an event for a user: who has it, whether it was pushed, or why not.
+    Why(ask::WhyCommand),
     /// Measure Sendpi beside a bare broadcast server on this machine.
     Bench(sendpi_bench::BenchArgs),
 }
@@ -55,6 +62,8 @@ fn main() -> ExitCode {
     let result: Result<(), Box<dyn std::error::Error + Send + Sync>> = match cli.command {
         Command::Dev(args) => runtime.block_on(dev::run(args)).map_err(Into::into),
         Command::Token(args) => token::run(&args).map_err(Into::into),
+        Command::Push(args) => runtime.block_on(ask::push(args)).map_err(Into::into),
+        Command::Why(args) => runtime.block_on(ask::why(args)).map_err(Into::into),
         Command::Bench(args) => runtime.block_on(sendpi_bench::run(args)).map_err(Into::into),
     };
     // Everything has ended in order by now, except for a read of standard input, which cannot be ended.

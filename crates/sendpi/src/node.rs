@@ -10,6 +10,7 @@ use sendpi_channel::Worker;
 use sendpi_gateway::Gateway;
 use sendpi_model::timing::{DRAIN_TIMEOUT, NATS_REQUEST};
 use sendpi_model::{Millis, NodeId, Partitions};
+use sendpi_push::{PushConfig, PushWorker};
 use sendpi_store::Store;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -37,6 +38,9 @@ pub(crate) enum NodeError {
     /// The channel role could not start.
     #[error(transparent)]
     Channel(#[from] sendpi_channel::WorkerStartError),
+    /// The push role could not start.
+    #[error(transparent)]
+    Push(#[from] sendpi_push::PushWorkerStartError),
     /// The user tier could not start.
     #[error(transparent)]
     Session(#[from] sendpi_session::UserTierStartError),
@@ -51,6 +55,8 @@ pub(crate) struct NodeOptions {
     pub(crate) sessions: sendpi_session::SessionConfig,
     /// The settings of the channel role, if this node has it.
     pub(crate) channel: Option<sendpi_channel::ChannelConfig>,
+    /// The settings of the push role, if this node has it.
+    pub(crate) push: Option<PushConfig>,
     pub(crate) gateway: Gateway,
 }
 
@@ -61,6 +67,7 @@ pub(crate) struct Node {
     key: NodeKey,
     sessions: sendpi_session::UserTier,
     worker: Option<Worker>,
+    push: Option<PushWorker>,
     gateway: JoinHandle<()>,
     address: SocketAddr,
     /// Tells the gateway by when to have ended.
@@ -75,7 +82,7 @@ impl Node {
     /// # Errors
     /// [`NodeError`], which says which part could not start.
     pub(crate) async fn start(plan: NodeOptions) -> Result<Self, NodeError> {
-        let NodeOptions { bus, store, partitions, mut sessions, channel, gateway } = plan;
+        let NodeOptions { bus, store, partitions, mut sessions, channel, push, gateway } = plan;
         sessions.servers = Some(bus.servers.clone());
         let bus = Bus::connect(&bus, fresh_id()).await?;
         setup(&bus, partitions, REPLICAS).await?;
@@ -92,14 +99,21 @@ impl Node {
         let (tell_worker, changes) = mpsc::channel(1024);
         tokio::spawn(share_changes(watch_nodes(&bus, stop.clone()), tell_worker, sessions.clone()));
         let worker = match channel {
-            Some(config) => Some(sendpi_channel::start(&bus, store, partitions, key.clone(), changes, config).await?),
+            Some(config) => {
+                let store = Arc::clone(&store);
+                Some(sendpi_channel::start(&bus, store, partitions, key.clone(), changes, config).await?)
+            }
+            None => None,
+        };
+        let push = match push {
+            Some(config) => Some(sendpi_push::start(bus.clone(), store, key.clone(), config).await?),
             None => None,
         };
         let (stop_gateway, stop_serving) = oneshot::channel();
         let gateway = tokio::spawn(gateway.serve(sessions.clone(), stop_serving));
         tracing::info!(node = %bus.node(), %address, "a node is up");
         guard.disarm();
-        Ok(Self { bus, key, sessions, worker, gateway, address, stop_gateway, stop })
+        Ok(Self { bus, key, sessions, worker, push, gateway, address, stop_gateway, stop })
     }
 
     /// Returns the address to which clients connect.
@@ -125,6 +139,9 @@ impl Node {
         }
         if let Some(worker) = self.worker {
             worker.stop().await;
+        }
+        if let Some(push) = self.push {
+            push.stop().await;
         }
         self.stop.cancel();
         // A write of the key may be under way, and then comes its purge.
@@ -153,7 +170,8 @@ async fn share_changes(
     }
 }
 
-fn fresh_id() -> NodeId {
+/// Returns an id that no other node has.
+pub(crate) fn fresh_id() -> NodeId {
     let id = format!("n{:016x}", rand::random::<u64>());
     #[expect(clippy::expect_used, reason = "letters and digits form a valid id")]
     NodeId::parse(&id).expect("letters and digits form a valid id")

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use sendpi_bus::about_user::answer_sessions;
 use sendpi_bus::presence::{Barrier, NodeKey, UserKeys};
 use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, SendError, UserSubjects};
-use sendpi_model::{Millis, NodeId, Partitions, Refusal};
+use sendpi_model::{Millis, NodeId, Partitions, Refusal, RoomId, UserId};
 use sendpi_store::Store;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -88,6 +89,9 @@ pub async fn start(
         markers,
         shutdown,
     });
+    let asked = Arc::clone(&node);
+    let look = move |user: &UserId, room: &RoomId| asked.state.lock().sessions_in(user, room);
+    answer_sessions(&node.bus, node.shutdown.clone(), look).await?;
     let tasks = node.tasks.clone();
     tasks.spawn(uplink::run(Arc::clone(&node), replies));
     tasks.spawn(downlink::run(Arc::clone(&node), messages));

@@ -1,5 +1,5 @@
-//! The keys at a JWKS address: fetched from there and nowhere else, kept by key id, and fetched anew now and then, so that
-//! a key that the issuer withdraws is not accepted for long.
+//! The keys at a JWKS address: fetched from there and nowhere else, kept by key id, and fetched anew now and then, so
+//! that a key that the issuer withdraws is not accepted for long.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

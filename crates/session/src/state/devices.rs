@@ -6,7 +6,7 @@
 
 use sendpi_bus::Revision;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{CloseCode, DeviceId, Millis, UserId, limits};
+use sendpi_model::{CloseCode, DeviceId, Millis, RoomId, UserId, limits};
 use tokio::time::Instant;
 
 use super::State;
@@ -55,6 +55,14 @@ impl State {
             silent: others.map(|(key, session)| (session.outbound.last_heard(), key)).min(),
             stamp: open.filter_map(|(_, session)| session.stamp).max().unwrap_or_default(),
         }
+    }
+
+    /// Returns how many open sessions a user has here, and up to which event of a room they have. `None` if the room is
+    /// not followed here for the user.
+    pub(crate) fn sessions_in(&self, user: &UserId, room: &RoomId) -> (usize, Option<u64>) {
+        let Some(user) = self.user_index.get(user).copied() else { return (0, None) };
+        let room = self.rooms.find(room).and_then(|key| self.rooms.get(key));
+        (self.open_of(user).count(), room.and_then(|room| room.member(user)?.last))
     }
 
     fn open_of(&self, user: UserKey) -> impl Iterator<Item = (SessionKey, &SessionState)> + Clone {

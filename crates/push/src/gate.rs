@@ -1,0 +1,68 @@
+//! When a webhook that fails is tried again. Pure.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The first pause after a failure.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Whether notifications may be posted. After a failure only one is under way, until one succeeds.
+#[derive(Debug, Default)]
+pub(crate) struct WebhookGate {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl WebhookGate {
+    /// Returns whether another one may be posted while `under_way` are.
+    pub(crate) fn lets(&self, under_way: usize, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now) && (self.failures == 0 || under_way == 0)
+    }
+
+    /// Returns until when none may be posted.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Notes that the webhook answered.
+    pub(crate) fn opened(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Notes that it did not, or has too much to do. `asked` is the pause that it asked for, `jitter` a random number
+    /// from 0 to 1.
+    pub(crate) fn failed(&mut self, now: Instant, asked: Option<Duration>, jitter: f64) {
+        let doubled = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        let pause = doubled.mul_f64(0.5 + jitter / 2.0).max(asked.unwrap_or_default().min(LONGEST));
+        self.until = Some(self.until.map_or(now + pause, |until| until.max(now + pause)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_end_with_the_first_success() {
+        let (mut gate, mut now) = (WebhookGate::default(), Instant::now());
+        assert!(gate.lets(63, now));
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            gate.failed(now, None, 1.0);
+            assert!(!gate.lets(0, now));
+            let until = gate.until().unwrap();
+            pauses.push((until - now).as_secs());
+            now = until;
+            assert!(gate.lets(0, now) && !gate.lets(1, now));
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        gate.opened();
+        assert!(gate.lets(63, now));
+        gate.failed(now, Some(Duration::from_secs(30)), 0.0);
+        assert_eq!(gate.until(), Some(now + Duration::from_secs(30)));
+    }
+}
