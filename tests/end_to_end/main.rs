@@ -11,6 +11,7 @@ mod delivery;
 mod dev;
 mod devices;
 mod direct;
+mod docs;
 mod drain;
 mod faults;
 mod fence;
