@@ -162,7 +162,7 @@ async fn a_disk_without_enough_space_is_named_with_what_is_needed_and_what_to_do
     let output = Sendpi::run(&args).await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
-    assert!(said.contains("has 100 MiB free, and 1382 MiB are needed") && said.contains("--data"), "{said}");
+    assert!(said.contains("has 100 MiB free, and 1723 MiB are needed") && said.contains("--data"), "{said}");
 
     step("the disk is full");
     disk.fill();

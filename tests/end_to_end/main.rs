@@ -26,6 +26,7 @@ mod mutants;
 mod nonce;
 mod page;
 mod push;
+mod rates;
 mod resume;
 mod rights;
 mod slow;

@@ -30,6 +30,8 @@ pub struct SendpiSetup {
     pub own_clock: bool,
     /// Further arguments of `sendpi dev`.
     pub args: Vec<String>,
+    /// Whether clients are held to the rates.
+    pub rates: bool,
     /// Whether it posts push notifications. If not, push jobs stay in their queue.
     pub push: bool,
     /// Whether nobody reads its standard output, which is closed at once.
@@ -47,6 +49,7 @@ impl Default for SendpiSetup {
             own_clock: false,
             args: Vec::new(),
             push: false,
+            rates: false,
             unread_output: false,
         }
     }
@@ -280,6 +283,9 @@ async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec
     command.arg("--data").arg(data.path().join("sendpi")).arg("--nats-server").arg(nats_server());
     command.env("SENDPI_FAIL_POINT_FILE", data.path().join("fail-point"));
     command.env("RUST_LOG", "info,sendpi_channel=debug,async_nats=warn,fjall=warn,lsm_tree=warn");
+    if !setup.rates {
+        command.arg("--no-rates");
+    }
     if !setup.push {
         command.arg("--no-push");
     }

@@ -74,7 +74,7 @@ impl BenchServer {
         }
         let dir = tempfile::tempdir()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["dev", "--no-push", "--port", "0", "--data"]).arg(dir.path().join("data"));
+        command.args(["dev", "--no-push", "--no-rates", "--port", "0", "--data"]).arg(dir.path().join("data"));
         if shape.more_nodes > 0 {
             command.args(["--kill-from-stdin", "--nodes", &(shape.more_nodes + 1).to_string()]);
         }

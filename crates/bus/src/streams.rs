@@ -17,9 +17,9 @@ const SCHEMA_VERSION: u64 = 1;
 /// How many bytes the push stream may have at most.
 const PUSH_BYTES: u64 = 1 << 30;
 /// How many bytes the stream of system events may have at most.
-const INGEST_BYTES: u64 = 256 << 20;
+const INGEST_BYTES: u64 = 128 << 20;
 /// How many bytes the push log may have at most.
-const PUSH_LOG_BYTES: u64 = 256 << 20;
+const PUSH_LOG_BYTES: u64 = 64 << 20;
 /// How long the push log keeps what became of a push.
 const PUSH_LOG_AGE: Duration = Duration::from_secs(72 * 3600);
 /// How many bytes the stream of dead letters may have at most.

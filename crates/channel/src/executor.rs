@@ -52,6 +52,7 @@ use self::read_queue::ReadQueue;
 use crate::config::ChannelConfig;
 use crate::ingest::OwnRequest;
 use crate::job::JobContext;
+use crate::metrics::WorkerMetrics;
 use crate::outbound_links::OutboundLinks;
 use crate::owned_partition::OwnedPartition;
 use crate::pending_pushes::PendingPushes;
@@ -126,6 +127,7 @@ pub(crate) struct Executor {
     own_waiting: HashMap<u64, oneshot::Sender<Bytes>>,
     /// The number of the last one.
     own_last: u64,
+    metrics: WorkerMetrics,
     stop: CancellationToken,
     last_settle: Instant,
     last_resume: Instant,
@@ -162,12 +164,13 @@ pub(crate) struct ExecutorSetup {
     pub(crate) acks: Subscription,
     pub(crate) changes: mpsc::Receiver<NodeChange>,
     pub(crate) own: mpsc::Receiver<OwnRequest>,
+    pub(crate) metrics: WorkerMetrics,
     pub(crate) stop: CancellationToken,
 }
 
 impl Executor {
     pub(crate) fn new(setup: ExecutorSetup) -> Self {
-        let ExecutorSetup { context, config, leases, key, acks, changes, own, stop } = setup;
+        let ExecutorSetup { context, config, leases, key, acks, changes, own, metrics, stop } = setup;
         let connects = context.bus.connection().borrow().connects;
         let health = context.store.health();
         let failures = health.borrow().failures;
@@ -208,6 +211,7 @@ impl Executor {
             own,
             own_waiting: HashMap::new(),
             own_last: 0,
+            metrics,
             stop,
             last_settle: Instant::now(),
             last_resume: Instant::now(),
@@ -259,7 +263,9 @@ impl Executor {
             self.send_links().await;
             self.slowest.note(sends, "sending links");
             let took = began.elapsed();
+            self.metrics.rounds.observe(took.as_secs_f64());
             if took > SLOW_ROUND {
+                self.metrics.slow_rounds.inc();
                 let SlowestArm { arm, took: arm_took } = self.slowest;
                 tracing::warn!(?took, arm, ?arm_took, rooms = self.rooms.len(), "a round was slow");
             }
@@ -308,6 +314,9 @@ impl Executor {
     }
 
     async fn tick(&mut self) {
+        self.metrics.partitions.set(self.partitions.len() as i64);
+        self.metrics.rooms.set(self.rooms.len() as i64);
+        self.metrics.waiting_pushes.set(self.pending.count() as i64);
         self.store_changed().await;
         self.tick_links().await;
         self.bounce_due();

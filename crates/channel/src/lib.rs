@@ -29,6 +29,7 @@
 //!   - `room/audience`: L1. `room/offline`: L2. `room/bounce`: what of a range a member wants. `room/tail`: the newest
 //!     events. `room/idle`: when to evict. `room/page`, `room/members`: pages.
 //!     `room/pushed`: what is in the push stream.
+//! - `metrics`: what operators are told of a worker.
 //! - `room_counts`: in how many rooms users are, for the limit. *Pure.*
 //! - `dispatch`: what a batch does once it is stored: links, push orders, answers.
 //! - `outbound_links`: the links of this worker. `pending_pushes`: what is not pushed yet.
@@ -39,6 +40,7 @@ mod dispatch;
 mod executor;
 mod ingest;
 mod job;
+mod metrics;
 mod outbound_links;
 mod owned_partition;
 mod pending_pushes;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
 use sendpi_bus::lease::Leases;
 use sendpi_bus::presence::{Barrier, NodeChange, NodeKey, dead_nodes, purge_node};
 use sendpi_bus::{Bus, RequestError, SendError, subject};
@@ -15,6 +16,7 @@ use crate::config::ChannelConfig;
 use crate::executor::{Executor, ExecutorSetup};
 use crate::ingest;
 use crate::job::JobContext;
+use crate::metrics::WorkerMetrics;
 
 /// How many of the worker's own requests may wait for the executor.
 const OWN_REQUESTS: usize = 256;
@@ -50,6 +52,7 @@ pub struct Worker {
     stop: CancellationToken,
     /// Cancelled when the executor has ended, in whatever way.
     ended: CancellationToken,
+    metrics: WorkerMetrics,
     task: JoinHandle<()>,
 }
 
@@ -59,6 +62,11 @@ impl Worker {
     #[must_use]
     pub fn ended(&self) -> CancellationToken {
         self.ended.clone()
+    }
+
+    /// Registers the metrics of the worker.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
     }
 
     /// Stops receiving requests, finishes those that were received, and ends.
@@ -92,7 +100,9 @@ pub async fn start(
     let context = JobContext::new(store, Barrier::start(bus, key.clone()), bus.clone());
     let leases = Leases::new(bus);
     let (ask, own) = mpsc::channel(OWN_REQUESTS);
-    let setup = ExecutorSetup { context, config, leases, key, acks, changes, own, stop: stop.clone() };
+    let metrics = WorkerMetrics::default();
+    let (stopped, measured) = (stop.clone(), metrics.clone());
+    let setup = ExecutorSetup { context, config, leases, key, acks, changes, own, metrics: measured, stop: stopped };
     let mut executor = Executor::new(setup);
     let mut left = executor.claim_missing(partitions.all()).await;
     while left > 0 {
@@ -107,7 +117,7 @@ pub async fn start(
         let _ended = guard;
         executor.run().await;
     });
-    Ok(Worker { stop, ended, task })
+    Ok(Worker { stop, ended, metrics, task })
 }
 
 async fn check_store(store: &dyn Store, partitions: Partitions) -> Result<(), WorkerStartError> {

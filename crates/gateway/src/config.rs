@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+use sendpi_model::Rates;
+
 use crate::TokenRules;
 
 /// The configuration of one gateway.
@@ -14,6 +17,12 @@ pub struct GatewayConfig {
     pub tokens: TokenRules,
     /// Origins from which browsers may connect, besides the gateway's own. Example: `https://chat.example.org`.
     pub allowed_origins: Vec<String>,
+    /// How often clients may ask something.
+    pub rates: Rates,
+    /// The networks of proxies that name their client in `X-Forwarded-For`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether anybody may read the metrics, and not only clients on this machine.
+    pub open_metrics: bool,
     /// Whether to serve the chat page.
     pub page: bool,
     /// Whether to issue a token for any user to any client on this machine, signed with the first key.
@@ -30,6 +39,9 @@ impl GatewayConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
             tokens,
             allowed_origins: Vec::new(),
+            rates: Rates::default(),
+            trusted_proxies: Vec::new(),
+            open_metrics: false,
             page: false,
             dev_tokens: false,
             sign_in_timeout: Duration::from_secs(10),

@@ -3,18 +3,21 @@
 use std::io;
 use std::sync::Arc;
 
-use sendpi_model::{CloseCode, Code, Refusal};
+use sendpi_model::{CloseCode, Code, FrameId, Rate, Refusal};
 use sendpi_session::{Flush, Session};
 use tokio::io::Interest;
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::{Message, Utf8Bytes};
 
+use crate::rates::{FrameRate, FrameVerdict};
 use crate::socket::{WsFrames, WsSocket, frames};
 
 /// How many frames are read in a row before other tasks get their turn.
 const TURN: u8 = 16;
 /// How many unreadable frames since the last good one end the session.
 const GARBAGE: u8 = 10;
+/// So many turns in a row without a whole frame end the session: a frame in the smallest pieces takes fewer.
+const FRUITLESS: u8 = 8;
 /// The opcode of a pong.
 const PONG: u8 = 0xA;
 
@@ -50,13 +53,27 @@ pub(crate) struct WsConnection {
     garbage: u8,
     /// Whether further frames are left in the socket.
     paused: bool,
+    /// How many frames the client may send. `None` if it may send any number.
+    rate: Option<FrameRate>,
+    /// How many turns in a row brought bytes and no whole frame.
+    fruitless: u8,
 }
 
 impl WsConnection {
     /// Creates the connection. `rest` holds the bytes that arrived together with the handshake.
-    pub(crate) fn new(socket: Arc<WsSocket>, rest: &[u8]) -> Self {
+    pub(crate) fn new(socket: Arc<WsSocket>, rest: &[u8], rate: Option<Rate>) -> Self {
         let frames = frames(Arc::clone(&socket), rest);
-        Self { socket, frames, turn: 0, garbage: 0, paused: false }
+        Self { socket, frames, turn: 0, garbage: 0, paused: false, rate: rate.map(FrameRate::new), fruitless: 0 }
+    }
+
+    /// Counts a frame. Refuses it if there are too many, and closes the session if the client goes on regardless.
+    pub(crate) fn admits_frame(&self, session: &Session, id: Option<&FrameId>) -> bool {
+        match self.rate.as_ref().map(FrameRate::count) {
+            None | Some(FrameVerdict::Handle) => return true,
+            Some(FrameVerdict::Refuse(refusal)) => session.refuse(id.cloned(), &refusal),
+            Some(FrameVerdict::Close) => session.close(CloseCode::TooManyFrames),
+        }
+        false
     }
 
     /// Returns the next text frame. Each round writes before it reads, so that a client that sends without a break
@@ -138,21 +155,39 @@ impl WsConnection {
     }
 
     fn read(&mut self, session: &Session) -> Input {
+        self.frames.get_mut().begin_turn();
         let message = self.frames.read();
         self.turn += 1;
+        if message.is_ok() {
+            self.fruitless = 0;
+        }
         match message {
             Ok(Message::Text(text)) => return Input::Text(text),
             Ok(Message::Binary(_)) => {
                 session.refuse(None, &Refusal::new(Code::Unsupported, "binary frames are not supported"));
                 self.garbage(session);
             }
-            Ok(Message::Ping(payload)) => session.send_control(PONG, &payload),
-            Ok(Message::Pong(_) | Message::Frame(_)) => {}
+            Ok(Message::Ping(payload)) => {
+                if self.admits_frame(session, None) {
+                    session.send_control(PONG, &payload);
+                }
+            }
+            Ok(Message::Pong(_) | Message::Frame(_)) => {
+                self.admits_frame(session, None);
+            }
             Ok(Message::Close(_)) => {
                 session.client_closed();
                 session.close(CloseCode::Normal);
             }
             Err(Error::Io(error)) => match error.kind() {
+                io::ErrorKind::WouldBlock if self.frames.get_ref().is_turn_over() => {
+                    // Nothing but pieces of a frame: others get their turn, and it must end some time.
+                    self.turn = TURN;
+                    self.fruitless += 1;
+                    if self.fruitless == FRUITLESS {
+                        session.close(CloseCode::TooManyFrames);
+                    }
+                }
                 io::ErrorKind::WouldBlock => return Input::Nothing,
                 io::ErrorKind::Interrupted => {}
                 _ => return Input::End(ConnectionEnd::Gone),

@@ -26,6 +26,11 @@ pub(crate) async fn sign_in(
         }
     };
     let user = identity.user.clone();
+    if let Err(refusal) = shared.rates.check_sign_in(&user) {
+        session.refuse(id, &refusal);
+        session.close(close_code(&refusal));
+        return Err(ConnectionEnd::Closing);
+    }
     let mut held = EarlyFrames::default();
     let welcome = session.hello(id.clone(), identity, hello);
     let mut welcome = std::pin::pin!(welcome);

@@ -6,6 +6,8 @@
 //!
 //! # Map
 //! - `server`: listens, accepts, stops. `shared`: what all connections share. `config`: settings.
+//! - `operations`: whether the node lives and is ready, and its metrics. `metrics`: those of the gateway.
+//! - `rates`: how often users and sessions may ask something. `addresses`: connections of one address.
 //! - `upgrade`: the handshake of a WebSocket. `handshake`: the first frame, `hello`. `token`: who a client is, with its
 //!   keys in `token/key` and `token/jwks`.
 //! - `ws_session`: one WebSocket from its handshake to its end, and its frames on their way to the session.
@@ -13,12 +15,16 @@
 //! - `http`: HTTP for servers and scripts, one file for each kind of resource. `http_error`: refusals as HTTP answers.
 //! - `page`: the chat page of `sendpi dev`, and its tokens.
 
+mod addresses;
 mod config;
 mod connection;
 mod handshake;
 mod http;
 mod http_error;
+mod metrics;
+mod operations;
 mod page;
+mod rates;
 mod server;
 mod shared;
 mod socket;

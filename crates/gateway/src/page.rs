@@ -90,7 +90,7 @@ fn make_token(
 
 /// Returns whether a request came through a proxy, which may serve the whole world from this machine, or from a page
 /// of another origin. Another port of this machine is the same site, but not the same origin.
-fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+pub(crate) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
     let proxied = |name: &str| matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded");
     let mut sites = headers.get_all("sec-fetch-site").iter();
     headers.keys().any(|name| proxied(name.as_str())) || sites.any(|site| site != "same-origin" && site != "none")

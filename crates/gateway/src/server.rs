@@ -6,12 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use sendpi_session::UserTier;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,8 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use crate::addresses::{AddressCounts, CountedAddress};
+use crate::metrics::{GatewayMetrics, RequestLabels};
+use crate::rates::{FORGET_EVERY, UserRates};
 use crate::shared::Shared;
-use crate::{GatewayConfig, Tokens, TokensError, http, page, upgrade};
+use crate::{GatewayConfig, Tokens, TokensError, http, operations, page, upgrade};
 
 /// How long the listener pauses when it cannot accept, for example because the machine has no sockets left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -30,6 +40,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 const SEND_BUFFER: u32 = 64 * 1024;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// How long a client may take to read that its address has too many connections.
+const TURN_AWAY: Duration = Duration::from_secs(1);
 /// The largest size of a request line together with its headers, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 
@@ -77,11 +89,19 @@ impl Gateway {
         self.address
     }
 
-    /// Serves until `stop` says by when to have ended. Then accepts no more connections, waits for the sessions to end
-    /// (the user tier drains them), and cuts off those that are left at that time.
-    pub async fn serve(self, sessions: UserTier, mut stop: oneshot::Receiver<Instant>) {
+    /// Serves, with the metrics of `registry` beside its own, until `stop` says by when to have ended. Then accepts no
+    /// more connections, waits for the sessions to end (the user tier drains them), and cuts off those that are left at
+    /// that time.
+    pub async fn serve(self, sessions: UserTier, mut registry: Registry, mut stop: oneshot::Receiver<Instant>) {
+        let metrics = GatewayMetrics::default();
+        metrics.register(&mut registry);
         let shared = Arc::new(Shared {
             tokens: self.tokens,
+            metrics,
+            registry,
+            rates: UserRates::new(&self.config.rates),
+            connections: AddressCounts::new(self.config.rates.connections),
+            unsigned: AddressCounts::new(self.config.rates.unsigned),
             config: self.config,
             sessions,
             tasks: TaskTracker::new(),
@@ -89,6 +109,8 @@ impl Gateway {
         });
         let router = router(&shared);
         let stopping = CancellationToken::new();
+        let forgetful = Arc::clone(&shared);
+        shared.tasks.spawn(async move { forgetful.cut.run_until_cancelled(forget_idle(&forgetful.rates)).await });
         let fresh = Arc::clone(&shared);
         shared.tasks.spawn(async move { fresh.cut.run_until_cancelled(fresh.tokens.keep_fresh()).await });
         let until = loop {
@@ -122,6 +144,20 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Forgets now and then who asks nothing any more.
+async fn forget_idle(rates: &UserRates) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        rates.forget_idle();
+    }
+}
+
+/// Tells a client that its address has too many connections.
+async fn turn_away(stream: &mut TcpStream) {
+    let answer = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let _ = tokio::time::timeout(TURN_AWAY, stream.write_all(answer)).await;
+}
+
 /// Waits at most until `until` for the tasks that still run, then cuts off the rest.
 async fn finish(shared: &Shared, until: Instant) {
     shared.tasks.close();
@@ -138,16 +174,51 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn router(shared: &Arc<Shared>) -> Router {
-    let mut router = Router::new().route("/v1/ws", get(upgrade::upgrade)).merge(http::router(shared));
+    let mut router = Router::new()
+        .route("/v1/ws", get(upgrade::upgrade))
+        .merge(operations::router())
+        .merge(http::router(shared));
     if shared.config.page {
         router = router.merge(page::router(shared.config.dev_tokens));
     }
-    router.with_state(Arc::clone(shared))
+    router.layer(from_fn_with_state(Arc::clone(shared), count_request)).with_state(Arc::clone(shared))
+}
+
+/// Counts a request by its method and the status of its answer.
+async fn count_request(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    // A method that nobody knows is not counted by its name, of which there may be any number.
+    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    let method = if known.contains(&method) { method.to_string() } else { "other".to_owned() };
+    shared.metrics.requests.get_or_create(&RequestLabels { method, status: response.status().as_u16() }).inc();
+    response
+}
+
+/// A connection, counted until this is dropped.
+struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The connection of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerConnection {
+    pub(crate) peer: SocketAddr,
+    /// The count of its address, if it came from there itself. A WebSocket keeps it.
+    pub(crate) counted: Option<Arc<CountedAddress>>,
+}
+
+fn client_is_proxy(peer: SocketAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|net| net.contains(&peer.ip().to_canonical()))
 }
 
 /// Serves HTTP on one connection until it ends or becomes a WebSocket.
 async fn connection(
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     router: Router,
     shared: Arc<Shared>,
@@ -157,7 +228,17 @@ async fn connection(
         debug!(%error, "a connection ended before it began");
         return;
     }
-    let service = TowerToHyperService::new(router.layer(axum::Extension(ConnectInfo(peer))));
+    shared.metrics.connections.inc();
+    let _open = OpenConnection(shared.metrics.connections.clone());
+    // What comes through a proxy that is trusted is counted by what the proxy says.
+    let is_proxy = client_is_proxy(peer, &shared.config.trusted_proxies);
+    let counted = if is_proxy { None } else { shared.connections.admit(peer.ip().to_canonical()) };
+    if counted.is_none() && !is_proxy {
+        return turn_away(&mut stream).await;
+    }
+    let client = PeerConnection { peer, counted: counted.map(Arc::new) };
+    let router = router.layer(axum::Extension(ConnectInfo(peer))).layer(axum::Extension(client));
+    let service = TowerToHyperService::new(router);
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()

@@ -16,6 +16,8 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 /// The size of a read buffer in bytes. It is small because an idle session keeps its buffer.
 const READ_BUFFER: usize = 256;
+/// How many bytes are read in one turn.
+const TURN_BYTES: usize = 128 * 1024;
 
 /// The upgraded stream.
 #[derive(Debug)]
@@ -36,15 +38,37 @@ pub(crate) struct Adaptor {
     socket: Arc<WsSocket>,
     /// The bytes that hyper read beyond the request.
     rest: Bytes,
+    /// How many more bytes may be read in this turn.
+    turn: usize,
+}
+
+impl Adaptor {
+    /// Begins a turn, in which a limited number of bytes is read. Otherwise a client that sends nothing but pieces of a
+    /// frame would never let go of its thread.
+    pub(crate) fn begin_turn(&mut self) {
+        self.turn = TURN_BYTES;
+    }
+
+    /// Returns whether a read failed only because the turn is over.
+    pub(crate) fn is_turn_over(&self) -> bool {
+        self.turn == 0
+    }
 }
 
 impl Read for Adaptor {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.rest.is_empty() {
-            return self.socket.0.try_read(buf);
+        let most = self.turn.min(buf.len());
+        if most == 0 && !buf.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        let length = self.rest.len().min(buf.len());
-        self.rest.copy_to_slice(&mut buf[..length]);
+        let length = if self.rest.is_empty() {
+            self.socket.0.try_read(&mut buf[..most])?
+        } else {
+            let length = self.rest.len().min(most);
+            self.rest.copy_to_slice(&mut buf[..length]);
+            length
+        };
+        self.turn -= length;
         Ok(length)
     }
 }
@@ -72,7 +96,7 @@ pub(crate) fn frames(socket: Arc<WsSocket>, rest: &[u8]) -> WsFrames {
         .write_buffer_size(0)
         .max_message_size(Some(limits::FRAME_BYTES))
         .max_frame_size(Some(limits::FRAME_BYTES));
-    WebSocket::from_raw_socket(Adaptor { socket, rest }, Role::Server, Some(config))
+    WebSocket::from_raw_socket(Adaptor { socket, rest, turn: TURN_BYTES }, Role::Server, Some(config))
 }
 
 impl WsSocket {

@@ -14,7 +14,9 @@ use tokio::net::TcpStream;
 use tracing::{debug, warn};
 use tungstenite::handshake::derive_accept_key;
 
+use crate::addresses::{CountedAddress, client_address};
 use crate::http_error::HttpError;
+use crate::server::PeerConnection;
 use crate::shared::Shared;
 use crate::socket::WsSocket;
 use crate::ws_session;
@@ -39,11 +41,12 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
         None => None,
     };
     let subprotocol = offers_subprotocol(headers);
+    let places = take_places(&shared, &request)?;
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Err(HttpError(Refusal::new(Code::Internal, "this connection cannot be upgraded")));
     };
     let tasks = shared.tasks.clone();
-    tasks.spawn(start(shared, on_upgrade, identity));
+    tasks.spawn(start(shared, on_upgrade, identity, places));
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let answer = response.headers_mut();
     answer.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -58,7 +61,7 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
 }
 
 /// Waits until hyper releases the stream, then runs the session in the same task.
-async fn start(shared: Arc<Shared>, on_upgrade: OnUpgrade, identity: Option<Identity>) {
+async fn start(shared: Arc<Shared>, on_upgrade: OnUpgrade, identity: Option<Identity>, places: AddressPlaces) {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -71,7 +74,35 @@ async fn start(shared: Arc<Shared>, on_upgrade: OnUpgrade, identity: Option<Iden
         return;
     };
     let socket = Arc::new(WsSocket(parts.io.into_inner()));
-    ws_session::run(shared, socket, parts.read_buf, identity).await;
+    ws_session::run(shared, socket, parts.read_buf, identity, places).await;
+}
+
+/// The places that a WebSocket takes among those of its address.
+#[derive(Debug)]
+pub(crate) struct AddressPlaces {
+    /// Among all connections, until the end.
+    pub(crate) _connection: Arc<CountedAddress>,
+    /// Among those that are not signed in.
+    pub(crate) unsigned: CountedAddress,
+}
+
+/// Counts the WebSocket by the address of its client.
+fn take_places(shared: &Shared, request: &Request) -> Result<AddressPlaces, HttpError> {
+    let too_many = |what: &str| {
+        let refusal = Refusal::new(Code::RateLimited, format!("too many connections of this address{what}"));
+        HttpError(Refusal { retry_in_ms: Some(10_000), ..refusal })
+    };
+    let connection = request.extensions().get::<PeerConnection>();
+    let Some(connection) = connection else {
+        return Err(HttpError(Refusal::new(Code::Internal, "the connection is not known")));
+    };
+    let address = client_address(connection.peer.ip(), request.headers(), &shared.config.trusted_proxies);
+    let counted = match &connection.counted {
+        Some(counted) => Arc::clone(counted),
+        None => Arc::new(shared.connections.admit(address).ok_or_else(|| too_many(""))?),
+    };
+    let unsigned = shared.unsigned.admit(address).ok_or_else(|| too_many(" are not signed in"))?;
+    Ok(AddressPlaces { _connection: counted, unsigned })
 }
 
 /// Returns the client's key, or the response to a request that is not a WebSocket handshake of version 13.

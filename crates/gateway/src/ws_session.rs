@@ -15,6 +15,7 @@ use crate::connection::{ConnectionEnd, WsConnection};
 use crate::handshake::{fresh_nonce, sign_in};
 use crate::shared::Shared;
 use crate::socket::WsSocket;
+use crate::upgrade::AddressPlaces;
 
 /// How long a client may take to close its side after the gateway has closed its own.
 const LINGER: Duration = Duration::from_secs(2);
@@ -22,15 +23,22 @@ const LINGER: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// Runs the session of an upgraded socket. `rest` holds the bytes that arrived together with the handshake.
-pub(crate) async fn run(shared: Arc<Shared>, socket: Arc<WsSocket>, rest: Bytes, identity: Option<Identity>) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    socket: Arc<WsSocket>,
+    rest: Bytes,
+    identity: Option<Identity>,
+    places: AddressPlaces,
+) {
     let cut = shared.cut.clone();
     tokio::select! {
         () = cut.cancelled() => {}
-        () = serve(&shared, socket, rest, identity) => {}
+        () = serve(&shared, socket, rest, identity, places) => {}
     }
 }
 
-async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Option<Identity>) {
+async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Option<Identity>, places: AddressPlaces) {
+    let AddressPlaces { _connection, unsigned } = places;
     let session = match shared.sessions.open(Arc::clone(&socket) as _) {
         Ok(session) => session,
         Err(refusal) => {
@@ -38,10 +46,11 @@ async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Op
             return linger(socket, &[]).await;
         }
     };
-    let mut connection = WsConnection::new(Arc::clone(&socket), &rest);
+    let mut connection = WsConnection::new(Arc::clone(&socket), &rest, shared.config.rates.frames);
     drop(rest);
     // Boxed, because signing in has timers and buffers that a session does not need afterwards.
     let signed_in = Box::pin(sign_in(shared, &mut connection, &session, identity)).await;
+    drop(unsigned);
     let end = match signed_in {
         Ok((user, early)) => exchange(shared, &mut connection, &session, &user, early).await,
         Err(end) => end,
@@ -83,13 +92,26 @@ async fn exchange(
 
 /// Receives one text frame for a signed-in session.
 async fn receive_frame(shared: &Shared, connection: &mut WsConnection, session: &Session, user: &UserId, text: &[u8]) {
-    match ClientFrame::parse(text, Some(user), fresh_nonce) {
+    shared.metrics.frames.inc();
+    let read = ClientFrame::parse(text, Some(user), fresh_nonce);
+    let id = read.as_ref().map_or_else(|(id, _)| id, |frame| &frame.id);
+    if !connection.admits_frame(session, id.as_ref()) {
+        return;
+    }
+    match read {
         Ok(ClientFrame { id, op: ClientOp::Token(token) }) => renew(shared, session, user, id, &token).await,
         Ok(frame) => {
             connection.good();
-            session.frame(frame);
+            match shared.rates.check(user, &frame.op) {
+                Ok(()) => session.frame(frame),
+                Err(refusal) => {
+                    shared.metrics.refused(refusal.code);
+                    session.refuse(frame.id, &refusal);
+                }
+            }
         }
         Err((id, refusal)) => {
+            shared.metrics.refused(refusal.code);
             session.refuse(id, &refusal);
             if refusal.code == Code::BadFrame {
                 connection.garbage(session);

@@ -24,6 +24,8 @@ pub const PUSH_KIND_BYTES: usize = 32;
 pub const PUSH_ADDRESS_BYTES: usize = 4096;
 /// The maximum number of unanswered requests of one session.
 pub const SESSION_REQUESTS: usize = 64;
+/// The maximum number of unanswered requests of all sessions of one user on one node: a sixteenth of what a flow holds.
+pub const USER_REQUESTS: usize = 256;
 /// The maximum number of users in one request (`create`, `invite`).
 pub const USERS_PER_REQUEST: usize = 100;
 /// The maximum number of users that one message may mention.

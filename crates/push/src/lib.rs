@@ -12,12 +12,14 @@
 //! - `gate`: when a webhook that fails is tried again. *Pure.*
 //! - `notification`: what a notification shows, by what the store says now.
 //! - `webhook`: posting, with a signature.
+//! - `metrics`: what operators are told of a worker.
 //! - `control`: what operators ask: a test notification, and what became of an event.
 
 mod collapse;
 mod config;
 mod control;
 mod gate;
+mod metrics;
 mod notification;
 mod webhook;
 mod worker;

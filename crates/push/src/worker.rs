@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
+use prometheus_client::registry::Registry;
 use sendpi_bus::ingest_stream::keep_dead_letter;
 use sendpi_bus::presence::{Barrier, NodeKey};
 use sendpi_bus::push_log::{PushLogEntry, PushOutcome, log_push, read_push_log};
@@ -26,6 +27,7 @@ use crate::collapse::{Collapse, Due, JobNumber, Target};
 use crate::config::PushConfig;
 use crate::control;
 use crate::gate::WebhookGate;
+use crate::metrics::PushMetrics;
 use crate::notification::prepare;
 use crate::webhook::{Posted, Webhook};
 
@@ -61,10 +63,16 @@ pub enum PushWorkerStartError {
 #[derive(Debug)]
 pub struct PushWorker {
     stop: CancellationToken,
+    metrics: PushMetrics,
     task: JoinHandle<()>,
 }
 
 impl PushWorker {
+    /// Registers the metrics of the worker.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
     /// Stops fetching jobs, waits shortly for what is under way, and gives the rest back to the queue.
     pub async fn stop(self) {
         self.stop.cancel();
@@ -100,17 +108,19 @@ pub async fn start(
     let context = PushContext { bus, store, presence, webhook, give_up };
     let stop = CancellationToken::new();
     control::answer(context.clone(), stop.clone()).await?;
+    let metrics = PushMetrics::default();
     let worker = PushLoop {
         context,
         collapse: Collapse::new(collapse),
         gate: WebhookGate::default(),
+        metrics: metrics.clone(),
         jobs: HashMap::new(),
         last_job: 0,
         under_way: FuturesUnordered::new(),
         acks: TaskTracker::new(),
     };
     let task = tokio::spawn(worker.run(stop.clone()));
-    Ok(PushWorker { stop, task })
+    Ok(PushWorker { stop, metrics, task })
 }
 
 /// What became of one notification.
@@ -144,6 +154,7 @@ struct PushLoop {
     context: PushContext,
     collapse: Collapse,
     gate: WebhookGate,
+    metrics: PushMetrics,
     jobs: HashMap<JobNumber, OpenJob>,
     last_job: JobNumber,
     under_way: FuturesUnordered<Attempt>,
@@ -178,6 +189,7 @@ impl PushLoop {
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.start_due(Instant::now());
+            self.metrics.waiting.set(self.collapse.len() as i64);
             let next = self.next_at(Instant::now());
             let has_room = self.collapse.len() < WAITING && self.jobs.len() < JOBS;
             tokio::select! {
@@ -262,6 +274,7 @@ impl PushLoop {
         let now = Instant::now();
         match outcome {
             Outcome::Settled(outcome) => {
+                self.metrics.settled(outcome);
                 if outcome == PushOutcome::Posted {
                     self.gate.opened();
                 }

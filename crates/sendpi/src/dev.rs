@@ -22,6 +22,7 @@ use crate::nats_server::{self, NatsChild};
 use crate::node::{self, Node, NodeOptions};
 use crate::output::say;
 use crate::push_args::PushArgs;
+use crate::rate_args::{RateArgs, RateArgsError};
 use crate::signals::EndSignals;
 use crate::token_args::{TokenArgs, TokenArgsError};
 use crate::token_key;
@@ -72,6 +73,11 @@ pub(crate) struct DevArgs {
     tokens: TokenArgs,
     #[command(flatten)]
     push: PushArgs,
+    #[command(flatten)]
+    rates: RateArgs,
+    /// The network of a proxy that names its client in X-Forwarded-For, such as 10.0.0.0/8. Repeatable.
+    #[arg(long = "trusted-proxy", value_name = "NETWORK")]
+    trusted_proxies: Vec<ipnet::IpNet>,
     /// Kill a node, as a power cut would, whenever standard input says `kill <number>` (from 0). For tests and
     /// measurements.
     #[arg(long, hide = true)]
@@ -96,6 +102,9 @@ pub(crate) enum DevError {
     /// The webhook cannot be used.
     #[error(transparent)]
     Webhook(#[from] WebhookConfigError),
+    /// A rate cannot be set.
+    #[error(transparent)]
+    Rates(#[from] RateArgsError),
     /// The gateway of a node cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -139,6 +148,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
         return Err(DevError::IdleBounds);
     }
     args.push.config()?;
+    args.rates.rates()?;
     let data = |source| DevError::Data { path: args.data.clone(), source };
     std::fs::create_dir_all(&args.data).map_err(data)?;
     let path = args.data.canonicalize().map_err(data)?;
@@ -296,6 +306,8 @@ async fn bind(args: &DevArgs, secret: &[u8]) -> Result<Vec<Gateway>, DevError> {
         let mut config = sendpi_gateway::GatewayConfig::new(args.tokens.rules(secret)?);
         config.listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         config.page = true;
+        config.rates = args.rates.rates()?;
+        config.trusted_proxies.clone_from(&args.trusted_proxies);
         config.dev_tokens = !args.tokens.has_keys();
         config.allowed_origins.clone_from(&args.allowed_origins);
         servers.push(Gateway::bind(config).await?);
@@ -317,6 +329,7 @@ fn plan(
         heartbeat: args.heartbeat,
         window,
         pong_timeout: PONG_TIMEOUT.min(args.heartbeat),
+        rates: args.rates.rates()?,
         node_outbox_bytes: args.outboxes_mib as usize * 1024 * 1024,
         ..sendpi_session::SessionConfig::default()
     };

@@ -5,7 +5,8 @@
 //!   `free_space`: the space that both need.
 //! - `node`: one node and its roles, from start to stop.
 //! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
-//! - `ask`: `sendpi push test` and `sendpi why`. `push_args`: the options for push notifications.
+//! - `ask`: `sendpi push test` and `sendpi why`. `push_args`, `rate_args`: the options for push
+//!   notifications and for rates.
 //! - `token`: `sendpi token`. `token_args`: the options for keys. `token_key`: the key of a data folder's tokens.
 
 mod ask;
@@ -16,6 +17,7 @@ mod nats_server;
 mod node;
 mod output;
 mod push_args;
+mod rate_args;
 mod signals;
 mod token;
 mod token_args;
@@ -31,6 +33,9 @@ use crate::output::complain;
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Cli {
+    /// The form of log lines.
+    #[arg(long, value_enum, default_value = "text", env = "SENDPI_LOG_FORMAT", global = true)]
+    log_format: logging::LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -38,7 +43,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run everything on this machine: a NATS server, every role in one process, and the embedded store.
-    Dev(dev::DevArgs),
+    Dev(Box<dev::DevArgs>),
     /// Print a token with which a user, or a service, signs in at a `sendpi dev`.
     Token(token::TokenCommand),
     /// Push notifications.
@@ -51,7 +56,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start();
+    logging::start(cli.log_format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -60,7 +65,7 @@ fn main() -> ExitCode {
         }
     };
     let result: Result<(), Box<dyn std::error::Error + Send + Sync>> = match cli.command {
-        Command::Dev(args) => runtime.block_on(dev::run(args)).map_err(Into::into),
+        Command::Dev(args) => runtime.block_on(dev::run(*args)).map_err(Into::into),
         Command::Token(args) => token::run(&args).map_err(Into::into),
         Command::Push(args) => runtime.block_on(ask::push(args)).map_err(Into::into),
         Command::Why(args) => runtime.block_on(ask::why(args)).map_err(Into::into),

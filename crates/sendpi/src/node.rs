@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prometheus_client::registry::Registry;
 use sendpi_bus::presence::{NodeChange, NodeKey, answer_alive, watch_nodes};
 use sendpi_bus::{Bus, PutError, SendError, keep_streams, setup};
 use sendpi_channel::Worker;
@@ -109,8 +110,12 @@ impl Node {
             Some(config) => Some(sendpi_push::start(bus.clone(), store, key.clone(), config).await?),
             None => None,
         };
+        let mut registry = Registry::with_prefix("sendpi");
+        sessions.register_metrics(&mut registry);
+        worker.iter().for_each(|worker: &Worker| worker.register_metrics(&mut registry));
+        push.iter().for_each(|push: &PushWorker| push.register_metrics(&mut registry));
         let (stop_gateway, stop_serving) = oneshot::channel();
-        let gateway = tokio::spawn(gateway.serve(sessions.clone(), stop_serving));
+        let gateway = tokio::spawn(gateway.serve(sessions.clone(), registry, stop_serving));
         tracing::info!(node = %bus.node(), %address, "a node is up");
         guard.disarm();
         Ok(Self { bus, key, sessions, worker, push, gateway, address, stop_gateway, stop })

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sendpi_model::Rates;
 use sendpi_model::timing::{
     ActivityWindow, HEAD_CHECK_EVERY, HEARTBEAT, OWNER_PATIENCE, PONG_TIMEOUT, SIGN_IN_TIMEOUT, SIGN_IN_WAIT,
     SLOW_TIMEOUT,
@@ -46,6 +47,8 @@ pub struct SessionConfig {
     pub heads_every: Duration,
     /// The interval at which read markers are written.
     pub markers_every: Duration,
+    /// The rates that the gateway holds clients to, which `welcome` tells.
+    pub rates: Rates,
     /// The time over which the clients of a drained node are told to spread their reconnects.
     pub drain_spread: Duration,
 }
@@ -58,6 +61,7 @@ impl Default for SessionConfig {
             pong_timeout: PONG_TIMEOUT,
             outbox_bytes: 1024 * 1024,
             unconfirmed_events: 4_000_000,
+            rates: Rates::default(),
             node_outbox_bytes: 256 * 1024 * 1024,
             slow_timeout: SLOW_TIMEOUT,
             window: ActivityWindow::default(),

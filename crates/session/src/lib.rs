@@ -65,6 +65,7 @@
 //!   - `sign_in/other_nodes`: what the nodes of one user tell each other at a sign-in.
 //!   - `sign_in/room_list`: a user's list of rooms, in pages.
 //! - `sign_out`: signs a user out on all nodes, and revokes the tokens.
+//! - `metrics`: what operators are told of it.
 //! - `requests`: requests of callers without a session, such as HTTP.
 //! - `catch_up`: reads what sessions missed from the owners.
 //!   - `catch_up/resume`: replays what a client missed, in the two files `plan` and `task`.
@@ -88,6 +89,7 @@ mod drain;
 mod handle;
 mod keys;
 mod markers;
+mod metrics;
 mod ordered_lock;
 mod owners;
 mod requests;

@@ -119,7 +119,7 @@ async fn welcome(
         heartbeat_ms: node.config.heartbeat.as_millis() as u64,
         rooms: page.rooms,
         next: page.next,
-        limits: WelcomeLimits::default(),
+        limits: WelcomeLimits::with_rates(node.config.rates),
         caps: Vec::new(),
     };
     let welcome = ws_frame::text(&with_id(&welcome.to_frame(), id));

@@ -97,6 +97,21 @@ impl State {
         Arc::clone(&self.budget)
     }
 
+    /// Returns how many users have a session here.
+    pub(crate) fn users_here(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Returns how many events not every session has confirmed.
+    pub(crate) fn unconfirmed_events(&self) -> usize {
+        self.unconfirmed.count()
+    }
+
+    /// Returns whether the node is being drained.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Returns the number of sessions, signed in or not.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()

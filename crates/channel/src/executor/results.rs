@@ -205,6 +205,7 @@ impl Executor {
         let Some(entry) = self.rooms.get_mut(&id) else { return };
         let Some(room) = &mut entry.room else { return };
         let outcome = dispatch(room, entry.partition, batch.steps, online, &mut self.links);
+        self.metrics.events.inc_by(outcome.heads.len() as u64);
         debug_assert!(room.dispatched <= room.head.seq, "an event was dispatched that the room does not have");
         let mut asked = batch.asked;
         for read in &mut asked {

@@ -38,6 +38,7 @@ impl FromRequestParts<Arc<Shared>> for Caller {
         let identity = shared.tokens.check(bearer(&parts.headers).ok_or_else(no_token)?, Millis::now()).await?;
         shared.sessions.check_token(&identity).await?;
         let has_service_token = identity.service;
+        shared.rates.check_request(&identity.user)?;
         let Some(named) = parts.headers.get(USER_HEADER) else {
             return Ok(Self { user: identity.user, has_service_token, as_service: has_service_token });
         };

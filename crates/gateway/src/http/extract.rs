@@ -37,7 +37,9 @@ impl FromRequest<Arc<Shared>> for JsonBody {
     type Rejection = HttpError;
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, HttpError> {
-        let body = Bytes::from_request(request, shared).await.map_err(|error| {
+        let arrived = tokio::time::timeout(shared.config.sign_in_timeout, Bytes::from_request(request, shared)).await;
+        let body = arrived.map_err(|_| Refusal::new(Code::BadFrame, "the body did not arrive in time"))?;
+        let body = body.map_err(|error| {
             if error.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
                 Refusal::too_large("body", format!("{} bytes", limits::FRAME_BYTES))
             } else {
@@ -122,6 +124,7 @@ impl RoomRequest {
     /// # Errors
     /// Returns the refusal, also if it is the owner's.
     pub(super) async fn ask(self, shared: &Shared, who: Requester<'_>) -> Result<Bytes, Refusal> {
+        shared.rates.check_verb(who.id(), &self.verb)?;
         let frame = shared.sessions.request(who, &self.room, self.verb).await?;
         super::answer::refusal_in(&frame).map_or(Ok(frame), Err)
     }

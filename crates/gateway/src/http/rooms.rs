@@ -36,6 +36,7 @@ pub(super) async fn list(
     let object = object.finish();
     let op = ClientOp::read("rooms", &Fields::parse(&object)?, Some(&caller.user), fresh_nonce)?;
     let ClientOp::Rooms { cursor, limit } = op else { return Err(Refusal::new(Code::Internal, "no list").into()) };
+    shared.rates.check_list(&caller.user)?;
     let frame = shared.sessions.rooms(&caller.user, cursor.as_deref(), limit).await?;
     Ok(JsonAnswer::of_frame(&frame))
 }

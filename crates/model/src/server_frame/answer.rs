@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::OpFrame;
-use crate::{Head, Mark, Millis, RoomId, RoomInfo, UserId, limits};
+use crate::{Head, Mark, Millis, Rates, RoomId, RoomInfo, UserId, limits};
 
 /// `ok`: the request was carried out. Which fields are present depends on the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,15 @@ pub struct WelcomeLimits {
     pub resume_rooms: usize,
     pub resume_room_events: usize,
     pub resume_events: usize,
+    pub rates: Rates,
+}
+
+impl WelcomeLimits {
+    /// Returns the limits with these rates.
+    #[must_use]
+    pub fn with_rates(rates: Rates) -> Self {
+        Self { rates, ..Self::default() }
+    }
 }
 
 impl Default for WelcomeLimits {
@@ -156,6 +165,7 @@ impl Default for WelcomeLimits {
             resume_rooms: limits::RESUME_ROOMS,
             resume_room_events: limits::RESUME_ROOM_EVENTS,
             resume_events: limits::RESUME_EVENTS,
+            rates: Rates::default(),
         }
     }
 }

@@ -29,6 +29,8 @@ const REPLAY_BYTES: usize = 64 * 1024;
 struct SignedInAs {
     user: UserId,
     is_service: bool,
+    /// How many requests of all sessions of the user here are unanswered.
+    unanswered: Arc<AtomicU32>,
 }
 
 /// The outbound queue of one session.
@@ -86,14 +88,14 @@ impl Outbound {
 
     /// Returns on whose behalf the session sends requests, once it is signed in.
     pub(crate) fn requester(&self) -> Option<Requester<'_>> {
-        let SignedInAs { user, is_service } = self.user.get()?;
+        let SignedInAs { user, is_service, .. } = self.user.get()?;
         Some(if *is_service { Requester::Service(user) } else { Requester::User(user) })
     }
 
     /// Sets as whom the session is signed in. Only the first call counts.
-    pub(crate) fn set_user(&self, who: &Identity) {
+    pub(crate) fn set_user(&self, who: &Identity, unanswered: Arc<AtomicU32>) {
         // A session signs in only once: the state refuses a second sign-in.
-        drop(self.user.set(SignedInAs { user: who.user.clone(), is_service: who.service }));
+        drop(self.user.set(SignedInAs { user: who.user.clone(), is_service: who.service, unanswered }));
     }
 
     /// Notes that the client was heard.
@@ -223,18 +225,23 @@ impl Outbound {
 
     /// Counts a request that will be answered. Returns `false` if too many are unanswered.
     pub(crate) fn begin_request(&self) -> bool {
-        let before = self.requests.fetch_add(1, Ordering::Relaxed);
-        if before as usize >= limits::SESSION_REQUESTS {
-            self.requests.fetch_sub(1, Ordering::Relaxed);
-            return false;
+        let Some(SignedInAs { unanswered, .. }) = self.user.get() else { return false };
+        let of_session = self.requests.fetch_add(1, Ordering::Relaxed);
+        let of_user = unanswered.fetch_add(1, Ordering::Relaxed);
+        let fits = (of_session as usize) < limits::SESSION_REQUESTS && (of_user as usize) < limits::USER_REQUESTS;
+        if !fits {
+            self.end_request();
         }
-        true
+        fits
     }
 
     /// Notes that a request was answered.
     pub(crate) fn end_request(&self) {
         let before = self.requests.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "more requests ended than began");
+        if let Some(SignedInAs { unanswered, .. }) = self.user.get() {
+            unanswered.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Marks the queue as being on a round's list. Returns `false` if it is on one already.

@@ -74,7 +74,8 @@ impl State {
         session.expires_at = who.expires_at;
         (session.started, session.confirmed, session.pinged) = (end, end, end);
         session.hold = Some(Box::new(Hold::all()));
-        session.outbound.set_user(who);
+        let unanswered = self.users.get(user_key).map(|user| Arc::clone(&user.unanswered)).unwrap_or_default();
+        session.outbound.set_user(who, unanswered);
         Ok(self.joined(key, user_key))
     }
 

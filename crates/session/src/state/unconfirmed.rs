@@ -54,6 +54,11 @@ impl Unconfirmed {
         self.first + self.entries.len() as u64
     }
 
+    /// Returns how many events are in the log.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Returns when the last event came.
     pub(crate) fn heard(&self) -> Instant {
         self.heard

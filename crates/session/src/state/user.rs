@@ -1,5 +1,8 @@
 //! The user channel: all sessions of one user on this node, and the user's presence.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
 use sendpi_bus::{Revision, UserSubscription};
 use sendpi_model::UserId;
 use tokio::sync::watch;
@@ -21,6 +24,8 @@ pub(crate) struct User {
     /// The number of rooms in which the user has a gap.
     pub(crate) gaps: u32,
     pub(crate) subscription: Option<UserSubscription>,
+    /// How many requests of all sessions here are unanswered, so that nobody fills the flows for the others.
+    pub(crate) unanswered: Arc<AtomicU32>,
 }
 
 /// Whether the user counts as online on this node.
@@ -47,6 +52,7 @@ impl User {
             key_requested: false,
             gaps: 0,
             subscription: None,
+            unanswered: Arc::default(),
         }
     }
 
