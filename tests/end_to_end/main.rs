@@ -19,6 +19,7 @@ mod frozen;
 mod full_disk;
 mod http;
 mod ingest;
+mod js;
 mod many;
 mod membership;
 mod messages;

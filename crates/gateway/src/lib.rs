@@ -6,6 +6,7 @@
 //!
 //! # Map
 //! - `server`: listens, accepts, stops. `shared`: what all connections share. `config`: settings.
+//! - `js_client`: the JavaScript client, in `js/`.
 //! - `operations`: whether the node lives and is ready, and its metrics. `metrics`: those of the gateway.
 //! - `rates`: how often users and sessions may ask something. `addresses`: connections of one address.
 //! - `upgrade`: the handshake of a WebSocket. `handshake`: the first frame, `hello`. `token`: who a client is, with its
@@ -21,6 +22,7 @@ mod connection;
 mod handshake;
 mod http;
 mod http_error;
+mod js_client;
 mod metrics;
 mod operations;
 mod page;

@@ -30,7 +30,7 @@ use crate::addresses::{AddressCounts, CountedAddress};
 use crate::metrics::{GatewayMetrics, RequestLabels};
 use crate::rates::{FORGET_EVERY, UserRates};
 use crate::shared::Shared;
-use crate::{GatewayConfig, Tokens, TokensError, http, operations, page, upgrade};
+use crate::{GatewayConfig, Tokens, TokensError, http, js_client, operations, page, upgrade};
 
 /// How long the listener pauses when it cannot accept, for example because the machine has no sockets left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -177,6 +177,7 @@ fn router(shared: &Arc<Shared>) -> Router {
     let mut router = Router::new()
         .route("/v1/ws", get(upgrade::upgrade))
         .merge(operations::router())
+        .merge(js_client::router())
         .merge(http::router(shared));
     if shared.config.page {
         router = router.merge(page::router(shared.config.dev_tokens));
