@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use sendpi_model::Rates;
 use sendpi_tests::{NatsClient, NatsServer, Recording, Sendpi, SendpiSetup, api, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -85,4 +86,41 @@ async fn the_webhook_of_the_page_on_push_forwards_a_notification() {
         assert!(request.contains(part), "{request}");
     }
     ann.finish().await;
+}
+
+/// Returns the rows of the tables of a document, each as its cells.
+fn rows(document: &str) -> Vec<Vec<&str>> {
+    let rows = document.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim_matches([' ', '`'])).collect()).collect()
+}
+
+#[tokio::test]
+async fn the_page_on_configuration_has_each_option_and_rate_with_its_default() {
+    let document = include_str!("../../docs/configuration.md");
+    let (options, rates) = document.split_once("## Rates").unwrap();
+    let help = String::from_utf8(Sendpi::run(&["dev", "--help"]).await.stdout).unwrap();
+    let mut told: Vec<Vec<String>> = Vec::new();
+    for line in help.lines().map(str::trim) {
+        let bracket = |name: &str| line.strip_prefix(name).map(|rest| rest.trim_end_matches(']').to_owned());
+        if let Some(option) = line.split_whitespace().next().filter(|word| word.starts_with("--")) {
+            told.push(vec![option.to_owned(), String::new(), String::new()]);
+        } else if let (Some(option), Some(variable)) = (told.last_mut(), bracket("[env: ")) {
+            option[1] = variable.split('=').next().unwrap_or_default().to_owned();
+        } else if let (Some(option), Some(default)) = (told.last_mut(), bracket("[default: ")) {
+            option[2] = default;
+        }
+    }
+    let written = rows(options);
+    for option in &told {
+        let row = written.iter().find(|row| row[0] == option[0]).unwrap_or_else(|| panic!("{} is missing", option[0]));
+        assert_eq!(row[1], option[1], "the variable of {}", option[0]);
+        let default = if matches!(row[2], "off" | "below") { "" } else { row[2] };
+        assert_eq!(default, option[2], "the default of {}", option[0]);
+    }
+    assert_eq!(written.len(), told.len(), "the page has options that there are not");
+    let mut defaults = Rates::off();
+    for row in rows(rates) {
+        defaults.set(&format!("{}={}", row[0], row[1])).unwrap();
+    }
+    assert_eq!(defaults, Rates::default());
 }
