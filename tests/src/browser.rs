@@ -147,6 +147,21 @@ impl BrowserPage {
         self.evaluate(&script).await;
     }
 
+    /// Shows the page on a screen of this width, in pixels, in dark colours or in light ones.
+    pub async fn show_on(&mut self, width: u32, dark: bool) {
+        let screen = json!({"width": width, "height": 780, "deviceScaleFactor": 1, "mobile": width < 600});
+        self.devtools.command("Emulation.setDeviceMetricsOverride", screen).await;
+        let scheme = if dark { "dark" } else { "light" };
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.devtools.command("Emulation.setEmulatedMedia", media).await;
+    }
+
+    /// Returns what the page looks like, as a PNG in base64.
+    pub async fn screenshot(&mut self) -> String {
+        let answer = self.devtools.command("Page.captureScreenshot", json!({"format": "png"})).await;
+        answer["data"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Clicks an element.
     pub async fn click(&mut self, selector: &str) {
         self.evaluate(&format!("document.querySelector({}).click()", json!(selector))).await;

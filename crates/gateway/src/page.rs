@@ -19,10 +19,19 @@ use crate::shared::Shared;
 use crate::upgrade::origin_allowed;
 
 const HTML: &str = include_str!("page/index.html");
-const SCRIPT: &str = include_str!("page/chat.js");
-const CLIENT: &str = include_str!("page/client.js");
-const ROOMS: &str = include_str!("page/rooms.js");
-const STYLE: &str = include_str!("page/chat.css");
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The files of the page, with their addresses and types.
+const FILES: [(&str, &str, &str); 8] = [
+    ("/", "text/html; charset=utf-8", HTML),
+    ("/chat.css", "text/css; charset=utf-8", include_str!("page/chat.css")),
+    ("/chat.js", JAVASCRIPT, include_str!("page/chat.js")),
+    ("/elements.js", JAVASCRIPT, include_str!("page/elements.js")),
+    ("/message.js", JAVASCRIPT, include_str!("page/message.js")),
+    ("/people.js", JAVASCRIPT, include_str!("page/people.js")),
+    ("/room_list.js", JAVASCRIPT, include_str!("page/room_list.js")),
+    ("/timeline.js", JAVASCRIPT, include_str!("page/timeline.js")),
+];
 
 /// What the page may load. Its icon is an empty `data:` URL.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; \
@@ -32,12 +41,9 @@ const DEFAULT_SECONDS: u64 = 24 * 60 * 60;
 
 /// Returns the routes of the page, its parts, and `/dev/token`.
 pub(crate) fn router(dev_tokens: bool) -> Router<Arc<Shared>> {
-    let router = Router::new()
-        .route("/", get(|| async { part("text/html; charset=utf-8", HTML) }))
-        .route("/chat.js", get(|| async { part("text/javascript; charset=utf-8", SCRIPT) }))
-        .route("/client.js", get(|| async { part("text/javascript; charset=utf-8", CLIENT) }))
-        .route("/rooms.js", get(|| async { part("text/javascript; charset=utf-8", ROOMS) }))
-        .route("/chat.css", get(|| async { part("text/css; charset=utf-8", STYLE) }));
+    let router = FILES.into_iter().fold(Router::new(), |router, (address, kind, text)| {
+        router.route(address, get(move || async move { part(kind, text) }))
+    });
     if dev_tokens { router.route("/dev/token", get(token)) } else { router }
 }
 

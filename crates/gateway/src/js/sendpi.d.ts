@@ -106,7 +106,10 @@ export interface Room {
   readonly hasEarlier: boolean;
   /** Whether the user is not in the room any more. */
   readonly isGone: boolean;
-  /** The events that were loaded, in order, with edits and deletions applied. */
+  /**
+   * The events that were loaded, in order, with edits and deletions applied. Beyond 2,000 the oldest are let go as new
+   * ones come; `earlier` loads them again.
+   */
   readonly events: RoomEvent[];
   /** The messages that are not answered yet. */
   readonly unsent: Unsent[];

@@ -1,226 +1,215 @@
-// The chat page: shows the state of the client and of the rooms in the document.
+// The chat page: signing in, and what belongs to the page as a whole.
 
-import { Client, unique } from "/client.js";
-import { Rooms } from "/rooms.js";
+import { connect } from "/v1/sendpi.js";
+import { at, attempt, confirm, notice, setText, submit, title } from "/elements.js";
+import { People } from "/people.js";
+import { RoomList } from "/room_list.js";
+import { Timeline } from "/timeline.js";
 
-const TYPING_EVERY = 2_000;
-const TYPING_SHOWN = 5_000;
+const MUTE = 8 * 60 * 60 * 1000;
+const MUTE_CHECK = 30_000;
 
-const at = (id) => document.getElementById(id);
-let client, rooms, current;
-let typists = new Map();
-let pending = [];
-let typingSent = 0;
+let sendpi, rooms, people, timeline, current, edited;
+const drafts = new Map();
 
-function signIn(user) {
-  sessionStorage.setItem("user", user);
+function signIn(token) {
   at("welcome").hidden = true;
   at("app").hidden = at("sign-out").hidden = false;
   notice("");
-  rooms = new Rooms(user, (frame) => client.request(frame), changed);
-  client = new Client(user, {
-    resume: () => rooms.open(),
-    on: { frame: take, state: (text) => (at("status").textContent = text), ended },
+  sendpi = connect({ url: location.origin, token });
+  rooms = new RoomList(sendpi, choose);
+  people = new People(sendpi);
+  timeline = new Timeline(sendpi, edit);
+  sendpi.on("state", showState);
+  sendpi.on("welcome", welcome);
+  sendpi.on("room", (room) => rooms.update(room));
+  sendpi.on("changed", changed);
+  sendpi.on("removed", removed);
+  for (const name of ["opened", "reset"]) sendpi.on(name, (room) => room === current && timeline.rebuild());
+  sendpi.on("typing", (room) => room === current && timeline.typing());
+  sendpi.on("event", (event, room) => {
+    if (room === current) timeline.take(event);
+    changed(room, event);
   });
 }
 
-function ended(reason) {
-  at("status").textContent = "Signed out";
-  notice(`The session has ended: ${reason}. Reload the page to sign in again.`);
-  sessionStorage.removeItem("user");
-}
-
-function take(frame) {
-  if (frame.op === "event" && frame.kind === "typing") return typing(frame);
-  if (frame.op === "event") {
-    pending = pending.filter((message) => message.nonce !== frame.nonce || frame.from !== client.user);
-    if (frame.room === current) typists.delete(frame.from);
+function showState(state, reason) {
+  const words = {
+    connecting: at("status").dataset.state === "waiting" ? "Not connected: trying again…" : "Connecting…",
+    waiting: "Not connected: trying again…",
+    online: `Signed in as ${sendpi.user}`,
+    ended: "Signed out",
+  };
+  setText(at("status"), words[state]);
+  if (state !== "connecting") at("status").dataset.state = state;
+  if (state === "ended" && reason !== "closed") {
+    notice(`The session has ended: ${reason}. Reload the page to sign in again.`);
+    forget();
   }
-  rooms.take(frame);
-  // If the connection broke after a room was chosen, the room may not be loaded yet.
-  if (frame.op === "welcome" && current) attempt(rooms.load(current));
-  if (frame.op === "welcome") showRooms();
 }
 
-function changed(id) {
-  showRooms();
-  if (id !== current) return;
-  if (!rooms.list.has(id)) return choose(undefined);
-  showRoom();
-  markRead();
-}
-
-function markRead() {
-  if (current && !document.hidden && rooms.list.get(current)?.events) rooms.read(current).catch(() => {});
-}
-
-function title({ name, room, kind }) {
-  if (kind === "inbox") return "Inbox";
-  return name || room;
-}
-
-function showRooms() {
-  const entries = rooms.sorted().map(({ info }) => {
-    const button = make("button", { type: "button" }, make("span", { className: "name" }, title(info)));
-    button.dataset.room = info.room;
-    button.setAttribute("aria-current", info.room === current);
-    if (info.unread) button.append(make("span", { className: "unread", title: "unread" }, String(info.unread)));
-    button.onclick = () => choose(info.room);
-    return make("li", {}, button);
-  });
-  at("rooms").replaceChildren(...entries);
-  at("no-rooms").hidden = entries.length > 0;
-  at("more-rooms").hidden = !rooms.next;
-}
-
-function choose(id) {
-  current = id;
-  typists.clear();
-  at("room").hidden = !id;
-  at("no-room").hidden = Boolean(id);
-  at("messages").replaceChildren();
-  showRooms();
+async function welcome() {
+  // What an earlier page left, and what a break left unloaded.
+  timeline.unsent();
+  sendpi.rooms.forEach((room) => rooms.update(room));
+  if (current) return void (current.isOpen || attempt(current.open()));
+  const id = decodeURIComponent(location.hash.slice(1));
   if (!id) return;
-  showRoom();
-  markRead();
-  attempt(rooms.load(id));
+  const room = sendpi.room(id) ?? (await sendpi.join(id).catch((error) => notice(error.message)));
+  if (room && !current) choose(room);
+}
+
+function changed(room, event) {
+  rooms.update(room);
+  if (room !== current) return;
+  showHead();
+  people.changed(event);
+  timeline.unsent();
+  timeline.read();
+}
+
+function removed(room, reason) {
+  rooms.remove(room);
+  drafts.delete(room.id);
+  if (room !== current) return;
+  choose(undefined);
+  const words = { kicked: "You were removed from", banned: "You were banned from", deleted: "Deleted:" };
+  notice(words[reason] ? `${words[reason]} ${title(room, sendpi.user)}` : "");
+}
+
+function choose(room) {
+  if (current) drafts.set(current.id, at("message").value);
+  stopEditing();
+  current = room;
+  history.replaceState(null, "", room ? `#${encodeURIComponent(room.id)}` : location.pathname);
+  at("app").dataset.view = room ? "room" : "rooms";
+  at("room").hidden = !room;
+  at("no-room").hidden = Boolean(room);
+  rooms.mark(room);
+  people.show(room);
+  timeline.show(room);
+  at("message").value = drafts.get(room?.id) ?? "";
+  if (!room) return;
+  showHead();
   at("message").focus();
 }
 
-function showRoom() {
-  const room = rooms.list.get(current);
-  at("room-title").textContent = title(room.info);
-  at("invite").hidden = room.info.kind !== "group" || room.info.role === "member";
-  at("earlier").hidden = !room.more;
-  showTyping();
-  if (!room.events) return;
-  const log = at("log");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  const shown = [...room.events.values()].sort((a, b) => a.seq - b.seq).map(line).filter(Boolean);
-  const waiting = pending.filter((message) => message.room === current).map(pendingLine);
-  at("messages").replaceChildren(...shown, ...waiting);
-  if (atEnd) log.scrollTop = log.scrollHeight;
+function showHead() {
+  setText(at("room-title"), title(current, sendpi.user));
+  const { notify, muted_until } = current.info;
+  const isMuted = muted_until > Date.now();
+  at("notify").value = notify;
+  at("mute").setAttribute("aria-pressed", isMuted);
+  setText(at("mute"), isMuted ? "Unmute" : "Mute 8 h");
 }
 
-function line(event) {
-  const item = make("li", {});
-  item.dataset.seq = event.seq;
-  switch (event.kind) {
-    case "message":
-    case "system":
-      item.classList.toggle("mine", event.from === client.user);
-      item.append(clock(event.at), make("span", { className: "from" }, event.from));
-      item.append(make("span", { className: "text" }, event.body?.text ?? "(no text)"));
-      return item;
-    case "joined":
-      item.append(make("span", { className: "note" }, `${event.users.join(", ")} joined`));
-      return item;
-    case "left":
-      item.append(make("span", { className: "note" }, `${event.users.join(", ")} left`));
-      return item;
-    case "changed":
-      item.append(make("span", { className: "note" }, `${event.from} changed the room`));
-      return item;
+/** Puts a message into the composer, to be changed there. */
+function edit(message) {
+  drafts.set(current.id, at("message").value);
+  edited = message;
+  at("editing").hidden = false;
+  at("message").value = message.body?.text ?? "";
+  at("message").focus();
+}
+
+function stopEditing() {
+  if (!edited) return;
+  edited = undefined;
+  at("editing").hidden = true;
+  at("message").value = drafts.get(current?.id) ?? "";
+}
+
+async function send(text, field) {
+  const room = current;
+  if (edited) {
+    if (await attempt(room.edit(edited.seq, text))) stopEditing();
+    return;
   }
+  field.value = "";
+  drafts.delete(room.id);
+  const named = [...text.matchAll(/@([^\s@]+)/g)].map(([, name]) => name.replace(/[.,:;!?]+$/, ""));
+  const mentions = people.names.filter((name) => named.includes(name)).slice(0, 50);
+  const sending = room.send(text, mentions.length ? { mentions } : {});
+  timeline.unsent();
+  sending.then(
+    () => room === current && timeline.unsent(),
+    (error) => timeline.failed(room, { text }, error),
+  );
 }
 
-function pendingLine({ body, error }) {
-  const item = make("li", { className: error ? "mine failed" : "mine pending" });
-  item.append(make("span", { className: "from" }, client.user), make("span", { className: "text" }, body.text));
-  if (error) item.append(make("span", { className: "note" }, ` — not sent: ${error.message}`));
-  return item;
+/** Forgets who is signed in. */
+function forget() {
+  sessionStorage.removeItem("user");
+  sessionStorage.removeItem("token");
 }
 
-function clock(ms) {
-  const time = new Date(ms);
-  return make("time", { dateTime: time.toISOString() }, time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+async function developmentToken(user) {
+  const answer = await fetch(`/dev/token?user=${encodeURIComponent(user)}`);
+  if (answer.ok) return answer.text();
+  const refusal = await answer.json();
+  throw Object.assign(new Error(refusal.message), { isFinal: answer.status < 500 });
 }
 
-function typing({ room, from }) {
-  if (room !== current || from === client.user) return;
-  clearTimeout(typists.get(from));
-  const forget = () => {
-    typists.delete(from);
-    showTyping();
-  };
-  typists.set(from, setTimeout(forget, TYPING_SHOWN));
-  showTyping();
+function signInWithName(user) {
+  sessionStorage.setItem("user", user);
+  signIn(() => developmentToken(user));
 }
 
-function showTyping() {
-  const names = [...typists.keys()].join(", ");
-  const text = names && `${names} ${typists.size > 1 ? "are" : "is"} typing…`;
-  // Only if it differs: screen readers read a live region aloud at each change.
-  if (at("typing").textContent !== text) at("typing").textContent = text;
+function signInWithToken(token) {
+  sessionStorage.setItem("token", token);
+  signIn(token);
 }
 
-function make(tag, properties, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-function notice(text) {
-  at("notice").textContent = text;
-}
-
-/// Waits for something that the user asked for, and shows the error if it fails.
-async function attempt(promise) {
-  try {
-    await promise;
-    notice("");
-    return true;
-  } catch (error) {
-    if (error.code !== "disconnected") notice(error.message);
-    return false;
-  }
-}
-
-function submit(form, field, action) {
-  at(form).onsubmit = (event) => {
-    event.preventDefault();
-    const value = at(field).value.trim();
-    if (value) action(value, at(field));
-  };
-}
-
-submit("sign-in", "user", signIn);
+submit("sign-in", "user", (user) => at("by-name").hidden || signInWithName(user));
 submit("create-room", "room-name", async (name, field) => {
-  const creation = client.request({ op: "create", name, nonce: unique() });
+  const creation = sendpi.create({ name, access: at("room-open").checked ? "open" : "invite" });
   if (!(await attempt(creation))) return;
   field.value = "";
-  const { info } = await creation;
-  rooms.put(info);
-  choose(info.room);
+  choose(await creation);
+});
+submit("direct", "direct-user", async (user, field) => {
+  const creation = sendpi.create({ kind: "direct", members: [user] });
+  if (!(await attempt(creation))) return;
+  field.value = "";
+  choose(await creation);
 });
 submit("invite", "invite-user", async (user, field) => {
-  if (await attempt(client.request({ op: "invite", room: current, users: [user] }))) field.value = "";
+  if (await attempt(current.invite(user))) field.value = "";
 });
-submit("composer", "message", (text, field) => {
-  const message = { room: current, nonce: unique(), body: { text } };
-  pending.push(message);
-  field.value = "";
-  typingSent = 0;
-  client.send(current, rooms.list.get(current).info.seq, message.nonce, message.body, (error) => {
-    if (error) message.error = error;
-    else pending = pending.filter((other) => other !== message);
-    if (message.room === current) showRoom();
-  });
-  showRoom();
-});
-at("message").oninput = () => {
-  if (Date.now() - typingSent < TYPING_EVERY) return;
-  typingSent = Date.now();
-  client.put({ op: "typing", room: current });
+submit("composer", "message", send);
+at("message").onkeydown = (event) => {
+  if (event.key === "Escape") stopEditing();
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  at("composer").requestSubmit();
 };
-at("earlier").onclick = () => attempt(rooms.loadEarlier(current));
-at("more-rooms").onclick = () => attempt(rooms.loadMore());
+at("message").oninput = () => edited || current?.typing();
+at("stop-editing").onclick = stopEditing;
+at("back").onclick = () => choose(undefined);
+at("notify").onchange = () => attempt(current.notify({ notify: at("notify").value }));
+at("mute").onclick = () => {
+  const isMuted = current.info.muted_until > Date.now();
+  attempt(current.notify({ mutedUntil: isMuted ? null : Date.now() + MUTE }));
+};
+at("leave").onclick = async () => {
+  const room = current;
+  if (await confirm(`Leave ${title(room, sendpi.user)}?`)) attempt(room.leave());
+};
+at("more-rooms").onclick = () => attempt(sendpi.moreRooms());
 at("sign-out").onclick = () => {
-  client.stop();
-  sessionStorage.removeItem("user");
-  location.reload();
+  forget();
+  sendpi.close();
+  location.assign(location.pathname);
 };
-document.onvisibilitychange = () => rooms && markRead();
+document.onvisibilitychange = () => timeline?.read();
+setInterval(() => current && showHead(), MUTE_CHECK);
 
-const user = sessionStorage.getItem("user");
-if (user) signIn(user);
+const { user, token } = sessionStorage;
+if (user) signInWithName(user);
+else if (token) signInWithToken(token);
+else if (!(await fetch("/dev/token?user=anyone", { method: "HEAD" })).ok) {
+  at("by-name").hidden = at("user").disabled = true;
+  at("by-token").hidden = at("token").disabled = false;
+  submit("sign-in", "token", signInWithToken);
+  at("token").focus();
+}

@@ -4,6 +4,8 @@ const PAGE = 50;
 const FILL_PAGE = 200;
 /** What is further behind is not caught up: the room begins again at its newest page. */
 const CATCH_UP_MOST = 5_000;
+/** The most events that are kept. The oldest are let go as new ones come, and can be loaded again. */
+const KEEP = 2_000;
 const TYPING_EVERY = 2_000;
 const TYPING_LASTS = 5_000;
 const READ_EVERY = 1_000;
@@ -140,10 +142,20 @@ export class Room {
       this.seq = next.seq;
       this.#events.set(next.seq, next);
       this.#apply(next);
+      this.#forgetOldest();
       if (next.seq > this.info.seq) this.#noteEvent(next);
       this.#forgetTypist(next.from);
       if (!isSilent) this.#sendpi.emit("event", next, this);
     }
+  }
+
+  #forgetOldest() {
+    if (this.#events.size <= KEEP) return;
+    for (const seq of this.#events.keys()) {
+      if (this.#events.size <= (KEEP * 3) / 4) break;
+      this.#events.delete(seq);
+    }
+    this.hasEarlier = true;
   }
 
   /** Applies an edit, a deletion or a reaction to its message, if that is loaded. */
