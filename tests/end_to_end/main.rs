@@ -5,6 +5,7 @@
 mod activation;
 mod bodies;
 mod buckets;
+mod chat;
 mod clocks;
 mod crash;
 mod delivery;

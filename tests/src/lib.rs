@@ -3,10 +3,11 @@
 //!
 //! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`SmallDisk`] can be filled.
 //! A [`WorkerNode`] runs workers within the test, on a [`DisturbedStore`] if they are to meet a bad one.
-//! [`Browser`] is a headless Chromium. A [`Proxy`] is a bad network. A [`Recording`] is a client that remembers what it
-//! received and checks it against the promises of the protocol.
+//! [`Browser`] is a headless Chromium, [`ChatTerminal`] a user at a terminal. A [`Proxy`] is a bad network. A
+//! [`Recording`] is a client that remembers what it received and checks it against the promises of the protocol.
 
 mod browser;
+mod chat_terminal;
 mod disturbed_store;
 mod http;
 mod nats;
@@ -25,6 +26,7 @@ mod within;
 mod worker_node;
 
 pub use browser::{Browser, BrowserPage};
+pub use chat_terminal::ChatTerminal;
 pub use disturbed_store::DisturbedStore;
 pub use http::{HttpAnswer, api, get, request};
 pub use nats::NatsServer;

@@ -5,11 +5,13 @@
 //!   `free_space`: the space that both need.
 //! - `node`: one node and its roles, from start to stop.
 //! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
+//! - `chat`: `sendpi chat`, a client in the terminal.
 //! - `ask`: `sendpi push test` and `sendpi why`. `push_args`, `rate_args`: the options for push
 //!   notifications and for rates.
 //! - `token`: `sendpi token`. `token_args`: the options for keys. `token_key`: the key of a data folder's tokens.
 
 mod ask;
+mod chat;
 mod dev;
 mod free_space;
 mod logging;
@@ -44,6 +46,8 @@ struct Cli {
 enum Command {
     /// Run everything on this machine: a NATS server, every role in one process, and the embedded store.
     Dev(Box<dev::DevArgs>),
+    /// Chat in the terminal.
+    Chat(chat::ChatArgs),
     /// Print a token with which a user, or a service, signs in at a `sendpi dev`.
     Token(token::TokenCommand),
     /// Push notifications.
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
     };
     let result: Result<(), Box<dyn std::error::Error + Send + Sync>> = match cli.command {
         Command::Dev(args) => runtime.block_on(dev::run(*args)).map_err(Into::into),
+        Command::Chat(args) => runtime.block_on(chat::run(args)).map_err(Into::into),
         Command::Token(args) => token::run(&args).map_err(Into::into),
         Command::Push(args) => runtime.block_on(ask::push(args)).map_err(Into::into),
         Command::Why(args) => runtime.block_on(ask::why(args)).map_err(Into::into),
