@@ -44,7 +44,11 @@ async fn a_sign_out_ends_every_session_on_every_node_and_revokes_the_tokens() {
     }
     step("a new token signs in, and bob is where he was");
     let new = server.token("ann").await;
-    Recording::connect_with(server.url(), &new, "ann", "d0", Default::default()).await.finish().await;
+    let back = Recording::connect_with(server.url(), &new, "ann", "d0", Default::default()).await;
+    step("the old token does not end her session by naming its device");
+    assert!(sendpi_client::connect(server.url(), &old, "d0", Default::default()).await.is_err());
+    back.client().ping().await.unwrap();
+    back.finish().await;
     assert_eq!(api("GET", server.url(), "/v1/rooms", &bob, "").await.0, 200);
     for ann in anns {
         ann.finish().await;

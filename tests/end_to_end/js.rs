@@ -129,6 +129,12 @@ async fn messages_that_are_not_answered_outlive_a_reload_of_the_page() {
     page.evaluate(&start).await;
     ann.until_text(&room, "three").await;
     assert_eq!(texts(&ann, &room).await, ["one", "two", "three"]);
+    step("what is too large is refused, and ends nothing");
+    for large in ["room.send('x'.repeat(70_000))", "room.edit(1, 'x'.repeat(70_000))"] {
+        let code = page.evaluate(&format!("{large}.then(() => 'done', (error) => error.code)")).await;
+        assert_eq!(code, "too_large", "{large}");
+    }
+    assert_eq!(page.evaluate("sendpi.state").await, "online");
     page.evaluate("(async () => { while (room.unsent.length) await new Promise((done) => setTimeout(done, 20)) })()")
         .await;
     ann.finish().await;

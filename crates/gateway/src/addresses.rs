@@ -1,7 +1,7 @@
 //! How many connections one address has, and which address a client has behind proxies that are trusted.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
@@ -20,13 +20,18 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     let mut client = peer;
     for address in named.into_iter().rev() {
         // Behind something that is no address nothing can be told.
-        let Ok(address) = address.trim().parse::<IpAddr>() else { break };
+        let Some(address) = read_address(address.trim()) else { break };
         client = address.to_canonical();
         if !is_trusted(client) {
             break;
         }
     }
     client
+}
+
+/// Reads an address, with or without a port.
+fn read_address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))
 }
 
 /// Returns what is counted as one address: an IPv6 network of 64 bits is given to one customer.
@@ -101,6 +106,8 @@ mod tests {
         assert_eq!(of("10.0.0.1", &["1.2.3.4"]), "1.2.3.4");
         assert_eq!(of("::ffff:10.0.0.1", &["6.6.6.6, 1.2.3.4", "10.9.9.9"]), "1.2.3.4");
         assert_eq!(of("10.0.0.1", &["1.2.3.4, nonsense"]), "10.0.0.1");
+        assert_eq!(of("10.0.0.1", &["1.2.3.4:56"]), "1.2.3.4");
+        assert_eq!(of("10.0.0.1", &["[2001:db8::1]:56"]), "2001:db8::1");
         assert_eq!(of("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(of("fd00::1", &["2001:db8::1, 10.0.0.7"]), "2001:db8::1");
     }

@@ -26,7 +26,10 @@ pub(crate) async fn sign_in(
         }
     };
     let user = identity.user.clone();
-    if let Err(refusal) = shared.rates.check_sign_in(&user) {
+    // First of all, so that a token that was revoked neither ends the sessions of its user nor uses up the rate. It is
+    // checked again once presence is up, for a sign-out of this very moment.
+    let allowed = shared.sessions.check_token(&identity).await.and_then(|()| shared.rates.check_sign_in(&user));
+    if let Err(refusal) = allowed {
         session.refuse(id, &refusal);
         session.close(close_code(&refusal));
         return Err(ConnectionEnd::Closing);

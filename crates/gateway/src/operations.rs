@@ -15,7 +15,7 @@ use prometheus_client::encoding::text::encode;
 use sendpi_model::{Code, Refusal};
 
 use crate::http_error::HttpError;
-use crate::page::is_from_elsewhere;
+use crate::page::{is_from_elsewhere, names_this_machine};
 use crate::shared::Shared;
 
 /// Returns the routes of operations.
@@ -42,7 +42,7 @@ async fn metrics(
     Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
-    let own = peer.ip().to_canonical().is_loopback() && !is_from_elsewhere(&headers);
+    let own = peer.ip().to_canonical().is_loopback() && !is_from_elsewhere(&headers) && names_this_machine(&headers);
     if !own && !shared.config.open_metrics {
         return Err(HttpError(Refusal::new(Code::Forbidden, "metrics are for this machine only")));
     }

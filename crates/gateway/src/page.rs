@@ -104,7 +104,7 @@ pub(crate) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
 
 /// Returns whether the `Host` header names this machine by `localhost` or a loopback address. If a foreign name that
 /// resolves to loopback were accepted, any web page could read the answer as its own.
-fn names_this_machine(headers: &HeaderMap) -> bool {
+pub(crate) fn names_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,

@@ -27,6 +27,8 @@ pub(crate) struct Due {
     pub(crate) jobs: Vec<JobNumber>,
     /// How often the webhook refused it.
     pub(crate) refusals: u32,
+    /// How often the webhook did not answer for it.
+    pub(crate) tries: u32,
     /// Whether an earlier worker may have posted it.
     pub(crate) may_be_posted: bool,
 }
@@ -39,6 +41,7 @@ impl Due {
         self.since = self.since.min(other.since);
         self.jobs.extend(other.jobs);
         self.refusals = self.refusals.max(other.refusals);
+        self.tries = self.tries.max(other.tries);
         self.may_be_posted |= other.may_be_posted;
     }
 }
@@ -75,7 +78,17 @@ impl Collapse {
     /// Puts something back that could not be posted now.
     pub(crate) fn put_back(&mut self, target: Target, due: Due, at: Instant) {
         self.under_way.remove(&target);
+        self.delay(&target, at);
         self.put(target, due, at);
+    }
+
+    /// Lets what waits for somebody wait until `at` at least.
+    fn delay(&mut self, target: &Target, at: Instant) {
+        if let Some((before, _)) = self.waiting.get_mut(target).filter(|(before, _)| *before < at) {
+            self.order.remove(&(*before, target.clone()));
+            *before = at;
+            self.order.insert((at, target.clone()));
+        }
     }
 
     fn put(&mut self, target: Target, due: Due, at: Instant) {
@@ -117,11 +130,7 @@ impl Collapse {
         }
         self.quiet_order.insert((until, target.clone()));
         // What came while it was under way waits as well.
-        if let Some((at, _)) = self.waiting.get_mut(target).filter(|(at, _)| *at < until) {
-            self.order.remove(&(*at, target.clone()));
-            *at = until;
-            self.order.insert((until, target.clone()));
-        }
+        self.delay(target, until);
     }
 
     fn forget_quiet(&mut self, now: Instant) {
@@ -150,6 +159,7 @@ mod tests {
             since: Millis(job),
             jobs: vec![job],
             refusals: 0,
+            tries: 0,
             may_be_posted: false,
         }
     }

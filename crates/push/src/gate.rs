@@ -35,10 +35,15 @@ impl WebhookGate {
     /// Notes that it did not, or has too much to do. `asked` is the pause that it asked for, `jitter` a random number
     /// from 0 to 1.
     pub(crate) fn failed(&mut self, now: Instant, asked: Option<Duration>, jitter: f64) {
+        let asked = asked.unwrap_or_default().min(LONGEST);
+        // Those that were under way together failed together.
+        if let Some(until) = self.until.filter(|until| *until > now) {
+            self.until = Some(until.max(now + asked));
+            return;
+        }
         let doubled = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
-        let pause = doubled.mul_f64(0.5 + jitter / 2.0).max(asked.unwrap_or_default().min(LONGEST));
-        self.until = Some(self.until.map_or(now + pause, |until| until.max(now + pause)));
+        self.until = Some(now + doubled.mul_f64(0.5 + jitter / 2.0).max(asked));
     }
 }
 
@@ -64,5 +69,14 @@ mod tests {
         assert!(gate.lets(63, now));
         gate.failed(now, Some(Duration::from_secs(30)), 0.0);
         assert_eq!(gate.until(), Some(now + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn what_was_under_way_together_counts_as_one_failure() {
+        let (mut gate, now) = (WebhookGate::default(), Instant::now());
+        (0..64).for_each(|_| gate.failed(now, None, 1.0));
+        assert_eq!(gate.until(), Some(now + FIRST));
+        gate.failed(now, Some(Duration::from_secs(5)), 1.0);
+        assert_eq!(gate.until(), Some(now + Duration::from_secs(5)));
     }
 }

@@ -41,6 +41,8 @@ const JOBS: usize = 1_000;
 const PROGRESS: Duration = Duration::from_secs(5);
 /// The pause after something failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often the pause doubles for one that the webhook does not answer.
+const LONGEST_TRY: u32 = 10;
 /// A notification that the webhook refused so often becomes a dead letter.
 const REFUSALS: u32 = 5;
 /// A job that came so often ended its worker each time. It becomes a dead letter, before the queue drops it.
@@ -239,6 +241,7 @@ impl PushLoop {
                 count: fetched.count,
                 since: job.published(),
                 jobs: vec![self.last_job],
+                tries: 0,
                 refusals: if job.deliveries() > DELIVERIES { REFUSALS } else { 0 },
                 may_be_posted: job.deliveries() > 1,
             };
@@ -288,7 +291,9 @@ impl PushLoop {
                     self.gate.failed(now, pause, rand::random());
                     tracing::warn!(why, "the webhook is tried again later");
                 }
-                self.collapse.put_back(target, due, now + PAUSE);
+                // Later each time, so that one that the webhook never answers does not stand before all others.
+                let pause = PAUSE * 2_u32.pow(due.tries.min(LONGEST_TRY));
+                self.collapse.put_back(target, Due { tries: due.tries + 1, ..due }, now + pause);
             }
             Outcome::Refused(why) => {
                 self.gate.opened();

@@ -16,7 +16,7 @@ use std::time::Duration;
 use sendpi_client::{Client, ClientError, Closed, Frames, Options, Welcome};
 use sendpi_fetch::{AddressRule, Fetch, FetchError};
 use sendpi_model::RoomId;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::chat::command::{COMMANDS, ChatCommand, parse};
 use crate::chat::serve::{End, serve};
@@ -26,6 +26,8 @@ use crate::chat::view::{Effect, View};
 /// How long a token may take, and how large it may be.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 const TOKEN_BYTES: usize = 16 * 1024;
+/// How long a connection may take until its welcome.
+const SIGN_IN: Duration = Duration::from_secs(30);
 /// The shortest and the longest pause before the next connection.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(15));
 /// The most messages that wait for a connection.
@@ -118,7 +120,8 @@ pub(crate) async fn run(args: ChatArgs) -> Result<(), ChatError> {
     let mut terminal = None;
     let mut pause = PAUSES.0;
     loop {
-        match sign_in(&args, &device, &chat.view).await {
+        let signing_in = timeout(SIGN_IN, sign_in(&args, &device, &chat.view)).await;
+        match signing_in.unwrap_or_else(|_| Err(ClientError::Timeout("hello".to_owned()).into())) {
             Ok((client, frames, welcome)) => {
                 pause = PAUSES.0;
                 chat.view.welcome(&welcome);
@@ -142,10 +145,11 @@ pub(crate) async fn run(args: ChatArgs) -> Result<(), ChatError> {
         if let Some(terminal) = &mut terminal {
             wait(&mut chat, terminal, pause.mul_f64(rand::random_range(0.5..1.0))).await;
         }
-        match chat.gave_up() {
-            Some(ChatError::NotSent(0)) => return Ok(()),
-            Some(error) => return Err(error),
-            None => {}
+        if chat.ending.is_some() && chat.outbox.is_empty() {
+            return Ok(());
+        }
+        if let Some(error) = chat.gave_up() {
+            return Err(error);
         }
         pause = (pause * 2).min(PAUSES.1);
     }
@@ -171,7 +175,7 @@ async fn development_token(url: &str, user: &str) -> Result<String, ChatError> {
     match answer.status {
         200 => Ok(text),
         404 => Err(ChatError::NoToken("that Sendpi gives none; name yours with --token".to_owned())),
-        _ => Err(ChatError::NoToken(text)),
+        _ => Err(ChatError::NoToken(lines::plain(&text))),
     }
 }
 
@@ -196,7 +200,7 @@ async fn wait(chat: &mut Chat, terminal: &mut Terminal, pause: Duration) {
         }
         tokio::select! {
             () = &mut pause => return,
-            typed = terminal.next(), if chat.ending.is_none() => {
+            typed = terminal.next(), if chat.reads() => {
                 if chat.understand(typed.line.as_deref()).is_some() {
                     chat.view.print("    * not connected: try again in a moment");
                 }
@@ -229,9 +233,6 @@ impl Chat {
         let Some(room) = self.view.current().cloned() else {
             return self.view.print("    * you are in no room: /create NAME, or /room NAME");
         };
-        if self.outbox.len() >= OUTBOX {
-            return self.view.print("    * not sent: too many messages wait");
-        }
         let words = text.split_whitespace().filter_map(|word| word.strip_prefix('@'));
         let named: Vec<String> =
             words.map(|word| word.trim_end_matches(['.', ',', ':', '!', '?']).to_owned()).collect();
@@ -241,9 +242,14 @@ impl Chat {
         self.outbox.push_back(Unsent { room, text, nonce, mentions, seq, was_sent: false });
     }
 
+    /// Returns whether another line is read. A pipe waits while too many messages do.
+    fn reads(&self) -> bool {
+        self.ending.is_none() && self.outbox.len() < OUTBOX
+    }
+
     /// Returns the error with which a chat ends whose messages nobody took in time.
     fn gave_up(&self) -> Option<ChatError> {
-        let ending = self.ending?;
-        (ending.elapsed() > LAST_TRIES).then_some(ChatError::NotSent(self.outbox.len()))
+        let too_late = self.ending?.elapsed() > LAST_TRIES && !self.outbox.is_empty();
+        too_late.then_some(ChatError::NotSent(self.outbox.len()))
     }
 }

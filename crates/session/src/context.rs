@@ -24,6 +24,7 @@ use crate::owners::answer;
 use crate::owners::flows::Flows;
 use crate::owners::inbound_links::InboundLinks;
 use crate::owners::reply_to::ReplyTo;
+use crate::requests::CallerRequests;
 use crate::sign_in::rate::SignInRate;
 use crate::state::State;
 use crate::state::effects::{Ask, Effects};
@@ -67,6 +68,7 @@ pub(crate) struct NodeContext {
     pub(crate) state: OrderedMutex<State, STATE>,
     pub(crate) flows: OrderedMutex<Flows, FLOWS>,
     pub(crate) admission: Mutex<SignInRate>,
+    pub(crate) callers: CallerRequests,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -25,6 +25,7 @@ use crate::markers::pending::PendingMarkers;
 use crate::ordered_lock::OrderedMutex;
 use crate::owners::flows::Flows;
 use crate::owners::{downlink, retries, uplink};
+use crate::requests::CallerRequests;
 use crate::sign_in::other_nodes;
 use crate::sign_in::rate::SignInRate;
 use crate::sign_out;
@@ -72,6 +73,7 @@ pub async fn start(
         state: OrderedMutex::new(State::new(config.clone(), partitions, now)),
         admission: Mutex::new(SignInRate::new(config.sign_ins_per_second, config.sign_in_wait, now)),
         links: OrderedMutex::default(),
+        callers: CallerRequests::default(),
         attaches: Mutex::default(),
         attach_due: Notify::new(),
         fills: Mutex::default(),

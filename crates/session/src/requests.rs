@@ -1,6 +1,7 @@
 //! Requests of callers that have no session, such as HTTP: they go through the same flows, and move the same markers.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use sendpi_model::flow::{self, Requester};
@@ -9,6 +10,7 @@ use sendpi_model::{DeviceId, Millis, Nonce, PushAddress, Refusal, RoomId, RoomIn
 use sendpi_store::{DeviceRow, Row};
 use tokio::time::Instant;
 
+use crate::client::session::too_many_requests;
 use crate::context::{NodeContext, answered, waiting};
 use crate::handle::UserTier;
 use crate::keys::SessionKey;
@@ -20,18 +22,60 @@ pub(crate) fn fresh_nonce() -> Option<Nonce> {
     Nonce::parse(&format!("{:032x}", rand::random::<u128>())).ok()
 }
 
+/// How many requests are unanswered, by the user or service without a session that asked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallerRequests(Arc<Mutex<HashMap<UserId, usize>>>);
+
+impl CallerRequests {
+    /// Counts a request until the result is dropped. `None` if too many of this caller are unanswered.
+    fn begin(&self, who: &UserId) -> Option<CallerRequest> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(who.clone()).or_default();
+        if *count >= limits::USER_REQUESTS {
+            return None;
+        }
+        *count += 1;
+        Some(CallerRequest { counts: self.clone(), who: who.clone() })
+    }
+}
+
+struct CallerRequest {
+    counts: CallerRequests,
+    who: UserId,
+}
+
+impl Drop for CallerRequest {
+    fn drop(&mut self) {
+        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.who) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.who);
+            }
+        }
+    }
+}
+
 impl NodeContext {
     /// Sends a request to a room's owner and waits for the answer.
     ///
     /// # Errors
-    /// Returns `unavailable` if the request ends without an answer. A refusal by the owner is an answer.
+    /// Returns `unavailable` if the request ends without an answer, and `rate_limited` if too many of the caller have
+    /// none. A refusal by the owner is an answer.
     async fn ask_for(&self, who: Requester<'_>, room: &RoomId, verb: &Verb) -> Result<Bytes, Refusal> {
+        let unanswered = self.callers.begin(who.id()).ok_or_else(too_many_requests)?;
         let (tag, answer) = waiting();
         let request = flow::encode_request(room, who, verb);
         let pushed = self.flows.lock().push(self.partitions.of(room), request, tag, Instant::now());
         pushed.map_err(|_| answer::unavailable())?;
         self.uplink.notify_one();
-        answered(answer).await
+        // The request keeps its place in the flow until it is answered, also if its caller has gone.
+        let answered = tokio::spawn(async move {
+            let answer = answered(answer).await;
+            drop(unanswered);
+            answer
+        });
+        answered.await.unwrap_or_else(|_| Err(answer::unavailable()))
     }
 }
 
@@ -120,5 +164,22 @@ impl UserTier {
             tracing::warn!(%error, "a push address could not be written");
             Refusal::unavailable("the store did not answer", 1_000)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_has_so_many_requests_until_they_are_answered_and_others_are_not_counted() {
+        let (callers, user) = (CallerRequests::default(), |name: &str| UserId::parse(name).unwrap());
+        let mut held: Vec<_> = (0..limits::USER_REQUESTS).filter_map(|_| callers.begin(&user("ann"))).collect();
+        assert!(held.len() == limits::USER_REQUESTS && callers.begin(&user("ann")).is_none());
+        assert!(callers.begin(&user("bob")).is_some());
+        held.pop();
+        assert!(callers.begin(&user("ann")).is_some());
+        held.clear();
+        assert!(callers.0.lock().unwrap().is_empty());
     }
 }

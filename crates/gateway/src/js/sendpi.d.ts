@@ -161,6 +161,8 @@ export interface Listeners {
   removed: (room: Room, reason: "left" | "kicked" | "banned" | "deleted") => void;
   /** The next event of an open room. */
   event: (event: RoomEvent, room: Room) => void;
+  /** A message of one's own that was refused, also one that an earlier page left. */
+  refused: (message: Unsent, error: RequestError) => void;
   /** Who is typing in a room has changed. */
   typing: (room: Room) => void;
   /** The session is up, again. */

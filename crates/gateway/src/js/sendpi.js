@@ -17,6 +17,10 @@ export { RequestError };
 const RESUME_ROOMS = 100;
 /** How many rooms are caught up at a time. */
 const CATCH_UP = 4;
+/** After this time the newest rooms are read again if there is one that is not known. */
+const REFRESH_AFTER = 2_000;
+/** The kinds of events that move a room up in the list. */
+const LISTED = ["message", "system", "joined"];
 
 export function connect(options) {
   return new Sendpi(options);
@@ -30,6 +34,7 @@ class Sendpi {
   #next = null;
   #catchUps = [];
   #catchingUp = 0;
+  #refreshing;
   #ready;
 
   constructor({ url, token, device, storage, WebSocket, rooms = 50 }) {
@@ -37,7 +42,8 @@ class Sendpi {
     this.state = "connecting";
     this.user = undefined;
     this.reason = undefined;
-    this.#outbox = new Outbox(storage, (frame) => this.request(frame));
+    const refused = (message, error) => this.emit("refused", message, error);
+    this.#outbox = new Outbox(storage, (frame) => this.request(frame), refused);
     this.#ready = Promise.withResolvers?.() ?? resolvers();
     this.#ready.promise.catch(() => {});
     this.#connection = new Connection({
@@ -147,12 +153,21 @@ class Sendpi {
   async #find(id) {
     const page = await this.request({ op: "rooms", limit: 50 });
     page.rooms.forEach((info) => this.#put(info));
-    return this.#rooms.get(id);
+    return id && this.#rooms.get(id);
+  }
+
+  /** Reads the newest rooms again, once for all that ask within a few seconds. */
+  #refresh() {
+    this.#refreshing ??= setTimeout(() => {
+      this.#refreshing = undefined;
+      this.#find().catch(() => {});
+    }, REFRESH_AFTER);
   }
 
   #changeState(state, reason) {
     this.state = state;
     this.reason = reason;
+    if (state === "ended") clearTimeout(this.#refreshing);
     if (state === "ended") this.#ready.reject(new RequestError({ code: "ended", message: reason }));
     if (state === "online") this.#outbox.flush();
     this.emit("state", state, reason);
@@ -179,9 +194,9 @@ class Sendpi {
       case "heads":
         for (const [id, seq] of Object.entries(frame.rooms)) {
           const room = this.#rooms.get(id);
-          if (!room) return void this.#find(id).catch(() => {});
-          room.noteHead(seq);
-          this.#catchUp(room);
+          room?.noteHead(seq);
+          if (room?.isOpen) this.#catchUp(room);
+          else this.#refresh();
         }
     }
   }
@@ -203,8 +218,8 @@ class Sendpi {
   #event(frame) {
     const room = this.#rooms.get(frame.room);
     if (frame.seq === undefined) return room?.noteTyping(frame);
-    // Its `room_added` may have been missed.
-    if (!room) return void this.#find(frame.room).catch(() => {});
+    // Its `room_added` may have been missed, or it is far down in the list.
+    if (!room) return LISTED.includes(frame.kind) ? this.#refresh() : undefined;
     room.take(frame);
     if (room.hasGap) this.#catchUp(room);
   }

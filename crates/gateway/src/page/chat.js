@@ -26,6 +26,7 @@ function signIn(token) {
   sendpi.on("changed", changed);
   sendpi.on("removed", removed);
   for (const name of ["opened", "reset"]) sendpi.on(name, (room) => room === current && timeline.rebuild());
+  sendpi.on("refused", refused);
   sendpi.on("typing", (room) => room === current && timeline.typing());
   sendpi.on("event", (event, room) => {
     if (room === current) timeline.take(event);
@@ -78,8 +79,8 @@ function removed(room, reason) {
 }
 
 function choose(room) {
-  if (current) drafts.set(current.id, at("message").value);
   stopEditing();
+  if (current) drafts.set(current.id, at("message").value);
   current = room;
   history.replaceState(null, "", room ? `#${encodeURIComponent(room.id)}` : location.pathname);
   at("app").dataset.view = room ? "room" : "rooms";
@@ -105,7 +106,7 @@ function showHead() {
 
 /** Puts a message into the composer, to be changed there. */
 function edit(message) {
-  drafts.set(current.id, at("message").value);
+  if (!edited) drafts.set(current.id, at("message").value);
   edited = message;
   at("editing").hidden = false;
   at("message").value = message.body?.text ?? "";
@@ -131,10 +132,17 @@ async function send(text, field) {
   const mentions = people.names.filter((name) => named.includes(name)).slice(0, 50);
   const sending = room.send(text, mentions.length ? { mentions } : {});
   timeline.unsent();
+  // The event of the client tells what was refused.
   sending.then(
     () => room === current && timeline.unsent(),
-    (error) => timeline.failed(room, { text }, error),
+    (error) => error.code === "too_large" && refused(null, error),
   );
+}
+
+/** Shows a message that was refused, in its room or in a notice. */
+function refused(message, error) {
+  if (message && message.room === current?.id) return timeline.failed(message, error);
+  notice(`Not sent: ${message?.body.text ?? ""} (${error.message})`);
 }
 
 /** Forgets who is signed in. */

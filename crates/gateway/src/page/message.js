@@ -90,7 +90,8 @@ function note(event) {
       if (event.name !== undefined) return `${event.from} named the room ${event.name}`;
       if (event.role) return `${event.from} made ${event.role.user} ${event.role.role}`;
       if (event.unbanned) return `${event.from} ended the ban of ${event.unbanned}`;
-      if (event.access) return `${event.from} made the room ${event.access === "open" ? "open to all" : "for those invited"}`;
+      if (event.access === "open") return `${event.from} opened the room to all`;
+      if (event.access) return `${event.from} closed the room to those who are not invited`;
       return `${event.from} changed the room`;
   }
 }

@@ -17,7 +17,7 @@ export class People {
     this.#sendpi = sendpi;
     at("people").ontoggle = () => this.load();
     at("more-members").onclick = () => attempt(this.#more());
-    setInterval(() => at("people").open && !document.hidden && this.load(), REFRESH);
+    setInterval(() => this.#refresh(), REFRESH);
   }
 
   /** The users whom the last page named. */
@@ -60,6 +60,12 @@ export class People {
       this.#again = false;
       this.load();
     }
+  }
+
+  /** Asks who is online, unless that would take away what is being used. */
+  #refresh() {
+    const isUsed = at("members").contains(document.activeElement) || this.#members.length > 100;
+    if (at("people").open && !document.hidden && !isUsed) this.load();
   }
 
   async #more() {

@@ -5,6 +5,8 @@ import { fill, hideActions, line, pendingLine } from "/message.js";
 
 /** How far from its end the log still counts as read to the end, in pixels. */
 const NEAR = 60;
+/** How far from its beginning what is before is loaded, in pixels. */
+const TOP = 200;
 
 export class Timeline {
   #sendpi;
@@ -21,13 +23,12 @@ export class Timeline {
     at("log").onscroll = () => {
       this.#follows = this.#isAtEnd();
       this.read();
+      this.#loadNearTop();
     };
     // The end stays in sight when the log shrinks: beside the people, or above the keyboard of a phone.
     new ResizeObserver(() => this.#follows && this.#toEnd()).observe(at("log"));
     at("newest").onclick = () => this.#toEnd();
     at("earlier").onclick = () => this.#earlier();
-    const seen = ([entry]) => entry.isIntersecting && this.#earlier();
-    new IntersectionObserver(seen, { root: at("log"), rootMargin: "200px" }).observe(at("earlier"));
   }
 
   /** Shows a room, or nothing. */
@@ -49,6 +50,7 @@ export class Timeline {
     this.unsent();
     this.#showEarlier();
     this.#toEnd();
+    this.#loadNearTop();
     setTimeout(() => at("log").setAttribute("aria-live", "polite"));
   }
 
@@ -81,8 +83,8 @@ export class Timeline {
   }
 
   /** Shows a message that was refused, until another room is shown. */
-  failed(room, body, error) {
-    if (room === this.#room) at("messages").append(pendingLine({ body }, this.#sendpi.user, error));
+  failed(message, error) {
+    at("messages").append(pendingLine(message, this.#sendpi.user, error));
     this.unsent();
   }
 
@@ -141,7 +143,8 @@ export class Timeline {
     this.#loading = true;
     try {
       const first = room.events[0]?.seq ?? Infinity;
-      if (!(await attempt(room.earlier())) || room !== this.#room) return;
+      await room.earlier();
+      if (room !== this.#room) return;
       hideActions();
       const log = at("log");
       const fromEnd = log.scrollHeight - log.scrollTop;
@@ -153,9 +156,18 @@ export class Timeline {
       [...shown.keys()].forEach((seq) => room.event(seq)?.reactions && this.#change(seq));
       this.#showEarlier();
       log.scrollTop = log.scrollHeight - fromEnd;
+    } catch {
+      // It is tried again with the next scroll.
+      return;
     } finally {
       this.#loading = false;
     }
+    this.#loadNearTop();
+  }
+
+  /** Loads what is before once somebody is about to see the beginning, or where what is loaded fills no screen. */
+  #loadNearTop() {
+    if (at("log").scrollTop < TOP) this.#earlier();
   }
 
   #isAtEnd() {

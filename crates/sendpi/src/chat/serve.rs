@@ -7,6 +7,7 @@ use sendpi_client::{Client, ClientError, Closed, Frames, Range, SendOptions, Sen
 use sendpi_model::{Code, RoomId};
 use serde_json::json;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::command::ChatCommand;
 use super::lines::plain;
@@ -23,6 +24,10 @@ const CATCH_UP: u64 = 1_000;
 const LIST: usize = 100;
 /// How often it is told how far was read, at most.
 const READ_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked whether the server is still there.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+/// How long a close frame may take.
+const CLOSE: Duration = Duration::from_secs(2);
 /// The pause before a request that was refused for the moment, if the server names none.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a muted room is muted, in milliseconds: a year.
@@ -47,6 +52,7 @@ pub(super) async fn serve(chat: &mut Chat, terminal: &mut Terminal, client: &Cli
     let mut sending: Option<JoinHandle<Result<Sent, ClientError>>> = None;
     let mut marks = tokio::time::interval(READ_EVERY);
     let mut marked = (None, 0);
+    let probe = tokio::spawn(probe(client.clone()));
     let end = loop {
         show(chat, terminal, client).await;
         if sending.is_none()
@@ -56,7 +62,7 @@ pub(super) async fn serve(chat: &mut Chat, terminal: &mut Terminal, client: &Cli
             unsent.was_sent = true;
         }
         if chat.ending.is_some() && (chat.outbox.is_empty() || chat.gave_up().is_some()) {
-            client.close().await;
+            let _ = timeout(CLOSE, client.close()).await;
             break End::Quit;
         }
         tokio::select! {
@@ -66,7 +72,7 @@ pub(super) async fn serve(chat: &mut Chat, terminal: &mut Terminal, client: &Cli
                 Some(Err(_)) => {}
                 None => break End::Closed(client.closed().await),
             },
-            typed = terminal.next(), if chat.ending.is_none() => {
+            typed = terminal.next(), if chat.reads() => {
                 if let Some(command) = chat.understand(typed.line.as_deref()) {
                     act(chat, client, command).await;
                 }
@@ -81,10 +87,21 @@ pub(super) async fn serve(chat: &mut Chat, terminal: &mut Terminal, client: &Cli
             _ = marks.tick() => mark(chat, client, &mut marked).await,
         }
     };
+    probe.abort();
     if let Some(sending) = sending {
         sending.abort();
     }
     end
+}
+
+/// Ends a connection on which nothing comes any more, whatever the socket says.
+async fn probe(client: Client) {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        if let Err(ClientError::Timeout(_)) = client.ping().await {
+            return client.cut().await;
+        }
+    }
 }
 
 /// Sends a message until it is known what became of it.
@@ -166,6 +183,7 @@ async fn fill(chat: &mut Chat, client: &Client) -> Result<(), ClientError> {
     let head = newest.events.last().and_then(|event| event.seq).unwrap_or_default();
     if head > chat.view.shown().1 + CATCH_UP {
         chat.view.print("    * much was said meanwhile; /history shows it");
+        chat.view.go_to(room);
         newest.events.iter().for_each(|event| chat.view.show(event));
         return Ok(());
     }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
@@ -21,6 +23,10 @@ use crate::output::say;
 
 /// How many lines the history has.
 const HISTORY: usize = 1_000;
+/// How many lines may wait to be printed.
+const LINES: usize = 4_096;
+/// How long they may take at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The names that are completed.
 #[derive(Debug, Default)]
@@ -40,11 +46,18 @@ pub(crate) struct Typed {
     pub(crate) prompt: oneshot::Sender<String>,
 }
 
+/// The lines to print above the one that is edited, and the end of the thread that prints them. The editor may take its
+/// time for a line, so nobody else waits for it.
+struct Printer {
+    lines: SyncSender<String>,
+    ended: Receiver<()>,
+}
+
 /// The terminal. Dropping it leaves it in the state in which it was found.
 pub(crate) struct Terminal {
     typed: mpsc::Receiver<Typed>,
     /// `None` if the input or the output is no terminal.
-    printer: Option<Box<dyn ExternalPrinter + Send>>,
+    printer: Option<Printer>,
     names: Arc<Mutex<Names>>,
     found: Option<Termios>,
 }
@@ -58,7 +71,7 @@ impl Terminal {
         let mut editor: Editor<Words, DefaultHistory> = Editor::with_config(config)?;
         editor.set_max_history_size(HISTORY)?;
         editor.set_helper(Some(Words { names: Arc::clone(&names) }));
-        let printer = editor.create_external_printer().ok().map(|printer| Box::new(printer) as Box<_>);
+        let printer = editor.create_external_printer().ok().map(Printer::start);
         let (lines, typed) = mpsc::channel(1);
         thread::spawn(move || read_lines(editor, prompt, &lines));
         Ok(Self { typed, printer, names, found })
@@ -72,12 +85,11 @@ impl Terminal {
         }
     }
 
-    /// Prints a line above the one that is edited.
+    /// Prints a line above the one that is edited. If the terminal is too slow, it is left out.
     pub(crate) fn print(&mut self, line: &str) {
-        let Some(printer) = &mut self.printer else { return say(line) };
-        // It waits until the editor has taken the line before this one.
-        if tokio::task::block_in_place(|| printer.print(format!("{line}\n"))).is_err() {
-            say(line);
+        match &self.printer {
+            Some(printer) => drop(printer.lines.try_send(format!("{line}\n"))),
+            None => say(line),
         }
     }
 
@@ -87,8 +99,28 @@ impl Terminal {
     }
 }
 
+impl Printer {
+    fn start(mut printer: impl ExternalPrinter + Send + 'static) -> Self {
+        let ((lines, waiting), (end, ended)) = (sync_channel::<String>(LINES), sync_channel(1));
+        thread::spawn(move || {
+            let _end = end;
+            for line in waiting {
+                if printer.print(line.clone()).is_err() {
+                    say(line.trim_end());
+                }
+            }
+        });
+        Self { lines, ended }
+    }
+}
+
 impl Drop for Terminal {
     fn drop(&mut self) {
+        if let Some(Printer { lines, ended }) = self.printer.take() {
+            drop(lines);
+            // It ends once everything is printed, at the latest when nobody looks any more.
+            let _ = ended.recv_timeout(LAST_LINES);
+        }
         // A line may still be edited, in which case the terminal echoes nothing.
         if let Some(found) = &self.found {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, found);

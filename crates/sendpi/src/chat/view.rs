@@ -139,19 +139,13 @@ impl View {
                     self.print(format!("    * you are in a new room: /room {title}"));
                 }
             }
-            ServerFrame::RoomRemoved(removed) => {
-                if let Some(info) = self.rooms.remove(&removed.room) {
-                    let title = lines::title(&info, &self.user);
-                    self.print(format!("    * you are not in {title} any more ({})", plain(&removed.reason)));
-                }
-                if self.current.as_ref() == Some(&removed.room) {
-                    self.current = None;
-                }
-            }
+            ServerFrame::RoomRemoved(removed) => self.remove(&removed.room, &removed.reason),
             ServerFrame::Resumed(resumed) => {
-                let state = self.current.as_ref().and_then(|room| resumed.rooms.get(room));
-                if state.is_some_and(|state| state.truncated) {
-                    self.effects.push_back(Effect::Fill);
+                let current = self.current.clone().and_then(|room| Some((*resumed.rooms.get(&room)?, room)));
+                match current {
+                    Some((state, room)) if state.gone => self.remove(&room, "while you were away"),
+                    Some((state, _)) if state.truncated => self.effects.push_back(Effect::Fill),
+                    _ => {}
                 }
             }
             ServerFrame::Heads(heads) => {
@@ -160,6 +154,16 @@ impl View {
                 }
             }
             ServerFrame::Marker(_) | ServerFrame::Bye(_) | ServerFrame::Error(_) | ServerFrame::Unknown => {}
+        }
+    }
+
+    fn remove(&mut self, room: &RoomId, reason: &str) {
+        if let Some(info) = self.rooms.remove(room) {
+            let title = lines::title(&info, &self.user);
+            self.print(format!("    * you are not in {title} any more ({})", plain(reason)));
+        }
+        if self.current.as_ref() == Some(room) {
+            self.current = None;
         }
     }
 

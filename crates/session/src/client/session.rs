@@ -24,7 +24,8 @@ use crate::sign_out;
 /// The time after which a client with too many unanswered requests may retry, in milliseconds.
 const RETRY_MS: u64 = 100;
 
-fn too_many_requests() -> Refusal {
+/// Returns the refusal of a request of somebody of whom too many are unanswered.
+pub(crate) fn too_many_requests() -> Refusal {
     Refusal { retry_in_ms: Some(RETRY_MS), ..Refusal::new(Code::RateLimited, "too many requests are unanswered") }
 }
 

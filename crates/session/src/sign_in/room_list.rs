@@ -205,6 +205,9 @@ async fn info_of_rows(node: &NodeContext, row: &RoomOfUser) -> Option<RoomInfo> 
     let room = node.store.room(&row.room).await;
     let room = room.inspect_err(|error| tracing::warn!(%error, "a room is left out of a user's list")).ok()?;
     let (room, role) = (room.filter(|room| !room.deleted)?, row.role?);
+    // A row that cannot be read leaves the choice open.
+    let chosen = node.store.member(&row.room, &row.user).await.ok().flatten();
+    let unchosen = if room.members > MENTIONS_ABOVE { Notify::Mentions } else { Notify::All };
     Some(RoomInfo {
         room: room.room,
         name: room.name,
@@ -215,8 +218,8 @@ async fn info_of_rows(node: &NodeContext, row: &RoomOfUser) -> Option<RoomInfo> 
         count: room.head.count,
         marker: row.joined,
         unread: 0,
-        notify: if room.members > MENTIONS_ABOVE { Notify::Mentions } else { Notify::All },
-        muted_until: None,
+        notify: chosen.as_ref().map_or(unchosen, |member| member.notify),
+        muted_until: chosen.and_then(|member| member.muted_until),
         last_at: row.active_at,
         last: room.last,
         members: room.members,

@@ -32,6 +32,8 @@ async fn a_room_that_does_not_answer_delays_no_sign_in_and_is_attached_later() {
         .map(|room| (room["seq"].as_u64().unwrap(), room["name"].as_str().unwrap()))
         .collect();
     assert_eq!(listed, [(4, "n"), (3, "from its row"), (3, "from its row")]);
+    let silent = &welcome["rooms"][1];
+    assert_eq!((&silent["notify"], &silent["muted_until"]), (&"none".into(), &7.into()), "what she chose");
     // What the rows did not have yet comes as soon as the owner answers.
     world.owner.disturb("unreadable", None);
     let event = ann.next_of("event").await;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sendpi_model::{
-    Access, ClientFrame, Head, Mark, Millis, Nonce, Partition, Partitions, Refusal, Role, RoomId, RoomKind, UserId,
+    Access, ClientFrame, Head, Mark, Millis, Nonce, Notify, Partition, Partitions, Refusal, Role, RoomId, RoomKind,
+    UserId,
 };
 use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
@@ -240,8 +241,21 @@ impl Store for Rows {
         Ok(Vec::new())
     }
 
-    async fn member(&self, _: &RoomId, _: &UserId) -> Result<Option<MemberRow>, ReadError> {
-        Ok(None)
+    /// Every member of a room with rows has chosen to be told of nothing.
+    async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRow>, ReadError> {
+        let rooms = self.rooms.lock().unwrap();
+        let row = rooms.iter().map(|(_, row)| row).find(|row| row.room == *room && row.user == *user);
+        Ok(row.map(|row| MemberRow {
+            room: room.clone(),
+            user: user.clone(),
+            stamp: row.stamp,
+            role: row.role,
+            joined: row.joined,
+            joined_at: row.active_at,
+            notify: Notify::None,
+            muted_until: Some(Millis(7)),
+            banned: false,
+        }))
     }
 
     async fn rooms_of_user(

@@ -5,6 +5,8 @@ const LONGEST_WAIT = 15_000;
 const REQUEST_TIMEOUT = 20_000;
 /** How long a connection may take until its welcome. */
 const OPEN_TIMEOUT = 30_000;
+/** The largest frame, in bytes. A larger one ends the connection. */
+const FRAME = 64 * 1024;
 /** A timer holds at most 31 bits of milliseconds. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 /** Close codes after which nothing gets better by coming back. */
@@ -42,6 +44,8 @@ export class Connection {
   #pauseNamed;
   #refused;
   #timers = {};
+  /** How far this clock is ahead of the server's, in milliseconds. */
+  #ahead = 0;
   #patience = OPEN_TIMEOUT;
   #online = [];
 
@@ -112,6 +116,7 @@ export class Connection {
         this.#failures = 0;
         this.#patience = 2 * frame.heartbeat_ms;
         this.#watch();
+        this.#ahead = Date.now() - frame.now;
         this.#renewAt(frame.expires_at - frame.now);
         this.#options.on.frame(frame);
         this.#options.on.state("online");
@@ -123,11 +128,12 @@ export class Connection {
 
   /** Renews the token before it expires, again and again. */
   #renewAt(lifetime) {
+    if (this.#stopped || !this.#socket) return;
     const early = Math.min(60_000, lifetime / 5);
     this.#timer("renew", Math.min(Math.max(lifetime - early, 500), LONGEST_TIMER), async () => {
       try {
         const answer = await this.request({ op: "token", token: await this.#token() });
-        this.#renewAt(answer.expires_at - Date.now());
+        this.#renewAt(answer.expires_at - (Date.now() - this.#ahead));
       } catch {
         // Once more soon. When the token expires, the session ends, and the client comes back with a new one.
         this.#renewAt(10_000);
@@ -201,6 +207,9 @@ export class Connection {
       if (this.#stopped) return reject(new RequestError({ code: "ended", message: "the session has ended" }));
       if (this.#socket?.readyState !== 1) return reject(disconnected());
       const id = ++this.#lastId;
+      if (bytes({ ...frame, id }) > FRAME) {
+        return reject(new RequestError({ code: "too_large", message: "the request is too large" }));
+      }
       const timer = setTimeout(() => {
         this.#requests.delete(id);
         reject(new RequestError({ code: "unavailable", message: "no answer" }));
@@ -215,6 +224,11 @@ export class Connection {
     await new Promise((resolve) => setTimeout(resolve, ms));
     if (this.#socket?.readyState !== 1 && !this.#stopped) await new Promise((resolve) => this.#online.push(resolve));
   }
+}
+
+/** How many bytes a value has as JSON. */
+export function bytes(value) {
+  return new TextEncoder().encode(JSON.stringify(value)).length;
 }
 
 function disconnected() {

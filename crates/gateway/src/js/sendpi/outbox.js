@@ -1,20 +1,27 @@
 // The messages that are not answered yet. They are kept over a reload, and sent again until it is known what became of
 // each. The messages of a room are sent one after the other, so that they keep their order.
 
+import { RequestError, bytes } from "./connection.js";
+
 const KEY = "sendpi.outbox.";
 /** The most messages that wait. Further ones are refused. */
 const MOST = 500;
+/** The largest body, in bytes of JSON. A larger one would end the connection. */
+const BODY = 16 * 1024;
 
 export class Outbox {
   #storage;
   #request;
+  #refused;
   #user;
   #messages = [];
   #busy = new Set();
 
-  constructor(storage, request) {
+  /** `refused(message, error)` is called for each message that is refused. */
+  constructor(storage, request, refused) {
     this.#storage = storage;
     this.#request = request;
+    this.#refused = refused;
   }
 
   /** Takes up what an earlier page of the same user left. */
@@ -37,9 +44,9 @@ export class Outbox {
 
   /** Resolves with the answer, or rejects with the reason why the message is not sent. */
   add(message) {
-    if (this.#messages.length >= MOST) {
-      return Promise.reject(Object.assign(new Error("too many messages wait"), { code: "too_large" }));
-    }
+    const tooLarge = (what) => Promise.reject(new RequestError({ code: "too_large", message: what }));
+    if (this.#messages.length >= MOST) return tooLarge("too many messages wait");
+    if (bytes(message.body) > BODY) return tooLarge("the message is too large");
     return new Promise((resolve, reject) => {
       this.#messages.push({ ...message, tries: 0, at: Date.now(), resolve, reject });
       this.#keep();
@@ -71,6 +78,8 @@ export class Outbox {
         }
         this.#done(message);
         message.reject?.(error);
+        const { room, nonce, body, mentions, at } = message;
+        this.#refused({ room, nonce, body, mentions, at }, error);
       }
     }
     this.#busy.delete(room);

@@ -20,6 +20,7 @@ export class Room {
   #typed = 0;
   #reading;
   #readUpTo = 0;
+  #heard = 0;
 
   constructor(sendpi, info) {
     this.#sendpi = sendpi;
@@ -65,7 +66,12 @@ export class Room {
 
   /** Whether events are known to be missing. */
   get hasGap() {
-    return this.isOpen && !this.isGone && this.info.seq > this.seq;
+    return this.isOpen && !this.isGone && this.#last() > this.seq;
+  }
+
+  /** The last seq that was heard of. */
+  #last() {
+    return Math.max(this.info.seq, this.#heard);
   }
 
   event(seq) {
@@ -79,15 +85,17 @@ export class Room {
     return this.#opening;
   }
 
-  async #load(after) {
+  async #load(after, fills = true) {
     const newest = after === undefined;
     const page = newest
       ? await this.#ask({ op: "history", limit: PAGE })
       : await this.#ask({ op: "history", after, limit: FILL_PAGE });
     this.seq = newest ? (page.events[0]?.seq ?? 1) - 1 : after;
+    for (const seq of this.#later.keys()) if (seq <= this.seq) this.#later.delete(seq);
     this.hasEarlier = newest ? page.more : after > 0;
     this.isOpen = true;
     page.events.forEach((event) => this.#place(event, newest));
+    if (!fills) return this;
     if (this.hasGap || (!newest && page.more)) await this.fill();
     this.#sendpi.emit("opened", this);
     return this;
@@ -95,6 +103,7 @@ export class Room {
 
   /** Loads the events before those that are loaded. */
   async earlier(limit = PAGE) {
+    if (!this.#events.size) return;
     const before = Math.min(...this.#events.keys());
     const page = await this.#ask({ op: "history", before, limit });
     const known = this.#events;
@@ -112,12 +121,12 @@ export class Room {
   }
 
   async #fill() {
-    if (this.info.seq - this.seq > CATCH_UP_MOST) {
+    if (this.#last() - this.seq > CATCH_UP_MOST) {
       this.#events.clear();
       this.#later.clear();
-      this.isOpen = false;
-      await this.#load();
-      return this.#sendpi.emit("reset", this);
+      // It stays open if this fails, so that the next connection tries again.
+      await this.#load(undefined, false);
+      this.#sendpi.emit("reset", this);
     }
     for (let more = true; more && !this.isGone; ) {
       const page = await this.#ask({ op: "history", after: this.seq, limit: FILL_PAGE });
@@ -170,7 +179,8 @@ export class Room {
       Object.assign(message, { body: {}, mentions: undefined, edited: undefined, deleted: event.seq });
     }
     if (event.kind === "reaction") {
-      const reactions = (message.reactions ??= {});
+      // Without a prototype: an emoji may be any text, also the name of one of its methods.
+      const reactions = (message.reactions ??= Object.create(null));
       const users = new Map(reactions[event.emoji] ?? []);
       if ((users.get(event.from)?.seq ?? 0) >= event.seq) return;
       users.set(event.from, { seq: event.seq, remove: Boolean(event.remove) });
@@ -220,8 +230,9 @@ export class Room {
     this.info.unread = Math.max(0, this.info.count - marker.count);
   }
 
+  /** Notes that there are events up to `seq`. What they changed is known once they are read. */
   noteHead(seq) {
-    this.info.seq = Math.max(this.info.seq, seq);
+    this.#heard = Math.max(this.#heard, seq);
   }
 
   noteMarker({ seq, count }) {
