@@ -8,6 +8,7 @@ mod bounce;
 mod change;
 mod decide;
 mod idle;
+mod info;
 mod last_message;
 mod leaving;
 mod lookup;
@@ -18,6 +19,7 @@ mod open;
 mod page;
 mod pushed;
 mod revise;
+mod rows;
 mod tail;
 
 #[cfg(test)]
@@ -28,12 +30,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::flow::{FlowRequest, Requester};
+use sendpi_model::flow::FlowRequest;
 use sendpi_model::rights;
-use sendpi_model::{
-    Access, Event, Head, Mark, Millis, NodeId, Notify, Partition, Refusal, Role, RoomId, RoomInfo, RoomKind, UserId,
-};
-use sendpi_store::{EpochChain, MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
+use sendpi_model::{Event, Head, Mark, Millis, NodeId, Notify, Partition, Refusal, Role, RoomId, RoomKind, UserId};
+use sendpi_store::{EpochChain, RoomRow};
 
 pub(crate) use audience::Audience;
 pub(crate) use batch::{Batch, BatchStep, ReadKind, RoomRead, request_weight};
@@ -52,6 +52,9 @@ pub(crate) use revise::TargetEvent;
 pub(crate) use tail::Tail;
 
 use self::last_message::LastMessage;
+pub(crate) use info::info_of_rows;
+use info::is_open;
+pub(crate) use rows::order_row;
 
 /// A member, as the room knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,183 +196,6 @@ impl Room {
         }
         self.offline.who_wants(event, &self.members)
     }
-
-    /// Returns ROOM as `user` sees it. The marker is the one at which the user joined, or the user's own last message.
-    pub(crate) fn info(&self, user: &UserId) -> Option<RoomInfo> {
-        let (row, member) = (self.row.as_ref()?, self.members.get(user)?);
-        Some(
-            RoomInfo {
-                room: self.id.clone(),
-                name: row.name.clone(),
-                kind: row.kind,
-                access: row.access,
-                role: member.role,
-                seq: self.head.seq,
-                count: self.head.count,
-                marker: member.marker(),
-                unread: 0,
-                notify: member.notify,
-                muted_until: member.muted_until,
-                last_at: self.listed_at(member),
-                last: self.last.as_ref().and_then(LastMessage::preview),
-                members: self.members.len() as u32,
-            }
-            .with_marker(None),
-        )
-    }
-
-    /// Returns ROOM as a user or a service sees it. A service that is no member has the rights of an admin, and has
-    /// nothing to read.
-    fn info_for(&self, who: Requester<'_>) -> Option<RoomInfo> {
-        match (who, self.members.get(who.id())) {
-            (Requester::Service(_), None) => {
-                let last = self.last.as_ref().and_then(LastMessage::preview);
-                let row = RoomRow { head: self.head, last, members: self.members.len() as u32, ..self.row.clone()? };
-                Some(info_for_service(&row))
-            }
-            _ => self.info(who.id()),
-        }
-    }
-
-    /// Returns the order rows of all members, as an activation for a durable event writes them.
-    pub(crate) fn order_rows(&self, at: Millis) -> Vec<Row> {
-        self.members.keys().map(|user| order_row(&self.id, user, at)).collect()
-    }
-
-    /// Returns the rows that eviction writes: the head, and for each member the room's place in the list.
-    pub(crate) fn head_rows(&self) -> Vec<Row> {
-        let Some(row) = &self.row else { return Vec::new() };
-        let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member));
-        let healed = self.healed.iter().flat_map(|user| match self.members.get(user) {
-            Some(member) => vec![self.member_row(user, member)],
-            None => vec![self.gone_member(user, self.head), self.gone_room(user, self.head)],
-        });
-        std::iter::once(self.head_row(row)).chain(of_users).chain(healed).collect()
-    }
-
-    /// Returns the room's row with its present head.
-    fn head_row(&self, row: &RoomRow) -> Row {
-        Row::Room(RoomRow {
-            stamp: self.head.seq,
-            members: self.members.len() as u32,
-            head: self.head,
-            last: self.last.as_ref().and_then(LastMessage::preview),
-            ..row.clone()
-        })
-    }
-
-    /// Returns whether the rows that eviction writes are behind the timeline. Lists of rooms show what they say.
-    pub(crate) fn head_row_lags(&self) -> bool {
-        let is_behind = self.row.as_ref().is_some_and(|row| row.head.seq < self.dispatched);
-        (is_behind && !self.members.is_empty()) || !self.healed.is_empty()
-    }
-
-    fn room_of_user(&self, user: &UserId, member: &RoomMember) -> Row {
-        Row::RoomOfUser(RoomOfUser {
-            user: user.clone(),
-            room: self.id.clone(),
-            stamp: self.head.seq,
-            role: Some(member.role),
-            joined: member.joined,
-            active_at: self.listed_at(member),
-        })
-    }
-
-    /// Returns the time that gives the room its place in a member's list.
-    fn listed_at(&self, member: &RoomMember) -> Millis {
-        listed_at(self.last.as_ref().map(LastMessage::at), member.joined_at)
-    }
-
-    fn member_row(&self, user: &UserId, member: &RoomMember) -> Row {
-        Row::Member(MemberRow {
-            room: self.id.clone(),
-            user: user.clone(),
-            stamp: member.stamp,
-            role: Some(member.role),
-            joined: member.joined,
-            joined_at: member.joined_at,
-            notify: member.notify,
-            muted_until: member.muted_until,
-            banned: false,
-        })
-    }
-}
-
-/// Returns the time that gives a room its place in a member's list: that of the last message, or that of the member's
-/// joining if it is later. Other events move no room up.
-fn listed_at(last: Option<Millis>, joined_at: Millis) -> Millis {
-    last.map_or(joined_at, |last| last.max(joined_at))
-}
-
-/// Returns whether anybody may join. A direct room is never open, whatever its row says.
-fn is_open(row: &RoomRow) -> bool {
-    row.kind == RoomKind::Group && row.access == Access::Open && !row.deleted
-}
-
-/// Returns ROOM as a member sees it by the rows alone, which are up to date while no channel runs. Of the member's own
-/// messages they tell only the last message of the room. An earlier one moved the read marker of its sender, too, where
-/// it was sent.
-///
-/// # Errors
-/// Returns the refusal of a user who is not a member.
-pub(crate) fn info_of_rows(
-    room: &RoomId,
-    row: Option<RoomRow>,
-    member: Option<MemberRow>,
-    is_service: bool,
-) -> Result<RoomInfo, Refusal> {
-    let member = member.and_then(|row| Some((row.role?, row)));
-    if let (Some(row), None, true) = (row.as_ref().filter(|row| !row.deleted), &member, is_service) {
-        return Ok(info_for_service(row));
-    }
-    let (Some(row), Some((role, member))) = (&row, member) else {
-        return Err(rights::not_a_member(room, row.as_ref().is_some_and(is_open)));
-    };
-    // Nothing behind the last message is counted.
-    let own = row.last.as_ref().filter(|last| last.from == member.user);
-    let spoke = own.map(|last| Mark { seq: last.seq, count: row.head.count }).unwrap_or_default();
-    let info = RoomInfo {
-        room: room.clone(),
-        name: row.name.clone(),
-        kind: row.kind,
-        access: row.access,
-        role,
-        seq: row.head.seq,
-        count: row.head.count,
-        marker: member.joined.max(spoke),
-        unread: 0,
-        notify: member.notify,
-        muted_until: member.muted_until,
-        last_at: listed_at(row.last.as_ref().map(|last| last.at), member.joined_at),
-        last: row.last.clone(),
-        members: row.members,
-    };
-    Ok(info.with_marker(None))
-}
-
-/// Returns ROOM as a service sees it that is no member.
-fn info_for_service(row: &RoomRow) -> RoomInfo {
-    let head = row.head;
-    RoomInfo {
-        room: row.room.clone(),
-        name: row.name.clone(),
-        kind: row.kind,
-        access: row.access,
-        role: Role::Admin,
-        seq: head.seq,
-        count: head.count,
-        marker: Mark { seq: head.seq, count: head.count },
-        unread: 0,
-        notify: Notify::None,
-        muted_until: None,
-        last_at: row.last.as_ref().map_or(head.at, |last| last.at),
-        last: row.last.clone(),
-        members: row.members,
-    }
-}
-
-pub(crate) fn order_row(room: &RoomId, user: &UserId, active_at: Millis) -> Row {
-    Row::Order(OrderRow { user: user.clone(), active_at, room: room.clone() })
 }
 
 /// Where an answer goes: the flow of a node to a partition, and the request's number in it.

@@ -9,6 +9,7 @@ mod events;
 mod extract;
 mod members;
 mod own;
+mod room_request;
 mod rooms;
 mod schema;
 mod users;

@@ -47,7 +47,9 @@ mod verb;
 
 pub use client_frame::{ClientFrame, ClientOp, FrameId, Hello};
 pub use close::CloseCode;
-pub use event::{Content, Event, EventKind, Head, LeftReason, MessageRevision, Reaction, RoleChange, RoomChange};
+pub use event::{
+    Content, Event, EventKind, Head, LeftReason, Message, MessageRevision, Reaction, RoleChange, RoomChange,
+};
 pub use fields::Fields;
 pub use hash::fnv1a_64;
 pub use id::{DeviceId, IdError, NodeId, Nonce, RoomId, UserId};

@@ -19,6 +19,17 @@ pub enum Mentions {
     Users(Vec<String>),
 }
 
+impl Mentions {
+    /// Returns whether a user is mentioned.
+    #[must_use]
+    pub fn include(&self, user: &UserId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Users(users) => users.iter().any(|name| name == user.as_str()),
+        }
+    }
+}
+
 impl From<Vec<String>> for Mentions {
     fn from(users: Vec<String>) -> Self {
         if users.iter().any(|u| u == "*") { Self::All } else { Self::Users(users) }
@@ -206,6 +217,27 @@ pub enum Verb {
     },
 }
 
+/// The nonce of a request for a durable event that is no message, shared or unique as the verb is.
+macro_rules! nonce_of_session {
+    ($verb:expr) => {
+        match $verb {
+            Verb::Invite { nonce, .. }
+            | Verb::Join { nonce }
+            | Verb::Leave { nonce }
+            | Verb::Kick { nonce, .. }
+            | Verb::Ban { nonce, .. }
+            | Verb::Unban { nonce, .. }
+            | Verb::DeleteRoom { nonce }
+            | Verb::Change { nonce, .. }
+            | Verb::Role { nonce, .. }
+            | Verb::Edit { nonce, .. }
+            | Verb::Delete { nonce, .. }
+            | Verb::React { nonce, .. } => Some(nonce),
+            _ => None,
+        }
+    };
+}
+
 impl Verb {
     /// Reads the verb `op` from its fields. `None` if `op` is not a request to a room.
     ///
@@ -276,39 +308,11 @@ impl Verb {
     /// request.
     #[must_use]
     pub fn session_nonce(&self) -> Option<&Nonce> {
-        match self {
-            Self::Invite { nonce, .. }
-            | Self::Join { nonce }
-            | Self::Leave { nonce }
-            | Self::Kick { nonce, .. }
-            | Self::Ban { nonce, .. }
-            | Self::Unban { nonce, .. }
-            | Self::DeleteRoom { nonce }
-            | Self::Change { nonce, .. }
-            | Self::Role { nonce, .. }
-            | Self::Edit { nonce, .. }
-            | Self::Delete { nonce, .. }
-            | Self::React { nonce, .. } => nonce.as_ref(),
-            _ => None,
-        }
+        nonce_of_session!(self)?.as_ref()
     }
 
     fn session_nonce_mut(&mut self) -> Option<&mut Option<Nonce>> {
-        match self {
-            Self::Invite { nonce, .. }
-            | Self::Join { nonce }
-            | Self::Leave { nonce }
-            | Self::Kick { nonce, .. }
-            | Self::Ban { nonce, .. }
-            | Self::Unban { nonce, .. }
-            | Self::DeleteRoom { nonce }
-            | Self::Change { nonce, .. }
-            | Self::Role { nonce, .. }
-            | Self::Edit { nonce, .. }
-            | Self::Delete { nonce, .. }
-            | Self::React { nonce, .. } => Some(nonce),
-            _ => None,
-        }
+        nonce_of_session!(self)
     }
 
     /// Returns the seq of the event that an edit, a deletion or a reaction is about.

@@ -1,8 +1,6 @@
 //! Bounces: which events of a range a member wants to be pushed.
 
-use std::cell::OnceCell;
-
-use sendpi_model::{Event, Mentions, Millis, Notify, UserId};
+use sendpi_model::{Event, Millis, Notify, UserId};
 
 use super::{AnswerAddress, Room};
 use crate::pending_pushes::PendingId;
@@ -43,15 +41,9 @@ pub(crate) struct PushWish {
 
 impl PushWish {
     fn wants(&self, event: &Event) -> bool {
-        let mentions = OnceCell::new();
-        let mentioned = || match mentions.get_or_init(|| event.mentions()) {
-            Some(Mentions::All) => true,
-            Some(Mentions::Users(users)) => users.iter().any(|name| name == self.user.as_str()),
-            None => false,
-        };
         let asked = match self.notify {
             Notify::All => true,
-            Notify::Mentions => mentioned(),
+            Notify::Mentions => event.mentions().is_some_and(|mentions| mentions.include(&self.user)),
             Notify::None => false,
         };
         let muted = self.muted_until.is_some_and(|until| event.head.at < until);

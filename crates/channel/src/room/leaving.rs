@@ -43,10 +43,8 @@ impl Room {
         nonce: Option<&Nonce>,
         now: Millis,
     ) -> Result<(), Refusal> {
-        let role = self.members.get(user).map(|member| member.role);
-        self.check_may(by, Action::Kick(role.unwrap_or(Role::Member)))?;
-        check_other(by, user)?;
-        if role.is_none() {
+        self.check_may_expel(by, user, Action::Kick)?;
+        if !self.members.contains_key(user) {
             batch.answer(to, &OkAnswer::repeated());
             return Ok(());
         }
@@ -62,9 +60,7 @@ impl Room {
         nonce: Option<&Nonce>,
         now: Millis,
     ) -> Result<(), Refusal> {
-        let role = self.members.get(user).map_or(Role::Member, |member| member.role);
-        self.check_may(by, Action::Ban(role))?;
-        check_other(by, user)?;
+        self.check_may_expel(by, user, Action::Ban)?;
         if self.banned.contains(user) {
             batch.answer(to, &OkAnswer::repeated());
             return Ok(());
@@ -119,6 +115,16 @@ impl Room {
         self.mark_deleted(batch, head);
         let then = to.map(|to| (to, OkAnswer::event(head, false).to_frame().into()));
         batch.steps.push(BatchStep::Left { users: members, reason: AudienceReason::Deleted, then });
+        Ok(())
+    }
+
+    /// Checks whether somebody may kick or ban a user. Who is no member has the rank of a plain one.
+    fn check_may_expel(&self, by: Requester<'_>, user: &UserId, action: fn(Role) -> Action) -> Result<(), Refusal> {
+        let role = self.members.get(user).map_or(Role::Member, |member| member.role);
+        self.check_may(by, action(role))?;
+        if by == Requester::User(user) {
+            return Err(Refusal::field("user", "must be another member: leave the room instead"));
+        }
         Ok(())
     }
 
@@ -200,11 +206,4 @@ impl Room {
             active_at: head.at,
         })
     }
-}
-
-fn check_other(by: Requester<'_>, user: &UserId) -> Result<(), Refusal> {
-    if by == Requester::User(user) {
-        return Err(Refusal::field("user", "must be another member: leave the room instead"));
-    }
-    Ok(())
 }

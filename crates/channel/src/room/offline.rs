@@ -60,13 +60,10 @@ impl Offline {
             _ => self.lists.insert(PushLists::new(&self.users, members, now)),
         };
         let mentioned = if lists.mentions.is_empty() { None } else { event.mentions() };
-        let mentioned = match mentioned {
-            Some(Mentions::All) => Some(lists.mentions.clone()),
-            Some(Mentions::Users(names)) => {
-                Some(lists.mentions.iter().filter(|user| names.iter().any(|n| n == user.as_str())).cloned().collect())
-            }
-            None => None,
-        };
+        let mentioned = mentioned.map(|mentions| match mentions {
+            Mentions::All => lists.mentions.clone(),
+            Mentions::Users(_) => lists.mentions.iter().filter(|user| mentions.include(user)).cloned().collect(),
+        });
         let others = |list: Arc<[UserId]>| match list.binary_search(&event.from) {
             Ok(_) => list.iter().filter(|user| **user != event.from).cloned().collect(),
             Err(_) => list,

@@ -13,6 +13,7 @@ use sendpi_bus::presence::Online;
 use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::link::{AudienceReason, LinkAck, LinkItem, read_message};
 use sendpi_model::{Access, EventKind, Fields, Verb, limits};
+use sendpi_store::{MemberRow, Row};
 
 use super::*;
 use crate::dispatch::{DispatchOutcome, dispatch};

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::answer::JsonAnswer;
 use super::caller::Caller;
-use super::extract::{At, JsonBody, Query, RoomRequest};
+use super::extract::{At, JsonBody, Query};
+use super::room_request;
 use super::schema::{Done, Edit, HistoryAnswer, Send};
 use crate::http_error::HttpError;
 use crate::shared::Shared;
@@ -35,8 +36,7 @@ pub(super) async fn history(
 ) -> Result<JsonAnswer, HttpError> {
     let mut named = query.fields(&["before", "after", "limit"]);
     named.push(("room", room.into()));
-    let request = RoomRequest::read(&caller, "history", &named, None)?;
-    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    room_request::ask(&shared, &caller, "history", &named, None).await
 }
 
 /// Sends a message. Of a service that acts as itself it becomes a `system` event.
@@ -54,8 +54,7 @@ pub(super) async fn send(
     At(room): At<String>,
     body: JsonBody,
 ) -> Result<JsonAnswer, HttpError> {
-    let request = RoomRequest::read(&caller, "send", &[("room", room.into())], Some(&body))?;
-    Ok(JsonAnswer::created(&request.ask(&shared, caller.requester()).await?)?)
+    room_request::create(&shared, &caller, "send", &[("room", room.into())], &body).await
 }
 
 /// Replaces the body of a message of one's own.
@@ -73,7 +72,7 @@ pub(super) async fn edit(
     At((room, seq)): At<(String, String)>,
     body: JsonBody,
 ) -> Result<JsonAnswer, HttpError> {
-    ask(&shared, &caller, "edit", &[("room", room.into()), ("ref", seq_of(&seq)?)], Some(&body)).await
+    room_request::ask(&shared, &caller, "edit", &[("room", room.into()), ("ref", seq_of(&seq)?)], Some(&body)).await
 }
 
 /// Deletes a message: its body is gone for good.
@@ -90,7 +89,7 @@ pub(super) async fn delete(
     caller: Caller,
     At((room, seq)): At<(String, String)>,
 ) -> Result<JsonAnswer, HttpError> {
-    ask(&shared, &caller, "delete", &[("room", room.into()), ("ref", seq_of(&seq)?)], None).await
+    room_request::ask(&shared, &caller, "delete", &[("room", room.into()), ("ref", seq_of(&seq)?)], None).await
 }
 
 /// Reacts to a message.
@@ -108,7 +107,7 @@ pub(super) async fn react(
     At((room, seq, emoji)): At<(String, String, String)>,
 ) -> Result<JsonAnswer, HttpError> {
     let named = [("room", room.into()), ("ref", seq_of(&seq)?), ("emoji", emoji.into())];
-    ask(&shared, &caller, "react", &named, None).await
+    room_request::ask(&shared, &caller, "react", &named, None).await
 }
 
 /// Takes a reaction back.
@@ -127,18 +126,7 @@ pub(super) async fn take_back(
     At((room, seq, emoji)): At<(String, String, String)>,
 ) -> Result<JsonAnswer, HttpError> {
     let named = [("room", room.into()), ("ref", seq_of(&seq)?), ("emoji", emoji.into()), ("remove", true.into())];
-    ask(&shared, &caller, "react", &named, None).await
-}
-
-async fn ask(
-    shared: &Shared,
-    caller: &Caller,
-    op: &str,
-    named: &[(&'static str, Value)],
-    body: Option<&JsonBody>,
-) -> Result<JsonAnswer, HttpError> {
-    let request = RoomRequest::read(caller, op, named, body)?;
-    Ok(JsonAnswer::of_frame(&request.ask(shared, caller.requester()).await?))
+    room_request::ask(&shared, &caller, "react", &named, None).await
 }
 
 fn seq_of(text: &str) -> Result<Value, Refusal> {

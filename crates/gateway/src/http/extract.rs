@@ -5,13 +5,10 @@ use std::sync::Arc;
 use axum::extract::{FromRequest, FromRequestParts, Path, RawQuery, Request};
 use bytes::Bytes;
 use http::request::Parts;
-use sendpi_model::flow::Requester;
-use sendpi_model::{ClientOp, Code, Fields, JsonObject, Refusal, RoomId, Verb, limits};
+use sendpi_model::{Code, Fields, Refusal, limits};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::caller::Caller;
-use crate::handshake::fresh_nonce;
 use crate::http_error::HttpError;
 use crate::shared::Shared;
 
@@ -53,6 +50,11 @@ impl FromRequest<Arc<Shared>> for JsonBody {
 }
 
 impl JsonBody {
+    /// Returns the body as it arrived.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.trim_ascii()
+    }
+
     /// Returns the fields of the body.
     pub(super) fn fields(&self) -> Result<Fields<'_>, Refusal> {
         Fields::parse(&self.0)
@@ -90,42 +92,4 @@ impl Query {
 fn numeric(name: &str, text: &str) -> Value {
     let number = text.parse::<u64>().ok().filter(|_| name != "cursor" && text.bytes().all(|b| b.is_ascii_digit()));
     number.map_or_else(|| text.into(), Value::from)
-}
-
-/// A request to a room, put together from its path, its query and its body.
-#[derive(Debug)]
-pub(super) struct RoomRequest {
-    pub(super) room: RoomId,
-    pub(super) verb: Verb,
-}
-
-impl RoomRequest {
-    /// Reads the request `op`. `named` are the fields that do not come from the body, and that the body cannot
-    /// replace.
-    pub(super) fn read(
-        caller: &Caller,
-        op: &str,
-        named: &[(&'static str, Value)],
-        body: Option<&JsonBody>,
-    ) -> Result<Self, Refusal> {
-        let object = JsonObject::with_capacity(256);
-        let object = named.iter().fold(object, |object, (name, value)| object.field(name, value));
-        let body = body.map_or(&b"{}"[..], |JsonBody(bytes)| bytes.trim_ascii());
-        let object = object.fields_of(body).finish();
-        let fields = Fields::parse(&object)?;
-        match ClientOp::read(op, &fields, Some(&caller.user), fresh_nonce)? {
-            ClientOp::Room(room, verb) => Ok(Self { room, verb }),
-            _ => Err(Refusal::new(Code::Internal, "this is no request to a room")),
-        }
-    }
-
-    /// Sends the request to the owner of its room. Returns the frame of the answer.
-    ///
-    /// # Errors
-    /// Returns the refusal, also if it is the owner's.
-    pub(super) async fn ask(self, shared: &Shared, who: Requester<'_>) -> Result<Bytes, Refusal> {
-        shared.rates.check_verb(who.id(), &self.verb)?;
-        let frame = shared.sessions.request(who, &self.room, self.verb).await?;
-        super::answer::refusal_in(&frame).map_or(Ok(frame), Err)
-    }
 }

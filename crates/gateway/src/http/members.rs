@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::answer::JsonAnswer;
 use super::caller::Caller;
-use super::extract::{At, JsonBody, Query, RoomRequest};
+use super::extract::{At, JsonBody, Query};
+use super::room_request;
 use super::schema::{Done, Membership};
 use crate::http_error::HttpError;
 use crate::shared::Shared;
@@ -36,8 +37,7 @@ pub(super) async fn list(
 ) -> Result<JsonAnswer, HttpError> {
     let mut named = query.fields(&["cursor", "limit"]);
     named.push(("room", room.into()));
-    let request = RoomRequest::read(&caller, "members", &named, None)?;
-    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    room_request::ask(&shared, &caller, "members", &named, None).await
 }
 
 /// Makes a user a member: oneself joins, others are invited. With a role it also gives the role, with `banned` it bans
@@ -61,7 +61,7 @@ pub(super) async fn put(
     let room = Value::from(room);
     let ask = async |op: &str, fields: &[(&'static str, Value)]| -> Result<Bytes, Refusal> {
         let named = [&[("room", room.clone())], fields].concat();
-        RoomRequest::read(&caller, op, &named, None)?.ask(&shared, caller.requester()).await
+        room_request::ask_for_frame(&shared, &caller, op, &named, None).await
     };
     let the_user = ("user", Value::from(user.as_str()));
     let frame = match (role, banned) {
@@ -101,6 +101,5 @@ pub(super) async fn remove(
 ) -> Result<JsonAnswer, HttpError> {
     let op = if user == caller.user.as_str() { "leave" } else { "kick" };
     let named = [("room", room.into()), ("user", user.into())];
-    let request = RoomRequest::read(&caller, op, &named, None)?;
-    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    room_request::ask(&shared, &caller, op, &named, None).await
 }

@@ -7,7 +7,8 @@ use sendpi_model::{Mark, Refusal};
 
 use super::answer::JsonAnswer;
 use super::caller::Caller;
-use super::extract::{At, JsonBody, RoomRequest};
+use super::extract::{At, JsonBody};
+use super::room_request;
 use super::schema::{Done, NotifyChoice, ReadUpTo};
 use crate::http_error::HttpError;
 use crate::shared::Shared;
@@ -26,8 +27,7 @@ pub(super) async fn read(
     At(room): At<String>,
     body: JsonBody,
 ) -> Result<JsonAnswer, HttpError> {
-    let request = RoomRequest::read(&caller, "read", &[("room", room.into())], Some(&body))?;
-    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    room_request::ask(&shared, &caller, "read", &[("room", room.into())], Some(&body)).await
 }
 
 /// Chooses which messages of a room are pushed to the caller.
@@ -44,6 +44,5 @@ pub(super) async fn notify(
     At(room): At<String>,
     body: JsonBody,
 ) -> Result<JsonAnswer, HttpError> {
-    let request = RoomRequest::read(&caller, "notify", &[("room", room.into())], Some(&body))?;
-    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    room_request::ask(&shared, &caller, "notify", &[("room", room.into())], Some(&body)).await
 }

@@ -8,7 +8,8 @@ use sendpi_model::{ClientOp, Code, Fields, JsonObject, Refusal, RoomId, RoomInfo
 
 use super::answer::JsonAnswer;
 use super::caller::Caller;
-use super::extract::{At, JsonBody, Query, RoomRequest};
+use super::extract::{At, JsonBody, Query};
+use super::room_request;
 use super::schema::{Change, Create, CreatedRoom, Done};
 use crate::handshake::fresh_nonce;
 use crate::http_error::HttpError;
@@ -55,8 +56,7 @@ pub(super) async fn create(
     caller: Caller,
     body: JsonBody,
 ) -> Result<JsonAnswer, HttpError> {
-    let request = RoomRequest::read(&caller, "create", &[], Some(&body))?;
-    Ok(JsonAnswer::created(&request.ask(&shared, caller.requester()).await?)?)
+    room_request::create(&shared, &caller, "create", &[], &body).await
 }
 
 /// Shows a room as the caller sees it.
@@ -91,8 +91,7 @@ pub(super) async fn change(
     At(room): At<String>,
     body: JsonBody,
 ) -> Result<JsonAnswer, HttpError> {
-    let request = RoomRequest::read(&caller, "change", &[("room", room.into())], Some(&body))?;
-    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    room_request::ask(&shared, &caller, "change", &[("room", room.into())], Some(&body)).await
 }
 
 /// Deletes a room for all of its members. Its id is never used again.
@@ -108,6 +107,5 @@ pub(super) async fn delete(
     caller: Caller,
     At(room): At<String>,
 ) -> Result<JsonAnswer, HttpError> {
-    let request = RoomRequest::read(&caller, "delete_room", &[("room", room.into())], None)?;
-    Ok(JsonAnswer::of_frame(&request.ask(&shared, caller.requester()).await?))
+    room_request::ask(&shared, &caller, "delete_room", &[("room", room.into())], None).await
 }

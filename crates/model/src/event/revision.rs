@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Content, Event, EventKind, Frame};
+use super::{Content, Event, EventKind, Frame, Message};
 use crate::{Mentions, RoomId, encode_json};
 
 /// What an `edited` or `deleted` event changes.
@@ -91,8 +91,8 @@ impl Event {
         let body = revision.body.as_deref().unwrap_or(&blank);
         let mentions = message.mentions.as_ref().filter(|_| revision.body.is_some());
         let content = match self.kind {
-            EventKind::Message => Content::Message { edited, deleted, body, mentions },
-            EventKind::System => Content::System { edited, deleted, body, mentions },
+            EventKind::Message => Content::Message(Message { edited, deleted, body, mentions }),
+            EventKind::System => Content::System(Message { edited, deleted, body, mentions }),
             _ => Content::Edited { target: message.target?, edited, deleted, body: &blank },
         };
         let frame = encode_json(&Frame {

@@ -1,0 +1,82 @@
+//! The rows that say of a room what its timeline does not: its head, its members and its place in their lists.
+
+use sendpi_model::{Millis, RoomId, UserId};
+use sendpi_store::{MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
+
+use super::last_message::LastMessage;
+use super::{Room, RoomMember};
+
+impl Room {
+    /// Returns the order rows of all members, as an activation for a durable event writes them.
+    pub(crate) fn order_rows(&self, at: Millis) -> Vec<Row> {
+        self.members.keys().map(|user| order_row(&self.id, user, at)).collect()
+    }
+
+    /// Returns the rows that eviction writes: the head, and for each member the room's place in the list.
+    pub(crate) fn head_rows(&self) -> Vec<Row> {
+        let Some(row) = &self.row else { return Vec::new() };
+        let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member));
+        let healed = self.healed.iter().flat_map(|user| match self.members.get(user) {
+            Some(member) => vec![self.member_row(user, member)],
+            None => vec![self.gone_member(user, self.head), self.gone_room(user, self.head)],
+        });
+        std::iter::once(self.head_row(row)).chain(of_users).chain(healed).collect()
+    }
+
+    /// Returns the room's row with its present head.
+    pub(super) fn head_row(&self, row: &RoomRow) -> Row {
+        Row::Room(RoomRow {
+            stamp: self.head.seq,
+            members: self.members.len() as u32,
+            head: self.head,
+            last: self.last.as_ref().and_then(LastMessage::preview),
+            ..row.clone()
+        })
+    }
+
+    /// Returns whether the rows that eviction writes are behind the timeline. Lists of rooms show what they say.
+    pub(crate) fn head_row_lags(&self) -> bool {
+        let is_behind = self.row.as_ref().is_some_and(|row| row.head.seq < self.dispatched);
+        (is_behind && !self.members.is_empty()) || !self.healed.is_empty()
+    }
+
+    pub(super) fn room_of_user(&self, user: &UserId, member: &RoomMember) -> Row {
+        Row::RoomOfUser(RoomOfUser {
+            user: user.clone(),
+            room: self.id.clone(),
+            stamp: self.head.seq,
+            role: Some(member.role),
+            joined: member.joined,
+            active_at: self.listed_at(member),
+        })
+    }
+
+    /// Returns the time that gives the room its place in a member's list.
+    pub(super) fn listed_at(&self, member: &RoomMember) -> Millis {
+        listed_at(self.last.as_ref().map(LastMessage::at), member.joined_at)
+    }
+
+    pub(super) fn member_row(&self, user: &UserId, member: &RoomMember) -> Row {
+        Row::Member(MemberRow {
+            room: self.id.clone(),
+            user: user.clone(),
+            stamp: member.stamp,
+            role: Some(member.role),
+            joined: member.joined,
+            joined_at: member.joined_at,
+            notify: member.notify,
+            muted_until: member.muted_until,
+            banned: false,
+        })
+    }
+}
+
+/// Returns the time that gives a room its place in a member's list: that of the last message, or that of the member's
+/// joining if it is later. Other events move no room up.
+pub(super) fn listed_at(last: Option<Millis>, joined_at: Millis) -> Millis {
+    last.map_or(joined_at, |last| last.max(joined_at))
+}
+
+pub(crate) fn order_row(room: &RoomId, user: &UserId, active_at: Millis) -> Row {
+    Row::Order(OrderRow { user: user.clone(), active_at, room: room.clone() })
+}
