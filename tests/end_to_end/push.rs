@@ -149,12 +149,68 @@ async fn a_push_that_the_webhook_never_takes_becomes_a_dead_letter() {
     let room = ann.client().create_with(json!({"name": "lobby", "room": "r", "members": ["bob"]})).await.unwrap();
     webhook.answer("400 Bad Request");
     let seq = ann.client().send(room.room.as_str(), "hello").await.unwrap().seq;
-    until_why(&server, "r", seq, "bob", "its push is a dead letter: the webhook refused it").await;
+    step("a message that comes before the last try has tries of its own");
+    until("four refusals", async || webhook.posted().len() >= 4).await;
+    let ids: Vec<String> = webhook.posted().into_iter().take(4).map(|posted| posted.id).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "each try has the same name: {ids:?}");
+    let later = ann.client().send(room.room.as_str(), "again").await.unwrap().seq;
+    until_why(&server, "r", seq, "bob", "its push is a dead letter: the webhook refused it too often").await;
     let mut reader = NatsClient::connect(&nats.url()).await;
     let letter = reader.last_kept("sendpi_dead", "sendpi.dead.push.r.bob").await.unwrap();
     assert_eq!((&letter["user"], &letter["last"]), (&json!("bob"), &json!(seq)));
-    let ids: Vec<String> = webhook.posted().into_iter().map(|posted| posted.id).collect();
-    assert!(ids.len() == 5 && ids.iter().all(|id| *id == ids[0]), "each try has the same name: {ids:?}");
+    webhook.answer("200 OK");
+    let posted = webhook.until("the push of the later message", is_for("bob", later)).await.body;
+    assert_eq!((&posted["first"], &posted["count"]), (&json!(later), &json!(1)));
+    ann.finish().await;
+}
+
+#[tokio::test]
+async fn what_the_webhook_does_not_take_for_twenty_hours_becomes_a_dead_letter_and_what_is_younger_waits() {
+    let webhook = WebhookServer::start().await;
+    let nats = NatsServer::start().await;
+    let setup = SendpiSetup { own_clock: true, push: true, args: webhook.args(), ..SendpiSetup::default() };
+    let server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..setup }).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let room =
+        ann.client().create_with(json!({"name": "lobby", "room": "r", "members": ["bob", "eve"]})).await.unwrap();
+    webhook.answer("503 Service Unavailable");
+    let seq = ann.client().send(room.room.as_str(), "hello").await.unwrap().seq;
+    ann.finish().await;
+    webhook.until("a post that is not taken", |posted| posted.status == 503).await;
+    server.set_clock(19 * 3600);
+    let posts = webhook.posted().len();
+    until("it is tried on", async || webhook.posted().len() > posts + 1).await;
+    until_why(&server, "r", seq, "eve", "its push waits").await;
+    server.set_clock(21 * 3600);
+    for user in ["bob", "eve"] {
+        let words = "its push is a dead letter: the webhook did not take it for too long";
+        until_why(&server, "r", seq, user, words).await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_comes_again_while_it_waits_counts_once() {
+    let webhook = WebhookServer::start().await;
+    let (nats, server) = start(&webhook).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let room = ann.client().create_with(json!({"name": "lobby", "room": "r", "members": ["bob"]})).await.unwrap();
+    webhook.answer("503 Service Unavailable");
+    ann.client().send(room.room.as_str(), "one").await.unwrap();
+    webhook.until("a post that is not taken", |posted| posted.status == 503).await;
+    step("NATS delivers the job again, as if nothing had been heard of it for long");
+    let mut nats = NatsClient::connect(&nats.url()).await;
+    nats.publish("$JS.ACK.sendpi_push.push-workers.1.1.1.0.0", None, "-NAK").await;
+    let mut consumer = async |field: &str| {
+        nats.publish("$JS.API.CONSUMER.INFO.sendpi_push.push-workers", None, "").await[field].as_u64()
+    };
+    until("the job is delivered again", async || consumer("num_redelivered").await == Some(1)).await;
+    let last = ann.client().send(room.room.as_str(), "two").await.unwrap().seq;
+    until("the next job is fetched", async || consumer("num_ack_pending").await == Some(2)).await;
+    webhook.answer("200 OK");
+    let posted = webhook.until("the push", is_for("bob", last)).await.body;
+    assert_eq!((&posted["first"], &posted["count"]), (&json!(2), &json!(2)));
+    until("both jobs are done", async || consumer("num_ack_pending").await == Some(0)).await;
+    assert_eq!(webhook.taken("bob").len(), 1);
     ann.finish().await;
 }
 

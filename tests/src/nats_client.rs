@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -59,7 +61,7 @@ impl NatsClient {
         let ask = serde_json::json!({"last_by_subj": subject}).to_string();
         let answer = self.publish(&format!("$JS.API.STREAM.MSG.GET.{stream}"), None, &ask).await;
         let data = answer["message"]["data"].as_str()?;
-        let bytes = base64(data);
+        let bytes = STANDARD.decode(data).unwrap_or_else(|error| panic!("{subject} is not base64: {error}"));
         Some(serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{subject} holds no JSON: {error}")))
     }
 
@@ -94,18 +96,4 @@ impl NatsClient {
         body.truncate(body.len() - 2);
         body
     }
-}
-
-/// Decodes base64 of the standard alphabet.
-fn base64(text: &str) -> Vec<u8> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
-    for digit in text.bytes().filter_map(|byte| ALPHABET.iter().position(|known| *known == byte)) {
-        (bits, held) = (bits << 6 | digit as u32, held + 6);
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-        }
-    }
-    bytes
 }

@@ -63,7 +63,7 @@ impl PushRecorder {
         let task = tokio::spawn(async move {
             while let Some(Ok(taken)) = fetched.next().await {
                 // If the acknowledgement fails, the job comes again.
-                if taken.done().await.is_ok() {
+                if taken.receipt.done().await.is_ok() {
                     tell.send_modify(|jobs| jobs.push(taken.job));
                 }
             }

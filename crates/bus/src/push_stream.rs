@@ -90,25 +90,33 @@ pub async fn count_jobs(bus: &Bus) -> Result<u64, RequestError> {
 /// After this time without a word about a job, it comes again.
 const ACK_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 /// The most jobs that are fetched and not done, of all push workers together.
-const UNDER_WAY: i64 = 10_000;
+pub const JOBS_UNDER_WAY: usize = 10_000;
 /// The consumer that all push workers share.
 const CONSUMER: &str = "push-workers";
 
-/// A job that was fetched from the work queue. It comes again unless it is acknowledged.
+/// A job that was fetched from the work queue.
 #[derive(Debug)]
 pub struct FetchedJob {
     /// The job.
     pub job: PushJob,
-    message: async_nats::jetstream::Message,
+    /// How it is acknowledged.
+    pub receipt: JobReceipt,
 }
 
-impl FetchedJob {
+/// The receipt of a job that was fetched. The job comes again unless it is acknowledged.
+#[derive(Debug)]
+pub struct JobReceipt(async_nats::jetstream::Message);
+
+/// What stays the same of a job however often it is fetched: when it was published, and its place in the queue.
+pub type JobPlace = (Millis, u64);
+
+impl JobReceipt {
     /// Removes the job from the queue for good.
     ///
     /// # Errors
     /// [`RequestError`] if that is not known. The job may come again.
     pub async fn done(&self) -> Result<(), RequestError> {
-        self.message.double_ack().await.map_err(|e| RequestError::Unknown(e.to_string()))
+        self.0.double_ack().await.map_err(|e| RequestError::Unknown(e.to_string()))
     }
 
     /// Says that the job is still being worked on. If that is lost, the job comes again.
@@ -122,7 +130,7 @@ impl FetchedJob {
     }
 
     async fn say(&self, word: AckKind) {
-        if let Err(error) = self.message.ack_with(word).await {
+        if let Err(error) = self.0.ack_with(word).await {
             tracing::debug!(%error, "a push job may come again");
         }
     }
@@ -130,14 +138,21 @@ impl FetchedJob {
     /// Returns how often the job was fetched, this time included.
     #[must_use]
     pub fn deliveries(&self) -> u64 {
-        self.message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1))
+        self.0.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1))
     }
 
     /// Returns when the job was published.
     #[must_use]
     pub fn published(&self) -> Millis {
-        let published = self.message.info().map(|info| info.published.unix_timestamp_nanos() / 1_000_000);
-        Millis(published.ok().and_then(|at| u64::try_from(at).ok()).unwrap_or_default())
+        self.place().0
+    }
+
+    /// Returns the place of the job.
+    #[must_use]
+    pub fn place(&self) -> JobPlace {
+        let Ok(info) = self.0.info() else { return JobPlace::default() };
+        let published = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000);
+        (Millis(published.unwrap_or_default()), info.stream_sequence)
     }
 }
 
@@ -155,18 +170,22 @@ pub async fn fetch_jobs(
         durable_name: Some(CONSUMER.to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
-        max_ack_pending: UNDER_WAY,
+        max_ack_pending: JOBS_UNDER_WAY as i64,
         ..pull::Config::default()
     };
     let consumer = stream.get_or_create_consumer(CONSUMER, config).await.map_err(|e| unknown(&e))?;
     let messages = consumer.messages().await.map_err(|e| unknown(&e))?;
     Ok(Box::pin(messages.filter_map(|message| async {
-        let message = match message {
+        let mut message = match message {
             Ok(message) => message,
             Err(error) => return Some(Err(RequestError::Unknown(error.to_string()))),
         };
         match serde_json::from_slice(&message.payload) {
-            Ok(job) => Some(Ok(FetchedJob { job, message })),
+            Ok(job) => {
+                // Nothing but the address of the receipt is needed of it, and receipts are kept for long.
+                message.message.payload = Bytes::new();
+                Some(Ok(FetchedJob { job, receipt: JobReceipt(message) }))
+            }
             Err(error) => {
                 tracing::error!(%error, subject = %message.subject, "a push job cannot be read and is dropped");
                 let dropped = message.ack_with(AckKind::Term).await;

@@ -39,7 +39,7 @@ pub enum FetchError {
     #[error("the answer has more than {0} bytes")]
     TooLarge(usize),
     /// No connection, or it broke, or took too long.
-    #[error("no answer")]
+    #[error("no answer: {}", innermost(.0))]
     NoAnswer(#[source] reqwest::Error),
     /// The client could not be set up.
     #[error("HTTPS cannot be set up")]
@@ -147,6 +147,15 @@ impl Fetch {
         }
         Ok(Fetched { status: status.as_u16(), retry_after, body: body.into() })
     }
+}
+
+/// Returns what is behind an error at last. The ones before it only say that something failed.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut error: &dyn std::error::Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 /// Tells a name that may not be asked from other failures.

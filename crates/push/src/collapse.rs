@@ -15,35 +15,43 @@ pub(crate) type JobNumber = u64;
 /// Who gets a notification of which room.
 pub(crate) type Target = (RoomId, UserId);
 
-/// A range of a room's events that a user wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Due {
+/// A range of a room's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EventRange {
     pub(crate) first: u64,
     pub(crate) last: u64,
+    /// How many of them a user wants.
     pub(crate) count: u64,
-    /// When the oldest job of it was published.
-    pub(crate) since: Millis,
-    /// The jobs of which it is a part.
-    pub(crate) jobs: Vec<JobNumber>,
-    /// How often the webhook refused it.
-    pub(crate) refusals: u32,
-    /// How often the webhook did not answer for it.
-    pub(crate) tries: u32,
-    /// Whether an earlier worker may have posted it.
-    pub(crate) may_be_posted: bool,
 }
 
-impl Due {
-    fn join(&mut self, other: Self) {
-        self.first = self.first.min(other.first);
-        self.last = self.last.max(other.last);
-        self.count += other.count;
-        self.since = self.since.min(other.since);
-        self.jobs.extend(other.jobs);
-        self.refusals = self.refusals.max(other.refusals);
-        self.tries = self.tries.max(other.tries);
-        self.may_be_posted |= other.may_be_posted;
-    }
+/// What one job has for a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) job: JobNumber,
+    pub(crate) range: EventRange,
+    /// When the job was published.
+    pub(crate) since: Millis,
+    /// How often the webhook refused it.
+    pub(crate) refusals: u32,
+    /// How often the job was fetched. More than once means that an earlier worker may have posted it.
+    pub(crate) deliveries: u64,
+}
+
+/// What is posted as one: what some jobs have for one user of one room. There is at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) parts: Vec<Part>,
+    /// How often the webhook did not answer for it.
+    pub(crate) tries: u32,
+}
+
+/// Returns the range of some parts. `None` if there are none.
+pub(crate) fn range_of(parts: &[Part]) -> Option<EventRange> {
+    parts.iter().map(|part| part.range).reduce(|one, other| EventRange {
+        first: one.first.min(other.first),
+        last: one.last.max(other.last),
+        count: one.count + other.count,
+    })
 }
 
 /// What waits.
@@ -69,10 +77,10 @@ impl Collapse {
     }
 
     /// Adds what a job has for a user.
-    pub(crate) fn add(&mut self, target: Target, due: Due, now: Instant) {
+    pub(crate) fn add(&mut self, target: Target, part: Part, now: Instant) {
         self.forget_quiet(now);
         let at = self.quiet.get(&target).copied().unwrap_or(now);
-        self.put(target, due, at);
+        self.put(target, Due { parts: vec![part], tries: 0 }, at);
     }
 
     /// Puts something back that could not be posted now.
@@ -93,7 +101,10 @@ impl Collapse {
 
     fn put(&mut self, target: Target, due: Due, at: Instant) {
         match self.waiting.get_mut(&target) {
-            Some((_, waiting)) => waiting.join(due),
+            Some((_, waiting)) => {
+                waiting.parts.extend(due.parts);
+                waiting.tries = waiting.tries.max(due.tries);
+            }
             None => {
                 self.order.insert((at, target.clone()));
                 self.waiting.insert(target, (at, due));
@@ -116,6 +127,27 @@ impl Collapse {
         let (_, due) = self.waiting.remove(&target)?;
         self.under_way.insert(target.clone());
         Some((target, due))
+    }
+
+    /// Takes what jobs from before `before` have for some users, whether it is due or not. Without `all` only for those
+    /// for whom the webhook did not answer.
+    pub(crate) fn take_older(&mut self, before: Millis, all: bool, most: usize) -> Vec<(Target, Vec<Part>)> {
+        let is_old = |part: &Part| part.since < before;
+        let waiting = self.waiting.iter().filter(|(target, _)| !self.under_way.contains(*target));
+        let old = waiting.filter(|(_, (_, due))| (all || due.tries > 0) && due.parts.iter().any(is_old));
+        let targets: Vec<Target> = old.map(|(target, _)| target.clone()).take(most).collect();
+        let mut taken = Vec::with_capacity(targets.len());
+        for target in targets {
+            let Some((at, due)) = self.waiting.get_mut(&target) else { continue };
+            let parts = due.parts.extract_if(.., |part| is_old(part)).collect();
+            if due.parts.is_empty() {
+                self.order.remove(&(*at, target.clone()));
+                self.waiting.remove(&target);
+            }
+            self.under_way.insert(target.clone());
+            taken.push((target, parts));
+        }
+        taken
     }
 
     /// Notes that something is settled, and whether a notification was posted for it.
@@ -151,59 +183,82 @@ mod tests {
         (RoomId::parse("r").unwrap(), UserId::parse(user).unwrap())
     }
 
-    fn due(first: u64, last: u64, job: JobNumber) -> Due {
-        Due {
-            first,
-            last,
-            count: last - first + 1,
-            since: Millis(job),
-            jobs: vec![job],
-            refusals: 0,
-            tries: 0,
-            may_be_posted: false,
-        }
+    fn part(first: u64, last: u64, job: JobNumber) -> Part {
+        let range = EventRange { first, last, count: last - first + 1 };
+        Part { job, range, since: Millis(job), refusals: 0, deliveries: 1 }
+    }
+
+    fn due<const N: usize>(parts: [Part; N]) -> Due {
+        Due { parts: parts.to_vec(), tries: 0 }
     }
 
     #[test]
     fn the_first_is_due_at_once_and_what_follows_comes_as_one() {
         let (mut collapse, now) = (Collapse::new(AFTER), Instant::now());
-        collapse.add(target("bob"), due(1, 1, 1), now);
-        assert_eq!(collapse.next(now), Some((target("bob"), due(1, 1, 1))));
-        collapse.add(target("bob"), due(2, 3, 2), now);
+        collapse.add(target("bob"), part(1, 1, 1), now);
+        assert_eq!(collapse.next(now), Some((target("bob"), due([part(1, 1, 1)]))));
+        collapse.add(target("bob"), part(2, 3, 2), now);
         assert_eq!(collapse.next(now), None, "one is under way");
         collapse.settled(&target("bob"), true, now);
-        collapse.add(target("bob"), due(4, 4, 3), now + AFTER / 2);
-        collapse.add(target("eve"), due(4, 4, 3), now + AFTER / 2);
-        assert_eq!(collapse.next(now + AFTER / 2), Some((target("eve"), due(4, 4, 3))));
+        collapse.add(target("bob"), part(4, 4, 3), now + AFTER / 2);
+        collapse.add(target("eve"), part(4, 4, 3), now + AFTER / 2);
+        assert_eq!(collapse.next(now + AFTER / 2), Some((target("eve"), due([part(4, 4, 3)]))));
         assert_eq!((collapse.next(now + AFTER / 2), collapse.next_at()), (None, Some(now + AFTER)));
-        let joined = Due { count: 3, since: Millis(2), jobs: vec![2, 3], ..due(2, 4, 2) };
-        assert_eq!(collapse.next(now + AFTER), Some((target("bob"), joined)));
+        assert_eq!(collapse.next(now + AFTER), Some((target("bob"), due([part(2, 3, 2), part(4, 4, 3)]))));
         assert_eq!(collapse.len(), 2);
+        let range = range_of(&[part(4, 4, 3), part(2, 3, 2)]);
+        assert_eq!((range, range_of(&[])), (Some(EventRange { first: 2, last: 4, count: 3 }), None));
+    }
+
+    #[test]
+    fn of_what_waits_the_old_can_be_taken() {
+        let (mut collapse, now) = (Collapse::new(AFTER), Instant::now());
+        for (user, job) in [("bob", 1), ("bob", 5), ("eve", 2), ("joe", 6), ("kim", 3)] {
+            collapse.add(target(user), part(job, job, job), now);
+        }
+        let (kim, due_for_kim) = loop {
+            let (taken, due) = collapse.next(now).unwrap();
+            if taken == target("kim") {
+                break (taken, due);
+            }
+            collapse.put_back(taken, due, now + AFTER);
+        };
+        assert_eq!(collapse.take_older(Millis(5), false, 10), []);
+        let mut old = collapse.take_older(Millis(5), true, 10);
+        old.sort_by_key(|(_, parts)| parts[0].job);
+        assert_eq!(old, [(target("bob"), vec![part(1, 1, 1)]), (target("eve"), vec![part(2, 2, 2)])]);
+        collapse.put_back(kim, Due { tries: 1, ..due_for_kim }, now + AFTER);
+        assert_eq!(collapse.take_older(Millis(5), false, 10), [(target("kim"), vec![part(3, 3, 3)])]);
+        old.iter().for_each(|(target, _)| collapse.settled(target, false, now));
+        collapse.settled(&target("kim"), false, now);
+        assert_eq!(collapse.next(now + AFTER), Some((target("bob"), due([part(5, 5, 5)]))));
+        assert_eq!(collapse.next(now + AFTER), Some((target("joe"), due([part(6, 6, 6)]))));
+        assert_eq!(collapse.next(now + AFTER), None);
     }
 
     #[test]
     fn what_was_not_posted_makes_nobody_wait_and_is_forgotten() {
         let (mut collapse, now) = (Collapse::new(AFTER), Instant::now());
-        collapse.add(target("bob"), due(1, 1, 1), now);
+        collapse.add(target("bob"), part(1, 1, 1), now);
         collapse.next(now);
         collapse.settled(&target("bob"), false, now);
-        collapse.add(target("bob"), due(2, 2, 2), now);
+        collapse.add(target("bob"), part(2, 2, 2), now);
         assert!(collapse.next(now).is_some());
         collapse.settled(&target("bob"), true, now);
-        collapse.add(target("bob"), due(3, 3, 3), now + 2 * AFTER);
+        collapse.add(target("bob"), part(3, 3, 3), now + 2 * AFTER);
         assert_eq!((collapse.quiet.len(), collapse.quiet_order.len()), (0, 0));
         assert!(collapse.next(now + 2 * AFTER).is_some());
     }
 
     #[test]
-    fn what_is_put_back_waits_and_takes_in_what_came_meanwhile() {
+    fn what_is_put_back_waits_and_takes_in_what_came_meanwhile_which_was_not_refused() {
         let (mut collapse, now) = (Collapse::new(AFTER), Instant::now());
-        collapse.add(target("bob"), due(1, 1, 1), now);
-        let (target, first) = collapse.next(now).unwrap();
-        collapse.put_back(target.clone(), Due { refusals: 1, ..first }, now + AFTER);
-        collapse.add(target, due(2, 2, 2), now);
+        collapse.add(target("bob"), part(1, 1, 1), now);
+        let (target, _) = collapse.next(now).unwrap();
+        let refused = Part { refusals: 1, ..part(1, 1, 1) };
+        collapse.put_back(target.clone(), due([refused.clone()]), now + AFTER);
+        collapse.add(target.clone(), part(2, 2, 2), now);
         assert_eq!(collapse.next(now), None);
-        let (_, both) = collapse.next(now + AFTER).unwrap();
-        assert_eq!((both.first, both.last, both.refusals, both.jobs), (1, 2, 1, vec![1, 2]));
+        assert_eq!(collapse.next(now + AFTER), Some((target, due([refused, part(2, 2, 2)]))));
     }
 }

@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use sendpi_bus::about_user::{NodeSessions, ask_sessions};
 use sendpi_bus::push_log::{PushLogEntry, PushOutcome, read_push_log};
 use sendpi_bus::{SendError, subject};
-use sendpi_model::{Event, EventKind, Mark, Mentions, Millis, NodeId, Notify, RoomId, UserId, encode_json};
+use sendpi_model::{Event, EventKind, Mark, Millis, NodeId, Notify, RoomId, UserId, encode_json};
 use sendpi_store::{EpochChain, MemberRow, ReadError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -228,11 +228,7 @@ fn not_pushed(member: &MemberRow, event: &Event, now: Millis) -> Option<String> 
     if let Some(until) = member.muted_until.filter(|until| now < *until) {
         return Some(format!("{user} has muted the room until {}", until.0));
     }
-    let mentioned = || match event.mentions() {
-        Some(Mentions::All) => true,
-        Some(Mentions::Users(users)) => users.iter().any(|name| name == user.as_str()),
-        None => false,
-    };
+    let mentioned = || event.mentions().is_some_and(|mentions| mentions.include(user));
     match member.notify {
         Notify::None => Some(format!("{user} wants no pushes of the room")),
         Notify::Mentions if !mentioned() => Some(format!("{user} wants only mentions, and is not mentioned")),

@@ -22,6 +22,11 @@ impl WebhookGate {
         self.until.is_none_or(|until| until <= now) && (self.failures == 0 || under_way == 0)
     }
 
+    /// Returns whether the webhook failed last.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Returns until when none may be posted.
     pub(crate) fn until(&self) -> Option<Instant> {
         self.until

@@ -7,7 +7,8 @@
 //! more, or kept as a dead letter. What became of each is in the push log, for 72 hours.
 //!
 //! # Map
-//! - `worker`: the task that fetches jobs and posts notifications. `config`: its settings.
+//! - `worker`: the task that fetches jobs and has them settled. `config`: its settings.
+//! - `attempt`: one attempt to settle what is due for a user.
 //! - `collapse`: what waits for whom, and when it is due. *Pure.*
 //! - `gate`: when a webhook that fails is tried again. *Pure.*
 //! - `notification`: what a notification shows, by what the store says now.
@@ -15,6 +16,7 @@
 //! - `metrics`: what operators are told of a worker.
 //! - `control`: what operators ask: a test notification, and what became of an event.
 
+mod attempt;
 mod collapse;
 mod config;
 mod control;

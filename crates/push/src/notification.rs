@@ -1,12 +1,12 @@
 //! What a notification shows, by what the store says at the time at which it is posted.
 
 use sendpi_bus::push_log::PushOutcome;
-use sendpi_model::{Event, Mentions, Millis, Notify, Preview, PushAddress, RoomId, RoomKind, UserId};
+use sendpi_model::{Event, Millis, Notify, Preview, PushAddress, RoomId, RoomKind, UserId};
 use sendpi_store::{EpochChain, ReadError, Store};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::collapse::Due;
+use crate::collapse::EventRange;
 
 /// How many of the newest events of a range are looked at.
 const LOOKED_AT: u64 = 200;
@@ -74,7 +74,7 @@ pub(crate) async fn devices_of(store: &dyn Store, user: &UserId) -> Result<Vec<P
 pub(crate) async fn prepare(
     store: &dyn Store,
     (room, user): (&RoomId, &UserId),
-    due: &Due,
+    due: EventRange,
     now: Millis,
 ) -> Result<Result<Notification, PushOutcome>, ReadError> {
     let (Some(row), Some(member)) = (store.room(room).await?, store.member(room, user).await?) else {
@@ -110,10 +110,6 @@ pub(crate) async fn prepare(
 }
 
 fn is_wanted(event: &Event, user: &UserId, notify: Notify) -> bool {
-    let is_mentioned = || match event.mentions() {
-        Some(Mentions::All) => true,
-        Some(Mentions::Users(users)) => users.iter().any(|name| name == user.as_str()),
-        None => false,
-    };
+    let is_mentioned = || event.mentions().is_some_and(|mentions| mentions.include(user));
     event.kind.is_counted() && event.from != *user && !event.is_deleted() && (notify == Notify::All || is_mentioned())
 }

@@ -61,11 +61,9 @@ impl Webhook {
             }
             // It took the notification, and said more than was read.
             Err(FetchError::TooLarge(_)) => Posted::Taken(200),
-            Err(FetchError::NoAnswer(error)) => {
-                let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                Posted::Later(format!("the webhook did not answer: {why}"), None)
+            Err(error @ (FetchError::NoAnswer(_) | FetchError::Setup(_))) => {
+                Posted::Later(format!("at the webhook: {error}"), None)
             }
-            Err(error @ FetchError::Setup(_)) => Posted::Later(error.to_string(), None),
         }
     }
 }

@@ -5,48 +5,39 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
 use prometheus_client::registry::Registry;
-use sendpi_bus::ingest_stream::keep_dead_letter;
 use sendpi_bus::presence::{Barrier, NodeKey};
-use sendpi_bus::push_log::{PushLogEntry, PushOutcome, log_push, read_push_log};
-use sendpi_bus::push_stream::{FetchedJob, fetch_jobs};
-use sendpi_bus::{Bus, RequestError, SendError, subject};
+use sendpi_bus::push_log::PushOutcome;
+use sendpi_bus::push_stream::{FetchedJob, JOBS_UNDER_WAY, JobPlace, JobReceipt, fetch_jobs};
+use sendpi_bus::{Bus, RequestError, SendError};
 use sendpi_fetch::FetchError;
-use sendpi_model::{Millis, encode_json};
+use sendpi_model::Millis;
 use sendpi_store::Store;
-use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::collapse::{Collapse, Due, JobNumber, Target};
+use crate::attempt::Attempted;
+use crate::collapse::{Collapse, Due, EventRange, JobNumber, Part, Target};
 use crate::config::PushConfig;
 use crate::control;
 use crate::gate::WebhookGate;
 use crate::metrics::PushMetrics;
-use crate::notification::prepare;
 use crate::webhook::{Posted, Webhook};
 
 /// The most notifications that are posted at one time.
 const POSTS: usize = 64;
-/// The most users for whom something waits. Further jobs stay in the queue.
-const WAITING: usize = 50_000;
-/// The most jobs that are fetched and not done.
-const JOBS: usize = 1_000;
+/// The most users for whom something is given up at one time.
+const GIVEN_UP: usize = 1_000;
+/// The most users of fetched jobs who are not settled, counted for each job. Further jobs stay in the queue.
+const UNSETTLED: usize = 200_000;
 /// How often the queue is told that jobs are still being worked on.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// The pause after something failed.
+/// The pause before jobs are fetched again after that failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often the pause doubles for one that the webhook does not answer.
-const LONGEST_TRY: u32 = 10;
-/// A notification that the webhook refused so often becomes a dead letter.
-const REFUSALS: u32 = 5;
-/// A job that came so often ended its worker each time. It becomes a dead letter, before the queue drops it.
-const DELIVERIES: u64 = 10;
 /// How long a worker that stops waits for what is under way.
 const STOP: Duration = Duration::from_secs(2);
 
@@ -91,7 +82,7 @@ pub(crate) struct PushContext {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) presence: Barrier,
     pub(crate) webhook: Option<Webhook>,
-    give_up: Duration,
+    pub(crate) give_up: Duration,
 }
 
 /// Starts a push worker.
@@ -117,6 +108,7 @@ pub async fn start(
         gate: WebhookGate::default(),
         metrics: metrics.clone(),
         jobs: HashMap::new(),
+        unsettled: 0,
         last_job: 0,
         under_way: FuturesUnordered::new(),
         acks: TaskTracker::new(),
@@ -125,30 +117,13 @@ pub async fn start(
     Ok(PushWorker { stop, metrics, task })
 }
 
-/// What became of one notification.
-#[derive(Debug)]
-enum Outcome {
-    /// It is settled.
-    Settled(PushOutcome),
-    /// It is to be tried again. `Some` names what the webhook did.
-    Later(String, Option<Duration>, FailedPart),
-    /// The webhook refused it.
-    Refused(String),
-}
-
-/// What could not be reached.
-#[derive(Debug, PartialEq, Eq)]
-enum FailedPart {
-    Webhook,
-    Store,
-}
-
-type Attempt = Pin<Box<dyn Future<Output = (Target, Due, Outcome)> + Send>>;
+type Attempt = Pin<Box<dyn Future<Output = (Target, u32, Attempted)> + Send>>;
 
 /// A job that was fetched, and how many of its users are not settled.
 #[derive(Debug)]
 struct OpenJob {
-    job: Arc<FetchedJob>,
+    receipt: JobReceipt,
+    place: JobPlace,
     users: usize,
 }
 
@@ -158,6 +133,8 @@ struct PushLoop {
     gate: WebhookGate,
     metrics: PushMetrics,
     jobs: HashMap<JobNumber, OpenJob>,
+    /// How many users of all these jobs are not settled.
+    unsettled: usize,
     last_job: JobNumber,
     under_way: FuturesUnordered<Attempt>,
     acks: TaskTracker,
@@ -193,7 +170,7 @@ impl PushLoop {
             self.start_due(Instant::now());
             self.metrics.waiting.set(self.collapse.len() as i64);
             let next = self.next_at(Instant::now());
-            let has_room = self.collapse.len() < WAITING && self.jobs.len() < JOBS;
+            let has_room = self.unsettled < UNSETTLED && self.jobs.len() < JOBS_UNDER_WAY;
             tokio::select! {
                 () = stop.cancelled() => return true,
                 job = jobs.next(), if has_room => match job {
@@ -204,12 +181,13 @@ impl PushLoop {
                     }
                     None => return false,
                 },
-                Some((target, due, outcome)) = self.under_way.next() => self.attempted(target, due, outcome),
+                Some((target, tries, attempted)) = self.under_way.next() => self.attempted(target, tries, attempted),
                 () = sleep_until(next) => {}
                 _ = progress.tick() => {
                     for open in self.jobs.values() {
-                        open.job.is_under_way().await;
+                        open.receipt.is_under_way().await;
                     }
+                    self.give_up_old();
                 }
             }
         }
@@ -230,29 +208,27 @@ impl PushLoop {
         }
     }
 
-    fn add(&mut self, job: FetchedJob) {
+    fn add(&mut self, FetchedJob { job, receipt }: FetchedJob) {
+        let (deliveries, place) = (receipt.deliveries(), receipt.place());
+        let open = self.jobs.values_mut().filter(|_| deliveries > 1).find(|open| open.place == place);
+        if let Some(open) = open {
+            // Nothing was heard of it for too long. What it has is known.
+            open.receipt = receipt;
+            return;
+        }
+        if job.users.is_empty() {
+            return self.done(receipt);
+        }
         self.last_job += 1;
+        let range = EventRange { first: job.first, last: job.last, count: job.count };
+        let part = Part { job: self.last_job, range, since: receipt.published(), refusals: 0, deliveries };
         let now = Instant::now();
-        let fetched = &job.job;
-        for user in &fetched.users {
-            let due = Due {
-                first: fetched.first,
-                last: fetched.last,
-                count: fetched.count,
-                since: job.published(),
-                jobs: vec![self.last_job],
-                tries: 0,
-                refusals: if job.deliveries() > DELIVERIES { REFUSALS } else { 0 },
-                may_be_posted: job.deliveries() > 1,
-            };
-            self.collapse.add((fetched.room.clone(), user.clone()), due, now);
+        let users = job.users.len();
+        for user in job.users {
+            self.collapse.add((job.room.clone(), user), part.clone(), now);
         }
-        let open = OpenJob { users: fetched.users.len(), job: Arc::new(job) };
-        if open.users == 0 {
-            self.done(open.job);
-        } else {
-            self.jobs.insert(self.last_job, open);
-        }
+        self.unsettled += users;
+        self.jobs.insert(self.last_job, OpenJob { receipt, place, users });
     }
 
     fn start_due(&mut self, now: Instant) {
@@ -262,62 +238,71 @@ impl PushLoop {
         {
             let context = self.context.clone();
             self.under_way.push(Box::pin(async move {
-                let outcome = if due.refusals >= REFUSALS {
-                    bury(&context, &target, &due, "the webhook refused it, or the worker ended with it, too often")
-                        .await
-                } else {
-                    attempt(&context, &target, &due).await
-                };
-                (target, due, outcome)
+                let attempted = context.attempt(&target, due.parts).await;
+                (target, due.tries, attempted)
             }));
         }
     }
 
-    fn attempted(&mut self, target: Target, due: Due, outcome: Outcome) {
-        let now = Instant::now();
-        match outcome {
-            Outcome::Settled(outcome) => {
-                self.metrics.settled(outcome);
-                if outcome == PushOutcome::Posted {
-                    self.gate.opened();
-                }
-                self.collapse.settled(&target, outcome == PushOutcome::Posted, now);
-                for number in due.jobs {
-                    self.user_settled(number);
-                }
-            }
-            Outcome::Later(why, pause, part) => {
-                if part == FailedPart::Webhook {
-                    self.gate.failed(now, pause, rand::random());
-                    tracing::warn!(why, "the webhook is tried again later");
-                }
-                // Later each time, so that one that the webhook never answers does not stand before all others.
-                let pause = PAUSE * 2_u32.pow(due.tries.min(LONGEST_TRY));
-                self.collapse.put_back(target, Due { tries: due.tries + 1, ..due }, now + pause);
-            }
-            Outcome::Refused(why) => {
+    /// Gives up what the webhook did not take for too long. It is not asked again, so that a long outage ends before
+    /// the queue drops jobs for their age.
+    fn give_up_old(&mut self) {
+        let give_up = u64::try_from(self.context.give_up.as_millis()).unwrap_or(u64::MAX);
+        let before = Millis(Millis::now().0.saturating_sub(give_up));
+        for (target, parts) in self.collapse.take_older(before, self.gate.is_failing(), GIVEN_UP) {
+            let context = self.context.clone();
+            self.under_way.push(Box::pin(async move {
+                let attempted = context.give_up(&target, parts).await;
+                (target, 0, attempted)
+            }));
+        }
+    }
+
+    fn attempted(&mut self, target: Target, tries: u32, attempted: Attempted) {
+        let (now, pause) = (Instant::now(), attempted.pause(tries));
+        match &attempted.answer {
+            Some(Posted::Taken(_)) => self.gate.opened(),
+            Some(Posted::Refused(why)) => {
                 self.gate.opened();
                 tracing::warn!(why, room = %target.0, user = %target.1, "the webhook refused a notification");
-                let refusals = due.refusals + 1;
-                let pause = if refusals < REFUSALS { PAUSE * 2_u32.pow(refusals - 1) } else { Duration::ZERO };
-                self.collapse.put_back(target, Due { refusals, ..due }, now + pause);
             }
+            Some(Posted::Later(why, pause)) => {
+                self.gate.failed(now, *pause, rand::random());
+                tracing::warn!(why, "the webhook is tried again later");
+            }
+            None => {}
+        }
+        let mut posted = false;
+        for (parts, outcome) in attempted.settled {
+            self.metrics.settled(outcome);
+            posted |= outcome == PushOutcome::Posted;
+            for part in parts {
+                self.user_settled(part.job);
+            }
+        }
+        if attempted.again.is_empty() {
+            self.collapse.settled(&target, posted, now);
+        } else {
+            // Later each time, so that one that the webhook never answers does not stand before all others.
+            let tries = tries + u32::from(!matches!(attempted.answer, Some(Posted::Refused(_))));
+            self.collapse.put_back(target, Due { parts: attempted.again, tries }, now + pause);
         }
     }
 
     fn user_settled(&mut self, number: JobNumber) {
         let Some(open) = self.jobs.get_mut(&number) else { return };
-        open.users = open.users.saturating_sub(1);
+        self.unsettled -= 1;
+        open.users -= 1;
         if open.users == 0
             && let Some(open) = self.jobs.remove(&number)
         {
-            self.done(open.job);
+            self.done(open.receipt);
         }
     }
 
-    fn done(&self, job: Arc<FetchedJob>) {
+    fn done(&self, receipt: JobReceipt) {
         self.acks.spawn(async move {
-            if let Err(error) = job.done().await {
+            if let Err(error) = receipt.done().await {
                 tracing::debug!(%error, "a push job may come again");
             }
         });
@@ -325,103 +310,17 @@ impl PushLoop {
 
     async fn end(mut self) {
         let finish = async {
-            while let Some((target, due, outcome)) = self.under_way.next().await {
-                self.attempted(target, due, outcome);
+            while let Some((target, tries, attempted)) = self.under_way.next().await {
+                self.attempted(target, tries, attempted);
             }
         };
         if timeout(STOP, finish).await.is_err() {
             tracing::info!(posts = self.under_way.len(), "stopped while notifications were posted; they come again");
         }
         for open in self.jobs.values() {
-            open.job.give_back().await;
+            open.receipt.give_back().await;
         }
         self.acks.close();
         let _in_time = timeout(STOP, self.acks.wait()).await;
     }
-}
-
-/// Tries to settle what is due for a user, and writes down what became of it.
-async fn attempt(context: &PushContext, target: &Target, due: &Due) -> Outcome {
-    let (room, user) = target;
-    if due.may_be_posted && was_posted(context, target, due).await {
-        return Outcome::Settled(PushOutcome::Posted);
-    }
-    let prepared = match prepare(context.store.as_ref(), (room, user), due, Millis::now()).await {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            tracing::warn!(%error, "the store did not answer for a notification; it is tried again");
-            return Outcome::Later(error.to_string(), None, FailedPart::Store);
-        }
-    };
-    let notification = match prepared {
-        Ok(notification) => notification,
-        Err(outcome) => return settled(context, target, due, outcome, None).await,
-    };
-    let Some(webhook) = &context.webhook else {
-        return settled(context, target, due, PushOutcome::NoWebhook, None).await;
-    };
-    let id = notification.id();
-    match webhook.post(&id, Bytes::from(encode_json(&notification))).await {
-        Posted::Taken(_) => settled(context, target, due, PushOutcome::Posted, Some(id)).await,
-        Posted::Refused(why) => {
-            log(context, target, due, PushOutcome::Waiting, Some(why.clone())).await;
-            Outcome::Refused(why)
-        }
-        Posted::Later(why, _) if Millis::now().since(due.since) > context.give_up => {
-            bury(context, target, due, &why).await
-        }
-        Posted::Later(why, pause) => {
-            log(context, target, due, PushOutcome::Waiting, Some(why.clone())).await;
-            Outcome::Later(why, pause, FailedPart::Webhook)
-        }
-    }
-}
-
-/// Returns whether an earlier worker posted it and ended before it could say so.
-async fn was_posted(context: &PushContext, (room, user): &Target, due: &Due) -> bool {
-    let entries = read_push_log(&context.bus, room, user).await.unwrap_or_default();
-    let covers = |entry: &PushLogEntry| entry.first <= due.first && entry.last >= due.last;
-    entries.iter().any(|entry| entry.outcome == PushOutcome::Posted && covers(entry))
-}
-
-async fn settled(
-    context: &PushContext,
-    target: &Target,
-    due: &Due,
-    outcome: PushOutcome,
-    detail: Option<String>,
-) -> Outcome {
-    log(context, target, due, outcome, detail).await;
-    Outcome::Settled(outcome)
-}
-
-async fn log(context: &PushContext, target: &Target, due: &Due, outcome: PushOutcome, detail: Option<String>) {
-    let (room, user) = target.clone();
-    let entry = PushLogEntry { v: 1, room, user, first: due.first, last: due.last, outcome, at: Millis::now(), detail };
-    if let Err(error) = log_push(&context.bus, &entry).await {
-        tracing::debug!(%error, "what became of a push may not be in the log");
-    }
-}
-
-/// Keeps a notification that cannot be posted, with the reason.
-async fn bury(context: &PushContext, target: &Target, due: &Due, why: &str) -> Outcome {
-    #[derive(Serialize)]
-    struct DeadLetter<'a> {
-        reason: &'a str,
-        room: &'a str,
-        user: &'a str,
-        first: u64,
-        last: u64,
-        count: u64,
-        since: Millis,
-    }
-    let (room, user) = (target.0.as_str(), target.1.as_str());
-    let Due { first, last, count, since, .. } = *due;
-    let letter = encode_json(&DeadLetter { reason: why, room, user, first, last, count, since });
-    let (subject, id) = (subject::dead_push(&target.0, &target.1), format!("push.{room}.{user}.{first}-{last}"));
-    if let Err(error) = keep_dead_letter(&context.bus, subject, &id, letter.into()).await {
-        return Outcome::Later(error.to_string(), None, FailedPart::Store);
-    }
-    tracing::error!(why, room, user, first, last, "a push is tried no more; it is kept as a dead letter");
-    settled(context, target, due, PushOutcome::DeadLetter, Some(why.to_owned())).await
 }
