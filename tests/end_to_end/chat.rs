@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use sendpi_tests::{ChatTerminal, Proxy, Recording, Sendpi, sendpi_binary, step, within};
+use sendpi_tests::{ChatTerminal, Proxy, Recording, Sendpi, TlsProxy, sendpi_binary, step, within};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -83,6 +83,33 @@ async fn a_terminal_that_lost_its_connection_comes_back_and_misses_nothing() {
     assert_eq!((ann.count("bob: while you were away"), ann.count("ann: from the dark")), (1, 1));
     ann.enter("/quit").await;
     assert!(ann.ended().await);
+    bob.finish().await;
+}
+
+#[tokio::test]
+async fn it_speaks_tls_and_trusts_only_whom_the_machine_trusts() {
+    let server = Sendpi::start().await;
+    let bob = lobby(&server).await;
+    let proxy = TlsProxy::start(server.url()).await;
+    let chat = async |trusts: bool, who: &[&str]| {
+        let mut chat = Command::new(sendpi_binary());
+        chat.args(["chat", "--room", "lobby", "--url", &proxy.url()]).args(who);
+        if trusts {
+            chat.env("SSL_CERT_FILE", proxy.certificate());
+        }
+        let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        chat.stdin.take().unwrap().write_all(format!("{who:?}\n").as_bytes()).await.unwrap();
+        within(Duration::from_secs(30), "it ends", chat.wait_with_output()).await.unwrap()
+    };
+    let token = server.token("ann").await;
+    for who in [["--as", "ann"], ["--token", &token]] {
+        let output = chat(true, &who).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        bob.until_text("lobby", &format!("{who:?}")).await;
+        let output = chat(false, &who).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("certificate"), "{said}");
+    }
     bob.finish().await;
 }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use sendpi_client::ServerFrame;
 use sendpi_model::CloseCode;
-use sendpi_tests::{Recording, Sendpi, SendpiSetup, api, get, request, step, within};
+use sendpi_tests::{Recording, Sendpi, SendpiSetup, api, get, request, step, until, within};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 use tokio::process::Command;
 
 /// Returns the code of a refusal and its field, or `ok`.
@@ -53,6 +55,32 @@ async fn a_sign_out_ends_every_session_on_every_node_and_revokes_the_tokens() {
     for ann in anns {
         ann.finish().await;
     }
+}
+
+#[tokio::test]
+async fn who_does_not_read_an_answer_is_cut_off() {
+    let server = Sendpi::start().await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let fields = json!({"name": "lobby", "room": "lobby", "members": []});
+    ann.client().create_with(fields).await.unwrap();
+    for _ in 0..100 {
+        ann.client().send("lobby", &"long ".repeat(2_000)).await.unwrap();
+    }
+    let connections = async |count: usize| {
+        let metrics = get(server.url(), "/metrics", &[]).await.unwrap().body;
+        metrics.contains(&format!("sendpi_connections {count}\n"))
+    };
+    until("only ann's connection and the one that asks are left", async || connections(2).await).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut deaf = socket.connect(server.url().trim_start_matches("http://").parse().unwrap()).await.unwrap();
+    let token = server.token("ann").await;
+    let ask = "GET /v1/rooms/lobby/events?limit=100 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer";
+    deaf.write_all(format!("{ask} {token}\r\n\r\n").as_bytes()).await.unwrap();
+    until("the one that does not read is there", async || connections(3).await).await;
+    until("it is cut off", async || connections(2).await).await;
+    drop(deaf);
+    ann.finish().await;
 }
 
 #[tokio::test]

@@ -278,6 +278,9 @@ async fn a_page_asks_for_a_token_where_there_are_none_for_development() {
     page.fill("#token", "no token").await;
     page.click("#by-token button").await;
     page.until_shows("#notice", "The session has ended").await;
+    page.evaluate("document.getElementById('dismiss').focus()").await;
+    page.click("#dismiss").await;
+    page.until("getComputedStyle(document.getElementById('notices')).display === 'none'").await;
     page.reload().await;
     page.until_shows("#by-token", "Your token").await;
     page.fill("#token", &IssuerKey::P256.sign(Some("e"), &json!({"sub": "ann", "exp": 4_000_000_000_u64}))).await;

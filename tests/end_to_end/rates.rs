@@ -157,9 +157,9 @@ async fn an_address_has_so_many_connections_also_behind_a_proxy() {
     let (one, two) = (open("5.6.7.8").await.unwrap(), open("5.6.7.8").await.unwrap());
     assert!(open("5.6.7.8").await.unwrap_err().to_string().contains("429"));
     drop((one, two));
-    until("the places are free again", async || open("5.6.7.8").await.is_ok()).await;
+    until("the places are free again", async || Box::pin(open("5.6.7.8")).await.is_ok()).await;
     open_sockets.pop();
-    until("a place is free", async || open("1.2.3.4").await.is_ok()).await;
+    until("a place is free", async || Box::pin(open("1.2.3.4")).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -186,6 +186,10 @@ async fn a_node_tells_whether_it_is_ready_and_what_it_does() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     assert_eq!(metrics.lines().last(), Some("# EOF"));
+    until("ann's connection and the one that asks are counted", async || {
+        get(server.url(), "/metrics", &[]).await.unwrap().body.contains("sendpi_connections 2\n")
+    })
+    .await;
     step("who comes through a proxy gets no metrics");
     let forwarded = get(server.url(), "/metrics", &[("X-Forwarded-For", "1.2.3.4")]).await.unwrap();
     assert_eq!(forwarded.status, 403);

@@ -9,8 +9,8 @@ use sendpi_model::server_frame::ServerFrame;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::answers::{Answers, ForgetOnDrop};
 use crate::connection::{ClientConnection, ConnectionCommand};
@@ -34,7 +34,7 @@ pub struct Client {
 pub struct Frames(mpsc::Receiver<Utf8Bytes>);
 
 impl Client {
-    pub(crate) fn start(stream: WebSocketStream<TcpStream>, options: &Options) -> (Self, Frames) {
+    pub(crate) fn start(stream: WebSocketStream<MaybeTlsStream<TcpStream>>, options: &Options) -> (Self, Frames) {
         let (commands, taken) = mpsc::channel(COMMANDS);
         let (frames, incoming) = mpsc::channel(options.queue);
         let (ended, closed) = watch::channel(None);

@@ -6,8 +6,8 @@ use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::Closed;
 use crate::answers::Answers;
@@ -32,7 +32,7 @@ enum Step {
 /// The socket, and the places to which its frames go.
 #[derive(Debug)]
 pub(crate) struct ClientConnection {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     commands: mpsc::Receiver<ConnectionCommand>,
     frames: mpsc::Sender<Utf8Bytes>,
     answers: Arc<Answers>,
@@ -55,7 +55,7 @@ struct FrameHead<'a> {
 
 impl ClientConnection {
     pub(crate) fn new(
-        stream: WebSocketStream<TcpStream>,
+        stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
         commands: mpsc::Receiver<ConnectionCommand>,
         frames: mpsc::Sender<Utf8Bytes>,
         answers: Arc<Answers>,

@@ -1,9 +1,11 @@
 //! Opens connections.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio_tungstenite::client_async_tls_with_config;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -47,7 +49,7 @@ impl Default for Options {
     }
 }
 
-/// Connects to the server at `url` (`http://127.0.0.1:8080`) and signs in.
+/// Connects to the server at `url` (`https://chat.example.org`, `http://127.0.0.1:8080`) and signs in.
 ///
 /// # Errors
 /// [`ClientError`] if the connection cannot be opened or the sign-in fails.
@@ -81,29 +83,45 @@ pub async fn connect(
 pub async fn open(url: &str, token: Option<&str>, options: Options) -> Result<(Client, Frames), ClientError> {
     let bad = |why: &str| ClientError::Address(url.to_owned(), why.to_owned());
     let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
-    if !matches!(uri.scheme_str(), Some("http" | "ws")) {
-        return Err(bad("it must begin with http:// or ws://"));
-    }
+    let (scheme, port) = match uri.scheme_str() {
+        Some("http" | "ws") => ("ws", 80),
+        Some("https" | "wss") => ("wss", 443),
+        _ => return Err(bad("it must begin with https:// or http://")),
+    };
     let authority = uri.authority().ok_or_else(|| bad("no host"))?;
     let connect_error = |error| ClientError::Connect(Box::new(error));
-    let mut request = format!("ws://{authority}/v1/ws").into_client_request().map_err(connect_error)?;
+    let mut request = format!("{scheme}://{authority}/v1/ws").into_client_request().map_err(connect_error)?;
     add_headers(request.headers_mut(), token.filter(|_| options.bearer), &options).ok_or_else(|| bad("bad header"))?;
 
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let io = |error: std::io::Error| connect_error(error.into());
-    let address = lookup_host((host, authority.port_u16().unwrap_or(80))).await.map_err(io)?.next();
-    let address = address.ok_or_else(|| bad("unknown host"))?;
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(io)?;
-    if let Some(size) = options.receive_buffer {
-        socket.set_recv_buffer_size(size).map_err(io)?;
+    let addresses = lookup_host((host, authority.port_u16().unwrap_or(port))).await.map_err(io)?;
+    let mut connected = Err(bad("unknown host"));
+    for address in addresses {
+        connected = connect_to(address, options.receive_buffer).await.map_err(io);
+        if connected.is_ok() {
+            break;
+        }
     }
-    let stream = socket.connect(address).await.map_err(io)?;
-    stream.set_nodelay(true).map_err(io)?;
+    let stream = connected?;
     // The default buffers would keep 128 KiB for each connection.
     let config = WebSocketConfig::default().read_buffer_size(4 * 1024).write_buffer_size(16 * 1024);
-    let (stream, _) =
-        tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(connect_error)?;
+    // An error means that there is a provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Boxed, because the handshake has buffers that the caller's future need not hold.
+    let opening = Box::pin(client_async_tls_with_config(request, stream, Some(config), None));
+    let (stream, _) = opening.await.map_err(connect_error)?;
     Ok(Client::start(stream, &options))
+}
+
+async fn connect_to(address: SocketAddr, receive_buffer: Option<u32>) -> std::io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(size) = receive_buffer {
+        socket.set_recv_buffer_size(size)?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn add_headers(headers: &mut HeaderMap, token: Option<&str>, options: &Options) -> Option<()> {

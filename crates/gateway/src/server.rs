@@ -152,6 +152,20 @@ async fn forget_idle(rates: &UserRates) {
     }
 }
 
+/// Sets for how long a client may read nothing of what is written to it. A WebSocket has limits of its own.
+///
+/// # Errors
+/// That of the operating system. Others than Linux have no such limit.
+#[cfg(target_os = "linux")]
+pub(crate) fn set_write_timeout(stream: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_user_timeout(limit)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn set_write_timeout(_: &TcpStream, _: Option<Duration>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Tells a client that its address has too many connections.
 async fn turn_away(stream: &mut TcpStream) {
     let answer = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -197,7 +211,15 @@ async fn count_request(State(shared): State<Arc<Shared>>, request: Request, next
 }
 
 /// A connection, counted until this is dropped.
-struct OpenConnection(Gauge);
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Gauge);
+
+impl OpenConnection {
+    fn count(gauge: &Gauge) -> Arc<Self> {
+        gauge.inc();
+        Arc::new(Self(gauge.clone()))
+    }
+}
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
@@ -211,6 +233,8 @@ pub(crate) struct PeerConnection {
     pub(crate) peer: SocketAddr,
     /// The count of its address, if it came from there itself. A WebSocket keeps it.
     pub(crate) counted: Option<Arc<CountedAddress>>,
+    /// A WebSocket keeps this, too.
+    pub(crate) open: Arc<OpenConnection>,
 }
 
 fn client_is_proxy(peer: SocketAddr, trusted: &[IpNet]) -> bool {
@@ -229,15 +253,17 @@ async fn connection(
         debug!(%error, "a connection ended before it began");
         return;
     }
-    shared.metrics.connections.inc();
-    let _open = OpenConnection(shared.metrics.connections.clone());
+    if let Err(error) = set_write_timeout(&stream, Some(shared.config.sign_in_timeout)) {
+        debug!(%error, "who does not read an answer holds a connection until the operating system gives up");
+    }
+    let open = OpenConnection::count(&shared.metrics.connections);
     // What comes through a proxy that is trusted is counted by what the proxy says.
     let is_proxy = client_is_proxy(peer, &shared.config.trusted_proxies);
     let counted = if is_proxy { None } else { shared.connections.admit(peer.ip().to_canonical()) };
     if counted.is_none() && !is_proxy {
         return turn_away(&mut stream).await;
     }
-    let client = PeerConnection { peer, counted: counted.map(Arc::new) };
+    let client = PeerConnection { peer, counted: counted.map(Arc::new), open };
     let router = router.layer(axum::Extension(ConnectInfo(peer))).layer(axum::Extension(client));
     let service = TowerToHyperService::new(router);
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();

@@ -183,8 +183,9 @@ impl Tokens {
         if self.rules.audience.as_deref().is_some_and(|wanted| !is_for(claims.aud.as_ref(), wanted)) {
             return Err(TokenError::OtherAudience);
         }
-        // One that is no time counts as if it were not there: any sign-out revokes the token.
-        let issued_at = claims.iat.as_ref().and_then(millis).filter(|iat| (0.0..=LATEST).contains(iat));
+        // One that is no time, or has not come yet, counts as if it were not there: any sign-out revokes the token.
+        let latest = now.after(LEEWAY).0 as f64;
+        let issued_at = claims.iat.as_ref().and_then(millis).filter(|iat| (0.0..=latest).contains(iat));
         let issued_at = issued_at.map(|iat| Millis(iat as u64));
         let user = UserId::parse_chosen(&claims.sub).map_err(|_| TokenError::BadUser)?;
         let service = claims.scope.is_some_and(|scope| scope.split(' ').any(|word| word == SERVICE));

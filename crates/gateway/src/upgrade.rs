@@ -16,7 +16,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::addresses::{CountedAddress, client_address};
 use crate::http_error::HttpError;
-use crate::server::PeerConnection;
+use crate::server::{OpenConnection, PeerConnection, set_write_timeout};
 use crate::shared::Shared;
 use crate::socket::WsSocket;
 use crate::ws_session;
@@ -73,7 +73,10 @@ async fn start(shared: Arc<Shared>, on_upgrade: OnUpgrade, identity: Option<Iden
         warn!("an upgraded connection is not a TCP stream");
         return;
     };
-    let socket = Arc::new(WsSocket(parts.io.into_inner()));
+    let stream = parts.io.into_inner();
+    // Where this fails, there was no such limit before either.
+    let _no_limit = set_write_timeout(&stream, None);
+    let socket = Arc::new(WsSocket(stream));
     ws_session::run(shared, socket, parts.read_buf, identity, places).await;
 }
 
@@ -81,7 +84,7 @@ async fn start(shared: Arc<Shared>, on_upgrade: OnUpgrade, identity: Option<Iden
 #[derive(Debug)]
 pub(crate) struct AddressPlaces {
     /// Among all connections, until the end.
-    pub(crate) _connection: Arc<CountedAddress>,
+    pub(crate) connection: (Arc<OpenConnection>, Arc<CountedAddress>),
     /// Among those that are not signed in.
     pub(crate) unsigned: CountedAddress,
 }
@@ -102,7 +105,7 @@ fn take_places(shared: &Shared, request: &Request) -> Result<AddressPlaces, Http
         None => Arc::new(shared.connections.admit(address).ok_or_else(|| too_many(""))?),
     };
     let unsigned = shared.unsigned.admit(address).ok_or_else(|| too_many(" are not signed in"))?;
-    Ok(AddressPlaces { _connection: counted, unsigned })
+    Ok(AddressPlaces { connection: (Arc::clone(&connection.open), counted), unsigned })
 }
 
 /// Returns the client's key, or the response to a request that is not a WebSocket handshake of version 13.

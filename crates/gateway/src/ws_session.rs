@@ -38,7 +38,7 @@ pub(crate) async fn run(
 }
 
 async fn serve(shared: &Shared, socket: Arc<WsSocket>, rest: Bytes, identity: Option<Identity>, places: AddressPlaces) {
-    let AddressPlaces { _connection, unsigned } = places;
+    let AddressPlaces { connection: _connection, unsigned } = places;
     let session = match shared.sessions.open(Arc::clone(&socket) as _) {
         Ok(session) => session,
         Err(refusal) => {

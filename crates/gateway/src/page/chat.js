@@ -192,6 +192,7 @@ at("message").onkeydown = (event) => {
   at("composer").requestSubmit();
 };
 at("message").oninput = () => edited || current?.typing();
+at("dismiss").onclick = () => notice("");
 at("stop-editing").onclick = stopEditing;
 at("back").onclick = () => choose(undefined);
 at("notify").onchange = () => attempt(current.notify({ notify: at("notify").value }));

@@ -35,6 +35,17 @@ fn exp_has_five_seconds_of_leeway() {
 }
 
 #[test]
+fn an_iat_that_is_no_time_or_has_not_come_yet_is_none() {
+    let (tokens, header) = (tokens("secret"), Header::new(Algorithm::HS256));
+    let issued = |iat: serde_json::Value| {
+        let claims = serde_json::json!({"sub": "ann", "exp": 1_000, "iat": iat});
+        verify(&tokens, &sign(&header, &claims), 100_000).unwrap().issued_at
+    };
+    assert_eq!((issued(99.5.into()), issued(105.into())), (Some(Millis(99_500)), Some(Millis(105_000))));
+    assert_eq!((issued(106.into()), issued("99".into()), issued((-1).into())), (None, None, None));
+}
+
+#[test]
 fn another_key_another_algorithm_and_no_signature_are_refused() {
     let ann = UserId::parse("ann").unwrap();
     let claims = serde_json::json!({"sub": "ann", "exp": 100});
