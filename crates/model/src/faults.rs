@@ -88,6 +88,32 @@ pub enum Mutant {
     FutureRoomsOff,
     /// A second signal changes nothing.
     SecondSignalOff,
+    /// Who was kicked or banned still gets live events.
+    KickedHear,
+    /// Who is banned may join again.
+    BansOff,
+    /// Edits and deletions leave the stored message as it was.
+    RevisionsOff,
+    /// Members are pushed what they chose not to be pushed.
+    NotifyOff,
+    /// Tokens that were revoked sign in.
+    RevokedForgiven,
+    /// A sign-out ends the sessions of one node.
+    SignOutHere,
+    /// A system event that comes again is another one.
+    IngestIdsOff,
+    /// A bad system event is dropped.
+    IngestLettersOff,
+    /// Each push job is a notification of its own.
+    CollapseOff,
+    /// What was read is pushed.
+    ReadPushed,
+    /// A notification that the webhook does not take is dropped.
+    PushRetriesOff,
+    /// A push job that comes again is another one.
+    JobsCountTwice,
+    /// Nobody is held to a rate.
+    RatesOff,
 }
 
 /// A failure of the bus that a test build can simulate.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, RoomId, UserId};
 use tokio::time::Instant;
 
@@ -68,6 +69,7 @@ pub(crate) struct Collapse {
 
 impl Collapse {
     pub(crate) fn new(after: Duration) -> Self {
+        let after = if mutant(Mutant::CollapseOff) { Duration::ZERO } else { after };
         Self { after, ..Self::default() }
     }
 

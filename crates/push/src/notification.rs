@@ -1,6 +1,7 @@
 //! What a notification shows, by what the store says at the time at which it is posted.
 
 use sendpi_bus::push_log::PushOutcome;
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Event, Millis, Notify, Preview, PushAddress, RoomId, RoomKind, UserId};
 use sendpi_store::{EpochChain, ReadError, Store};
 use serde::Serialize;
@@ -85,10 +86,10 @@ pub(crate) async fn prepare(
     }
     let marker = store.read_markers(user, std::slice::from_ref(room)).await?.pop().flatten();
     let unread_from = marker.map_or(0, |marker| marker.seq) + 1;
-    if unread_from > due.last {
+    if unread_from > due.last && !mutant(Mutant::ReadPushed) {
         return Ok(Err(PushOutcome::Read));
     }
-    let first = due.first.max(unread_from);
+    let first = if mutant(Mutant::ReadPushed) { due.first } else { due.first.max(unread_from) };
     let looked_from = first.max((due.last + 1).saturating_sub(LOOKED_AT));
     let rows = store.timeline(room, looked_from..=due.last, 2 * LOOKED_AT as usize, true).await?;
     let chain = EpochChain::of(&store.starts(room).await?);

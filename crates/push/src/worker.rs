@@ -14,6 +14,7 @@ use sendpi_bus::push_stream::{FetchedJob, JOBS_UNDER_WAY, JobPlace, JobReceipt, 
 use sendpi_bus::{Bus, RequestError, SendError};
 use sendpi_fetch::FetchError;
 use sendpi_model::Millis;
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_store::Store;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -210,7 +211,11 @@ impl PushLoop {
 
     fn add(&mut self, FetchedJob { job, receipt }: FetchedJob) {
         let (deliveries, place) = (receipt.deliveries(), receipt.place());
-        let open = self.jobs.values_mut().filter(|_| deliveries > 1).find(|open| open.place == place);
+        let open = self
+            .jobs
+            .values_mut()
+            .filter(|_| deliveries > 1 && !mutant(Mutant::JobsCountTwice))
+            .find(|open| open.place == place);
         if let Some(open) = open {
             // Nothing was heard of it for too long. What it has is known.
             open.receipt = receipt;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use sendpi_bus::Subscription;
 use sendpi_bus::subject::{self, NodeSubject};
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Code, Millis, NodeId, Refusal, UserId, encode_json};
 use sendpi_store::{RevokedRow, Row};
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,7 @@ impl UserTier {
 pub(crate) async fn check_token(node: &NodeContext, who: &Identity) -> Result<(), Refusal> {
     let revoked = node.store.revoked(&who.user).await.map_err(store_failed)?;
     match revoked {
+        _ if mutant(Mutant::RevokedForgiven) => Ok(()),
         Some(before) if who.issued_at.is_none_or(|issued| issued <= before) => {
             Err(Refusal::new(Code::Unauthorized, "the token was revoked: the user was signed out"))
         }
@@ -80,6 +82,9 @@ pub(crate) async fn check_token(node: &NodeContext, who: &Identity) -> Result<()
 /// Tells every node that has the user, until all have answered.
 async fn tell_nodes(node: &Arc<NodeContext>, notice: &SignOutNotice) {
     node.with(|state, effects| state.revoke(&notice.user, notice.before, effects));
+    if mutant(Mutant::SignOutHere) {
+        return;
+    }
     let payload = Bytes::from(encode_json(notice));
     let mut told: HashSet<NodeId> = [node.bus.node().clone()].into();
     loop {

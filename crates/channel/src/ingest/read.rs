@@ -1,6 +1,7 @@
 //! Reading a system event: which room it is for, and what is to be sent there.
 
 use sendpi_bus::ingest_stream::IngestMessage;
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::{ClientOp, Fields, JsonObject, Nonce, Refusal, RoomId, UserId, Verb, subject_token};
 
@@ -20,7 +21,7 @@ pub(super) fn request_of(message: &IngestMessage) -> Result<FlowRequest, Refusal
     // Read as a message of a client, so that the same rules hold.
     let object = JsonObject::with_capacity(payload.len() + 64).field("room", &room);
     let object = object.fields_of(payload.trim_ascii()).finish();
-    let nonce = nonce_of(message.id.as_deref(), message.seq);
+    let nonce = nonce_of(message.id.as_deref().filter(|_| !mutant(Mutant::IngestIdsOff)), message.seq);
     let op = ClientOp::read("send", &Fields::parse(&object)?, Some(&user), || nonce.clone())?;
     let ClientOp::Room(_, Verb::Send { body, mentions, .. }) = op else {
         return Err(Refusal::field("body", "is required"));

@@ -3,6 +3,7 @@
 //! The event and the fence come first, then the rows. If a crash comes in between, opening the room mends it from the
 //! tail.
 
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::Requester;
 use sendpi_model::link::AudienceReason;
 use sendpi_model::rights::Action;
@@ -143,6 +144,9 @@ impl Room {
         let head = self.event(batch, by.id(), nonce, &content, now);
         self.forget_member(batch, user, head);
         let reason = if reason == LeftReason::Banned { AudienceReason::Banned } else { AudienceReason::Kicked };
+        if mutant(Mutant::KickedHear) {
+            return batch.answer(to, &OkAnswer::event(head, false));
+        }
         let then = to.map(|to| (to, OkAnswer::event(head, false).to_frame().into()));
         batch.steps.push(BatchStep::Left { users: vec![user.clone()], reason, then });
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Event, Mentions, Millis, Notify, UserId};
 
 use super::RoomMember;
@@ -78,6 +79,7 @@ impl PushLists {
         for (user, member) in users.iter().filter_map(|user| Some((user, members.get(user)?))) {
             match (member.muted_until.filter(|until| now < *until), member.notify) {
                 (Some(end), _) => until = Some(until.map_or(end, |until| until.min(end))),
+                (None, _) if mutant(Mutant::NotifyOff) => all.push(user.clone()),
                 (None, Notify::All) => all.push(user.clone()),
                 (None, Notify::Mentions) => mentions.push(user.clone()),
                 (None, Notify::None) => {}

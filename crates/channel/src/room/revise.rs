@@ -3,6 +3,7 @@
 //! The row of an edited or deleted message is overwritten after the fence. If a crash comes in between, opening the
 //! room mends it from the tail. A message that is no longer in the tail is read before the request is decided.
 
+use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights::Action;
 use sendpi_model::server_frame::OkAnswer;
@@ -144,6 +145,9 @@ impl Room {
 
     /// Revises a message, and the edit before: their rows, the tail, and the preview in lists of rooms.
     fn revise(&mut self, batch: &mut Batch, message: &Event, revision: &MessageRevision) {
+        if mutant(Mutant::RevisionsOff) {
+            return;
+        }
         let edit = message.edited_by().and_then(|seq| self.known(seq));
         for event in [edit.as_ref(), Some(message)].into_iter().flatten() {
             let (Some(event), Some(epoch)) = (event.revised(revision), self.chain.epoch_of(event.head.seq)) else {
