@@ -1,9 +1,10 @@
 //! Push notifications, from a message to the webhook.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sendpi_tests::{NatsClient, NatsServer, Recording, Sendpi, SendpiSetup, WebhookServer, api, step, until};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 async fn start(webhook: &WebhookServer) -> (NatsServer, Sendpi) {
     let nats = NatsServer::start().await;
