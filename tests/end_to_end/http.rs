@@ -174,6 +174,8 @@ async fn what_is_wrong_with_a_request_is_named() {
         ("GET", "/v1/rooms/r/events?limit=-1", "", 400, "bad_field limit"),
         ("GET", "/v1/rooms/r/events?before=9007199254740992", "", 400, "bad_field before"),
         ("GET", "/v1/rooms/r/events?before=1&after=1", "", 400, "bad_field before"),
+        ("GET", "/v1/rooms?limit=0", "", 400, "bad_field limit"),
+        ("GET", "/v1/rooms?limit=1000000", "", 400, "bad_field limit"),
         ("GET", "/v1/rooms?cursor=x", "", 400, "bad_field cursor"),
         ("GET", "/v1/rooms/r%20r/events", "", 400, "bad_field room"),
         ("GET", "/v1/rooms/r%FF/events", "", 400, "bad_field path"),

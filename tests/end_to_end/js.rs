@@ -159,6 +159,10 @@ async fn the_ten_lines_of_the_readme_reach_a_room() {
     let room = bob.until_frame("the room", added).await;
     bob.until_text(&room, "Hello from ten lines of JavaScript").await;
     bob.finish().await;
+    step("where there is no WebSocket it says so at once");
+    let without = "import('/v1/sendpi.js').then(({ connect }) => { delete globalThis.WebSocket; connect({}); })";
+    let said = page.evaluate(&format!("{without}.catch((error) => error.message)")).await;
+    assert!(said.as_str().is_some_and(|said| said.starts_with("there is no WebSocket here")), "{said}");
     step("the types are served beside it");
     let types = get(server.url(), "/v1/sendpi.d.ts", &[]).await.unwrap();
     assert!(types.status == 200 && types.body.contains("export function connect"));

@@ -138,7 +138,7 @@ fn read_op(
         "hello" => Err(Refusal::new(Code::Conflict, "this session is signed in already")),
         "token" => fields.required("token").map(ClientOp::Token),
         "rooms" => {
-            Ok(ClientOp::Rooms { cursor: fields.optional("cursor")?, limit: read_rooms_limit(fields, "limit")? })
+            Ok(ClientOp::Rooms { cursor: fields.optional("cursor")?, limit: read_rooms_limit(fields, "limit", 1)? })
         }
         "resume" => read_resume(fields)?.map(ClientOp::Resume).ok_or_else(|| Refusal::field("rooms", "is required")),
         "ping" => Ok(ClientOp::Ping),
@@ -159,14 +159,14 @@ fn read_hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
         token: fields.optional("token")?,
         device: fields.optional("device")?,
         resume: read_resume_field(fields, "resume")?,
-        rooms: read_rooms_limit(fields, "rooms")?,
+        rooms: read_rooms_limit(fields, "rooms", 0)?,
     })
 }
 
-fn read_rooms_limit(fields: &Fields<'_>, name: &str) -> Result<usize, Refusal> {
+fn read_rooms_limit(fields: &Fields<'_>, name: &str, least: usize) -> Result<usize, Refusal> {
     let limit = fields.optional(name)?.unwrap_or(limits::PAGE_ROOMS_DEFAULT);
-    if limit > limits::PAGE_ROOMS {
-        return Err(Refusal::field(name, format!("must be at most {}", limits::PAGE_ROOMS)));
+    if !(least..=limits::PAGE_ROOMS).contains(&limit) {
+        return Err(Refusal::field(name, format!("must be from {least} to {}", limits::PAGE_ROOMS)));
     }
     Ok(limit)
 }

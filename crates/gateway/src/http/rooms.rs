@@ -20,7 +20,7 @@ use crate::shared::Shared;
     get, path = "/v1/rooms", tag = "rooms", operation_id = "list_rooms",
     params(
         ("cursor" = Option<String>, Query, description = "What the page before gave as `next`"),
-        ("limit" = Option<u32>, Query, description = "The most rooms, up to 200", maximum = 200),
+        ("limit" = Option<u32>, Query, description = "The most rooms, up to 200", minimum = 1, maximum = 200),
     ),
     responses(
         (status = 200, description = "Done", body = RoomsPage),

@@ -11,7 +11,7 @@ export interface ConnectOptions {
   storage?: Pick<Storage, "getItem" | "setItem">;
   /** How many rooms the first list has (50). */
   rooms?: number;
-  /** The WebSocket class, where there is no global one. */
+  /** The WebSocket class, where there is no global one, as in Node before 22. Without either, `connect` throws. */
   WebSocket?: unknown;
 }
 

@@ -38,6 +38,8 @@ class Sendpi {
   #ready;
 
   constructor({ url, token, device, storage, WebSocket, rooms = 50 }) {
+    WebSocket ??= globalThis.WebSocket;
+    if (!WebSocket) throw new TypeError("there is no WebSocket here: use Node 22, or pass a class as `WebSocket`");
     storage ??= globalThis.sessionStorage ?? memory();
     this.state = "connecting";
     this.user = undefined;
@@ -51,7 +53,7 @@ class Sendpi {
       token,
       device: device ?? ownDevice(storage),
       newDevice: () => storage.setItem("sendpi.device", `js-${unique()}`),
-      WebSocket: WebSocket ?? globalThis.WebSocket,
+      WebSocket,
       rooms,
       resume: () => this.#toResume(),
       on: { frame: (frame) => this.#take(frame), state: (state, reason) => this.#changeState(state, reason) },
