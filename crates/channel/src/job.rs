@@ -9,6 +9,7 @@ mod scan;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sendpi_bus::Bus;
 use sendpi_bus::presence::{Barrier, Online};
 use sendpi_model::faults::{Mutant, mutant};
@@ -74,6 +75,11 @@ impl JobContext {
         pass_fence(self.store.as_ref(), tenure).await
     }
 
+    /// Passes the fences of several partitions.
+    pub(crate) async fn pass_fences(&self, tenures: &[Tenure]) -> Result<(), JobError> {
+        pass_fences(self.store.as_ref(), tenures).await
+    }
+
     /// Writes rows until it is known that they were written, that they were not, or that a higher epoch took the
     /// partition.
     pub(crate) async fn write(&self, tenures: &[Tenure], rows: Vec<Row>) -> Result<(), JobError> {
@@ -117,6 +123,14 @@ async fn pass_fence(store: &dyn Store, tenure: Tenure) -> Result<(), JobError> {
     }
 }
 
+/// Passes the fences of several partitions, with reads side by side: a store behind a network takes its time for each.
+async fn pass_fences(store: &dyn Store, tenures: &[Tenure]) -> Result<(), JobError> {
+    let passing = join_all(tenures.iter().map(|tenure| pass_fence(store, *tenure))).await;
+    // That a partition was lost is said first, because it ends what another read that failed would only put off.
+    let (lost, rest): (Vec<_>, Vec<_>) = passing.into_iter().partition(|r| matches!(r, Err(JobError::NotOwner(_))));
+    lost.into_iter().chain(rest).collect()
+}
+
 async fn write_until_known(store: &dyn Store, tenures: &[Tenure], rows: Vec<Row>) -> Result<(), JobError> {
     let (mut pause, mut is_unknown) = (Duration::from_millis(20), false);
     while !rows.is_empty() {
@@ -130,10 +144,8 @@ async fn write_until_known(store: &dyn Store, tenures: &[Tenure], rows: Vec<Row>
                 is_unknown = true;
             }
         }
-        for tenure in tenures {
-            if let Err(lost @ JobError::NotOwner(_)) = pass_fence(store, *tenure).await {
-                return Err(lost);
-            }
+        if let Err(lost @ JobError::NotOwner(_)) = pass_fences(store, tenures).await {
+            return Err(lost);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));

@@ -65,9 +65,7 @@ impl JobContext {
         }
         self.write(tenures, rows).await?;
         fail_point(FailPoint::AfterStore);
-        for tenure in tenures {
-            self.pass_fence(*tenure).await?;
-        }
+        self.pass_fences(tenures).await?;
         fail_point(FailPoint::AfterFence);
         Ok(())
     }

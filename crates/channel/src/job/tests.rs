@@ -7,6 +7,7 @@ use sendpi_model::{Mark, Millis, RoomId};
 use sendpi_store::{
     DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, SettledRow, Start,
 };
+use tokio::sync::Barrier;
 
 use super::*;
 
@@ -15,11 +16,17 @@ use super::*;
 struct Scripted {
     writes: Mutex<VecDeque<Result<(), WriteError>>>,
     fence: Result<Option<Fence>, ReadError>,
+    /// How many reads of the fence must be under way before one is answered.
+    together: Barrier,
 }
 
 impl Scripted {
     fn new(writes: impl IntoIterator<Item = Result<(), WriteError>>) -> Self {
-        Self { writes: Mutex::new(writes.into_iter().collect()), fence: Err(ReadError("closed".into())) }
+        Self {
+            writes: Mutex::new(writes.into_iter().collect()),
+            fence: Err(ReadError("closed".into())),
+            together: Barrier::new(1),
+        }
     }
 
     async fn write_once(&self) -> Result<(), JobError> {
@@ -39,6 +46,7 @@ impl Store for Scripted {
     }
 
     async fn fence(&self, _: Partition) -> Result<Option<Fence>, ReadError> {
+        self.together.wait().await;
         self.fence.clone()
     }
 
@@ -130,6 +138,16 @@ fn unknown() -> Result<(), WriteError> {
 
 fn failed() -> Result<(), WriteError> {
     Err(WriteError::Failed("the store is closed".into()))
+}
+
+#[tokio::test]
+async fn the_fences_of_several_partitions_are_read_side_by_side() {
+    let tenures: Vec<_> = (0..64).map(|p| Tenure { partition: Partition(p), epoch: 5, claim: 1 }).collect();
+    let store = Scripted { fence: Ok(None), together: Barrier::new(64), ..Scripted::new([]) };
+    tokio::time::timeout(Duration::from_secs(5), pass_fences(&store, &tenures)).await.unwrap().unwrap();
+    let fence = Ok(Some(Fence { epoch: 6, claim: "another".into() }));
+    let store = Scripted { fence, ..Scripted::new([]) };
+    assert!(matches!(pass_fences(&store, &tenures).await, Err(JobError::NotOwner(Partition(0)))));
 }
 
 #[tokio::test]
