@@ -88,7 +88,7 @@ pub async fn count_jobs(bus: &Bus) -> Result<u64, RequestError> {
 }
 
 /// After this time without a word about a job, it comes again.
-const ACK_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
+pub const ACK_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 /// The most jobs that are fetched and not done, of all push workers together.
 pub const JOBS_UNDER_WAY: usize = 10_000;
 /// The consumer that all push workers share.

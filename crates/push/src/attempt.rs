@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sendpi_bus::ingest_stream::keep_dead_letter;
 use sendpi_bus::push_log::{PushLogEntry, PushOutcome, log_push, read_push_log};
+use sendpi_bus::push_stream::ACK_WAIT;
 use sendpi_bus::subject;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, encode_json};
@@ -107,13 +108,16 @@ impl PushContext {
 
     /// Parts what an earlier worker posted, and ended before it could say so, from the rest.
     async fn posted_before(&self, (room, user): &Target, parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
-        if parts.iter().all(|part| part.deliveries <= 1) {
+        let now = Millis::now();
+        // One that lay here for too long before it was read went to another worker meanwhile.
+        let may_be = |part: &Part| part.deliveries > 1 || now.since(part.since) > ACK_WAIT;
+        if !parts.iter().any(may_be) {
             return (Vec::new(), parts);
         }
         let entries = read_push_log(&self.bus, room, user).await.unwrap_or_default();
-        parts.into_iter().partition(|Part { range, deliveries, .. }| {
-            let covers = |entry: &PushLogEntry| entry.first <= range.first && entry.last >= range.last;
-            *deliveries > 1 && entries.iter().any(|entry| entry.outcome == PushOutcome::Posted && covers(entry))
+        parts.into_iter().partition(|part| {
+            let covers = |entry: &PushLogEntry| entry.first <= part.range.first && entry.last >= part.range.last;
+            may_be(part) && entries.iter().any(|entry| entry.outcome == PushOutcome::Posted && covers(entry))
         })
     }
 
@@ -141,7 +145,8 @@ impl PushContext {
         let (room, user) = (target.0.as_str(), target.1.as_str());
         let EventRange { first, last, count } = range;
         let letter = encode_json(&DeadLetter { reason: why, room, user, first, last, count, since });
-        let (subject, id) = (subject::dead_push(&target.0, &target.1), format!("push.{room}.{user}.{first}-{last}"));
+        let subject = subject::dead_push(&target.0, &target.1);
+        let id = format!("{subject}.{first}-{last}");
         if let Err(error) = keep_dead_letter(&self.bus, subject, &id, letter.into()).await {
             tracing::warn!(%error, "a dead letter may not be kept; it is tried again");
             return attempted.again.extend(parts);

@@ -42,8 +42,10 @@ pub(crate) struct Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) parts: Vec<Part>,
-    /// How often the webhook did not answer for it.
+    /// How often the webhook, or the store, did not answer for it.
     pub(crate) tries: u32,
+    /// Whether it was the webhook, for what is a part of it since then.
+    pub(crate) is_unanswered: bool,
 }
 
 /// Returns the range of some parts. `None` if there are none.
@@ -82,7 +84,7 @@ impl Collapse {
     pub(crate) fn add(&mut self, target: Target, part: Part, now: Instant) {
         self.forget_quiet(now);
         let at = self.quiet.get(&target).copied().unwrap_or(now);
-        self.put(target, Due { parts: vec![part], tries: 0 }, at);
+        self.put(target, Due { parts: vec![part], tries: 0, is_unanswered: false }, at);
     }
 
     /// Puts something back that could not be posted now.
@@ -106,6 +108,7 @@ impl Collapse {
             Some((_, waiting)) => {
                 waiting.parts.extend(due.parts);
                 waiting.tries = waiting.tries.max(due.tries);
+                waiting.is_unanswered |= due.is_unanswered;
             }
             None => {
                 self.order.insert((at, target.clone()));
@@ -136,7 +139,7 @@ impl Collapse {
     pub(crate) fn take_older(&mut self, before: Millis, all: bool, most: usize) -> Vec<(Target, Vec<Part>)> {
         let is_old = |part: &Part| part.since < before;
         let waiting = self.waiting.iter().filter(|(target, _)| !self.under_way.contains(*target));
-        let old = waiting.filter(|(_, (_, due))| (all || due.tries > 0) && due.parts.iter().any(is_old));
+        let old = waiting.filter(|(_, (_, due))| (all || due.is_unanswered) && due.parts.iter().any(is_old));
         let targets: Vec<Target> = old.map(|(target, _)| target.clone()).take(most).collect();
         let mut taken = Vec::with_capacity(targets.len());
         for target in targets {
@@ -152,12 +155,13 @@ impl Collapse {
         taken
     }
 
-    /// Notes that something is settled, and whether a notification was posted for it.
-    pub(crate) fn settled(&mut self, target: &Target, posted: bool, now: Instant) {
+    /// Notes that something is settled.
+    pub(crate) fn settled(&mut self, target: &Target) {
         self.under_way.remove(target);
-        if !posted {
-            return;
-        }
+    }
+
+    /// Notes that a notification was posted.
+    pub(crate) fn posted(&mut self, target: &Target, now: Instant) {
         let until = now + self.after;
         if let Some(before) = self.quiet.insert(target.clone(), until) {
             self.quiet_order.remove(&(before, target.clone()));
@@ -191,7 +195,7 @@ mod tests {
     }
 
     fn due<const N: usize>(parts: [Part; N]) -> Due {
-        Due { parts: parts.to_vec(), tries: 0 }
+        Due { parts: parts.to_vec(), tries: 0, is_unanswered: false }
     }
 
     #[test]
@@ -201,7 +205,8 @@ mod tests {
         assert_eq!(collapse.next(now), Some((target("bob"), due([part(1, 1, 1)]))));
         collapse.add(target("bob"), part(2, 3, 2), now);
         assert_eq!(collapse.next(now), None, "one is under way");
-        collapse.settled(&target("bob"), true, now);
+        collapse.posted(&target("bob"), now);
+        collapse.settled(&target("bob"));
         collapse.add(target("bob"), part(4, 4, 3), now + AFTER / 2);
         collapse.add(target("eve"), part(4, 4, 3), now + AFTER / 2);
         assert_eq!(collapse.next(now + AFTER / 2), Some((target("eve"), due([part(4, 4, 3)]))));
@@ -229,10 +234,10 @@ mod tests {
         let mut old = collapse.take_older(Millis(5), true, 10);
         old.sort_by_key(|(_, parts)| parts[0].job);
         assert_eq!(old, [(target("bob"), vec![part(1, 1, 1)]), (target("eve"), vec![part(2, 2, 2)])]);
-        collapse.put_back(kim, Due { tries: 1, ..due_for_kim }, now + AFTER);
+        collapse.put_back(kim, Due { is_unanswered: true, ..due_for_kim }, now + AFTER);
         assert_eq!(collapse.take_older(Millis(5), false, 10), [(target("kim"), vec![part(3, 3, 3)])]);
-        old.iter().for_each(|(target, _)| collapse.settled(target, false, now));
-        collapse.settled(&target("kim"), false, now);
+        old.iter().for_each(|(target, _)| collapse.settled(target));
+        collapse.settled(&target("kim"));
         assert_eq!(collapse.next(now + AFTER), Some((target("bob"), due([part(5, 5, 5)]))));
         assert_eq!(collapse.next(now + AFTER), Some((target("joe"), due([part(6, 6, 6)]))));
         assert_eq!(collapse.next(now + AFTER), None);
@@ -243,10 +248,11 @@ mod tests {
         let (mut collapse, now) = (Collapse::new(AFTER), Instant::now());
         collapse.add(target("bob"), part(1, 1, 1), now);
         collapse.next(now);
-        collapse.settled(&target("bob"), false, now);
+        collapse.settled(&target("bob"));
         collapse.add(target("bob"), part(2, 2, 2), now);
         assert!(collapse.next(now).is_some());
-        collapse.settled(&target("bob"), true, now);
+        collapse.posted(&target("bob"), now);
+        collapse.settled(&target("bob"));
         collapse.add(target("bob"), part(3, 3, 3), now + 2 * AFTER);
         assert_eq!((collapse.quiet.len(), collapse.quiet_order.len()), (0, 0));
         assert!(collapse.next(now + 2 * AFTER).is_some());

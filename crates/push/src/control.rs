@@ -172,7 +172,7 @@ fn because(known: &Known<'_>, now: Millis) -> Vec<String> {
     let Known { user, seq, event, member, marker, nodes, pushes } = *known;
     let Some(event) = event else { return vec![format!("there is no event {seq} in the room")] };
     let mut because = Vec::new();
-    if event.from == *user {
+    if event.is_message_of(user) {
         because.push(format!("{user} sent it"));
     }
     for node in nodes.iter().filter(|node| node.seq.is_some_and(|known| known >= seq)) {

@@ -9,11 +9,16 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// A webhook that failed for so long is down: what is too old is not tried even once.
+const DOWN: Duration = Duration::from_mins(5);
+
 /// Whether notifications may be posted. After a failure only one is under way, until one succeeds.
 #[derive(Debug, Default)]
 pub(crate) struct WebhookGate {
     failures: u32,
     until: Option<Instant>,
+    /// Since when the webhook has failed.
+    since: Option<Instant>,
 }
 
 impl WebhookGate {
@@ -22,9 +27,9 @@ impl WebhookGate {
         self.until.is_none_or(|until| until <= now) && (self.failures == 0 || under_way == 0)
     }
 
-    /// Returns whether the webhook failed last.
-    pub(crate) fn is_failing(&self) -> bool {
-        self.failures > 0
+    /// Returns whether the webhook has failed for some minutes.
+    pub(crate) fn is_down(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.duration_since(since) > DOWN)
     }
 
     /// Returns until when none may be posted.
@@ -48,6 +53,7 @@ impl WebhookGate {
         }
         let doubled = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
+        self.since.get_or_insert(now);
         self.until = Some(now + doubled.mul_f64(0.5 + jitter / 2.0).max(asked));
     }
 }
@@ -70,8 +76,9 @@ mod tests {
             assert!(gate.lets(0, now) && !gate.lets(1, now));
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert!(gate.is_down(now + Duration::from_mins(1)) && !gate.is_down(now));
         gate.opened();
-        assert!(gate.lets(63, now));
+        assert!(gate.lets(63, now) && !gate.is_down(now + Duration::from_mins(9)));
         gate.failed(now, Some(Duration::from_secs(30)), 0.0);
         assert_eq!(gate.until(), Some(now + Duration::from_secs(30)));
     }

@@ -112,5 +112,8 @@ pub(crate) async fn prepare(
 
 fn is_wanted(event: &Event, user: &UserId, notify: Notify) -> bool {
     let is_mentioned = || event.mentions().is_some_and(|mentions| mentions.include(user));
-    event.kind.is_counted() && event.from != *user && !event.is_deleted() && (notify == Notify::All || is_mentioned())
+    event.kind.is_counted()
+        && !event.is_message_of(user)
+        && !event.is_deleted()
+        && (notify == Notify::All || is_mentioned())
 }

@@ -109,6 +109,7 @@ pub async fn start(
         gate: WebhookGate::default(),
         metrics: metrics.clone(),
         jobs: HashMap::new(),
+        places: HashMap::new(),
         unsettled: 0,
         last_job: 0,
         under_way: FuturesUnordered::new(),
@@ -134,6 +135,8 @@ struct PushLoop {
     gate: WebhookGate,
     metrics: PushMetrics,
     jobs: HashMap<JobNumber, OpenJob>,
+    /// Which of these jobs has which place in the queue.
+    places: HashMap<JobPlace, JobNumber>,
     /// How many users of all these jobs are not settled.
     unsettled: usize,
     last_job: JobNumber,
@@ -185,9 +188,7 @@ impl PushLoop {
                 Some((target, tries, attempted)) = self.under_way.next() => self.attempted(target, tries, attempted),
                 () = sleep_until(next) => {}
                 _ = progress.tick() => {
-                    for open in self.jobs.values() {
-                        open.receipt.is_under_way().await;
-                    }
+                    say_what_is_under_way(&self.context.bus, &self.jobs).await;
                     self.give_up_old();
                 }
             }
@@ -211,11 +212,8 @@ impl PushLoop {
 
     fn add(&mut self, FetchedJob { job, receipt }: FetchedJob) {
         let (deliveries, place) = (receipt.deliveries(), receipt.place());
-        let open = self
-            .jobs
-            .values_mut()
-            .filter(|_| deliveries > 1 && !mutant(Mutant::JobsCountTwice))
-            .find(|open| open.place == place);
+        let known = self.places.get(&place).filter(|_| !mutant(Mutant::JobsCountTwice));
+        let open = known.and_then(|number| self.jobs.get_mut(number));
         if let Some(open) = open {
             // Nothing was heard of it for too long. What it has is known.
             open.receipt = receipt;
@@ -233,6 +231,7 @@ impl PushLoop {
             self.collapse.add((job.room.clone(), user), part.clone(), now);
         }
         self.unsettled += users;
+        self.places.insert(place, self.last_job);
         self.jobs.insert(self.last_job, OpenJob { receipt, place, users });
     }
 
@@ -254,7 +253,7 @@ impl PushLoop {
     fn give_up_old(&mut self) {
         let give_up = u64::try_from(self.context.give_up.as_millis()).unwrap_or(u64::MAX);
         let before = Millis(Millis::now().0.saturating_sub(give_up));
-        for (target, parts) in self.collapse.take_older(before, self.gate.is_failing(), GIVEN_UP) {
+        for (target, parts) in self.collapse.take_older(before, self.gate.is_down(Instant::now()), GIVEN_UP) {
             let context = self.context.clone();
             self.under_way.push(Box::pin(async move {
                 let attempted = context.give_up(&target, parts).await;
@@ -285,12 +284,16 @@ impl PushLoop {
                 self.user_settled(part.job);
             }
         }
+        if posted {
+            self.collapse.posted(&target, now);
+        }
         if attempted.again.is_empty() {
-            self.collapse.settled(&target, posted, now);
+            self.collapse.settled(&target);
         } else {
             // Later each time, so that one that the webhook never answers does not stand before all others.
             let tries = tries + u32::from(!matches!(attempted.answer, Some(Posted::Refused(_))));
-            self.collapse.put_back(target, Due { parts: attempted.again, tries }, now + pause);
+            let is_unanswered = matches!(attempted.answer, Some(Posted::Later(..)));
+            self.collapse.put_back(target, Due { parts: attempted.again, tries, is_unanswered }, now + pause);
         }
     }
 
@@ -301,6 +304,7 @@ impl PushLoop {
         if open.users == 0
             && let Some(open) = self.jobs.remove(&number)
         {
+            self.places.remove(&open.place);
             self.done(open.receipt);
         }
     }
@@ -322,10 +326,30 @@ impl PushLoop {
         if timeout(STOP, finish).await.is_err() {
             tracing::info!(posts = self.under_way.len(), "stopped while notifications were posted; they come again");
         }
-        for open in self.jobs.values() {
-            open.receipt.give_back().await;
-        }
+        let give_back = async {
+            for open in self.jobs.values() {
+                open.receipt.give_back().await;
+            }
+        };
+        // What is not given back comes again by itself.
+        let _in_time = timeout(STOP, give_back).await;
         self.acks.close();
         let _in_time = timeout(STOP, self.acks.wait()).await;
+    }
+}
+
+/// Tells the queue which jobs are still being worked on. While there is no connection that would only fill what
+/// waits to be sent, which others need, and the jobs come again in any case.
+async fn say_what_is_under_way(bus: &Bus, jobs: &HashMap<JobNumber, OpenJob>) {
+    if !bus.connection().borrow().up {
+        return;
+    }
+    let say = async {
+        for open in jobs.values() {
+            open.receipt.is_under_way().await;
+        }
+    };
+    if timeout(PROGRESS, say).await.is_err() {
+        tracing::warn!(jobs = jobs.len(), "NATS takes nothing; push jobs may come again");
     }
 }
