@@ -88,7 +88,8 @@ async fn a_node_that_stops_takes_its_own_key_away() {
     let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
     let bus = nats.connect("observer").await;
     let node = crate::buckets::node_of(&bus).await;
-    server.terminate().await;
+    // Nobody is there to wait for.
+    within(Duration::from_secs(5), "it ends", server.terminate()).await;
     let left = Bucket::new(&bus, subject::PRESENCE_BUCKET).read(&subject::node_key(&node)).await.unwrap();
     assert!(left.is_none_or(|entry| entry.value.is_none()), "its key is there after it has ended");
 }

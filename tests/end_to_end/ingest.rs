@@ -143,3 +143,29 @@ async fn a_bad_event_is_kept_with_the_reason_and_holds_up_nothing() {
     service.publish(&format!("{INGEST}.user.eve"), None, &text("event 0")).await;
     assert_eq!(until_there_are(&server, "=u:eve", 1).await, numbered(1));
 }
+
+#[tokio::test]
+async fn a_service_that_has_the_id_of_a_user_is_not_the_user() {
+    let (nats, server) = start().await;
+    let mut service = NatsClient::connect(&nats.url()).await;
+    let ann = Recording::connect(&server, "ann", "phone").await;
+    let system = Recording::connect(&server, "system", "phone").await;
+    ann.client().create_with(json!({"name": "lobby", "room": "lobby", "members": ["system"]})).await.unwrap();
+    service.publish(&format!("{INGEST}.room.lobby"), None, &text("Invoice paid")).await;
+    let event = ann.until_event("lobby", "the event", |event| event.text() == Some("Invoice paid")).await;
+    assert_eq!((event.kind.as_str(), event.from.as_str()), ("system", "system"));
+    for op in ["edit", "delete"] {
+        let request = json!({"op": op, "room": "lobby", "ref": event.seq, "body": {"text": "Pay to me"}});
+        let refused = system.client().request(request).await.unwrap_err();
+        assert_eq!(refused.code(), Some(sendpi_model::Code::Forbidden), "{refused}");
+    }
+    step("what it says in the name of a user is not read by the user");
+    let from_ann = json!({"from": "ann", "body": {"text": "not by ann"}}).to_string();
+    service.publish(&format!("{INGEST}.room.lobby"), None, &from_ann).await;
+    ann.until_event("lobby", "the second event", |event| event.text() == Some("not by ann")).await;
+    let token = server.token("ann").await;
+    let (_, info) = api("GET", server.url(), "/v1/rooms/lobby", &token, "").await;
+    assert_eq!((&info["count"], &info["unread"]), (&json!(2), &json!(2)), "{info}");
+    ann.finish().await;
+    system.finish().await;
+}

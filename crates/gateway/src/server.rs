@@ -109,10 +109,10 @@ impl Gateway {
         });
         let router = router(&shared);
         let stopping = CancellationToken::new();
-        let forgetful = Arc::clone(&shared);
-        shared.tasks.spawn(async move { forgetful.cut.run_until_cancelled(forget_idle(&forgetful.rates)).await });
-        let fresh = Arc::clone(&shared);
-        shared.tasks.spawn(async move { fresh.cut.run_until_cancelled(fresh.tokens.keep_fresh()).await });
+        let (forgetful, fresh) = (Arc::clone(&shared), Arc::clone(&shared));
+        let (stop_forgetting, stop_fetching) = (stopping.clone(), stopping.clone());
+        shared.tasks.spawn(async move { stop_forgetting.run_until_cancelled(forget_idle(&forgetful.rates)).await });
+        shared.tasks.spawn(async move { stop_fetching.run_until_cancelled(fresh.tokens.keep_fresh()).await });
         let until = loop {
             let accepted = tokio::select! {
                 until = &mut stop => break until.unwrap_or_else(|_| Instant::now()),

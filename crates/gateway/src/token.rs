@@ -142,6 +142,10 @@ impl Tokens {
             return Err(TokenError::Invalid);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+        // No extension is known that a token may ask for (RFC 7515, 4.1.11).
+        if header.crit.is_some() {
+            return Err(TokenError::Invalid);
+        }
         if let Some(claims) = self.keys.iter().find_map(|key| verified(token, &header, key)) {
             return self.identity(claims, now);
         }

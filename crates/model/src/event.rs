@@ -188,6 +188,13 @@ impl Event {
         serde_json::from_slice(&self.frame).unwrap_or_default()
     }
 
+    /// Returns whether this is a message of a user. A service may have the id of a user, and its events are not the
+    /// user's.
+    #[must_use]
+    pub fn is_message_of(&self, user: &UserId) -> bool {
+        self.kind == EventKind::Message && self.from == *user
+    }
+
     /// Returns the users whom the event mentions.
     #[must_use]
     pub fn mentions(&self) -> Option<Mentions> {

@@ -47,7 +47,7 @@ impl PushWish {
             Notify::None => false,
         };
         let muted = self.muted_until.is_some_and(|until| event.head.at < until);
-        event.kind.is_counted() && self.user != event.from && event.head.seq > self.joined && !muted && asked
+        event.kind.is_counted() && !event.is_message_of(&self.user) && event.head.seq > self.joined && !muted && asked
     }
 }
 

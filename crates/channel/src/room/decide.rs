@@ -10,7 +10,8 @@ use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights::Action;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
 use sendpi_model::{
-    Content, Event, Head, Mark, Mentions, Millis, Nonce, Reaction, Refusal, RoleChange, RoomChange, UserId, Verb,
+    Content, Event, EventKind, Head, Mark, Mentions, Millis, Nonce, Reaction, Refusal, RoleChange, RoomChange, UserId,
+    Verb,
 };
 use sendpi_store::{EventRow, Row};
 use serde_json::value::RawValue;
@@ -207,7 +208,7 @@ impl Room {
     /// Keeps the last message for lists of rooms, and notes that its sender has read up to it.
     pub(super) fn note_last(&mut self, event: &Event) {
         self.last = LastMessage::later(self.last.take(), event);
-        if event.kind.is_counted()
+        if event.kind == EventKind::Message
             && let Some(sender) = self.members.get_mut(&event.from)
         {
             sender.spoke = Mark { seq: event.head.seq, count: event.head.count };

@@ -1,7 +1,7 @@
 //! ROOM, as members, services and strangers see it: by the live room, and by the rows alone.
 
 use sendpi_model::flow::Requester;
-use sendpi_model::{Access, Mark, Notify, Refusal, Role, RoomId, RoomInfo, RoomKind, UserId, rights};
+use sendpi_model::{Access, EventKind, Mark, Notify, Refusal, Role, RoomId, RoomInfo, RoomKind, UserId, rights};
 use sendpi_store::{MemberRow, RoomRow};
 
 use super::Room;
@@ -72,7 +72,7 @@ pub(crate) fn info_of_rows(
         return Err(rights::not_a_member(room, row.as_ref().is_some_and(is_open)));
     };
     // Nothing behind the last message is counted.
-    let own = row.last.as_ref().filter(|last| last.from == member.user);
+    let own = row.last.as_ref().filter(|last| last.kind == EventKind::Message && last.from == member.user);
     let spoke = own.map(|last| Mark { seq: last.seq, count: row.head.count }).unwrap_or_default();
     let info = RoomInfo {
         room: room.clone(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::{Event, Mentions, Millis, Notify, UserId};
+use sendpi_model::{Event, EventKind, Mentions, Millis, Notify, UserId};
 
 use super::RoomMember;
 
@@ -66,8 +66,10 @@ impl Offline {
             Mentions::Users(_) => lists.mentions.iter().filter(|user| mentions.include(user)).cloned().collect(),
         });
         let others = |list: Arc<[UserId]>| match list.binary_search(&event.from) {
-            Ok(_) => list.iter().filter(|user| **user != event.from).cloned().collect(),
-            Err(_) => list,
+            Ok(_) if event.kind == EventKind::Message => {
+                list.iter().filter(|user| **user != event.from).cloned().collect()
+            }
+            _ => list,
         };
         [Some(lists.all.clone()), mentioned].into_iter().flatten().map(others).filter(|list| !list.is_empty()).collect()
     }

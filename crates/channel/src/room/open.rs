@@ -152,7 +152,8 @@ impl Room {
 
     /// Returns `all`, or `mentions` in a room of more than 200 members.
     pub(crate) fn notify_default(&self) -> Notify {
-        if self.members.len() > 200 { Notify::Mentions } else { Notify::All }
+        // With the one who joins.
+        if self.members.len() + 1 > 200 { Notify::Mentions } else { Notify::All }
     }
 }
 

@@ -7,7 +7,7 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights::Action;
 use sendpi_model::server_frame::OkAnswer;
-use sendpi_model::{Code, Content, Event, MessageRevision, Millis, Nonce, Reaction, Refusal, Verb};
+use sendpi_model::{Code, Content, Event, EventKind, MessageRevision, Millis, Nonce, Reaction, Refusal, Verb};
 use sendpi_store::{EventRow, Row};
 use serde_json::value::RawValue;
 
@@ -80,7 +80,7 @@ impl Room {
         now: Millis,
     ) -> Result<(), Refusal> {
         let message = self.target(seq)?;
-        if message.from != *by.id() {
+        if !is_author(by, &message) {
             return Err(Refusal::new(
                 Code::Forbidden,
                 format!("only its author may edit message {seq} of {}", self.id),
@@ -104,7 +104,7 @@ impl Room {
         now: Millis,
     ) -> Result<(), Refusal> {
         let message = self.target(seq)?;
-        if message.from != *by.id() {
+        if !is_author(by, &message) {
             self.check_may(by, Action::DeleteOthers)?;
         }
         if message.is_deleted() {
@@ -162,5 +162,13 @@ impl Room {
     pub(super) fn note_revised(&mut self, event: Event) {
         self.last = self.last.take().map(|last| LastMessage::revised(last, &event));
         self.tail.replace(event);
+    }
+}
+
+/// Returns whether a message is one's own. A service and a user may have the same id.
+fn is_author(by: Requester<'_>, message: &Event) -> bool {
+    match by {
+        Requester::User(user) => message.is_message_of(user),
+        Requester::Service(service) => message.kind == EventKind::System && message.from == *service,
     }
 }

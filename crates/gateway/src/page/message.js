@@ -20,7 +20,7 @@ export function line(event, room, user, edit) {
 /** Fills the item of a message, anew after an edit, a deletion or a reaction. */
 export function fill(item, event, room, user, edit) {
   const bar = item.querySelector(".actions");
-  item.classList.toggle("mine", event.from === user);
+  item.classList.toggle("mine", isOf(event, user));
   item.classList.toggle("mention", Boolean(event.mentions?.some((name) => name === user || name === "*")));
   const from = make("span", { className: "from", dir: "auto" }, event.from);
   const text = make("span", { className: "text", dir: "auto" }, event.body?.text ?? "(no text)");
@@ -64,7 +64,7 @@ function showActions(item, event, room, user, edit) {
     const react = act(() => attempt(room.react(event.seq, emoji)));
     return button(emoji, react, { ariaLabel: `React with ${emoji}` });
   });
-  const isOwn = event.from === user;
+  const isOwn = isOf(event, user);
   if (isOwn) actions.push(button("Edit", act(() => edit(event))));
   if (isOwn || room.info.role !== "member") {
     const remove = async () => (await confirm("Delete this message?")) && attempt(room.delete(event.seq));
@@ -107,3 +107,8 @@ export function pendingLine(message, user, error) {
 }
 
 addEventListener("keydown", ({ key }) => key === "Escape" && hideActions());
+
+/** Whether a user wrote a message. A service may have the id of a user. */
+function isOf(event, user) {
+  return event.kind !== "system" && event.from === user;
+}

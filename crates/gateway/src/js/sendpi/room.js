@@ -206,7 +206,7 @@ export class Room {
       info.last_at = event.at;
       info.last = { seq: event.seq, kind: event.kind, from: event.from, at: event.at, text: event.body?.text };
       // Who sends a message has read what is before it, whatever the device.
-      if (event.from === this.#sendpi.user) info.marker = { seq: event.seq, count: event.count };
+      if (event.kind === "message" && event.from === this.#sendpi.user) info.marker = { seq: event.seq, count: event.count };
     }
     if (event.kind === "joined") info.members += event.users.length;
     if (event.kind === "left") info.members = Math.max(0, info.members - event.users.length);
