@@ -99,16 +99,26 @@ const CONSUMER: &str = "push-workers";
 pub struct FetchedJob {
     /// The job.
     pub job: PushJob,
+    /// Its place in the queue.
+    pub place: JobPlace,
+    /// How often it was fetched, this time included.
+    pub deliveries: u64,
     /// How it is acknowledged.
     pub receipt: JobReceipt,
+}
+
+/// What stays the same of a job however often it is fetched, and is no other job's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JobPlace {
+    /// When the job was published.
+    pub published: Millis,
+    /// Its number in the queue, which begins anew if the queue is made anew.
+    pub seq: u64,
 }
 
 /// The receipt of a job that was fetched. The job comes again unless it is acknowledged.
 #[derive(Debug)]
 pub struct JobReceipt(async_nats::jetstream::Message);
-
-/// What stays the same of a job however often it is fetched: when it was published, and its place in the queue.
-pub type JobPlace = (Millis, u64);
 
 impl JobReceipt {
     /// Removes the job from the queue for good.
@@ -134,25 +144,17 @@ impl JobReceipt {
             tracing::debug!(%error, "a push job may come again");
         }
     }
+}
 
-    /// Returns how often the job was fetched, this time included.
-    #[must_use]
-    pub fn deliveries(&self) -> u64 {
-        self.0.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1))
-    }
-
-    /// Returns when the job was published.
-    #[must_use]
-    pub fn published(&self) -> Millis {
-        self.place().0
-    }
-
-    /// Returns the place of the job.
-    #[must_use]
-    pub fn place(&self) -> JobPlace {
-        let Ok(info) = self.0.info() else { return JobPlace::default() };
-        let published = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000);
-        (Millis(published.unwrap_or_default()), info.stream_sequence)
+impl FetchedJob {
+    fn new(job: PushJob, mut message: async_nats::jetstream::Message) -> Result<Self, RequestError> {
+        let info = message.info().map_err(|error| RequestError::Unknown(error.to_string()))?;
+        let published = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+        let place = JobPlace { published: Millis(published), seq: info.stream_sequence };
+        let deliveries = u64::try_from(info.delivered).unwrap_or(1);
+        // Nothing but the address of the receipt is needed of it, and receipts are kept for long.
+        message.message.payload = Bytes::new();
+        Ok(Self { job, place, deliveries, receipt: JobReceipt(message) })
     }
 }
 
@@ -176,16 +178,12 @@ pub async fn fetch_jobs(
     let consumer = stream.get_or_create_consumer(CONSUMER, config).await.map_err(|e| unknown(&e))?;
     let messages = consumer.messages().await.map_err(|e| unknown(&e))?;
     Ok(Box::pin(messages.filter_map(|message| async {
-        let mut message = match message {
+        let message = match message {
             Ok(message) => message,
             Err(error) => return Some(Err(RequestError::Unknown(error.to_string()))),
         };
         match serde_json::from_slice(&message.payload) {
-            Ok(job) => {
-                // Nothing but the address of the receipt is needed of it, and receipts are kept for long.
-                message.message.payload = Bytes::new();
-                Some(Ok(FetchedJob { job, receipt: JobReceipt(message) }))
-            }
+            Ok(job) => Some(FetchedJob::new(job, message)),
             Err(error) => {
                 tracing::error!(%error, subject = %message.subject, "a push job cannot be read and is dropped");
                 let dropped = message.ack_with(AckKind::Term).await;

@@ -79,38 +79,37 @@ impl PushContext {
             return attempted.settle(parts, PushOutcome::NoWebhook);
         };
         let answer = webhook.post(&id, body).await;
-        let (hopeless, again): (Vec<Part>, Vec<Part>) = match &answer {
+        match &answer {
             Posted::Taken(_) => {
                 self.log(target, range, PushOutcome::Posted, Some(id)).await;
                 attempted.settle(parts, PushOutcome::Posted);
-                (Vec::new(), Vec::new())
             }
-            Posted::Refused(_) => {
+            Posted::Refused(why) => {
                 parts.iter_mut().for_each(|part| part.refusals += 1);
-                parts.into_iter().partition(|part| part.refusals >= REFUSALS)
+                let (hopeless, again) = parts.into_iter().partition(|part| part.refusals >= REFUSALS);
+                let too_often = format!("the webhook refused it too often: {why}");
+                self.bury(target, hopeless, &too_often, attempted).await;
+                self.wait(target, again, why, attempted).await;
             }
-            Posted::Later(..) if mutant(Mutant::PushRetriesOff) => {
-                attempted.settle(parts, PushOutcome::Posted);
-                (Vec::new(), Vec::new())
-            }
-            Posted::Later(..) => (Vec::new(), parts),
-        };
-        if let Posted::Refused(why) | Posted::Later(why, _) = &answer {
-            let too_often = format!("the webhook refused it too often: {why}");
-            self.bury(target, hopeless, &too_often, attempted).await;
-            if let Some(range) = range_of(&again) {
-                self.log(target, range, PushOutcome::Waiting, Some(why.clone())).await;
-            }
+            Posted::Later(..) if mutant(Mutant::PushRetriesOff) => attempted.settle(parts, PushOutcome::Posted),
+            Posted::Later(why, _) => self.wait(target, parts, why, attempted).await,
         }
-        attempted.again.extend(again);
         attempted.answer = Some(answer);
+    }
+
+    /// Notes that some parts are to be tried again, and why.
+    async fn wait(&self, target: &Target, parts: Vec<Part>, why: &str, attempted: &mut Attempted) {
+        if let Some(range) = range_of(&parts) {
+            self.log(target, range, PushOutcome::Waiting, Some(why.to_owned())).await;
+        }
+        attempted.again.extend(parts);
     }
 
     /// Parts what an earlier worker posted, and ended before it could say so, from the rest.
     async fn posted_before(&self, (room, user): &Target, parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
         let now = Millis::now();
         // One that lay here for too long before it was read went to another worker meanwhile.
-        let may_be = |part: &Part| part.deliveries > 1 || now.since(part.since) > ACK_WAIT;
+        let may_be = |part: &Part| part.deliveries > 1 || now.since(part.job.published) > ACK_WAIT;
         if !parts.iter().any(may_be) {
             return (Vec::new(), parts);
         }
@@ -141,7 +140,9 @@ impl PushContext {
             count: u64,
             since: Millis,
         }
-        let (Some(range), Some(since)) = (range_of(&parts), parts.iter().map(|part| part.since).min()) else { return };
+        let (Some(range), Some(since)) = (range_of(&parts), parts.iter().map(|part| part.job.published).min()) else {
+            return;
+        };
         let (room, user) = (target.0.as_str(), target.1.as_str());
         let EventRange { first, last, count } = range;
         let letter = encode_json(&DeadLetter { reason: why, room, user, first, last, count, since });

@@ -6,12 +6,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use sendpi_bus::push_stream::JobPlace;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Millis, RoomId, UserId};
 use tokio::time::Instant;
-
-/// The number of a job that was fetched.
-pub(crate) type JobNumber = u64;
 
 /// Who gets a notification of which room.
 pub(crate) type Target = (RoomId, UserId);
@@ -28,10 +26,8 @@ pub(crate) struct EventRange {
 /// What one job has for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Part {
-    pub(crate) job: JobNumber,
+    pub(crate) job: JobPlace,
     pub(crate) range: EventRange,
-    /// When the job was published.
-    pub(crate) since: Millis,
     /// How often the webhook refused it.
     pub(crate) refusals: u32,
     /// How often the job was fetched. More than once means that an earlier worker may have posted it.
@@ -137,7 +133,7 @@ impl Collapse {
     /// Takes what jobs from before `before` have for some users, whether it is due or not. Without `all` only for those
     /// for whom the webhook did not answer.
     pub(crate) fn take_older(&mut self, before: Millis, all: bool, most: usize) -> Vec<(Target, Vec<Part>)> {
-        let is_old = |part: &Part| part.since < before;
+        let is_old = |part: &Part| part.job.published < before;
         let waiting = self.waiting.iter().filter(|(target, _)| !self.under_way.contains(*target));
         let old = waiting.filter(|(_, (_, due))| (all || due.is_unanswered) && due.parts.iter().any(is_old));
         let targets: Vec<Target> = old.map(|(target, _)| target.clone()).take(most).collect();
@@ -189,9 +185,9 @@ mod tests {
         (RoomId::parse("r").unwrap(), UserId::parse(user).unwrap())
     }
 
-    fn part(first: u64, last: u64, job: JobNumber) -> Part {
+    fn part(first: u64, last: u64, job: u64) -> Part {
         let range = EventRange { first, last, count: last - first + 1 };
-        Part { job, range, since: Millis(job), refusals: 0, deliveries: 1 }
+        Part { job: JobPlace { published: Millis(job), seq: job }, range, refusals: 0, deliveries: 1 }
     }
 
     fn due<const N: usize>(parts: [Part; N]) -> Due {
@@ -232,7 +228,7 @@ mod tests {
         };
         assert_eq!(collapse.take_older(Millis(5), false, 10), []);
         let mut old = collapse.take_older(Millis(5), true, 10);
-        old.sort_by_key(|(_, parts)| parts[0].job);
+        old.sort_by_key(|(_, parts)| parts[0].job.seq);
         assert_eq!(old, [(target("bob"), vec![part(1, 1, 1)]), (target("eve"), vec![part(2, 2, 2)])]);
         collapse.put_back(kim, Due { is_unanswered: true, ..due_for_kim }, now + AFTER);
         assert_eq!(collapse.take_older(Millis(5), false, 10), [(target("kim"), vec![part(3, 3, 3)])]);

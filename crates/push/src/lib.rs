@@ -7,7 +7,8 @@
 //! more, or kept as a dead letter. What became of each is in the push log, for 72 hours.
 //!
 //! # Map
-//! - `worker`: the task that fetches jobs and has them settled. `config`: its settings.
+//! - `worker`: how a push worker starts and stops. `config`: its settings.
+//! - `push_loop`: the task that fetches jobs and has them settled.
 //! - `attempt`: one attempt to settle what is due for a user.
 //! - `collapse`: what waits for whom, and when it is due. *Pure.*
 //! - `gate`: when a webhook that fails is tried again. *Pure.*
@@ -23,6 +24,7 @@ mod control;
 mod gate;
 mod metrics;
 mod notification;
+mod push_loop;
 mod webhook;
 mod worker;
 
