@@ -40,6 +40,8 @@ pub(crate) use batch::{Batch, BatchStep, ReadKind, RoomRead, request_weight};
 pub(crate) use bounce::{Bounce, BounceOutcome, BounceScan, OwnBounce, WantedRange};
 pub(crate) use idle::IdleClock;
 pub use idle::IdleConfig;
+pub(crate) use info::info_of_rows;
+use info::is_open;
 pub(crate) use lookup::{Found, Lookup, Lookups, Wanted, add_lookups};
 #[cfg(test)]
 pub(crate) use lookup::{NonceResult, Reach};
@@ -49,12 +51,10 @@ pub(crate) use open::{StoredRoom, cut_at_hole, is_settled, tail_from};
 pub(crate) use page::{PageRequest, page_frame};
 pub(crate) use pushed::PushedLog;
 pub(crate) use revise::TargetEvent;
+pub(crate) use rows::order_row;
 pub(crate) use tail::Tail;
 
 use self::last_message::LastMessage;
-pub(crate) use info::info_of_rows;
-use info::is_open;
-pub(crate) use rows::order_row;
 
 /// A member, as the room knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,8 @@
 //! # Map
 //! - `id`, `partition`, `hash`, `role`, `room_info`, `time`: ids and their rules, partitions, hashes, roles, ROOM of
 //!   the protocol, milliseconds.
-//! - `event`: durable events, encoded once, and the typing frame.
+//! - `event`: durable events, encoded once, and the typing frame; `event/content`: their fields by kind;
+//!   `event/revision`: what edits and deletions change; `mentions`: whom a message mentions.
 //! - `client_frame`, `verb`, `verb/codec`, `fields`: what clients and nodes ask, and the rules of its fields;
 //!   `client_frame/rules`, `i_json`, `characters`: those that hold for clients only.
 //! - `server_frame`: what the server sends. It reads answers, too; `answer`, `notice` and `page` have the types.
@@ -32,6 +33,7 @@ mod id;
 mod json;
 pub mod limits;
 pub mod link;
+mod mentions;
 mod partition;
 mod push_address;
 mod rates;
@@ -54,6 +56,7 @@ pub use fields::Fields;
 pub use hash::fnv1a_64;
 pub use id::{DeviceId, IdError, NodeId, Nonce, RoomId, UserId};
 pub use json::{JsonObject, encode_json};
+pub use mentions::Mentions;
 pub use partition::{Partition, Partitions};
 pub use push_address::PushAddress;
 pub use rates::{Rate, RateError, Rates};
@@ -61,4 +64,4 @@ pub use refusal::{Code, Refusal};
 pub use role::{Access, Notify, Role, RoomKind};
 pub use room_info::{Mark, Preview, RoomInfo};
 pub use time::Millis;
-pub use verb::{Mentions, Verb};
+pub use verb::Verb;

@@ -59,7 +59,7 @@ pub(super) async fn put(
     let fields = body.fields()?;
     let (role, banned) = (fields.optional::<Role>("role")?, fields.optional::<bool>("banned")?);
     let room = Value::from(room);
-    let ask = async |op: &str, fields: &[(&'static str, Value)]| -> Result<Bytes, Refusal> {
+    let ask = async |op: &str, fields: &[room_request::Named]| -> Result<Bytes, Refusal> {
         let named = [&[("room", room.clone())], fields].concat();
         room_request::ask_for_frame(&shared, &caller, op, &named, None).await
     };
