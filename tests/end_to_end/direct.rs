@@ -3,7 +3,7 @@
 use sendpi_client::{Range, ServerFrame};
 use sendpi_model::{Code, Content, Event, Mark, Millis, Notify, RoomId, RoomInfo, RoomKind, UserId};
 use sendpi_store::embedded::Embedded;
-use sendpi_store::{EventRow, MemberRow, RoomOfUser, Row, Store};
+use sendpi_store::{EventRow, MemberRow, RoomOfUser, Row, Stamp, Store};
 use sendpi_tests::{Recording, Sendpi, step};
 use serde_json::json;
 
@@ -53,11 +53,11 @@ async fn both_sides_find_one_direct_room_and_it_cannot_be_left() {
 async fn let_leave(server: &Sendpi, room: &RoomId, who: &[&str]) {
     let store = Embedded::open(server.store_folder()).unwrap();
     let mut row = store.room(room).await.unwrap().unwrap();
-    let epoch = store.starts(room).await.unwrap().last().unwrap().epoch;
+    let epoch = store.starts(room, None, 1).await.unwrap()[0].epoch;
     let users: Vec<UserId> = who.iter().map(|user| UserId::parse(user).unwrap()).collect();
     let content = Content::Left { users: &users, by: None, reason: None };
     let event = Event::next(room, row.head, Millis::now(), &users[0], None, &content);
-    let (stamp, at) = (event.head.seq, event.head.at);
+    let (stamp, at) = (Stamp::of(event.head.seq), event.head.at);
     let left = row.members - users.len() as u32;
     (row.head, row.stamp, row.members, row.deleted) = (event.head, stamp, left, left == 0);
     let mut rows = vec![Row::Room(row), Row::Event(room.clone(), EventRow { epoch, event })];

@@ -34,6 +34,9 @@ pub struct DisturbedStore {
     pub failed_timelines: AtomicUsize,
     /// How many rooms were opened, by the reads of their starts.
     pub opened: AtomicUsize,
+    /// The room whose events have no quorum, so that the outcome of a write of them is unknown. The rooms of such a
+    /// store fail apart.
+    pub without_quorum: Mutex<Option<RoomId>>,
     /// How many of the next reads of fences fail.
     pub failing_fences: AtomicUsize,
 }
@@ -48,6 +51,7 @@ impl DisturbedStore {
             unreadable: Mutex::default(),
             failed_timelines: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
+            without_quorum: Mutex::default(),
             failing_fences: AtomicUsize::new(0),
         }
     }
@@ -70,24 +74,32 @@ impl Store for DisturbedStore {
             let slow = *self.slow.lock().unwrap();
             sleep(slow).await;
         }
+        let without_quorum = self.without_quorum.lock().unwrap().clone();
+        if rows.iter().any(|row| matches!(row, Row::Event(room, _) if without_quorum.as_ref() == Some(room))) {
+            return Err(WriteError::Unknown("a test lost the quorum".into()));
+        }
         self.store.write(rows).await
+    }
+
+    fn fails_apart(&self) -> bool {
+        true
     }
 
     async fn partitions(&self) -> Result<Option<u16>, ReadError> {
         self.store.partitions().await
     }
 
-    async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError> {
+    async fn fences(&self, partition: Partition, from: u64) -> Result<Vec<Fence>, ReadError> {
         let fail = |left: usize| left.checked_sub(1);
         if self.failing_fences.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fail).is_ok() {
             return Err(ReadError("a test failed it".into()));
         }
-        self.store.fence(partition).await
+        self.store.fences(partition, from).await
     }
 
-    async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError> {
+    async fn starts(&self, room: &RoomId, below: Option<u64>, limit: usize) -> Result<Vec<Start>, ReadError> {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        self.store.starts(room).await
+        self.store.starts(room, below, limit).await
     }
 
     async fn timeline(
@@ -114,8 +126,8 @@ impl Store for DisturbedStore {
         self.store.room(room).await
     }
 
-    async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
-        self.store.members(room).await
+    async fn members(&self, room: &RoomId, after: Option<&UserId>, limit: usize) -> Result<Vec<MemberRow>, ReadError> {
+        self.store.members(room, after, limit).await
     }
 
     async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRow>, ReadError> {

@@ -88,7 +88,7 @@ pub(crate) async fn claim(
     {
         return Err(ClaimError::Held { partition, owner: present.owner.clone() });
     }
-    let fence = context.store.fence(partition).await.map_err(store)?;
+    let fence = context.store.fences(partition, 0).await.map_err(store)?.pop();
     // A restore of NATS can bring back an older lease, so the store's fence counts as well.
     let epoch = present.map_or(0, |lease| lease.epoch).max(fence.map_or(0, |fence| fence.epoch)) + 1;
     let tenure = Tenure { partition, epoch, claim: rand::random() };
@@ -115,15 +115,18 @@ pub(crate) async fn claim(
     Ok(ClaimedPartition { tenure, lease, revision, settled, active_rooms })
 }
 
-/// Writes the store's fence and checks that it is ours. If a fence at or above this epoch is not ours, the claim is
-/// lost.
+/// Writes the store's fence, and reads it again. If that shows another claim at or above this epoch, this one is lost.
 async fn raise_fence(context: &JobContext, tenure: Tenure) -> Result<(), JobError> {
-    let fence = tenure.fence();
-    // Of two claims with one epoch, the later write would stay, and take the epoch from a worker that serves already.
-    context.pass_fence(tenure).await?;
-    context.write(&[tenure], vec![Row::Fence(tenure.partition, fence.clone())]).await?;
-    match context.store.fence(tenure.partition).await? {
-        Some(present) if present == fence => Ok(()),
-        _ => Err(JobError::NotOwner(tenure.partition)),
+    // A claim that comes second must leave nothing behind that the first one would have to judge.
+    let is_beaten = async || {
+        let fences = context.store.fences(tenure.partition, tenure.epoch).await?;
+        Ok::<_, JobError>(fences.iter().any(|fence| tenure.is_beaten_by(fence)))
+    };
+    if !is_beaten().await? {
+        context.write(&[tenure], vec![Row::Fence(tenure.partition, tenure.fence())]).await?;
+        if !is_beaten().await? {
+            return Ok(());
+        }
     }
+    Err(JobError::NotOwner(tenure.partition))
 }

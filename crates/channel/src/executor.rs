@@ -2,7 +2,7 @@
 //!
 //! A round drains everything that waits (requests, results of jobs, answers to links), starts the next job of every
 //! room that has something to do, and sends one message on each link. Batches that only write events share one store
-//! job, whatever their rooms and partitions.
+//! job, whatever their rooms and partitions, unless the store's rooms may fail apart.
 
 mod aside;
 mod bounces;

@@ -70,7 +70,7 @@ impl JobContext {
         Self { store, barrier, bus, lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)) }
     }
 
-    /// Passes the fence: a read that begins now must show no epoch above ours, and no other claim of our epoch.
+    /// Passes the fence: a read that begins now must show no epoch above ours.
     pub(crate) async fn pass_fence(&self, tenure: Tenure) -> Result<(), JobError> {
         pass_fence(self.store.as_ref(), tenure).await
     }
@@ -117,10 +117,8 @@ async fn pass_fence(store: &dyn Store, tenure: Tenure) -> Result<(), JobError> {
     if mutant(Mutant::FenceOff) {
         return Ok(());
     }
-    match store.fence(tenure.partition).await? {
-        Some(fence) if !tenure.passes(&fence) => Err(JobError::NotOwner(tenure.partition)),
-        _ => Ok(()),
-    }
+    let fences = store.fences(tenure.partition, tenure.epoch).await?;
+    if fences.iter().all(|fence| tenure.passes(fence)) { Ok(()) } else { Err(JobError::NotOwner(tenure.partition)) }
 }
 
 /// Passes the fences of several partitions, with reads side by side: a store behind a network takes its time for each.

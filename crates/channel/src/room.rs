@@ -33,7 +33,7 @@ use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::rights;
 use sendpi_model::{Event, Head, Mark, Millis, NodeId, Notify, Partition, Refusal, Role, RoomId, RoomKind, UserId};
-use sendpi_store::{EpochChain, RoomRow};
+use sendpi_store::{EpochChain, RoomRow, Stamp};
 
 pub(crate) use audience::Audience;
 pub(crate) use batch::{Batch, BatchStep, ReadKind, RoomRead, request_weight};
@@ -66,8 +66,8 @@ pub(crate) struct RoomMember {
     pub(crate) spoke: Mark,
     pub(crate) notify: Notify,
     pub(crate) muted_until: Option<Millis>,
-    /// The seq of the membership event that made the member as it is.
-    pub(crate) stamp: u64,
+    /// The stamp of the member's row, which follows the membership event that made the member as it is.
+    pub(crate) stamp: Stamp,
 }
 
 impl RoomMember {

@@ -26,10 +26,16 @@ impl Tenure {
         Fence { epoch: self.epoch, claim: self.claim_id() }
     }
 
-    /// Returns whether this fence lets the tenure pass: it is the tenure's own, or one of an earlier epoch.
+    /// Returns whether this fence lets the tenure pass, which only one of a later epoch does not. Another claim of the
+    /// same epoch was given up, because it saw that this one came first ([`Self::is_beaten_by`]).
     pub(crate) fn passes(self, fence: &Fence) -> bool {
-        let is_own = || u64::from_str_radix(&fence.claim, 16) == Ok(self.claim);
-        fence.epoch < self.epoch || (fence.epoch == self.epoch && is_own())
+        fence.epoch <= self.epoch
+    }
+
+    /// Returns whether this fence, read after the tenure's own was written, means that the claim is lost. Of two claims
+    /// of one epoch the one that is written last sees the other, and both do if they are written at once.
+    pub(crate) fn is_beaten_by(self, fence: &Fence) -> bool {
+        fence.epoch > self.epoch || (fence.epoch == self.epoch && fence.claim != self.claim_id())
     }
 }
 
@@ -38,13 +44,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_its_own_fence_and_earlier_ones_let_a_tenure_pass() {
+    fn a_later_epoch_ends_a_tenure_and_another_claim_of_its_own_epoch_a_claim() {
         let tenure = Tenure { partition: Partition(1), epoch: 5, claim: 0xab };
         let of_another = Tenure { claim: 0xac, ..tenure };
         let later = Tenure { epoch: 6, ..tenure };
         let earlier = Tenure { epoch: 4, ..of_another };
-        assert!(tenure.passes(&tenure.fence()) && tenure.passes(&earlier.fence()));
-        assert!(!tenure.passes(&of_another.fence()), "another claim has the same epoch");
+        assert!([tenure, of_another, earlier].iter().all(|other| tenure.passes(&other.fence())));
         assert!(!tenure.passes(&later.fence()));
+        assert!([of_another, later].iter().all(|other| tenure.is_beaten_by(&other.fence())));
+        assert!(![tenure, earlier].iter().any(|other| tenure.is_beaten_by(&other.fence())));
     }
 }

@@ -6,7 +6,7 @@ use sendpi_bus::about_user::{NodeSessions, ask_sessions};
 use sendpi_bus::push_log::{PushLogEntry, PushOutcome, read_push_log};
 use sendpi_bus::{SendError, subject};
 use sendpi_model::{Event, EventKind, Mark, Millis, NodeId, Notify, RoomId, UserId, encode_json};
-use sendpi_store::{EpochChain, MemberRow, ReadError};
+use sendpi_store::{MemberRow, ReadError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -132,7 +132,7 @@ async fn why(context: &PushContext, room: RoomId, seq: u64, user: UserId) -> Con
 async fn look(context: &PushContext, room: &RoomId, seq: u64, user: &UserId) -> Result<Explanation, ReadError> {
     let store = context.store.as_ref();
     let rows = store.timeline(room, seq..=seq, 100, false).await?;
-    let chain = EpochChain::of(&store.starts(room).await?);
+    let chain = store.chain(room).await?;
     let event = chain.filter(rows).into_iter().next().map(|row| row.event);
     let member = store.member(room, user).await?;
     let marker = store.read_markers(user, std::slice::from_ref(room)).await?.pop().flatten();

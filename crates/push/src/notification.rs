@@ -3,7 +3,7 @@
 use sendpi_bus::push_log::PushOutcome;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::{Event, Millis, Notify, Preview, PushAddress, RoomId, RoomKind, UserId};
-use sendpi_store::{EpochChain, ReadError, Store};
+use sendpi_store::{ReadError, Store};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -92,7 +92,7 @@ pub(crate) async fn prepare(
     let first = if mutant(Mutant::ReadPushed) { due.first } else { due.first.max(unread_from) };
     let looked_from = first.max((due.last + 1).saturating_sub(LOOKED_AT));
     let rows = store.timeline(room, looked_from..=due.last, 2 * LOOKED_AT as usize, true).await?;
-    let chain = EpochChain::of(&store.starts(room).await?);
+    let chain = store.chain(room).await?;
     let events = chain.filter(rows).into_iter().map(|row| row.event);
     let wanted: Vec<Event> = events.filter(|event| is_wanted(event, user, member.notify)).collect();
     let Some(newest) = wanted.last() else { return Ok(Err(PushOutcome::Deleted)) };

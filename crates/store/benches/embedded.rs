@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Partition, Role, RoomId, UserId};
 use sendpi_store::embedded::Embedded;
-use sendpi_store::{EventRow, Fence, MemberRow, RoomOfUser, Row, Store};
+use sendpi_store::{EventRow, Fence, MemberRow, RoomOfUser, Row, Stamp, Store};
 use tokio::time::Instant;
 
 const ROOMS: u64 = 1000;
@@ -102,7 +102,7 @@ async fn read(store: &Embedded, timelines: &BenchTimelines) -> Result<(), Box<dy
     println!("newest 50 of a random room: p50 {:?}, p99 {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
     let start = Instant::now();
     for _ in 0..1_000_000 {
-        store.fence(Partition(1)).await?;
+        store.fences(Partition(1), 1).await?;
     }
     println!("a fence: {:?}", start.elapsed() / 1_000_000);
     Ok(())
@@ -114,7 +114,7 @@ fn member(n: u64, role: Option<Role>) -> Result<Row, Box<dyn Error>> {
     Ok(Row::Member(MemberRow {
         room,
         user,
-        stamp: n,
+        stamp: Stamp::of(n),
         role,
         joined,
         joined_at,
@@ -127,7 +127,7 @@ fn member(n: u64, role: Option<Role>) -> Result<Row, Box<dyn Error>> {
 fn room_of_user(n: u64) -> Result<Row, Box<dyn Error>> {
     let (user, room) = (UserId::parse("busy")?, RoomId::parse(&format!("room-{n}"))?);
     let (joined, role) = (Mark { seq: 1, count: 0 }, Some(Role::Member));
-    Ok(Row::RoomOfUser(RoomOfUser { user, room, stamp: n, role, joined, active_at: Millis(1) }))
+    Ok(Row::RoomOfUser(RoomOfUser { user, room, stamp: Stamp::of(n), role, joined, active_at: Millis(1) }))
 }
 
 /// Measures the reads that grow with the number of members, former members, and rooms. They run on the caller's thread.
@@ -136,14 +136,14 @@ async fn read_lists(store: &Embedded) -> Result<(), Box<dyn Error>> {
     store.write((0..1000).map(|n| member(n, Some(Role::Member))).collect::<Result<_, _>>()?).await?;
     store.write((0..10_000).map(room_of_user).collect::<Result<_, _>>()?).await?;
     let start = Instant::now();
-    assert_eq!(store.members(&room).await?.len(), 1000);
+    assert_eq!(store.all_members(&room).await?.len(), 1000);
     println!("1,000 members: {:?}", start.elapsed());
     let start = Instant::now();
     assert_eq!(store.rooms_of_user(&busy, None, 10_001).await?.len(), 10_000);
     println!("10,000 rooms of a user: {:?}", start.elapsed());
     store.write((1000..100_000).map(|n| member(n, None)).collect::<Result<_, _>>()?).await?;
     let start = Instant::now();
-    assert_eq!(store.members(&room).await?.len(), 1000);
+    assert_eq!(store.all_members(&room).await?.len(), 1000);
     println!("1,000 members beside 99,000 who left: {:?}", start.elapsed());
     Ok(())
 }

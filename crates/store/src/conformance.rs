@@ -12,16 +12,16 @@ mod writes;
 
 pub use listing::{
     active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked, devices_of_a_user_are_those_with_an_address,
-    order_rows_are_paged_without_gap_or_repeat_where_times_are_equal,
+    members_are_paged_by_user, order_rows_are_paged_without_gap_or_repeat_where_times_are_equal,
     order_rows_come_newest_first_and_not_before_since, order_rows_of_six_days_ago_are_still_there,
     read_markers_come_in_the_order_of_the_rooms_asked, rooms_of_a_user_are_paged_newest_first,
     rows_of_one_room_or_user_never_show_under_another, those_who_left_are_not_among_members_or_rooms,
 };
 pub use stamps::{
     a_late_join_does_not_bring_back_who_left, a_read_marker_only_rises, a_revised_event_stays_revised,
-    a_user_is_signed_out_up_to_the_latest_time, of_equal_stamps_the_later_row_stays, the_fence_is_never_lowered,
+    a_user_is_signed_out_up_to_the_latest_time, of_one_seq_the_later_turn_stays, the_fence_is_never_lowered,
     the_higher_stamp_stays_within_one_write, the_number_of_partitions_stays, the_room_row_with_the_higher_stamp_stays,
-    what_is_pushed_only_rises, what_is_settled_only_rises,
+    two_claims_of_one_epoch_are_both_seen, what_is_pushed_only_rises, what_is_settled_only_rises,
 };
 pub use timeline::{
     a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first, a_range_of_seqs_includes_both_ends,
@@ -57,9 +57,10 @@ macro_rules! conformance_tests {
             concurrent_writers_lose_nothing
             devices_of_a_user_are_those_with_an_address
             many_large_rows_fit_in_one_write
+            members_are_paged_by_user
             nonces_come_in_the_order_of_the_timeline
             of_concurrent_writes_the_highest_stamp_stays
-            of_equal_stamps_the_later_row_stays
+            of_one_seq_the_later_turn_stays
             order_rows_are_paged_without_gap_or_repeat_where_times_are_equal
             order_rows_come_newest_first_and_not_before_since
             order_rows_of_six_days_ago_are_still_there
@@ -74,6 +75,7 @@ macro_rules! conformance_tests {
             the_number_of_partitions_stays
             the_room_row_with_the_higher_stamp_stays
             those_who_left_are_not_among_members_or_rooms
+            two_claims_of_one_epoch_are_both_seen
             what_is_pushed_only_rises
             what_is_settled_only_rises
             what_is_written_again_changes_nothing

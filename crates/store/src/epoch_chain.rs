@@ -27,6 +27,18 @@ impl EpochChain {
         Self(chain)
     }
 
+    /// Adds the start of a new epoch, which continues one of the chain.
+    pub fn begin(&mut self, start: Start) {
+        self.0.insert(0, start);
+        *self = Self::of(&self.0);
+    }
+
+    /// Returns whether the oldest start of the chain continues none, so that there is nothing before it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.0.last().is_some_and(|start| start.continues.is_none())
+    }
+
     /// Returns the newest start.
     #[must_use]
     pub fn newest(&self) -> Option<Start> {

@@ -4,7 +4,8 @@
 //! [`EpochChain`] is pure and determines which rows of a timeline count.
 //!
 //! # Map
-//! - `store`: the contract. `rows`: the rows. `epoch_chain`: which rows of a timeline count. `conformance`: the suite.
+//! - `store`: the contract. `rows`: the rows. `stamp`: which of two writes of a row stays. `epoch_chain`: which rows of
+//!   a timeline count. `conformance`: the suite.
 //! - `embedded`: the store of one machine. `store` reads, `writer` is the whole write path, `merge` decides which of
 //!   two writes stays, `encode` and `key` are the format, `table` is the engine with a copy of the fences in memory,
 //!   `opened` opens it, again after the disk failed, `journal` makes what the engine will read durable before that,
@@ -14,6 +15,7 @@ pub mod conformance;
 pub mod embedded;
 mod epoch_chain;
 mod rows;
+mod stamp;
 mod store;
 
 pub use epoch_chain::EpochChain;
@@ -21,4 +23,5 @@ pub use rows::{
     ActiveRoom, DeviceRow, EventRow, Fence, MarkerRow, MemberRow, NonceRow, OrderRow, PushedRange, PushedRow,
     RevokedRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
 };
-pub use store::{ReadError, Store, StoreHealth, WriteError};
+pub use stamp::Stamp;
+pub use store::{ReadError, Store, StoreHealth, TIMELINE_BUCKET, WriteError};

@@ -1,5 +1,4 @@
-//! The rows of the store. A row is written whole. Of two writes of one key, the one with the higher stamp stays. If
-//! the stamps are equal, the later one stays.
+//! The rows of the store. A row is written whole. Of two writes of one key, the one with the higher stamp stays.
 
 use sendpi_model::{
     Access, DeviceId, Event, Head, Mark, Millis, Nonce, Notify, Partition, Preview, PushAddress, Role, RoomId,
@@ -7,13 +6,16 @@ use sendpi_model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The highest epoch that may write the rooms of a partition, and the claim that holds it.
-/// Key: partition. Stamp: epoch.
+use crate::Stamp;
+
+/// An epoch that was claimed, before which no other epoch of the partition may write any more. Key: partition, epoch,
+/// claim. It never changes. Two claims of one epoch (the leases may go back in time) are two rows, so that whoever
+/// came second sees that there is another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// The epoch.
     pub epoch: u64,
-    /// The random id of the claim that raised it.
+    /// The random id of the claim.
     pub claim: String,
 }
 
@@ -56,7 +58,7 @@ pub struct RoomRow {
     /// The room.
     pub room: RoomId,
     /// The stamp, which rises with seq.
-    pub stamp: u64,
+    pub stamp: Stamp,
     /// The name of the room.
     pub name: String,
     /// The purpose of the room.
@@ -73,9 +75,20 @@ pub struct RoomRow {
     pub head: Head,
     /// The last message.
     pub last: Option<Preview>,
+    /// The seq up to which the members' rows show the room in its place, if that is before the head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<u64>,
     /// Whether the room has been deleted. Its id is never used again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
+}
+
+impl RoomRow {
+    /// Returns the seq up to which the members' rows show the room in its place.
+    #[must_use]
+    pub fn listed(&self) -> u64 {
+        self.listed.unwrap_or(self.head.seq)
+    }
 }
 
 /// A member of a room, or somebody who is banned from it. Key: room, user.
@@ -85,8 +98,9 @@ pub struct MemberRow {
     pub room: RoomId,
     /// The user.
     pub user: UserId,
-    /// The seq of the membership change that this row follows.
-    pub stamp: u64,
+    /// The stamp: the seq of the membership change that this row follows, with a turn for each choice of what is
+    /// pushed.
+    pub stamp: Stamp,
     /// The role of the member. `None` if the user is no longer a member.
     pub role: Option<Role>,
     /// The head when the member joined.
@@ -110,7 +124,7 @@ pub struct RoomOfUser {
     /// The room.
     pub room: RoomId,
     /// The stamp, which rises with seq.
-    pub stamp: u64,
+    pub stamp: Stamp,
     /// The role of the user. `None` if the user is no longer a member.
     pub role: Option<Role>,
     /// The head when the user joined. It is the read marker if no higher one is stored.
@@ -172,8 +186,8 @@ pub struct SettledRow {
 pub struct PushedRow {
     /// The room.
     pub room: RoomId,
-    /// The stamp: the highest seq that is in the push stream.
-    pub stamp: u64,
+    /// The stamp: the highest seq that is in the push stream, with a turn for each row that tells less of it.
+    pub stamp: Stamp,
     /// What is not settled of it, oldest first.
     pub ranges: Vec<PushedRange>,
 }

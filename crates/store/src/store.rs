@@ -3,12 +3,22 @@
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
+use prometheus_client::registry::Registry;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use tokio::sync::watch;
 
 use crate::{
-    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
+    DeviceRow, EpochChain, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, Row,
+    SettledRow, Start,
 };
+
+/// The number of seqs from one border of a timeline to the next, which are its multiples. A store may keep what is
+/// between two borders in one piece, so a read that goes on from border to border, until one piece ends early, looks
+/// for nothing where nothing is.
+pub const TIMELINE_BUCKET: u64 = 8192;
+
+/// The rows of one page of [`Store::chain`] and [`Store::all_members`].
+const PAGE: usize = 1_000;
 
 /// The reason why a write is not known to be done. A store never reports one reason in place of the other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,10 +62,10 @@ impl Default for StoreHealth {
 /// * **Three outcomes.** `Ok` means that the write is done. [`WriteError::Failed`] means that it is not done and
 ///   never will be. [`WriteError::Unknown`] means neither: writing the same rows again leads to the same state.
 /// * **The higher stamp stays.** Of two writes of one key, the row with the higher stamp is kept, whatever the
-///   order in which they arrive. If the stamps are equal, the later row is kept. Rows without a stamp (starts,
-///   events, order rows, active rooms, the partitions) never change their content, so writing one again changes
-///   nothing. An event that is revised has a stamp from then on. Its first row is not written again, because that
-///   write was done before.
+///   order in which they arrive. Two different rows of one key never have the same stamp: that is the callers' part.
+///   Rows without a stamp (fences, starts, events, order rows, active rooms, the partitions) never change their
+///   content, so writing one again changes nothing. An event that is revised has a stamp from then on. Its first row is
+///   not written again, because that write was done before.
 /// * **Order.** The events of one write become visible together or, in a store that splits a write, in the order of
 ///   their seq.
 /// * **A read of one key shows one moment.** It holds no lock and never waits for a write under way.
@@ -76,15 +86,41 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Returns the number of partitions that this store was created for. `None` if the store is new.
     async fn partitions(&self) -> Result<Option<u16>, ReadError>;
 
-    /// Returns the fence of a partition. `None` before the first claim.
-    async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError>;
+    /// Registers what operators are told of the store.
+    fn register_metrics(&self, _registry: &mut Registry) {}
 
-    /// Returns the starts of a room, ordered by epoch. Those outside the chain may be missing.
-    async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError>;
+    /// Returns whether the rows of different rooms may be written with different outcomes, as in a cluster where
+    /// the nodes of one room are down and those of another are not. Then no write should hold rows of several rooms.
+    fn fails_apart(&self) -> bool {
+        false
+    }
+
+    /// Returns the fences of a partition whose epoch is `from` or higher, ordered by epoch and then by claim. Those
+    /// below the highest epoch may be missing, and of more than two claims of one epoch all but two.
+    async fn fences(&self, partition: Partition, from: u64) -> Result<Vec<Fence>, ReadError>;
+
+    /// Returns the starts of a room, the highest epoch first, and at most `limit` of them. If `below` is given, it
+    /// returns only starts of lower epochs. Those outside the chain may be missing.
+    async fn starts(&self, room: &RoomId, below: Option<u64>, limit: usize) -> Result<Vec<Start>, ReadError>;
+
+    /// Returns the chain of a room's starts, read page by page.
+    async fn chain(&self, room: &RoomId) -> Result<EpochChain, ReadError> {
+        let mut starts: Vec<Start> = Vec::new();
+        loop {
+            let page = self.starts(room, starts.last().map(|start| start.epoch), PAGE).await?;
+            let ended = page.len() < PAGE;
+            starts.extend(page);
+            let chain = EpochChain::of(&starts);
+            if ended || chain.is_whole() {
+                return Ok(chain);
+            }
+        }
+    }
 
     /// Returns the rows of a timeline whose seq is in `seqs`, oldest first, and by epoch within a seq. It returns
     /// at most `limit` rows: the lowest ones, or the highest ones if `newest` is set (still oldest first). Rows
-    /// that do not count are among them.
+    /// that do not count are among them. The range ends about where the caller knows the timeline to end: a store
+    /// may look into each piece of it ([`TIMELINE_BUCKET`]), and before a piece without rows there are none.
     async fn timeline(
         &self,
         room: &RoomId,
@@ -100,8 +136,22 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Returns the row of a room. `None` if the room was never created.
     async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError>;
 
-    /// Returns the members of a room and those who are banned from it, ordered by user, without those who left.
-    async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError>;
+    /// Returns the members of a room and those who are banned from it, ordered by user, without those who left, and at
+    /// most `limit` of them. If `after` is given, it returns only users that follow it.
+    async fn members(&self, room: &RoomId, after: Option<&UserId>, limit: usize) -> Result<Vec<MemberRow>, ReadError>;
+
+    /// Returns all members of a room and those who are banned from it, ordered by user, read page by page.
+    async fn all_members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
+        let mut members: Vec<MemberRow> = Vec::new();
+        loop {
+            let page = self.members(room, members.last().map(|row| &row.user), PAGE).await?;
+            let ended = page.len() < PAGE;
+            members.extend(page);
+            if ended {
+                return Ok(members);
+            }
+        }
+    }
 
     /// Returns one member of a room. `None` if the user is not a member.
     async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRow>, ReadError>;

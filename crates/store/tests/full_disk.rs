@@ -96,14 +96,14 @@ async fn a_store_whose_disk_was_full_opens_itself_again() {
         let (last, error) = until_failed(&store, done + 1).await;
         assert!(matches!(error, WriteError::Unknown(_)), "{error:?}");
         assert!(matches!(store.write(vec![event(last + 1)]).await, Err(WriteError::Failed(_))));
-        assert!(store.room(&room()).await.is_err() && store.fence(Partition(1)).await.is_err());
+        assert!(store.room(&room()).await.is_err() && store.fences(Partition(1), 0).await.is_err());
         assert_eq!(*health.borrow(), StoreHealth { is_up: false, failures });
 
         disk.free();
         let up = health.wait_for(|health| health.is_up);
         tokio::time::timeout(Duration::from_secs(20), up).await.expect("it opens itself again").unwrap();
         done = check(&store, last).await;
-        assert_eq!(store.fence(Partition(1)).await.unwrap(), Some(fence.clone()));
+        assert_eq!(store.fences(Partition(1), 0).await.unwrap(), std::slice::from_ref(&fence));
         store.write(vec![event(done + 1)]).await.unwrap();
         done += 1;
     }

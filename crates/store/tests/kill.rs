@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sendpi_model::{Access, Event, EventKind, Head, Millis, RoomId, RoomKind, UserId};
 use sendpi_store::embedded::Embedded;
-use sendpi_store::{EventRow, RoomRow, Row, Store};
+use sendpi_store::{EventRow, RoomRow, Row, Stamp, Store};
 
 /// The environment variable that names the directory of the store to the process that will be killed.
 const CHILD: &str = "SENDPI_STORE_KILL_TEST";
@@ -29,7 +29,7 @@ fn rows(room: &RoomId, seq: u64) -> Vec<Row> {
     let event = Event { head, kind: EventKind::Message, from: from.clone(), nonce: None, frame };
     let row = RoomRow {
         room: room.clone(),
-        stamp: seq,
+        stamp: Stamp::of(seq),
         name: String::new(),
         kind: RoomKind::Group,
         access: Access::Invite,
@@ -39,6 +39,7 @@ fn rows(room: &RoomId, seq: u64) -> Vec<Row> {
         head,
         last: None,
         deleted: false,
+        listed: None,
     };
     vec![Row::Event(room.clone(), EventRow { epoch: 1, event }), Row::Room(row)]
 }
@@ -46,7 +47,7 @@ fn rows(room: &RoomId, seq: u64) -> Vec<Row> {
 /// Writes to one room without end, continuing after what is stored, and prints each seq that is done.
 async fn write_for_ever(store: Arc<Embedded>, n: usize) {
     let room = room(n);
-    let mut seq = store.room(&room).await.expect("the room").map_or(0, |row| row.stamp);
+    let mut seq = store.room(&room).await.expect("the room").map_or(0, |row| row.stamp.seq());
     loop {
         seq += 1;
         store.write(rows(&room, seq)).await.expect("the write is done");
@@ -106,7 +107,7 @@ async fn what_was_done_before_a_kill_is_there_after_it() {
         let store = Embedded::open(dir.path()).unwrap();
         for (n, seq) in told {
             let id = room(n);
-            let head = store.room(&id).await.unwrap().unwrap().stamp;
+            let head = store.room(&id).await.unwrap().unwrap().stamp.seq();
             assert!(head >= seq, "round {round}: seq {seq} of {id} was reported as done, but its head is {head}");
             let events = store.timeline(&id, 1..=u64::MAX, usize::MAX, false).await.unwrap();
             let written: Vec<_> = (1..=head)

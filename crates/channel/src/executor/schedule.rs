@@ -20,10 +20,12 @@ use crate::tenure::Tenure;
 impl Executor {
     /// Starts the next job of every room that has something to do.
     pub(super) fn start_ready_rooms(&mut self) {
+        // Where rooms may fail apart, one whose nodes do not answer must hold up no other.
+        let together = !self.context.store.fails_apart();
         let mut plain = Vec::new();
         for id in std::mem::take(&mut self.ready) {
             if let Some(commit) = self.start_next_job(&id) {
-                if commit.batch.is_plain() {
+                if together && commit.batch.is_plain() {
                     plain.push(commit);
                 } else {
                     let context = self.context.clone();

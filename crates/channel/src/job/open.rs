@@ -2,7 +2,7 @@
 //! passed.
 
 use sendpi_model::{Event, MessageRevision, RoomId};
-use sendpi_store::{EpochChain, EventRow, PushedRow, Row, SettledRow, Start};
+use sendpi_store::{EpochChain, EventRow, PushedRow, Row, SettledRow, Start, TIMELINE_BUCKET};
 
 use super::{JobContext, JobError};
 use crate::room::{StoredRoom, cut_at_hole, is_settled, tail_from};
@@ -31,24 +31,26 @@ impl JobContext {
         settled: Option<SettledRow>,
     ) -> Result<OpenedRoom, JobError> {
         let row = self.store.room(room).await?;
-        let mut starts = self.store.starts(room).await?;
-        if row.is_none() && starts.is_empty() {
+        let mut chain = self.store.chain(room).await?;
+        if row.is_none() && chain.newest().is_none() {
             self.pass_fence(tenure).await?;
             return Ok(OpenedRoom { stored: StoredRoom::default(), unsettled: Vec::new(), pushed: None });
         }
         let head_row = row.as_ref().map_or(0, |row| row.head.seq);
-        let mut tail = self.read_tail(room, &EpochChain::of(&starts), head_row, settled.as_ref()).await?;
-        if !starts.iter().any(|start| start.epoch == tenure.epoch) {
+        if chain.newest().is_some_and(|newest| newest.epoch > tenure.epoch) {
+            // Its owner raised the fence before.
+            return Err(JobError::NotOwner(tenure.partition));
+        }
+        let mut tail = self.read_tail(room, &chain, head_row, settled.as_ref()).await?;
+        if !chain.has(tenure.epoch) {
             let last = tail.last().map_or(head_row, |(_, event)| event.head.seq.max(head_row));
-            let continues = EpochChain::of(&starts).continued_at(last + 1);
-            let start = Start { epoch: tenure.epoch, next_seq: last + 1, continues };
+            let start = Start { epoch: tenure.epoch, next_seq: last + 1, continues: chain.continued_at(last + 1) };
             self.write(&[tenure], vec![Row::Start(room.clone(), start)]).await?;
-            starts.push(start);
+            chain.begin(start);
         }
         self.pass_fence(tenure).await?;
-        let chain = EpochChain::of(&starts);
         let revised = self.revise_again(tenure, room, &chain, head_row, &mut tail).await?;
-        let members = self.store.members(room).await?;
+        let members = self.store.all_members(room).await?;
         let unsettled: Vec<Event> = tail
             .iter()
             .filter(|(epoch, event)| !is_settled(settled.as_ref(), *epoch, event.head.at))
@@ -135,10 +137,13 @@ impl JobContext {
         Ok(cut_at_hole(rows.into_iter().map(|row| (row.epoch, row.event)).collect(), head_row))
     }
 
+    /// Reads the timeline from `from` to its end, piece by piece. Where a piece ends early the timeline does too,
+    /// because what follows a hole was never answered.
     async fn read_up(&self, room: &RoomId, chain: &EpochChain, from: u64) -> Result<Vec<EventRow>, JobError> {
         let (mut rows, mut from) = (Vec::new(), from);
         loop {
-            let page = self.store.timeline(room, from..=u64::MAX, PAGE, false).await?;
+            let border = from - from % TIMELINE_BUCKET + (TIMELINE_BUCKET - 1);
+            let page = self.store.timeline(room, from..=border, PAGE, false).await?;
             let (full, last) = (page.len() == PAGE, page.last().map(|row| row.event.head.seq));
             rows.extend(chain.filter(page));
             match last {
@@ -147,6 +152,7 @@ impl JobContext {
                     rows.retain(|row| row.event.head.seq < last);
                     from = last;
                 }
+                Some(last) if last == border => from = border + 1,
                 _ => return Ok(rows),
             }
         }

@@ -129,9 +129,16 @@ impl JobContext {
         cursor: Option<&UserId>,
         limit: usize,
     ) -> Result<Vec<(UserId, Role)>, ReadError> {
-        let members = self.store.members(room).await?.into_iter();
-        let after = members.filter(|row| cursor.is_none_or(|cursor| row.user > *cursor));
-        Ok(after.filter_map(|row| Some((row.user, row.role?))).take(limit + 1).collect())
+        let (mut members, mut cursor) = (Vec::new(), cursor.cloned());
+        // Those who are banned are rows too.
+        while members.len() <= limit {
+            let page = self.store.members(room, cursor.as_ref(), limit + 1).await?;
+            let Some(last) = page.last() else { break };
+            cursor = Some(last.user.clone());
+            members.extend(page.into_iter().filter_map(|row| Some((row.user, row.role?))));
+        }
+        members.truncate(limit + 1);
+        Ok(members)
     }
 
     /// Looks for nonces, newest first, and reads the messages that requests are about.

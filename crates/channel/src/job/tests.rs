@@ -15,7 +15,7 @@ use super::*;
 #[derive(Debug)]
 struct Scripted {
     writes: Mutex<VecDeque<Result<(), WriteError>>>,
-    fence: Result<Option<Fence>, ReadError>,
+    fences: Result<Vec<Fence>, ReadError>,
     /// How many reads of the fence must be under way before one is answered.
     together: Barrier,
 }
@@ -24,7 +24,7 @@ impl Scripted {
     fn new(writes: impl IntoIterator<Item = Result<(), WriteError>>) -> Self {
         Self {
             writes: Mutex::new(writes.into_iter().collect()),
-            fence: Err(ReadError("closed".into())),
+            fences: Err(ReadError("closed".into())),
             together: Barrier::new(1),
         }
     }
@@ -45,12 +45,12 @@ impl Store for Scripted {
         unreachable!()
     }
 
-    async fn fence(&self, _: Partition) -> Result<Option<Fence>, ReadError> {
+    async fn fences(&self, _: Partition, _: u64) -> Result<Vec<Fence>, ReadError> {
         self.together.wait().await;
-        self.fence.clone()
+        self.fences.clone()
     }
 
-    async fn starts(&self, _: &RoomId) -> Result<Vec<Start>, ReadError> {
+    async fn starts(&self, _: &RoomId, _: Option<u64>, _: usize) -> Result<Vec<Start>, ReadError> {
         unreachable!()
     }
 
@@ -68,7 +68,7 @@ impl Store for Scripted {
         unreachable!()
     }
 
-    async fn members(&self, _: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
+    async fn members(&self, _: &RoomId, _: Option<&UserId>, _: usize) -> Result<Vec<MemberRow>, ReadError> {
         unreachable!()
     }
 
@@ -143,10 +143,10 @@ fn failed() -> Result<(), WriteError> {
 #[tokio::test]
 async fn the_fences_of_several_partitions_are_read_side_by_side() {
     let tenures: Vec<_> = (0..64).map(|p| Tenure { partition: Partition(p), epoch: 5, claim: 1 }).collect();
-    let store = Scripted { fence: Ok(None), together: Barrier::new(64), ..Scripted::new([]) };
+    let store = Scripted { fences: Ok(Vec::new()), together: Barrier::new(64), ..Scripted::new([]) };
     tokio::time::timeout(Duration::from_secs(5), pass_fences(&store, &tenures)).await.unwrap().unwrap();
-    let fence = Ok(Some(Fence { epoch: 6, claim: "another".into() }));
-    let store = Scripted { fence, ..Scripted::new([]) };
+    let fences = Ok(vec![Fence { epoch: 6, claim: "another".into() }]);
+    let store = Scripted { fences, ..Scripted::new([]) };
     assert!(matches!(pass_fences(&store, &tenures).await, Err(JobError::NotOwner(Partition(0)))));
 }
 
@@ -165,7 +165,7 @@ async fn what_is_refused_after_an_unknown_outcome_is_still_unknown_and_tried_aga
 
 #[tokio::test]
 async fn a_write_of_unknown_outcome_ends_when_a_higher_epoch_took_the_partition() {
-    let fence = Ok(Some(Fence { epoch: 6, claim: "another".into() }));
-    let store = Scripted { fence, ..Scripted::new([unknown()]) };
+    let fences = Ok(vec![Fence { epoch: 6, claim: "another".into() }]);
+    let store = Scripted { fences, ..Scripted::new([unknown()]) };
     assert!(matches!(store.write_once().await, Err(JobError::NotOwner(Partition(1)))));
 }

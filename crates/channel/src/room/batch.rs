@@ -8,7 +8,7 @@ use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OpFrame;
 use sendpi_model::{Event, Mentions, Role, RoomId, RoomInfo, UserId, Verb, limits};
-use sendpi_store::{EpochChain, Row};
+use sendpi_store::{EpochChain, Row, Stamp};
 
 use super::{AnswerAddress, Bounce, PageRequest};
 
@@ -77,6 +77,8 @@ impl ReadKind {
 /// Everything that waited at a room, admitted.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
+    /// The stamp of the rows that must be in the store before the events.
+    pub(crate) unfenced: Stamp,
     /// The rows that must be in the store before the events: what new members need to find the room.
     pub(crate) before: Vec<Row>,
     /// The new members, whose presence is read after `before` is written.
@@ -104,6 +106,14 @@ impl Batch {
             _ => None,
         });
         joined.flatten().map(|(user, _)| user)
+    }
+
+    /// Returns whose membership ends by its rows.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = &UserId> {
+        self.after.iter().filter_map(|row| match row {
+            Row::RoomOfUser(row) if row.role.is_none() => Some(&row.user),
+            _ => None,
+        })
     }
 
     pub(super) fn answer(&mut self, to: Option<AnswerAddress>, frame: &impl OpFrame) {

@@ -8,7 +8,7 @@ use sendpi_model::flow::Requester;
 use sendpi_model::rights::Action;
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{Access, Code, Content, Head, Millis, Nonce, Notify, Refusal, Role, RoleChange, RoomChange, UserId};
-use sendpi_store::{RoomRow, Row};
+use sendpi_store::{Row, Stamp};
 
 use super::{AnswerAddress, Batch, Room};
 
@@ -32,7 +32,10 @@ impl Room {
         row.access = change.access.unwrap_or(row.access);
         let head = self.event(batch, by.id(), nonce, &Content::Changed(&change), now);
         // With the head as it was: the rows of the members are behind, and after a crash the next owner must see that.
-        batch.after.extend(self.row.as_ref().map(|row| Row::Room(RoomRow { stamp: head.seq, ..row.clone() })));
+        if let Some(row) = &mut self.row {
+            row.stamp = Stamp::of(head.seq);
+            batch.after.push(Row::Room(row.clone()));
+        }
         batch.answer(to, &OkAnswer::event(head, false));
         Ok(())
     }
@@ -78,16 +81,15 @@ impl Room {
         let head = self.event(batch, by, nonce, &Content::Changed(&change), now);
         if let Some(member) = self.members.get_mut(&user) {
             member.role = role;
-            member.stamp = head.seq;
+            member.stamp = Stamp::of(head.seq);
         }
         if let Some(member) = self.members.get(&user) {
-            batch.after.extend([self.member_row(&user, member), self.room_of_user(&user, member)]);
+            batch.after.extend([self.member_row(&user, member), self.room_of_user(&user, member, Stamp::of(head.seq))]);
         }
         head
     }
 
-    /// Chooses what is pushed to a member. Of two choices the later one counts, because both rows have the stamp of
-    /// the membership.
+    /// Chooses what is pushed to a member. There is no event, so the rows of one membership take turns.
     pub(super) fn choose_notify(
         &mut self,
         batch: &mut Batch,
@@ -97,6 +99,7 @@ impl Room {
         muted_until: Option<Option<Millis>>,
     ) -> Result<(), Refusal> {
         if let Some(member) = self.members.get_mut(user) {
+            member.stamp = member.stamp.next();
             member.notify = notify.unwrap_or(member.notify);
             member.muted_until = muted_until.unwrap_or(member.muted_until);
         }

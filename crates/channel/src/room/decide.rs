@@ -13,7 +13,7 @@ use sendpi_model::{
     Content, Event, EventKind, Head, Mark, Mentions, Millis, Nonce, Reaction, Refusal, RoleChange, RoomChange, UserId,
     Verb,
 };
-use sendpi_store::{EventRow, Row};
+use sendpi_store::{EventRow, Row, Stamp};
 use serde_json::value::RawValue;
 
 use super::last_message::LastMessage;
@@ -41,7 +41,8 @@ fn required(verb: &Verb) -> Action {
 impl Room {
     /// Admits the queued requests, in order. `now` never falls within a partition.
     pub(crate) fn decide(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
-        let mut batch = Batch::default();
+        let unfenced = Stamp::before_fence(self.head.seq, self.epoch);
+        let mut batch = Batch { unfenced, ..Batch::default() };
         for QueuedRequest { to, own, request } in waiting {
             if let Verb::Bounce { first, last } = request.verb {
                 // Whether the user is still a member, and wants a push, is decided at the dispatch.

@@ -11,7 +11,7 @@ use sendpi_model::server_frame::{OkAnswer, OpFrame};
 use sendpi_model::{
     Code, Content, Head, LeftReason, Mark, Millis, Nonce, Refusal, Role, RoleChange, RoomChange, UserId, limits,
 };
-use sendpi_store::{MemberRow, RoomOfUser, Row};
+use sendpi_store::{MemberRow, RoomOfUser, Row, Stamp};
 
 use super::{AnswerAddress, Batch, BatchStep, Room};
 
@@ -177,8 +177,9 @@ impl Room {
         self.last = None;
         let Some(row) = &mut self.row else { return };
         row.deleted = true;
-        row.stamp = head.seq;
+        row.stamp = Stamp::of(head.seq);
         row.head = head;
+        row.listed = None;
         row.members = 0;
         row.name.clear();
         row.last = None;
@@ -190,7 +191,7 @@ impl Room {
         Row::Member(MemberRow {
             room: self.id.clone(),
             user: user.clone(),
-            stamp: head.seq,
+            stamp: Stamp::of(head.seq),
             role: None,
             joined: Mark::default(),
             joined_at: head.at,
@@ -204,7 +205,7 @@ impl Room {
         Row::RoomOfUser(RoomOfUser {
             user: user.clone(),
             room: self.id.clone(),
-            stamp: head.seq,
+            stamp: Stamp::of(head.seq),
             role: None,
             joined: Mark::default(),
             active_at: head.at,

@@ -4,6 +4,7 @@
 //! The user's rows are written first, so that every member finds the room. The event and the fence follow, then the
 //! member's row. If a crash comes in between, opening the room mends it from the tail.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use sendpi_model::faults::{Mutant, mutant};
@@ -11,7 +12,7 @@ use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::rights::{self, Action, Standing};
 use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{Access, Code, Content, Head, Millis, Nonce, Refusal, Role, RoomKind, UserId, Verb, limits};
-use sendpi_store::{EpochChain, RoomRow, Row, Start};
+use sendpi_store::{EpochChain, RoomRow, Row, Stamp, Start};
 
 use super::open::new_member;
 use super::{AnswerAddress, Batch, BatchStep, QueuedRequest, Room, order_row};
@@ -54,7 +55,8 @@ impl Room {
         self.check_rooms(members.iter().chain([creator]))?;
         let row = RoomRow {
             room: self.id.clone(),
-            stamp: 0,
+            // A creation that failed may have left a row.
+            stamp: self.row.as_ref().map_or(batch.unfenced, |row| batch.unfenced.max(row.stamp.next())),
             name,
             kind,
             access,
@@ -64,6 +66,7 @@ impl Room {
             head: Head::default(),
             last: None,
             deleted: false,
+            listed: None,
         };
         self.make(batch, row, members, now);
         batch.answer(to, &self.view(Requester::User(creator), true, false)?);
@@ -77,7 +80,7 @@ impl Room {
         let Some(owner) = owner.filter(|_| is_first) else { return };
         let row = RoomRow {
             room: self.id.clone(),
-            stamp: 0,
+            stamp: batch.unfenced,
             name: String::new(),
             kind: RoomKind::Inbox,
             access: Access::Invite,
@@ -87,6 +90,7 @@ impl Room {
             head: Head::default(),
             last: None,
             deleted: false,
+            listed: None,
         };
         self.make(batch, row, Vec::new(), now);
     }
@@ -112,10 +116,13 @@ impl Room {
     fn make_owner(&mut self, batch: &mut Batch, user: &UserId) {
         if let Some(owner) = self.members.get_mut(user) {
             owner.role = Role::Owner;
+            owner.stamp = owner.stamp.next();
         }
         // The user's rows were made with those of the others. They are made again with the role.
         if let Some(owner) = self.members.get(user) {
-            batch.after.extend([self.member_row(user, owner), self.room_of_user(user, owner)]);
+            batch
+                .after
+                .extend([self.member_row(user, owner), self.room_of_user(user, owner, Stamp::of(self.head.seq))]);
         }
         if let Some(BatchStep::Joined(joined)) = batch.steps.last_mut() {
             joined.iter_mut().filter(|(joined, _)| joined == user).for_each(|(_, info)| info.role = Role::Owner);
@@ -317,10 +324,15 @@ impl Room {
         now: Millis,
     ) -> Head {
         let head = self.event(batch, from, nonce, &Content::Joined { users: &users, by }, now);
+        // Whoever left in the same batch has a row with a higher stamp than what is written before it.
+        let leaves: HashSet<UserId> = batch.leaving().cloned().collect();
         for user in &users {
             let member = new_member(Role::Member, head, self.notify_default());
             batch.before.push(order_row(&self.id, user, now));
-            batch.before.push(self.room_of_user(user, &member));
+            batch.before.push(self.room_of_user(user, &member, batch.unfenced));
+            if leaves.contains(user) {
+                batch.after.push(self.room_of_user(user, &member, Stamp::of(head.seq)));
+            }
             batch.after.push(self.member_row(user, &member));
             self.members.insert(user.clone(), member);
             self.update_l2(user);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sendpi_model::{
     Event, EventKind, Head, LeftReason, Mark, Millis, Notify, Role, RoleChange, RoomChange, RoomId, RoomKind, UserId,
 };
-use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow};
+use sendpi_store::{EpochChain, MemberRow, RoomRow, SettledRow, Stamp};
 
 use super::{Audience, Offline, Room, RoomMember, Tail};
 
@@ -93,7 +93,7 @@ impl Room {
         };
         match event.kind {
             EventKind::Joined => {
-                if let Some(row) = self.row.as_mut().filter(|row| row.stamp < seq) {
+                if let Some(row) = self.row.as_mut().filter(|row| row.stamp < Stamp::of(seq)) {
                     row.deleted = false;
                 }
                 for user in event.users() {
@@ -107,7 +107,7 @@ impl Room {
                     let role = if creator { Role::Owner } else { Role::Member };
                     let member = new_member(role, event.head, self.notify_default());
                     let known = self.members.entry(user).or_insert_with(|| member.clone());
-                    if known.stamp < seq {
+                    if known.stamp < Stamp::of(seq) {
                         *known = member;
                     }
                 }
@@ -118,7 +118,7 @@ impl Room {
                 let users = if is_end { self.members.keys().cloned().collect() } else { event.users() };
                 for user in users {
                     note(self, &user);
-                    if self.members.get(&user).is_some_and(|member| member.stamp <= seq) {
+                    if self.members.get(&user).is_some_and(|member| member.stamp.seq() <= seq) {
                         self.members.remove(&user);
                     }
                     if reason == Some(LeftReason::Banned) {
@@ -131,7 +131,7 @@ impl Room {
             }
             EventKind::Changed => {
                 let RoomChange { name, access, role, unbanned } = event.change();
-                if let Some(row) = self.row.as_mut().filter(|row| row.stamp < seq) {
+                if let Some(row) = self.row.as_mut().filter(|row| row.stamp < Stamp::of(seq)) {
                     row.name = name.unwrap_or_else(|| std::mem::take(&mut row.name));
                     row.access = access.unwrap_or(row.access);
                 }
@@ -141,9 +141,9 @@ impl Room {
                 }
                 let Some(RoleChange { user, role }) = role else { return };
                 note(self, &user);
-                if let Some(member) = self.members.get_mut(&user).filter(|member| member.stamp < seq) {
+                if let Some(member) = self.members.get_mut(&user).filter(|member| member.stamp < Stamp::of(seq)) {
                     member.role = role;
-                    member.stamp = seq;
+                    member.stamp = Stamp::of(seq);
                 }
             }
             _ => {}
@@ -160,7 +160,8 @@ impl Room {
 /// Returns a member who joined with the event of this head.
 pub(crate) fn new_member(role: Role, head: Head, notify: Notify) -> RoomMember {
     let joined = Mark { seq: head.seq, count: head.count };
-    RoomMember { role, joined, joined_at: head.at, spoke: Mark::default(), notify, muted_until: None, stamp: head.seq }
+    let stamp = Stamp::of(head.seq);
+    RoomMember { role, joined, joined_at: head.at, spoke: Mark::default(), notify, muted_until: None, stamp }
 }
 
 fn member_of(row: MemberRow) -> Option<(UserId, RoomMember)> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sendpi_model::{RoomId, UserId};
-use sendpi_store::{PushedRange, PushedRow};
+use sendpi_store::{PushedRange, PushedRow, Stamp};
 
 /// The most ranges that are kept. If there are more, the oldest are forgotten, and may be pushed twice after a crash.
 const RANGES: usize = 64;
@@ -15,6 +15,8 @@ pub(crate) struct PushedLog {
     ranges: VecDeque<(u64, u64, Arc<[UserId]>)>,
     /// The highest seq of all ranges there ever were.
     last: u64,
+    /// The stamp of the last row.
+    stamp: Stamp,
 }
 
 impl PushedLog {
@@ -34,11 +36,12 @@ impl PushedLog {
     /// Returns the row for the next owner. Forgets what lies below `unsettled`, which no owner dispatches again.
     pub(crate) fn row(&mut self, room: &RoomId, unsettled: u64) -> PushedRow {
         self.ranges.retain(|(_, last, _)| *last >= unsettled);
+        self.stamp = self.stamp.next().max(Stamp::of(self.last));
         let range = |(first, last, users): &(u64, u64, Arc<[UserId]>)| {
             let users = users.iter().map(PushedRange::name).collect();
             PushedRange { first: *first, last: *last, users }
         };
-        PushedRow { room: room.clone(), stamp: self.last, ranges: self.ranges.iter().map(range).collect() }
+        PushedRow { room: room.clone(), stamp: self.stamp, ranges: self.ranges.iter().map(range).collect() }
     }
 }
 
@@ -64,7 +67,7 @@ mod tests {
         assert_eq!(ranges(&log.row(&room, 0)), [(2, 7, 2), (8, 9, 2)]);
         assert_eq!(ranges(&log.row(&room, 8)), [(8, 9, 2)]);
         let nothing = log.row(&room, 10);
-        assert_eq!((nothing.ranges.len(), nothing.stamp), (0, 9));
+        assert_eq!((nothing.ranges.len(), nothing.stamp), (0, Stamp::of(9).next().next()));
     }
 
     #[test]

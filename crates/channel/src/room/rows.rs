@@ -1,21 +1,29 @@
 //! The rows that say of a room what its timeline does not: its head, its members and its place in their lists.
 
 use sendpi_model::{Millis, RoomId, UserId};
-use sendpi_store::{MemberRow, OrderRow, RoomOfUser, RoomRow, Row};
+use sendpi_store::{MemberRow, OrderRow, RoomOfUser, RoomRow, Row, Stamp};
 
 use super::last_message::LastMessage;
 use super::{Room, RoomMember};
 
 impl Room {
-    /// Returns the order rows of all members, as an activation for a durable event writes them.
+    /// Returns what an activation for a durable event writes: the order rows of all members, and the head. A room that
+    /// is never idle would otherwise keep its first head row, and once the events that follow it have expired, nobody
+    /// could tell them from events that never were.
     pub(crate) fn order_rows(&self, at: Millis) -> Vec<Row> {
-        self.members.keys().map(|user| order_row(&self.id, user, at)).collect()
+        let row = self.row.as_ref().filter(|row| row.head.seq < self.head.seq);
+        let head = row.map(|row| {
+            let stamp = Stamp::of(self.head.seq).next();
+            Row::Room(RoomRow { stamp, listed: Some(row.listed()), ..self.with_head(row) })
+        });
+        self.members.keys().map(|user| order_row(&self.id, user, at)).chain(head).collect()
     }
 
     /// Returns the rows that eviction writes: the head, and for each member the room's place in the list.
     pub(crate) fn head_rows(&self) -> Vec<Row> {
         let Some(row) = &self.row else { return Vec::new() };
-        let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member));
+        let stamp = Stamp::of(self.head.seq);
+        let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member, stamp));
         let healed = self.healed.iter().flat_map(|user| match self.members.get(user) {
             Some(member) => vec![self.member_row(user, member)],
             None => vec![self.gone_member(user, self.head), self.gone_room(user, self.head)],
@@ -23,28 +31,32 @@ impl Room {
         std::iter::once(self.head_row(row)).chain(of_users).chain(healed).collect()
     }
 
-    /// Returns the room's row with its present head.
+    /// Returns the room's row with its present head. It follows the row that a change of the room wrote with the head
+    /// before, and the one beside the order rows.
     pub(super) fn head_row(&self, row: &RoomRow) -> Row {
-        Row::Room(RoomRow {
-            stamp: self.head.seq,
+        Row::Room(RoomRow { stamp: Stamp::of(self.head.seq).next().next(), listed: None, ..self.with_head(row) })
+    }
+
+    fn with_head(&self, row: &RoomRow) -> RoomRow {
+        RoomRow {
             members: self.members.len() as u32,
             head: self.head,
             last: self.last.as_ref().and_then(LastMessage::preview),
             ..row.clone()
-        })
+        }
     }
 
     /// Returns whether the rows that eviction writes are behind the timeline. Lists of rooms show what they say.
     pub(crate) fn head_row_lags(&self) -> bool {
-        let is_behind = self.row.as_ref().is_some_and(|row| row.head.seq < self.dispatched);
+        let is_behind = self.row.as_ref().is_some_and(|row| row.listed() < self.dispatched);
         (is_behind && !self.members.is_empty()) || !self.healed.is_empty()
     }
 
-    pub(super) fn room_of_user(&self, user: &UserId, member: &RoomMember) -> Row {
+    pub(super) fn room_of_user(&self, user: &UserId, member: &RoomMember, stamp: Stamp) -> Row {
         Row::RoomOfUser(RoomOfUser {
             user: user.clone(),
             room: self.id.clone(),
-            stamp: self.head.seq,
+            stamp,
             role: Some(member.role),
             joined: member.joined,
             active_at: self.listed_at(member),

@@ -8,6 +8,8 @@ mod nonces;
 mod pushes;
 mod revisions;
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use sendpi_bus::presence::Online;
 use sendpi_model::flow::{FlowRequest, Requester};
@@ -39,18 +41,41 @@ fn ask(who: &str, json: &str) -> QueuedRequest {
     }
 }
 
+/// All rows that a room wrote, by their kind, their user and their stamp.
+#[derive(Default)]
+struct WrittenRows(HashMap<(&'static str, Option<UserId>, Stamp), Row>);
+
+impl WrittenRows {
+    /// Checks that no row has the stamp of another one with the same key.
+    fn check(&mut self, row: Row) {
+        let key = match &row {
+            Row::Room(row) => ("room", None, row.stamp),
+            Row::Member(row) => ("member", Some(row.user.clone()), row.stamp),
+            Row::RoomOfUser(row) => ("room of user", Some(row.user.clone()), row.stamp),
+            _ => return,
+        };
+        let other = self.0.entry(key).or_insert_with(|| row.clone());
+        assert_eq!(*other, row, "two rows with one stamp");
+    }
+}
+
 /// A room and the links that it is dispatched to.
 struct TestRoom {
     room: Room,
     links: OutboundLinks,
     clock: u64,
+    written: WrittenRows,
 }
 
 impl TestRoom {
+    fn of(room: Room, clock: u64) -> Self {
+        Self { room, links: OutboundLinks::default(), clock, written: WrittenRows::default() }
+    }
+
     /// Creates a room of ann, bob and eve, with ann on node n1.
     fn new() -> Self {
         let room = Room::open(RoomId::parse("r").unwrap(), 1, StoredRoom::default());
-        let mut table = Self { room, links: OutboundLinks::default(), clock: 1_000 };
+        let mut table = Self::of(room, 1_000);
         table.online(
             &[("ann", "n1", 1)],
             vec![ask("ann", r#"{"op":"create","name":"r","members":["bob","eve"],"nonce":"made"}"#)],
@@ -63,6 +88,9 @@ impl TestRoom {
         self.clock += 1;
         let online: Online = online.iter().map(|(u, n, s)| (user(u), vec![(node(n), *s)])).collect();
         let mut batch = self.room.decide(waiting, Millis(self.clock), &Lookups::new());
+        let others = [self.room.order_rows(Millis(self.clock)), self.room.head_rows()].concat();
+        let rows = batch.before.iter().chain(&batch.after).cloned().chain(others);
+        rows.for_each(|row| self.written.check(row));
         let steps = std::mem::take(&mut batch.steps);
         let done = dispatch(&mut self.room, Partition(0), steps, &online, &mut self.links);
         (batch, done)
@@ -97,7 +125,7 @@ impl TestRoom {
 #[test]
 fn a_created_room_has_its_members_and_tells_those_who_are_online() {
     let room = Room::open(RoomId::parse("r").unwrap(), 1, StoredRoom::default());
-    let mut table = TestRoom { room, links: OutboundLinks::default(), clock: 0 };
+    let mut table = TestRoom::of(room, 0);
     let create = r#"{"op":"create","name":"r","members":["bob"],"nonce":"made"}"#;
     let (batch, _) = table.online(&[("bob", "n2", 7)], vec![ask("ann", create)]);
     assert_eq!(batch.newcomers, [user("ann"), user("bob")]);
@@ -113,6 +141,19 @@ fn a_created_room_has_its_members_and_tells_those_who_are_online() {
     table.run(vec![ask("ann", create), ask("eve", create)]);
     let answers = table.answers();
     assert_eq!((answers[0]["repeat"].as_bool(), answers[1]["code"].as_str()), (Some(true), Some("conflict")));
+}
+
+#[test]
+fn who_leaves_and_joins_again_in_one_batch_is_listed_by_the_row_with_the_highest_stamp() {
+    let mut table = TestRoom::new();
+    table.run(vec![ask("ann", r#"{"op":"change","access":"open"}"#)]);
+    let (batch, _) = table.online(&[], vec![ask("bob", r#"{"op":"leave"}"#), ask("bob", r#"{"op":"join"}"#)]);
+    let rows = batch.before.iter().chain(&batch.after).filter_map(|row| match row {
+        Row::RoomOfUser(row) if row.user == user("bob") => Some(row),
+        _ => None,
+    });
+    let listed = rows.max_by_key(|row| row.stamp).unwrap();
+    assert_eq!((listed.role, listed.joined.seq), (Some(Role::Member), table.room.head.seq));
 }
 
 #[test]

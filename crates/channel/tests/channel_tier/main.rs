@@ -14,7 +14,7 @@ use sendpi_channel::ChannelConfig;
 use sendpi_model::link::AudienceReason;
 use sendpi_model::timing::ActivityWindow;
 use sendpi_model::{Access, Content, Event, Head, Mark, Millis, Notify, Partitions, Role, RoomId, RoomKind, UserId};
-use sendpi_store::{ActiveRoom, EventRow, Fence, MemberRow, RoomRow, Row, SettledRow, Start, Store};
+use sendpi_store::{ActiveRoom, EventRow, Fence, MemberRow, RoomRow, Row, SettledRow, Stamp, Start, Store};
 use sendpi_tests::{until, within};
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +39,7 @@ fn rows(id: &str, count: u64, head: u64) -> Vec<Row> {
         Row::ActiveRoom(ActiveRoom { partition, minute: at.minute(), room: room(id) }),
         Row::Room(RoomRow {
             room: room(id),
-            stamp: head,
+            stamp: Stamp::of(head),
             name: "lobby".into(),
             kind: RoomKind::Group,
             access: Access::Invite,
@@ -49,13 +49,14 @@ fn rows(id: &str, count: u64, head: u64) -> Vec<Row> {
             head: Head { seq: head, count: head, at },
             last: None,
             deleted: false,
+            listed: None,
         }),
     ];
     for (name, role) in [("ann", Role::Owner), ("bob", Role::Member)] {
         rows.push(Row::Member(MemberRow {
             room: room(id),
             user: user(name),
-            stamp: 1,
+            stamp: Stamp::of(1),
             role: Some(role),
             joined: Mark::default(),
             joined_at: at,
@@ -123,6 +124,22 @@ async fn an_event_is_dispatched_only_under_order_rows_that_are_young_then() {
             seen.since(rows[0].active_at)
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_without_a_quorum_holds_up_no_other_and_its_write_goes_on_until_it_is_done() {
+    let (lost, well) = neighbours();
+    let tier = ChannelTier::start(ChannelConfig::default(), [rows(&lost, 1, 1), rows(&well, 1, 1)].concat()).await;
+    const SEND: &str = r#"{"op":"send","body":{}}"#;
+    for room in [&lost, &well] {
+        assert_eq!(tier.ask("ann", room, SEND).await["seq"], 2);
+    }
+    *tier.store.without_quorum.lock().unwrap() = Some(room(&lost));
+    let places = tier.send_all(&[("ann", &lost, SEND), ("ann", &well, SEND)]).await;
+    assert_eq!(tier.answer(places[1]).await["seq"], 3);
+    assert!(!tier.is_answered(places[0]));
+    *tier.store.without_quorum.lock().unwrap() = None;
+    assert_eq!(tier.answer(places[0]).await["seq"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -74,6 +74,24 @@ impl ChannelTier {
 
     /// Sends a request. Returns its place in the answers.
     pub(crate) async fn send(&self, user: &str, room: &str, json: &str) -> (Partition, u64) {
+        self.send_all(&[(user, room, json)]).await[0]
+    }
+
+    /// Sends requests to rooms of one partition in one message.
+    pub(crate) async fn send_all(&self, asked: &[(&str, &str, &str)]) -> Vec<(Partition, u64)> {
+        let mut requests = Vec::new();
+        for (user, room, json) in asked {
+            requests.push(self.number(user, room, json));
+        }
+        let partition = requests[0].0;
+        let numbered = requests.iter().map(|(_, n, request)| NumberedRequest { n: *n, first: None, request });
+        let message = encode_message(self.node.node(), 1, numbered);
+        let reply = subject::flow_reply(self.node.node(), partition);
+        self.node.publish_with_reply(subject::room(partition), reply, message.into()).await.unwrap();
+        requests.into_iter().map(|(partition, n, _)| (partition, n)).collect()
+    }
+
+    fn number(&self, user: &str, room: &str, json: &str) -> (Partition, u64, Vec<u8>) {
         let fields = Fields::parse(json.as_bytes()).unwrap();
         let verb = Verb::read(&fields.required::<String>("op").unwrap(), &fields).unwrap().unwrap();
         let (room, user) = (RoomId::parse(room).unwrap(), UserId::parse(user).unwrap());
@@ -84,11 +102,7 @@ impl ChannelTier {
             *last += 1;
             *last
         };
-        let request = encode_request(&room, Requester::User(&user), &verb);
-        let message = encode_message(self.node.node(), 1, [NumberedRequest { n, first: None, request: &request }]);
-        let reply = subject::flow_reply(self.node.node(), partition);
-        self.node.publish_with_reply(subject::room(partition), reply, message.into()).await.unwrap();
-        (partition, n)
+        (partition, n, encode_request(&room, Requester::User(&user), &verb))
     }
 
     /// Waits for the answer to a request.

@@ -16,7 +16,7 @@ use sendpi_model::{
 use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
     DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row,
-    SettledRow, Start, Store, WriteError,
+    SettledRow, Stamp, Start, Store, WriteError,
 };
 use sendpi_tests::until;
 
@@ -180,7 +180,7 @@ impl Rows {
         let (user, room) = (UserId::parse(user).unwrap(), RoomId::parse(room).unwrap());
         let row = RoomRow {
             room: room.clone(),
-            stamp: seq,
+            stamp: Stamp::of(seq),
             name: "from its row".to_owned(),
             kind: RoomKind::Group,
             access: Access::Open,
@@ -190,9 +190,10 @@ impl Rows {
             head: Head { seq, count: seq, at },
             last: None,
             deleted: false,
+            listed: None,
         };
         let role = Some(Role::Member);
-        let of_user = RoomOfUser { user, room, stamp: seq, role, joined: Mark::default(), active_at: at };
+        let of_user = RoomOfUser { user, room, stamp: Stamp::of(seq), role, joined: Mark::default(), active_at: at };
         self.rooms.lock().unwrap().push((row, of_user));
     }
 }
@@ -210,11 +211,11 @@ impl Store for Rows {
         Ok(Some(Partitions::DEFAULT.count()))
     }
 
-    async fn fence(&self, _: Partition) -> Result<Option<Fence>, ReadError> {
-        Ok(None)
+    async fn fences(&self, _: Partition, _: u64) -> Result<Vec<Fence>, ReadError> {
+        Ok(Vec::new())
     }
 
-    async fn starts(&self, _: &RoomId) -> Result<Vec<Start>, ReadError> {
+    async fn starts(&self, _: &RoomId, _: Option<u64>, _: usize) -> Result<Vec<Start>, ReadError> {
         Ok(Vec::new())
     }
 
@@ -237,7 +238,7 @@ impl Store for Rows {
         Ok(rooms.iter().map(|(row, _)| row).find(|row| row.room == *room).cloned())
     }
 
-    async fn members(&self, _: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
+    async fn members(&self, _: &RoomId, _: Option<&UserId>, _: usize) -> Result<Vec<MemberRow>, ReadError> {
         Ok(Vec::new())
     }
 

@@ -8,7 +8,8 @@ use sendpi_model::{
 };
 
 use crate::{
-    ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Start, Store,
+    ActiveRoom, EventRow, Fence, MarkerRow, MemberRow, OrderRow, RoomOfUser, RoomRow, Row, SettledRow, Stamp, Start,
+    Store,
 };
 
 /// The store under test.
@@ -51,6 +52,10 @@ pub(super) fn start(epoch: u64, next_seq: u64) -> Start {
     Start { epoch, next_seq, continues: epoch.checked_sub(1).filter(|older| *older > 0) }
 }
 
+pub(super) async fn highest_fence(store: &Subject) -> Option<Fence> {
+    store.fences(Partition(3), 0).await.expect("the fences").pop()
+}
+
 pub(super) fn fence(epoch: u64, claim: &str) -> Row {
     Row::Fence(Partition(3), Fence { epoch, claim: claim.into() })
 }
@@ -60,7 +65,7 @@ pub(super) fn room_row(id: &str, stamp: u64, name: &str) -> RoomRow {
     let last = Preview { seq, kind: EventKind::System, from: user("svc"), at, text: Some("grüß".into()) };
     RoomRow {
         room: room(id),
-        stamp,
+        stamp: Stamp::of(stamp),
         name: name.into(),
         kind: RoomKind::Group,
         access: Access::Open,
@@ -70,6 +75,7 @@ pub(super) fn room_row(id: &str, stamp: u64, name: &str) -> RoomRow {
         head: Head { seq, count: 1, at },
         last: Some(last),
         deleted: false,
+        listed: None,
     }
 }
 
@@ -77,7 +83,7 @@ pub(super) fn member(id: &str, name: &str, stamp: u64, role: Option<Role>) -> Me
     MemberRow {
         room: room(id),
         user: user(name),
-        stamp,
+        stamp: Stamp::of(stamp),
         role,
         joined: Mark { seq: 1, count: 0 },
         joined_at: Millis(5),
@@ -89,7 +95,8 @@ pub(super) fn member(id: &str, name: &str, stamp: u64, role: Option<Role>) -> Me
 
 pub(super) fn room_of(name: &str, id: &str, stamp: u64, role: Option<Role>) -> RoomOfUser {
     let joined = Mark { seq: 1, count: 0 };
-    RoomOfUser { user: user(name), room: room(id), stamp, role, joined, active_at: Millis(stamp) }
+    let stamp_of = Stamp::of(stamp);
+    RoomOfUser { user: user(name), room: room(id), stamp: stamp_of, role, joined, active_at: Millis(stamp) }
 }
 
 pub(super) fn order(name: &str, at: Millis, id: &str) -> Row {

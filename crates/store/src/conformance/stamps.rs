@@ -1,18 +1,35 @@
 use bytes::Bytes;
 use sendpi_model::{Mark, Millis, Partition, Role};
 
-use super::sample::{Subject, event, event_row, fence, marker, member, put, room, room_of, room_row, settled, user};
-use crate::{Fence, PushedRange, PushedRow, RevokedRow, Row, SettledRow};
+use super::sample::{
+    Subject, event, event_row, fence, highest_fence, marker, member, put, room, room_of, room_row, settled, user,
+};
+use crate::{Fence, MemberRow, PushedRange, PushedRow, RevokedRow, RoomOfUser, RoomRow, Row, SettledRow, Stamp};
 
-/// Checks that of two fences the one with the higher epoch stays, whatever their order.
+/// Checks that the highest fence is read whatever the order of the writes, and only from the epoch that is asked for.
 pub async fn the_fence_is_never_lowered(store: Subject) {
-    let read = async || store.fence(Partition(3)).await.expect("the fence");
     put(&store, vec![fence(5, "a")]).await;
     put(&store, vec![fence(4, "late")]).await;
-    assert_eq!(read().await, Some(Fence { epoch: 5, claim: "a".into() }));
+    assert_eq!(highest_fence(&store).await, Some(Fence { epoch: 5, claim: "a".into() }));
     put(&store, vec![fence(1000, "b")]).await;
-    assert_eq!(read().await, Some(Fence { epoch: 1000, claim: "b".into() }));
-    assert_eq!(store.fence(Partition(4)).await.expect("the fence"), None);
+    assert_eq!(highest_fence(&store).await, Some(Fence { epoch: 1000, claim: "b".into() }));
+    let from = async |epoch| store.fences(Partition(3), epoch).await.expect("the fences").len();
+    assert_eq!((from(1000).await, from(1001).await), (1, 0));
+    assert_eq!(store.fences(Partition(4), 0).await.expect("the fences"), []);
+}
+
+/// Checks that of two claims of one epoch both are seen, so that whoever came second sees that there is another.
+pub async fn two_claims_of_one_epoch_are_both_seen(store: Subject) {
+    let claims = async || {
+        let fences = store.fences(Partition(3), 5).await.expect("the fences").into_iter();
+        fences.map(|fence| (fence.epoch, fence.claim)).collect::<Vec<_>>()
+    };
+    put(&store, vec![fence(5, "b")]).await;
+    put(&store, vec![fence(5, "a")]).await;
+    put(&store, vec![fence(5, "b")]).await;
+    assert_eq!(claims().await, [(5, "a".into()), (5, "b".into())]);
+    put(&store, vec![fence(5, "c")]).await;
+    assert!(claims().await.len() >= 2);
 }
 
 /// Checks that of two rows of one room the one with the higher stamp stays, whatever their order.
@@ -27,31 +44,31 @@ pub async fn the_room_row_with_the_higher_stamp_stays(store: Subject) {
     assert_eq!(read().await, Some(deleted));
 }
 
-/// Checks that of two rows with equal stamps the later one stays.
-pub async fn of_equal_stamps_the_later_row_stays(store: Subject) {
-    put(&store, vec![fence(5, "a"), Row::Room(room_row("r", 4, "first"))]).await;
-    let (joined, left) = (member("r", "ann", 4, Some(Role::Member)), room_of("ann", "r", 4, None));
-    put(
-        &store,
-        vec![Row::Member(member("r", "ann", 4, None)), Row::RoomOfUser(room_of("ann", "r", 4, Some(Role::Owner)))],
-    )
-    .await;
-    put(&store, vec![fence(5, "b"), Row::Room(room_row("r", 4, "second"))]).await;
-    put(&store, vec![Row::Member(joined.clone()), Row::RoomOfUser(left)]).await;
-    assert_eq!(store.fence(Partition(3)).await.expect("the fence"), Some(Fence { epoch: 5, claim: "b".into() }));
-    assert_eq!(store.room(&room("r")).await.expect("the room"), Some(room_row("r", 4, "second")));
-    assert_eq!(store.members(&room("r")).await.expect("the members"), [joined]);
-    assert_eq!(store.rooms_of_user(&user("ann"), None, 99).await.expect("the rooms"), []);
+/// Checks that of two rows that follow the same event the one with the later turn stays, whole, whatever the order of
+/// the writes.
+pub async fn of_one_seq_the_later_turn_stays(store: Subject) {
+    let before = Stamp::before_fence(4, 7);
+    for stamps in [[Stamp::of(4), Stamp::of(4).next(), before], [before, Stamp::of(4).next(), Stamp::of(4)]] {
+        let named = |stamp: Stamp| if stamp == before { "last" } else { "first" };
+        for stamp in stamps {
+            let row = RoomRow { stamp, deleted: stamp != before, ..room_row("r", 4, named(stamp)) };
+            let member = MemberRow { stamp, ..member("r", named(stamp), 4, None) };
+            let role = (stamp == before).then_some(Role::Owner);
+            let listed = RoomOfUser { stamp, ..room_of("ann", "r", 4, role) };
+            put(&store, vec![Row::Room(row), Row::Member(member), Row::RoomOfUser(listed)]).await;
+        }
+        let row = store.room(&room("r")).await.expect("the room").expect("a row");
+        assert_eq!((row.name.as_str(), row.deleted, row.stamp), ("last", false, before));
+        let rooms = store.rooms_of_user(&user("ann"), None, 9).await.expect("the rooms");
+        assert_eq!(rooms, [RoomOfUser { stamp: before, ..room_of("ann", "r", 4, Some(Role::Owner)) }]);
+    }
 }
 
-/// Checks that the row with the higher stamp, or the later of equal ones, stays even if both are in one write.
+/// Checks that the row with the higher stamp stays even if both are in one write.
 pub async fn the_higher_stamp_stays_within_one_write(store: Subject) {
     let rows = [7, 9, 8].map(|stamp| Row::Room(room_row("r", stamp, &format!("as of {stamp}"))));
     put(&store, rows.to_vec()).await;
     assert_eq!(store.room(&room("r")).await.expect("the room"), Some(room_row("r", 9, "as of 9")));
-    let twice = ["first", "second"].map(|name| Row::Room(room_row("q", 9, name)));
-    put(&store, twice.to_vec()).await;
-    assert_eq!(store.room(&room("q")).await.expect("the room"), Some(room_row("q", 9, "second")));
     // A row that is not kept does not affect the rest of its write.
     put(&store, vec![Row::Room(room_row("r", 1, "late")), event("r", 1, 1)]).await;
     assert_eq!(store.timeline(&room("r"), 1..=1, 1, false).await.expect("a page").len(), 1);
@@ -65,13 +82,13 @@ pub async fn a_late_join_does_not_bring_back_who_left(store: Subject) {
         put(&store, vec![Row::Member(member("r", "ann", stamp, role))]).await;
         put(&store, vec![Row::RoomOfUser(room_of("ann", "r", stamp, role))]).await;
     }
-    assert_eq!(store.members(&room("r")).await.expect("the members"), []);
+    assert_eq!(store.all_members(&room("r")).await.expect("the members"), []);
     assert_eq!(store.rooms_of_user(&user("ann"), None, 99).await.expect("the rooms"), []);
     for (stamp, role) in [(11, again), (10, leave)] {
         put(&store, vec![Row::Member(member("r", "ann", stamp, role))]).await;
         put(&store, vec![Row::RoomOfUser(room_of("ann", "r", stamp, role))]).await;
     }
-    assert_eq!(store.members(&room("r")).await.expect("the members"), [member("r", "ann", 11, again)]);
+    assert_eq!(store.all_members(&room("r")).await.expect("the members"), [member("r", "ann", 11, again)]);
     assert_eq!(store.rooms_of_user(&user("ann"), None, 99).await.expect("the rooms"), [room_of("ann", "r", 11, again)]);
 }
 
@@ -135,7 +152,7 @@ pub async fn what_is_settled_only_rises(store: Subject) {
 pub async fn what_is_pushed_only_rises(store: Subject) {
     let row = |stamp| {
         let range = PushedRange { first: 2, last: stamp, users: vec![PushedRange::name(&user("ann")), u64::MAX] };
-        PushedRow { room: room("r"), stamp, ranges: vec![range] }
+        PushedRow { room: room("r"), stamp: Stamp::of(stamp), ranges: vec![range] }
     };
     assert_eq!(store.pushed(&room("r")).await.expect("what is pushed"), None);
     for stamp in [7, 5] {

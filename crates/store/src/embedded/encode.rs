@@ -66,8 +66,8 @@ impl EncodedRow {
                 put(Table::Partitions, RowKey::default().number(0), encode_json(0, count)?, Keep::First)
             }
             Row::Fence(partition, fence) => {
-                let key = RowKey::of_partition(*partition);
-                put(Table::Fence, key, encode_json(fence.epoch, fence)?, Keep::Higher(fence.epoch))
+                let key = RowKey::of_partition(*partition).number(fence.epoch).last_id(&fence.claim);
+                put(Table::Fence, key, encode_json(fence.epoch, fence)?, Keep::Either)
             }
             Row::Start(room, start) => {
                 let key = RowKey::of_id(room.as_str()).number(start.epoch);
@@ -83,15 +83,15 @@ impl EncodedRow {
             }
             Row::Room(row) => {
                 let key = RowKey::of_id(row.room.as_str());
-                put(Table::Rooms, key, encode_json(row.stamp, row)?, Keep::Higher(row.stamp))
+                put(Table::Rooms, key, encode_json(row.stamp.number(), row)?, Keep::Higher(row.stamp.number()))
             }
             Row::Member(row) => {
                 let key = RowKey::of_id(row.room.as_str()).id(row.user.as_str());
-                put(Table::Members, key, encode_json(row.stamp, row)?, Keep::Higher(row.stamp))
+                put(Table::Members, key, encode_json(row.stamp.number(), row)?, Keep::Higher(row.stamp.number()))
             }
             Row::RoomOfUser(row) => {
                 let key = RowKey::of_id(row.user.as_str()).id(row.room.as_str());
-                put(Table::RoomsOfUser, key, encode_json(row.stamp, row)?, Keep::Higher(row.stamp))
+                put(Table::RoomsOfUser, key, encode_json(row.stamp.number(), row)?, Keep::Higher(row.stamp.number()))
             }
             Row::Order(row) => {
                 let key = RowKey::of_id(row.user.as_str()).falling(row.active_at.0).last_id(row.room.as_str());
@@ -111,7 +111,7 @@ impl EncodedRow {
             }
             Row::Pushed(row) => {
                 let key = RowKey::of_id(row.room.as_str());
-                put(Table::Pushed, key, encode_json(row.stamp, row)?, Keep::Higher(row.stamp))
+                put(Table::Pushed, key, encode_json(row.stamp.number(), row)?, Keep::Higher(row.stamp.number()))
             }
             Row::Revoked(row) => {
                 let key = RowKey::of_id(row.user.as_str());

@@ -1,7 +1,7 @@
-//! Removes rows that no read needs any more, a few at a time: records of what was settled in older epochs, starts
-//! outside the chain, and the rows of members who left and are not banned.
+//! Removes rows that no read needs any more, a few at a time: records of what was settled in older epochs, fences of
+//! older epochs, starts outside the chain, and the rows of members who left and are not banned.
 //!
-//! *Records:* the newest one of a partition says that all older epochs are settled.
+//! *Records:* the newest one of a partition says that all older epochs are settled. *Fences:* so does the highest one.
 //!
 //! *Starts:* rows of an epoch outside the chain are void with or without its start. A start is removed only while the
 //! newest one is that of the fence. A later owner writes its fence before it reads the starts, so it reads this newest
@@ -24,7 +24,7 @@ use super::encode::{decode_json, stamp};
 use super::key::{RowKey, split_id};
 use super::opened::Opened;
 use super::table::Table;
-use crate::{EpochChain, Start};
+use crate::{EpochChain, Stamp, Start};
 
 /// The interval between two rounds of a pass.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const PASS_EVERY: Duration = Duration::from_hours(1);
 const ROWS: usize = 1024;
 
 /// The tables in the order in which they are swept.
-const TABLES: [Table; 4] = [Table::Settled, Table::Starts, Table::Members, Table::RoomsOfUser];
+const TABLES: [Table; 5] = [Table::Settled, Table::Fence, Table::Starts, Table::Members, Table::RoomsOfUser];
 
 type StoredRow = (UserKey, UserValue);
 
@@ -66,6 +66,7 @@ impl LeftoverSweep {
         for rows in groups {
             match table {
                 Table::Settled => left_over.extend(rows[..rows.len() - 1].iter().map(|(key, _)| key.clone())),
+                Table::Fence => left_over.extend(lower_fences(rows)),
                 Table::Starts => left_over.extend(unchained(rows, opened)),
                 _ => {
                     let (key, value) = &rows[0];
@@ -101,11 +102,17 @@ impl LeftoverSweep {
 /// Returns the part of a key that is common to the rows that are judged together.
 fn group(table: Table, key: &[u8]) -> &[u8] {
     let length = match table {
-        Table::Settled => 2,
+        Table::Settled | Table::Fence => 2,
         Table::Starts => key.iter().position(|byte| *byte == 0).unwrap_or(key.len()),
         _ => key.len(),
     };
     key.get(..length).unwrap_or(key)
+}
+
+/// Returns the keys of a partition's fences below the highest epoch. All values begin with the epoch.
+fn lower_fences(rows: &[StoredRow]) -> Vec<UserKey> {
+    let highest = rows.iter().filter_map(|(_, value)| stamp(value)).max();
+    rows.iter().filter(|(_, value)| stamp(value) < highest).map(|(key, _)| key.clone()).collect()
 }
 
 /// Returns the keys of a room's starts that are outside the chain. Empty if the room was not opened under the present
@@ -114,10 +121,11 @@ fn unchained(rows: &[StoredRow], opened: &Opened) -> Vec<UserKey> {
     let chain = || {
         let room = RoomId::parse(split_id(&rows.first()?.0)?.0).ok()?;
         let count = opened.tables.get(Table::Partitions, &RowKey::default().number(0).bytes()).ok()??;
-        let fence = opened.fences.get(Partitions::new(decode_json(&count).ok()?)?.of(&room))?;
+        let partition = Partitions::new(decode_json(&count).ok()?)?.of(&room);
+        let epoch = opened.fences.highest(partition).first()?.epoch;
         let starts: Vec<Start> = rows.iter().map(|(_, value)| decode_json(value)).collect::<Result<_, _>>().ok()?;
         let chain = EpochChain::of(&starts);
-        (chain.newest()?.epoch == fence.epoch).then_some((chain, starts))
+        (chain.newest()?.epoch == epoch).then_some((chain, starts))
     };
     let Some((chain, starts)) = chain() else { return Vec::new() };
     let outside = rows.iter().zip(starts).filter(|(_, start)| !chain.has(start.epoch));
@@ -128,6 +136,7 @@ fn unchained(rows: &[StoredRow], opened: &Opened) -> Vec<UserKey> {
 fn has_left(table: Table, key: &[u8], value: &[u8], opened: &Opened) -> fjall::Result<bool> {
     #[derive(Deserialize)]
     struct LeftRow {
+        stamp: Stamp,
         role: Option<IgnoredAny>,
         #[serde(default)]
         banned: bool,
@@ -137,13 +146,13 @@ fn has_left(table: Table, key: &[u8], value: &[u8], opened: &Opened) -> fjall::R
         head: Head,
     }
     // A row that cannot be read stays.
-    let Ok(LeftRow { role: None, banned: false }) = decode_json(value) else { return Ok(false) };
+    let Ok(LeftRow { stamp, role: None, banned: false }) = decode_json(value) else { return Ok(false) };
     let Some((first, second)) = split_id(key) else { return Ok(false) };
     let second = std::str::from_utf8(second).unwrap_or_default().trim_end_matches('\0');
     let room = if table == Table::Members { first } else { second };
     let row = opened.tables.get(Table::Rooms, &RowKey::of_id(room).bytes())?;
     let head = row.and_then(|row| decode_json::<RoomHead>(&row).ok()).map(|room| room.head.seq);
-    Ok(head.zip(stamp(value)).is_some_and(|(head, stamp)| stamp <= head))
+    Ok(head.is_some_and(|head| stamp.seq() <= head))
 }
 
 #[cfg(test)]

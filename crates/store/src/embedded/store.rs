@@ -52,6 +52,30 @@ async fn scan(
     Ok(())
 }
 
+/// Reads JSON rows until `limit` of them are accepted by `wanted`.
+async fn read_json<T: DeserializeOwned + Send>(
+    table: Table,
+    range: impl Iterator<Item = fjall::Guard> + Send,
+    limit: usize,
+    wanted: fn(&T) -> bool,
+) -> Result<Vec<T>, ReadError> {
+    let mut rows = Vec::new();
+    for (n, row) in range.enumerate() {
+        if rows.len() == limit {
+            break;
+        }
+        if n > 0 && n.is_multiple_of(PIECE) {
+            tokio::task::yield_now().await;
+        }
+        let (key, value) = row.into_inner().map_err(failed)?;
+        let row = decode_json(&value).map_err(|error| unreadable(table, &key, &error))?;
+        if wanted(&row) {
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
 /// Returns the seq and the epoch in the key of a timeline's row.
 fn timeline_place(key: &[u8]) -> Result<(u64, u64), ReadError> {
     let (_, rest) = split_id(key).ok_or_else(damaged)?;
@@ -95,17 +119,7 @@ impl Inner {
         prefix: &[u8],
         wanted: fn(&T) -> bool,
     ) -> Result<Vec<T>, ReadError> {
-        let opened = self.opened()?;
-        let mut rows = Vec::new();
-        scan(opened.tables.prefix(table, prefix), |key, value| {
-            let row = decode_json(value).map_err(|error| unreadable(table, key, &error))?;
-            if wanted(&row) {
-                rows.push(row);
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(rows)
+        read_json(table, self.opened()?.tables.prefix(table, prefix), usize::MAX, wanted).await
     }
 
     /// Passes what `T` keeps of each row of a user's rooms to `take`, without the rows that cannot be read.
@@ -140,12 +154,18 @@ impl Store for Embedded {
         self.0.one(Table::Partitions, RowKey::default().number(0))
     }
 
-    async fn fence(&self, partition: Partition) -> Result<Option<Fence>, ReadError> {
-        Ok(self.0.opened()?.fences.get(partition))
+    async fn fences(&self, partition: Partition, from: u64) -> Result<Vec<Fence>, ReadError> {
+        let mut fences = self.0.opened()?.fences.highest(partition);
+        fences.retain(|fence| fence.epoch >= from);
+        Ok(fences)
     }
 
-    async fn starts(&self, room: &RoomId) -> Result<Vec<Start>, ReadError> {
-        self.0.all(Table::Starts, &RowKey::of_id(room.as_str()).bytes(), |_| true).await
+    async fn starts(&self, room: &RoomId, below: Option<u64>, limit: usize) -> Result<Vec<Start>, ReadError> {
+        let opened = self.0.opened()?;
+        let low = RowKey::of_id(room.as_str()).bytes();
+        let high = RowKey::of_id(room.as_str()).number(below.unwrap_or(u64::MAX)).bytes();
+        let range = opened.tables.range(Table::Starts, Bound::Included(&low), Bound::Excluded(&high));
+        read_json(Table::Starts, range.rev(), limit, |_| true).await
     }
 
     async fn timeline(
@@ -195,9 +215,15 @@ impl Store for Embedded {
         self.0.one(Table::Rooms, RowKey::of_id(room.as_str()))
     }
 
-    async fn members(&self, room: &RoomId) -> Result<Vec<MemberRow>, ReadError> {
-        let prefix = RowKey::of_id(room.as_str()).bytes();
-        self.0.all(Table::Members, &prefix, |row: &MemberRow| row.role.is_some() || row.banned).await
+    async fn members(&self, room: &RoomId, after: Option<&UserId>, limit: usize) -> Result<Vec<MemberRow>, ReadError> {
+        let opened = self.0.opened()?;
+        let low = match after {
+            Some(user) => RowKey::of_id(room.as_str()).id(user.as_str()).bytes(),
+            None => RowKey::of_id(room.as_str()).bytes(),
+        };
+        let high = RowKey::of_id(room.as_str()).after_ids().bytes();
+        let range = opened.tables.range(Table::Members, Bound::Excluded(&low), Bound::Excluded(&high));
+        read_json(Table::Members, range, limit, |row: &MemberRow| row.role.is_some() || row.banned).await
     }
 
     async fn member(&self, room: &RoomId, user: &UserId) -> Result<Option<MemberRow>, ReadError> {

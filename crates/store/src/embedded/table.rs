@@ -153,10 +153,10 @@ impl Tables {
     }
 }
 
-/// A copy of the fences in memory. It equals what the store holds, because one process writes them. It saves a read
-/// from the engine after every batch of every channel.
+/// A copy of the highest fences in memory: for each partition those of the highest epoch, and at most two of them. One
+/// process writes them. It saves a read from the engine after every batch of every channel.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fences(Arc<RwLock<HashMap<Partition, Fence>>>);
+pub(super) struct Fences(Arc<RwLock<HashMap<Partition, Vec<Fence>>>>);
 
 impl Fences {
     pub(super) fn load(tables: &Tables) -> Result<Self, String> {
@@ -164,13 +164,14 @@ impl Fences {
         for row in tables.prefix(Table::Fence, &[]) {
             let (key, value) = row.into_inner().map_err(|e| e.to_string())?;
             let (partition, fence) = decode(&key, &value).ok_or("a fence cannot be read")?;
-            fences.insert(partition, fence);
+            add(&mut fences, partition, fence);
         }
         Ok(Self(Arc::new(RwLock::new(fences))))
     }
 
-    pub(super) fn get(&self, partition: Partition) -> Option<Fence> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned()
+    /// Returns the fences of the highest epoch of a partition, ordered by claim.
+    pub(super) fn highest(&self, partition: Partition) -> Vec<Fence> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned().unwrap_or_default()
     }
 
     /// Returns the fences among rows that are about to be written.
@@ -180,14 +181,33 @@ impl Fences {
 
     /// Stores fences that have become durable.
     pub(super) fn set(&self, fences: Vec<(Partition, Fence)>) {
-        if !fences.is_empty() {
-            self.0.write().unwrap_or_else(PoisonError::into_inner).extend(fences);
+        if fences.is_empty() {
+            return;
+        }
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (partition, fence) in fences {
+            add(&mut known, partition, fence);
         }
     }
 }
 
+fn add(fences: &mut HashMap<Partition, Vec<Fence>>, partition: Partition, fence: Fence) {
+    let highest = fences.entry(partition).or_default();
+    match highest.first().map(|known| known.epoch) {
+        Some(known) if known > fence.epoch => {}
+        Some(known) if known == fence.epoch => {
+            if !highest.contains(&fence) && highest.len() < 2 {
+                highest.push(fence);
+                highest.sort_by(|a, b| a.claim.cmp(&b.claim));
+            }
+        }
+        _ => *highest = vec![fence],
+    }
+}
+
 fn decode(key: &[u8], value: &[u8]) -> Option<(Partition, Fence)> {
-    let partition = Partition(u16::from_be_bytes(key.try_into().ok()?));
+    // The first releases kept one fence for each partition, whose key ends here.
+    let partition = Partition(u16::from_be_bytes(*key.first_chunk()?));
     Some((partition, decode_json(value).ok()?))
 }
 

@@ -30,7 +30,7 @@ async fn what_was_written_is_there_when_the_store_is_opened_again() {
     store.write(vec![Row::Fence(Partition(1), fence.clone()), Row::Partitions(8)]).await.unwrap();
     drop(store);
     let store = Embedded::open(&path).unwrap();
-    assert_eq!(store.fence(Partition(1)).await.unwrap(), Some(fence));
+    assert_eq!(store.fences(Partition(1), 0).await.unwrap(), [fence]);
     assert_eq!(store.partitions().await.unwrap(), Some(8));
 }
 

@@ -1,6 +1,6 @@
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::{Access, Content, Event, Fields, Head, Mark, Millis, NodeId, Notify, Partition, Role, RoomKind};
-use sendpi_store::{MemberRow, RoomRow};
+use sendpi_store::{MemberRow, RoomRow, Stamp};
 
 use super::*;
 use crate::room::{AnswerAddress, NonceResult, Room, StoredRoom};
@@ -18,7 +18,7 @@ fn entry() -> LiveEntry {
     let member = |name| MemberRow {
         room: room_id(),
         user: user(name),
-        stamp: 1,
+        stamp: Stamp::of(1),
         role: Some(Role::Member),
         joined: Mark::default(),
         joined_at: Millis(1),
@@ -32,7 +32,7 @@ fn entry() -> LiveEntry {
     assert!(entry.end(super::super::live_entry::Stage::Opening));
     let row = RoomRow {
         room: room_id(),
-        stamp: 0,
+        stamp: Stamp::default(),
         name: "r".into(),
         kind: RoomKind::Group,
         access: Access::Open,
@@ -42,6 +42,7 @@ fn entry() -> LiveEntry {
         head: Head::default(),
         last: None,
         deleted: false,
+        listed: None,
     };
     let stored = StoredRoom { row: Some(row), members, ..StoredRoom::default() };
     entry.room = Some(Box::new(Room::open(room_id(), 1, stored)));

@@ -78,14 +78,14 @@ fn opening_heals_bans_whose_rows_a_crash_took() {
     let gone = |name: &str, banned| MemberRow {
         banned,
         role: None,
-        stamp: table.room.head.seq,
+        stamp: Stamp::of(table.room.head.seq),
         ..match table.room.gone_member(&user(name), table.room.head) {
             Row::Member(row) => row,
             other => panic!("{other:?} is no row of a member"),
         }
     };
     let members = table.member_rows().into_iter().chain([gone("bob", true)]).collect();
-    let row = row.map(|row| RoomRow { head: table.room.head, stamp: table.room.head.seq, ..row });
+    let row = row.map(|row| RoomRow { head: table.room.head, stamp: Stamp::of(table.room.head.seq), ..row });
     assert!(!table.opened(row, members).head_row_lags());
 }
 

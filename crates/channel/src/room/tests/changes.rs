@@ -45,7 +45,7 @@ fn a_change_leaves_the_rows_behind_for_the_next_owner_to_see() {
     table.run(vec![ask("ann", r#"{"op":"send","body":{}}"#)]);
     let (batch, _) = table.online(&[], vec![ask("ann", CHANGE)]);
     let Some(Row::Room(row)) = batch.after.first() else { panic!("no row of the room") };
-    assert_eq!((row.name.as_str(), row.stamp), ("hall", table.room.head.seq));
+    assert_eq!((row.name.as_str(), row.stamp), ("hall", Stamp::of(table.room.head.seq)));
     let tail = table.room.tail.iter().map(|event| (1, event.clone())).collect();
     let opened = StoredRoom { row: Some(row.clone()), tail, ..StoredRoom::default() };
     assert!(Room::open(table.room.id.clone(), 2, opened).head_row_lags());

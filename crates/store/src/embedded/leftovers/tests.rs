@@ -42,7 +42,7 @@ fn epochs(opened: &Opened) -> Vec<u64> {
 fn row_of_room(seq: u64) -> Row {
     Row::Room(RoomRow {
         room: room(),
-        stamp: seq,
+        stamp: Stamp::of(seq),
         name: "r".into(),
         kind: RoomKind::Group,
         access: Access::Open,
@@ -52,13 +52,22 @@ fn row_of_room(seq: u64) -> Row {
         head: Head { seq, count: seq, at: Millis(seq) },
         last: None,
         deleted: false,
+        listed: None,
     })
 }
 
 fn rows_of_member(user: &str, stamp: u64, role: Option<Role>) -> [Row; 2] {
     let (user, room, joined) = (UserId::parse(user).unwrap(), room(), Mark { seq: 1, count: 0 });
-    let of_user = RoomOfUser { user: user.clone(), room: room.clone(), stamp, role, joined, active_at: Millis(1) };
+    let of_user = RoomOfUser {
+        user: user.clone(),
+        room: room.clone(),
+        stamp: Stamp::of(stamp),
+        role,
+        joined,
+        active_at: Millis(1),
+    };
     let (joined_at, notify, muted_until) = (Millis(1), Notify::All, None);
+    let stamp = Stamp::of(stamp);
     let member = MemberRow { room, user, stamp, role, joined, joined_at, notify, muted_until, banned: false };
     [Row::Member(member), Row::RoomOfUser(of_user)]
 }
