@@ -1,15 +1,18 @@
 //! The tools of the tests: servers for each test, and clients that notice if an event is lost, repeated or
 //! out of order.
 //!
-//! [`Sendpi`] and [`NatsServer`] run real processes on free ports and end them on drop. [`SmallDisk`] can be filled.
+//! [`Sendpi`], [`NatsServer`] and [`CassandraServer`] run real processes on free ports and end them on drop. A
+//! [`Keyspace`] is a test's own, in a database that the tests share. [`SmallDisk`] can be filled.
 //! A [`WorkerNode`] runs workers within the test, on a [`DisturbedStore`] if they are to meet a bad one.
 //! [`Browser`] is a headless Chromium, [`ChatTerminal`] a user at a terminal. A [`Proxy`] is a bad network. A
 //! [`Recording`] is a client that remembers what it received and checks it against the promises of the protocol.
 
 mod browser;
+mod cassandra;
 mod chat_terminal;
 mod disturbed_store;
 mod http;
+mod keyspace;
 mod nats;
 mod nats_client;
 mod node_program;
@@ -27,9 +30,11 @@ mod within;
 mod worker_node;
 
 pub use browser::{Browser, BrowserPage};
+pub use cassandra::CassandraServer;
 pub use chat_terminal::ChatTerminal;
 pub use disturbed_store::DisturbedStore;
 pub use http::{HttpAnswer, api, get, request};
+pub use keyspace::Keyspace;
 pub use nats::NatsServer;
 pub use nats_client::NatsClient;
 pub use node_program::NodeProgram;

@@ -1,0 +1,78 @@
+//! The store of a cluster: ScyllaDB, or Apache Cassandra 5, through CQL. `schema.cql` says what each table holds.
+//!
+//! Every statement is prepared, idempotent and at LOCAL_QUORUM, so what is done survives the loss of a minority of the
+//! replicas, and every read that begins afterwards sees it. Timestamps are the stamps of the rows. The driver tries
+//! nothing again: a write is tried again here, with the same rows, and its outcome is *unknown* from the first try on
+//! that may have reached a replica (`outcome`).
+//!
+//! The rows of one room fail or succeed apart from those of another ([`crate::Store::fails_apart`]).
+
+mod active_hours;
+mod client;
+mod columns;
+mod fence_reads;
+mod metrics;
+mod outcome;
+pub mod schema;
+mod statements;
+mod store;
+mod timeline;
+mod writer;
+
+use std::sync::Arc;
+
+use self::active_hours::ActiveHours;
+use self::client::CqlClient;
+use self::fence_reads::FenceReads;
+use self::schema::SchemaError;
+
+pub use self::client::{CqlConfig, CqlLogin};
+
+/// The reason why the store of a cluster could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum CqlOpenError {
+    /// No node could be reached, or none let this one in.
+    #[error("cannot connect to the database at {nodes}")]
+    Connect {
+        /// The nodes that were tried.
+        nodes: String,
+        /// What the driver reported.
+        source: Box<scylla::errors::NewSessionError>,
+    },
+    /// The tables are not those that this release works with.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// A statement could not be prepared.
+    #[error("the database does not take the statement {name}")]
+    Prepare {
+        /// The name of the statement.
+        name: &'static str,
+        /// What the driver reported.
+        source: Box<scylla::errors::PrepareError>,
+    },
+}
+
+/// The store of a cluster. Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Cql(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: CqlClient,
+    fences: FenceReads,
+    hours: ActiveHours,
+}
+
+impl Cql {
+    /// Connects to a cluster whose keyspace has the tables of this release.
+    ///
+    /// # Errors
+    /// Returns [`CqlOpenError`], which says what to do if the tables are not there.
+    pub async fn open(config: &CqlConfig) -> Result<Self, CqlOpenError> {
+        let session = config.connect().await?;
+        schema::check(&session).await?;
+        let client = CqlClient::prepare(session, config).await?;
+        let fences = FenceReads::new(client.clone());
+        Ok(Self(Arc::new(Inner { client, fences, hours: ActiveHours::default() })))
+    }
+}
