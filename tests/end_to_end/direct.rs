@@ -2,8 +2,7 @@
 
 use sendpi_client::{Range, ServerFrame};
 use sendpi_model::{Code, Content, Event, Mark, Millis, Notify, RoomId, RoomInfo, RoomKind, UserId};
-use sendpi_store::embedded::Embedded;
-use sendpi_store::{EventRow, MemberRow, RoomOfUser, Row, Stamp, Store};
+use sendpi_store::{EventRow, MemberRow, RoomOfUser, Row, Stamp};
 use sendpi_tests::{Recording, Sendpi, step};
 use serde_json::json;
 
@@ -51,7 +50,7 @@ async fn both_sides_find_one_direct_room_and_it_cannot_be_left() {
 
 /// Writes what an earlier release left in the store when members of a direct room had left it.
 async fn let_leave(server: &Sendpi, room: &RoomId, who: &[&str]) {
-    let store = Embedded::open(server.store_folder()).unwrap();
+    let store = server.store().await;
     let mut row = store.room(room).await.unwrap().unwrap();
     let epoch = store.starts(room, None, 1).await.unwrap()[0].epoch;
     let users: Vec<UserId> = who.iter().map(|user| UserId::parse(user).unwrap()).collect();

@@ -1,6 +1,5 @@
 //! The fence: a worker that was overtaken answers nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -9,9 +8,8 @@ use sendpi_channel::ChannelConfig;
 use sendpi_model::flow::{NumberedRequest, Requester, encode_message, encode_request};
 use sendpi_model::link::{LinkAck, LinkItem, read_message};
 use sendpi_model::{Fields, Partitions, RoomId, UserId, Verb};
-use sendpi_store::embedded::Embedded;
-use sendpi_store::{Fence, Row, Store};
-use sendpi_tests::{NatsServer, WorkerNode, step, within};
+use sendpi_store::{Fence, Row};
+use sendpi_tests::{NatsServer, TestStore, WorkerNode, step, within};
 
 const TEST: &str = "fence::a_worker_that_was_overtaken_answers_nothing";
 
@@ -79,8 +77,8 @@ impl OtherNode {
 async fn a_worker_that_was_overtaken_answers_nothing() {
     let nats = NatsServer::start().await;
     let worker_node = WorkerNode::start(&nats).await;
-    let folder = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path().join("store")).unwrap());
+    let kept = TestStore::make().await;
+    let store = kept.get();
     let worker = worker_node.run(store.clone(), ChannelConfig::default()).await;
 
     let room = RoomId::parse("lobby").unwrap();

@@ -5,69 +5,11 @@
 
 use std::time::Duration;
 
-use sendpi_client::{ClientError, SendOptions, Sent, ServerFrame};
-use sendpi_tests::{Recording, Sendpi, SendpiSetup, SmallDisk, step, within};
-use serde_json::json;
-
-/// How soon there must be service again after there is space.
-const SERVICE: Duration = Duration::from_secs(30);
+use sendpi_client::ServerFrame;
+use sendpi_tests::{Messages, Recording, Sendpi, SendpiSetup, SmallDisk, step};
 
 async fn start() -> Sendpi {
     Sendpi::start_with(SendpiSetup { store_mib: Some(48), ..SendpiSetup::default() }).await
-}
-
-/// The messages of a test: how many were sent, and which of them were acknowledged.
-#[derive(Default)]
-struct Messages {
-    sent: usize,
-    acknowledged: Vec<(String, u64)>,
-}
-
-impl Messages {
-    async fn send(&mut self, from: &Recording, room: &str) -> Result<(), ClientError> {
-        let text = format!("message {} {}", self.sent, "x".repeat(2000));
-        self.sent += 1;
-        let Sent { seq, .. } =
-            from.client().send_with(room, json!({"text": text}), SendOptions::nonce(format!("n{}", self.sent))).await?;
-        self.acknowledged.push((text, seq));
-        Ok(())
-    }
-
-    /// Sends until a message is refused, or not answered.
-    async fn until_refused(&mut self, from: &Recording, room: &str) -> ClientError {
-        loop {
-            if let Err(error) = self.send(from, room).await {
-                return error;
-            }
-            assert!(self.sent < 1000, "the disk is never full");
-        }
-    }
-
-    /// Sends until a message is acknowledged.
-    async fn until_acknowledged(&mut self, from: &Recording, room: &str) {
-        let sending = async {
-            while let Err(error) = self.send(from, room).await {
-                assert!(error.is_unknown(), "{error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        within(SERVICE, "a message is acknowledged again", sending).await;
-    }
-
-    /// Checks that every acknowledged message is in the timeline, once, and at its place.
-    async fn check(&self, by: &Recording, room: &str) {
-        let history = by.whole_history(room).await.unwrap();
-        for (text, seq) in &self.acknowledged {
-            let found: Vec<_> =
-                history.iter().filter(|event| event.text() == Some(text.as_str())).map(|e| e.seq).collect();
-            assert_eq!(found, [Some(*seq)], "{}", &text[..14]);
-        }
-        let mut texts: Vec<_> = history.iter().filter_map(|event| event.text()).collect();
-        let all = texts.len();
-        texts.sort_unstable();
-        texts.dedup();
-        assert_eq!(texts.len(), all, "a message is there twice");
-    }
 }
 
 async fn until_typing(of: &str, at: &Recording) {

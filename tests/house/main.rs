@@ -49,10 +49,8 @@ fn promises_name_tests_and_mutants_that_exist() {
     for row in rows {
         for test in documents::quoted(&row[3]) {
             let found = match (test.split_once("::"), test.split_once(": ")) {
-                (Some((module, name)), _) => {
-                    let path = source.root.join(format!("tests/end_to_end/{module}.rs"));
-                    std::fs::read_to_string(path).is_ok_and(|text| source::defines_function(&text, name))
-                }
+                (Some((module, name)), _) => source.file_defines(&format!("tests/end_to_end/{module}.rs"), name),
+                (None, Some(("database", name))) => source.file_defines("tests/database/main.rs", name),
                 (None, Some((folder, name))) => source.crate_defines(folder, name),
                 (None, None) => false,
             };

@@ -31,6 +31,11 @@ impl Source {
         self.rust_files().iter().any(|(path, text)| path.starts_with(&prefix) && defines_function(text, function))
     }
 
+    /// Whether a file defines a function of this name.
+    pub(crate) fn file_defines(&self, path: &str, function: &str) -> bool {
+        std::fs::read_to_string(self.root.join(path)).is_ok_and(|text| defines_function(&text, function))
+    }
+
     /// All Rust files with their texts, by path.
     pub(crate) fn rust_files(&self) -> Vec<(String, String)> {
         let mut files = Vec::new();

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::process::{Process, in_path};
-use crate::until;
+use crate::{CqlProxy, until};
 
 /// How long a node may take to start. It takes about 5 s alone on a machine.
 const START: Duration = Duration::from_secs(120);
@@ -19,9 +19,40 @@ const PORT: u16 = 9042;
 /// A cluster of Cassandra nodes, each on a loopback address of its own. Dropping it ends them and deletes their data.
 #[derive(Debug)]
 pub struct CassandraServer {
+    kind: Kind,
     nodes: Vec<Process>,
-    addresses: Vec<String>,
+    /// The first three numbers of all addresses.
+    network: String,
     data: TempDir,
+}
+
+/// What a cluster is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It keeps what it acknowledged when it is killed.
+    Durable,
+    /// It does too, and clients reach it through a proxy.
+    BehindProxy,
+    /// All tests of a process share it. It need not outlive them, which makes tables and writes cheap.
+    Shared,
+}
+
+impl Kind {
+    /// Returns how the commit log is synced. With `periodic` the end of the log is marked only every 100 ms, and what
+    /// comes behind it is lost with the process (CASSANDRA-13987).
+    fn commitlog_sync(self) -> &'static str {
+        match self {
+            Self::Durable | Self::BehindProxy => "commitlog_sync: batch",
+            Self::Shared => "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms",
+        }
+    }
+
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Durable | Self::BehindProxy => &[],
+            Self::Shared => &["-Dcassandra.test.flush_local_schema_changes=false"],
+        }
+    }
 }
 
 impl CassandraServer {
@@ -30,22 +61,48 @@ impl CassandraServer {
     /// # Panics
     /// If Java or Cassandra are missing (the message says how to get them), or if a node does not start.
     pub async fn start(nodes: u8) -> Self {
+        Self::start_as(Kind::Durable, nodes).await
+    }
+
+    /// Starts one node that clients reach through a proxy.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_behind_proxy() -> (Self, CqlProxy) {
+        let server = Self::start_as(Kind::BehindProxy, 1).await;
+        let proxy = CqlProxy::start(&server.broadcast(0), &server.addresses()[0]).await;
+        (server, proxy)
+    }
+
+    async fn start_as(kind: Kind, nodes: u8) -> Self {
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for Cassandra: {error}"));
         // Nobody else on this machine uses this network, except by a chance of one in 65,000.
         let [a, b] = rand::random::<[u8; 2]>();
-        let addresses: Vec<String> = (1..=nodes).map(|node| format!("127.{}.{b}.{node}", a | 1)).collect();
-        let mut server = Self { nodes: Vec::new(), addresses, data };
-        for node in 0..usize::from(nodes) {
-            let process = server.launch(node).await;
+        let network = format!("127.{}.{b}", a | 1);
+        let mut server = Self { kind, nodes: Vec::new(), network, data };
+        for node in 0..nodes {
+            let process = server.launch(usize::from(node)).await;
             server.nodes.push(process);
         }
         server
     }
 
+    fn address(&self, node: usize) -> String {
+        format!("{}.{}", self.network, node + 1)
+    }
+
+    /// Returns the address that the node tells its clients.
+    fn broadcast(&self, node: usize) -> String {
+        match self.kind {
+            Kind::BehindProxy => format!("{}.{}:{PORT}", self.network, node + 101),
+            Kind::Durable | Kind::Shared => format!("{}:{PORT}", self.address(node)),
+        }
+    }
+
     /// Returns the addresses of all nodes for CQL, as `host:port`.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
-        self.addresses.iter().map(|address| format!("{address}:{PORT}")).collect()
+        (0..self.nodes.len()).map(|node| format!("{}:{PORT}", self.address(node))).collect()
     }
 
     /// Sends a signal to a node (`STOP` freezes it, `CONT` lets it go on).
@@ -75,6 +132,7 @@ impl CassandraServer {
             .arg(format!("-Dlogback.configurationFile={}", sources.join("logback.xml").display()))
             .arg(format!("-Dcassandra.config=file:{}", data.join("cassandra.yaml").display()))
             .arg(format!("-Dcassandra.storagedir={}", data.display()))
+            .args(self.kind.options())
             .args(["-cp", &format!("{}/*", jars().display()), "org.apache.cassandra.service.CassandraDaemon"])
             .current_dir(&data);
         let mut process = Process::start("Cassandra", command);
@@ -83,16 +141,18 @@ impl CassandraServer {
         };
         process.printed(START, "that it listens", is_ready).await;
         // It prints that before it does.
-        let address = (self.addresses[node].as_str(), PORT);
-        until("Cassandra to take connections", async || TcpStream::connect(address).await.is_ok()).await;
+        let address = format!("{}:{PORT}", self.address(node));
+        until("Cassandra to take connections", async || TcpStream::connect(&address).await.is_ok()).await;
         process
     }
 }
 
 fn write_config(server: &CassandraServer, node: usize, data: &Path) -> std::io::Result<()> {
     let config = include_str!("../cassandra/cassandra.yaml")
-        .replace("@seed@", &server.addresses[0])
-        .replace("@address@", &server.addresses[node])
+        .replace("@seed@", &server.address(0))
+        .replace("@address@", &server.address(node))
+        .replace("@broadcast@", server.broadcast(node).trim_end_matches(&format!(":{PORT}")))
+        .replace("@commitlog_sync@", server.kind.commitlog_sync())
         .replace("@auto_bootstrap@", if node == 0 { "true" } else { "false" })
         .replace("@data@", &data.display().to_string());
     std::fs::write(data.join("cassandra.yaml"), config)
@@ -123,7 +183,7 @@ pub(crate) fn shared() -> &'static [String] {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap_or_else(|error| panic!("cannot start a runtime: {error}")).block_on(async {
-                let server = CassandraServer::start(1).await;
+                let server = CassandraServer::start_as(Kind::Shared, 1).await;
                 let _ = tell.send(server.addresses());
                 std::future::pending::<()>().await;
             });

@@ -1,33 +1,73 @@
-//! The embedded store, which a test can slow down, break and look into.
+//! A store that a test can slow down, break and look into.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 use std::ops::RangeInclusive;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
-use sendpi_store::embedded::Embedded;
 use sendpi_store::{
     DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row,
     SettledRow, Start, Store, WriteError,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 
-/// How many reads of timelines may be under way at once.
-const TIMELINES: u32 = 1_000;
+/// How many calls of one kind may be under way at once.
+const CALLS: u32 = 1_000;
+
+/// Calls of one kind, which a test can hold up before they reach the store.
+#[derive(Debug)]
+pub struct HeldCalls {
+    permits: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Default for HeldCalls {
+    fn default() -> Self {
+        Self { permits: Semaphore::new(CALLS as usize), waiting: AtomicUsize::new(0) }
+    }
+}
+
+impl HeldCalls {
+    /// Holds up all calls until [`Self::release`].
+    pub async fn hold(&self) {
+        self.permits.acquire_many(CALLS).await.unwrap().forget();
+    }
+
+    /// Lets the calls go on.
+    pub fn release(&self) {
+        self.permits.add_permits(CALLS as usize);
+    }
+
+    /// Returns how many calls are held up.
+    pub fn held(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    async fn pass(&self) -> SemaphorePermit<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let permit = self.permits.acquire().await.unwrap();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        permit
+    }
+}
 
 /// A store that can be disturbed.
 #[derive(Debug)]
 pub struct DisturbedStore {
-    store: Embedded,
+    store: Arc<dyn Store>,
     /// How long a write with events takes longer than it would.
     pub slow: Mutex<Duration>,
-    /// Reads of timelines wait for a permit, and give it back.
-    timelines: Semaphore,
+    /// Reads of timelines.
+    pub timelines: HeldCalls,
+    /// Writes with events.
+    pub events: HeldCalls,
+    /// Reads of fences.
+    pub fences: HeldCalls,
     /// The room whose timeline cannot be read.
     pub unreadable: Mutex<Option<RoomId>>,
     /// How many reads failed because of [`Self::unreadable`].
@@ -43,27 +83,19 @@ pub struct DisturbedStore {
 
 impl DisturbedStore {
     /// Wraps a store.
-    pub fn new(store: Embedded) -> Self {
+    pub fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
             slow: Mutex::default(),
-            timelines: Semaphore::new(TIMELINES as usize),
+            timelines: HeldCalls::default(),
+            events: HeldCalls::default(),
+            fences: HeldCalls::default(),
             unreadable: Mutex::default(),
             failed_timelines: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
             without_quorum: Mutex::default(),
             failing_fences: AtomicUsize::new(0),
         }
-    }
-
-    /// Holds up all reads of timelines until [`Self::release_timelines`].
-    pub async fn hold_timelines(&self) {
-        self.timelines.acquire_many(TIMELINES).await.unwrap().forget();
-    }
-
-    /// Lets the reads of timelines go on.
-    pub fn release_timelines(&self) {
-        self.timelines.add_permits(TIMELINES as usize);
     }
 }
 
@@ -73,6 +105,7 @@ impl Store for DisturbedStore {
         if rows.iter().any(|row| matches!(row, Row::Event(..))) {
             let slow = *self.slow.lock().unwrap();
             sleep(slow).await;
+            let _permit = self.events.pass().await;
         }
         let without_quorum = self.without_quorum.lock().unwrap().clone();
         if rows.iter().any(|row| matches!(row, Row::Event(room, _) if without_quorum.as_ref() == Some(room))) {
@@ -94,6 +127,7 @@ impl Store for DisturbedStore {
         if self.failing_fences.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fail).is_ok() {
             return Err(ReadError("a test failed it".into()));
         }
+        let _permit = self.fences.pass().await;
         self.store.fences(partition, from).await
     }
 
@@ -109,7 +143,7 @@ impl Store for DisturbedStore {
         limit: usize,
         newest: bool,
     ) -> Result<Vec<EventRow>, ReadError> {
-        let _permit = self.timelines.acquire().await.unwrap();
+        let _permit = self.timelines.pass().await;
         if self.unreadable.lock().unwrap().as_ref() == Some(room) {
             self.failed_timelines.fetch_add(1, Ordering::SeqCst);
             return Err(ReadError("a later release wrote it".into()));
@@ -118,7 +152,7 @@ impl Store for DisturbedStore {
     }
 
     async fn nonces(&self, room: &RoomId, seqs: RangeInclusive<u64>) -> Result<Vec<NonceRow>, ReadError> {
-        let _permit = self.timelines.acquire().await.unwrap();
+        let _permit = self.timelines.pass().await;
         self.store.nonces(room, seqs).await
     }
 

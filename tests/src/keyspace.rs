@@ -1,7 +1,8 @@
 //! A keyspace of a test's own, in the database that the tests share.
 
+use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use sendpi_store::cql::{CqlConfig, schema};
+use sendpi_store::cql::{CqlConfig, Replication, schema};
 
 use crate::cassandra::shared;
 
@@ -18,9 +19,19 @@ impl Keyspace {
     /// # Panics
     /// If there is no database, or if it does not take the tables.
     pub async fn make() -> Self {
+        let keyspace = Self::make_without_tables().await;
+        keyspace.apply().await;
+        keyspace
+    }
+
+    /// Makes a keyspace without tables in the same database.
+    ///
+    /// # Panics
+    /// If there is no database.
+    pub async fn make_without_tables() -> Self {
         let nodes = tokio::task::spawn_blocking(shared).await;
         let nodes = nodes.unwrap_or_else(|error| panic!("there is no database: {error}"));
-        Self::make_in(nodes, 1).await
+        Self::create(nodes, 1).await
     }
 
     /// Makes a keyspace with so many replicas in a database.
@@ -28,16 +39,40 @@ impl Keyspace {
     /// # Panics
     /// If the database does not answer, or if it does not take the tables.
     pub async fn make_in(nodes: &[String], replicas: u8) -> Self {
+        let keyspace = Self::create(nodes, replicas).await;
+        keyspace.apply().await;
+        keyspace
+    }
+
+    async fn create(nodes: &[String], replicas: u8) -> Self {
         let keyspace = format!("sendpi_{:016x}", rand::random::<u64>());
-        let create = format!(
-            "CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'NetworkTopologyStrategy', \
-             'replication_factor': {replicas}}}"
-        );
-        run(nodes, &create).await;
         let config = CqlConfig { nodes: nodes.to_vec(), keyspace, login: None, datacenter: None };
-        let session = config.connect().await.unwrap_or_else(|error| panic!("{error}: {error:?}"));
-        schema::apply(&session).await.unwrap_or_else(|error| panic!("{error}: {error:?}"));
+        let made = config.create_keyspace(Replication { nodes: replicas }).await;
+        made.unwrap_or_else(|error| panic!("{error}: {error:?}"));
         Self { config }
+    }
+
+    async fn apply(&self) {
+        schema::apply(&self.session().await).await.unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    }
+
+    async fn session(&self) -> Session {
+        self.config.connect().await.unwrap_or_else(|error| panic!("{error}: {error:?}"))
+    }
+
+    /// Runs a statement in it, as an operator does.
+    ///
+    /// # Panics
+    /// If the database does not take it.
+    pub async fn run(&self, statement: &str) {
+        let done = self.session().await.query_unpaged(statement, ()).await;
+        done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+
+    /// Returns its address, as `sendpi` takes it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}/{}", self.config.nodes.join(","), self.config.keyspace)
     }
 
     /// Returns how to reach it.
@@ -45,12 +80,6 @@ impl Keyspace {
     pub fn config(&self) -> &CqlConfig {
         &self.config
     }
-}
-
-async fn run(nodes: &[String], statement: &str) {
-    let session = SessionBuilder::new().known_nodes(nodes).build().await;
-    let session = session.unwrap_or_else(|error| panic!("cannot connect to {nodes:?}: {error}"));
-    session.query_unpaged(statement, ()).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
 impl Drop for Keyspace {

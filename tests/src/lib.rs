@@ -1,18 +1,22 @@
 //! The tools of the tests: servers for each test, and clients that notice if an event is lost, repeated or
 //! out of order.
 //!
-//! [`Sendpi`], [`NatsServer`] and [`CassandraServer`] run real processes on free ports and end them on drop. A
-//! [`Keyspace`] is a test's own, in a database that the tests share. [`SmallDisk`] can be filled.
-//! A [`WorkerNode`] runs workers within the test, on a [`DisturbedStore`] if they are to meet a bad one.
-//! [`Browser`] is a headless Chromium, [`ChatTerminal`] a user at a terminal. A [`Proxy`] is a bad network. A
+//! [`Sendpi`], [`ServedNode`], [`NatsServer`] and [`CassandraServer`] run real processes on free ports and end them on
+//! drop. A [`Keyspace`] is a test's own, in a database that the tests share. [`SmallDisk`] can be filled.
+//! A [`WorkerNode`] runs workers within the test, on a [`TestStore`], or a [`DisturbedStore`] if they are to meet a
+//! bad one.
+//! [`Browser`] is a headless Chromium, [`ChatTerminal`] a user at a terminal. A [`Proxy`] is a bad network,
+//! a [`CqlProxy`] one between Sendpi and its database. A
 //! [`Recording`] is a client that remembers what it received and checks it against the promises of the protocol.
 
 mod browser;
 mod cassandra;
 mod chat_terminal;
+mod cql_proxy;
 mod disturbed_store;
 mod http;
 mod keyspace;
+mod load;
 mod nats;
 mod nats_client;
 mod node_program;
@@ -21,7 +25,9 @@ mod proxy;
 mod pushes;
 mod recording;
 mod sendpi;
+mod served_node;
 mod small_disk;
+mod test_store;
 mod timelines;
 mod tls_proxy;
 mod token_issuer;
@@ -32,9 +38,11 @@ mod worker_node;
 pub use browser::{Browser, BrowserPage};
 pub use cassandra::CassandraServer;
 pub use chat_terminal::ChatTerminal;
+pub use cql_proxy::CqlProxy;
 pub use disturbed_store::DisturbedStore;
 pub use http::{HttpAnswer, api, get, request};
 pub use keyspace::Keyspace;
+pub use load::{Messages, SteadyLoad};
 pub use nats::NatsServer;
 pub use nats_client::NatsClient;
 pub use node_program::NodeProgram;
@@ -42,7 +50,9 @@ pub use proxy::Proxy;
 pub use pushes::{Push, PushRecorder, limit_push_stream, put_push_job};
 pub use recording::Recording;
 pub use sendpi::{Sendpi, SendpiSetup, sendpi_binary};
+pub use served_node::ServedNode;
 pub use small_disk::SmallDisk;
+pub use test_store::TestStore;
 pub use timelines::{Timeline, Timelines};
 pub use tls_proxy::TlsProxy;
 pub use token_issuer::{IssuerKey, TokenIssuer};

@@ -1,15 +1,21 @@
-//! A test's own Sendpi, which is a `sendpi dev`.
+//! A test's own Sendpi, which is a `sendpi dev`. If the variable `SENDPI_TEST_STORE` is `cql`, it keeps everything in a
+//! keyspace of its own, unless the test is about the embedded store.
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sendpi_model::faults::{BusFault, FailPoint, Mutant};
+use sendpi_store::Store;
+use sendpi_store::cql::Cql;
+use sendpi_store::embedded::Embedded;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::process::{Process, kill, libfaketime, nats_server};
-use crate::{SmallDisk, get, within};
+use crate::test_store::is_cql;
+use crate::{Keyspace, SmallDisk, get, within};
 
 const START: Duration = Duration::from_secs(60);
 
@@ -26,6 +32,8 @@ pub struct SendpiSetup {
     pub nats: Option<String>,
     /// The size of a disk of its own for the store. If `None`, the store is where the other data is.
     pub store_mib: Option<u32>,
+    /// The keyspace of its store. If `None`, the variable `SENDPI_TEST_STORE` decides.
+    pub keyspace: Option<Arc<Keyspace>>,
     /// Whether [`Sendpi::set_clock`] sets the clock of Sendpi. This needs libfaketime.
     pub own_clock: bool,
     /// Further arguments of `sendpi dev`.
@@ -46,6 +54,7 @@ impl Default for SendpiSetup {
             mutant: None,
             nats: None,
             store_mib: None,
+            keyspace: None,
             own_clock: false,
             args: Vec::new(),
             push: false,
@@ -79,7 +88,10 @@ impl Sendpi {
     ///
     /// # Panics
     /// If the binary has not been built or does not start.
-    pub async fn start_with(setup: SendpiSetup) -> Self {
+    pub async fn start_with(mut setup: SendpiSetup) -> Self {
+        if setup.keyspace.is_none() && setup.store_mib.is_none() && is_cql() {
+            setup.keyspace = Some(Arc::new(Keyspace::make().await));
+        }
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for Sendpi: {error}"));
         let store_disk = setup.store_mib.map(|mib| SmallDisk::mount(&data.path().join("sendpi/store"), mib));
         set_clock(&data, 0);
@@ -257,10 +269,21 @@ impl Sendpi {
         self.process.ended().await;
     }
 
-    /// Returns the folder of the store, which a test may open after Sendpi has ended.
-    #[must_use]
-    pub fn store_folder(&self) -> PathBuf {
-        self.data.path().join("sendpi/store")
+    /// Opens the store, after Sendpi has ended.
+    ///
+    /// # Panics
+    /// If it cannot be opened.
+    pub async fn store(&self) -> Arc<dyn Store> {
+        match &self.setup.keyspace {
+            Some(keyspace) => {
+                let store = Cql::open(keyspace.config()).await;
+                Arc::new(store.unwrap_or_else(|error| panic!("cannot open the store: {error}")))
+            }
+            None => {
+                let store = Embedded::open(self.data.path().join("sendpi/store"));
+                Arc::new(store.unwrap_or_else(|error| panic!("cannot open the store: {error}")))
+            }
+        }
     }
 
     fn fail_point_file(&self) -> PathBuf {
@@ -291,6 +314,9 @@ async fn launch(setup: &SendpiSetup, data: &TempDir, port: u16) -> (Process, Vec
     }
     if let Some(nats) = &setup.nats {
         command.args(["--nats", nats]);
+    }
+    if let Some(keyspace) = &setup.keyspace {
+        command.args(["--cql", &keyspace.address()]);
     }
     if let Some(mutant) = setup.mutant {
         command.env("SENDPI_MUTANT", format!("{mutant:?}"));
@@ -324,7 +350,7 @@ fn set_clock(data: &TempDir, ahead: u64) {
 }
 
 /// Returns the address in a line that contains text like `listening on http://127.0.0.1:8080`.
-fn listening(line: &str) -> Option<String> {
+pub(crate) fn listening(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("listening on http://")?;
     let address = rest.split(|c: char| c.is_whitespace() || c == '\u{1b}').next()?;
     Some(format!("http://{}", address.trim_end_matches(['/', '.', ',', '"'])))

@@ -23,6 +23,8 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether anybody may read the metrics, and not only clients on this machine.
     pub open_metrics: bool,
+    /// Whether to serve clients. If not, only operations are served: health, readiness and metrics.
+    pub clients: bool,
     /// Whether to serve the chat page.
     pub page: bool,
     /// Whether to issue a token for any user to any client on this machine, signed with the first key.
@@ -42,6 +44,7 @@ impl GatewayConfig {
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
             open_metrics: false,
+            clients: true,
             page: false,
             dev_tokens: false,
             sign_in_timeout: Duration::from_secs(10),

@@ -188,11 +188,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn router(shared: &Arc<Shared>) -> Router {
-    let mut router = Router::new()
-        .route("/v1/ws", get(upgrade::upgrade))
-        .merge(operations::router())
-        .merge(js_client::router())
-        .merge(http::router(shared));
+    let mut router = operations::router();
+    if shared.config.clients {
+        router = router.route("/v1/ws", get(upgrade::upgrade)).merge(js_client::router()).merge(http::router(shared));
+    }
     if shared.config.page {
         router = router.merge(page::router(shared.config.dev_tokens));
     }

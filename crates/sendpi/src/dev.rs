@@ -3,28 +3,24 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sendpi_gateway::{BindError, Gateway};
 use sendpi_model::Partitions;
 use sendpi_model::faults::{Mutant, mutant};
-use sendpi_model::timing::{ActivityWindow, ActivityWindowError, PONG_TIMEOUT};
-use sendpi_push::WebhookConfigError;
-use sendpi_session::SessionConfigError;
 use sendpi_store::Store;
+use sendpi_store::cql::{Cql, CqlOpenError};
 use sendpi_store::embedded::{Embedded, OpenError};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::ask;
+use crate::cql_address::CqlAddress;
 use crate::free_space::{self, NotEnoughSpace};
 use crate::nats_server::{self, NatsChild};
 use crate::node::{self, Node, NodeOptions};
+use crate::node_args::{NodeArgs, NodeArgsError};
 use crate::output::say;
-use crate::push_args::PushArgs;
-use crate::rate_args::{RateArgs, RateArgsError};
 use crate::signals::EndSignals;
-use crate::token_args::{TokenArgs, TokenArgsError};
 use crate::token_key;
 
 /// The options of `sendpi dev`.
@@ -45,39 +41,15 @@ pub(crate) struct DevArgs {
     /// Use this running NATS server instead of starting one: nats://host:port.
     #[arg(long, env = "SENDPI_NATS")]
     nats: Option<String>,
-    /// How often a heartbeat is sent to each session.
-    #[arg(long, default_value = "25s", value_parser = humantime::parse_duration)]
-    heartbeat: Duration,
-    /// The least time without a subscriber after which a channel is evicted.
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
-    idle_min: Duration,
-    /// The time without an event after which a channel is evicted even with subscribers.
-    #[arg(long, default_value = "15m", value_parser = humantime::parse_duration)]
-    idle_max: Duration,
-    /// Time after the loss of a node until its unconfirmed events are pushed.
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
-    bounce_after: Duration,
-    /// How far back a sign-in looks for rooms that may be active.
-    #[arg(long, default_value = "11m", value_parser = humantime::parse_duration)]
-    horizon: Duration,
-    /// The most MiB that may wait for slow clients of a node together; beyond that, the slowest are closed.
-    #[arg(long, default_value_t = 256)]
-    outboxes_mib: u32,
     /// The number of partitions of a new data folder.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
-    /// An origin from which pages may ask, besides the gateway's own, such as https://chat.example.org. Repeatable.
-    #[arg(long = "allowed-origin", value_name = "ORIGIN")]
-    allowed_origins: Vec<String>,
     #[command(flatten)]
-    tokens: TokenArgs,
-    #[command(flatten)]
-    push: PushArgs,
-    #[command(flatten)]
-    rates: RateArgs,
-    /// The network of a proxy that names its client in X-Forwarded-For, such as 10.0.0.0/8. Repeatable.
-    #[arg(long = "trusted-proxy", value_name = "NETWORK")]
-    trusted_proxies: Vec<ipnet::IpNet>,
+    node: NodeArgs,
+    /// Keep everything in this keyspace, whose tables are there, instead of the embedded store: host:port/keyspace. For
+    /// tests and measurements.
+    #[arg(long, hide = true)]
+    cql: Option<CqlAddress>,
     /// Kill a node, as a power cut would, whenever standard input says `kill <number>` (from 0). For tests and
     /// measurements.
     #[arg(long, hide = true)]
@@ -87,24 +59,9 @@ pub(crate) struct DevArgs {
 /// The reason why `sendpi dev` failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DevError {
-    /// The bounds of the idle time contradict each other.
-    #[error("--idle-min must not be longer than --idle-max")]
-    IdleBounds,
-    /// The settings of the user tier contradict each other.
+    /// A setting cannot be used.
     #[error(transparent)]
-    Sessions(#[from] SessionConfigError),
-    /// The horizon contradicts another setting.
-    #[error(transparent)]
-    Window(#[from] ActivityWindowError),
-    /// A key for tokens cannot be used.
-    #[error(transparent)]
-    Tokens(#[from] TokenArgsError),
-    /// The webhook cannot be used.
-    #[error(transparent)]
-    Webhook(#[from] WebhookConfigError),
-    /// A rate cannot be set.
-    #[error(transparent)]
-    Rates(#[from] RateArgsError),
+    Settings(#[from] NodeArgsError),
     /// The gateway of a node cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -122,6 +79,9 @@ pub(crate) enum DevError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The store in a database cannot be opened.
+    #[error(transparent)]
+    Cql(#[from] CqlOpenError),
     /// There is no NATS server.
     #[error(transparent)]
     Nats(#[from] nats_server::NatsServerError),
@@ -144,11 +104,7 @@ pub(crate) enum DevError {
 
 /// Runs all nodes until a signal ends them or the worker fails.
 pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
-    if args.idle_min > args.idle_max {
-        return Err(DevError::IdleBounds);
-    }
-    args.push.config()?;
-    args.rates.rates()?;
+    args.node.check()?;
     let data = |source| DevError::Data { path: args.data.clone(), source };
     std::fs::create_dir_all(&args.data).map_err(data)?;
     let path = args.data.canonicalize().map_err(data)?;
@@ -156,7 +112,10 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), DevError> {
     let key = token_key::read_or_create(&path).map_err(data)?;
     // The ports come before anything is started, because the most frequent problem is a port that is in use.
     let servers = bind(&args, &key).await?;
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(path.join("store"))?);
+    let store: Arc<dyn Store> = match &args.cql {
+        Some(address) => Arc::new(Cql::open(&address.config()).await?),
+        None => Arc::new(Embedded::open(path.join("store"))?),
+    };
     // From here on a signal no longer ends the process by itself, because it would leave the NATS server running.
     let mut signals = EndSignals::receive().map_err(DevError::Signals)?;
     let nats = match &args.nats {
@@ -303,13 +262,10 @@ async fn bind(args: &DevArgs, secret: &[u8]) -> Result<Vec<Gateway>, DevError> {
     let mut servers = Vec::new();
     for index in 0..args.nodes {
         let port = if args.port == 0 { 0 } else { args.port.saturating_add(index) };
-        let mut config = sendpi_gateway::GatewayConfig::new(args.tokens.rules(secret)?);
+        let mut config = args.node.gateway(secret)?;
         config.listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         config.page = true;
-        config.rates = args.rates.rates()?;
-        config.trusted_proxies.clone_from(&args.trusted_proxies);
-        config.dev_tokens = !args.tokens.has_keys();
-        config.allowed_origins.clone_from(&args.allowed_origins);
+        config.dev_tokens = !args.node.has_token_keys();
         servers.push(Gateway::bind(config).await?);
     }
     Ok(servers)
@@ -322,31 +278,14 @@ fn plan(
     gateway: Gateway,
     worker: bool,
 ) -> Result<NodeOptions, DevError> {
-    // One eleventh of the horizon: a minute of the default, and less for the short horizons that tests have.
-    let skew = args.horizon / 11;
-    let window = ActivityWindow::new(args.horizon, skew, args.idle_max)?;
-    let sessions = sendpi_session::SessionConfig {
-        heartbeat: args.heartbeat,
-        window,
-        pong_timeout: PONG_TIMEOUT.min(args.heartbeat),
-        rates: args.rates.rates()?,
-        node_outbox_bytes: args.outboxes_mib as usize * 1024 * 1024,
-        ..sendpi_session::SessionConfig::default()
-    };
-    sessions.check()?;
-    let channel = sendpi_channel::ChannelConfig {
-        idle: sendpi_channel::IdleConfig { min: args.idle_min, max: args.idle_max },
-        bounce_after: args.bounce_after,
-        window,
-        ..sendpi_channel::ChannelConfig::default()
-    };
     Ok(NodeOptions {
         bus: sendpi_bus::BusConfig { servers: url.to_owned(), ..sendpi_bus::BusConfig::default() },
         store: Arc::clone(store),
         partitions: Partitions::new(args.partitions).unwrap_or(Partitions::DEFAULT),
-        sessions,
-        channel: worker.then_some(channel),
-        push: if worker { args.push.config()? } else { None },
+        replicas: 1,
+        sessions: args.node.sessions()?,
+        channel: if worker { Some(args.node.channel()?) } else { None },
+        push: if worker { args.node.push()? } else { None },
         gateway,
     })
 }

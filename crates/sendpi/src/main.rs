@@ -2,8 +2,10 @@
 //!
 //! # Map
 //! - `dev`: `sendpi dev`, everything on one machine. `nats_server`: the NATS server that it runs.
-//!   `free_space`: the space that both need.
-//! - `node`: one node and its roles, from start to stop.
+//!   `free_space`: the space that both need. `cql_address`: a keyspace in place of its embedded store.
+//! - `serve`: `sendpi serve`, one node on a cluster. `config_file`: its options in a file. `schema_command`: `sendpi
+//!   schema`. `cql_args`: the options for the database.
+//! - `node`: one node and its roles, from start to stop. `node_args`: its options.
 //! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
 //! - `chat`: `sendpi chat`, a client in the terminal.
 //! - `ask`: `sendpi push test` and `sendpi why`. `push_args`, `rate_args`: the options for push
@@ -12,14 +14,20 @@
 
 mod ask;
 mod chat;
+mod config_file;
+mod cql_address;
+mod cql_args;
 mod dev;
 mod free_space;
 mod logging;
 mod nats_server;
 mod node;
+mod node_args;
 mod output;
 mod push_args;
 mod rate_args;
+mod schema_command;
+mod serve;
 mod signals;
 mod token;
 mod token_args;
@@ -27,7 +35,7 @@ mod token_key;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::output::complain;
 
@@ -46,6 +54,10 @@ struct Cli {
 enum Command {
     /// Run everything on this machine: a NATS server, every role in one process, and the embedded store.
     Dev(Box<dev::DevArgs>),
+    /// Run one node, with some of the roles, on a running NATS cluster and a running ScyllaDB or Cassandra.
+    Serve(Box<serve::ServeArgs>),
+    /// Make or check the tables in the database.
+    Schema(schema_command::SchemaCommand),
     /// Chat in the terminal.
     Chat(chat::ChatArgs),
     /// Print a token with which a user, or a service, signs in at a `sendpi dev`.
@@ -58,8 +70,27 @@ enum Command {
     Bench(sendpi_bench::BenchArgs),
 }
 
-fn main() -> ExitCode {
+/// Reads the command line. If that names a configuration file, what it says is read as the default of each option.
+fn parse() -> Result<Cli, config_file::ConfigFileError> {
     let cli = Cli::parse();
+    let Command::Serve(args) = &cli.command else { return Ok(cli) };
+    let Some(path) = &args.config else { return Ok(cli) };
+    let mut command = Cli::command();
+    if let Some(serve) = command.find_subcommand_mut("serve") {
+        *serve = config_file::apply(std::mem::take(serve), path)?;
+    }
+    let parsed = Cli::from_arg_matches(&command.get_matches());
+    Ok(parsed.unwrap_or_else(|error| error.exit()))
+}
+
+fn main() -> ExitCode {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            complain(error);
+            return ExitCode::FAILURE;
+        }
+    };
     logging::start(cli.log_format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -70,6 +101,8 @@ fn main() -> ExitCode {
     };
     let result: Result<(), Box<dyn std::error::Error + Send + Sync>> = match cli.command {
         Command::Dev(args) => runtime.block_on(dev::run(*args)).map_err(Into::into),
+        Command::Serve(args) => runtime.block_on(serve::run(*args)).map_err(Into::into),
+        Command::Schema(command) => runtime.block_on(schema_command::run(command)).map_err(Into::into),
         Command::Chat(args) => runtime.block_on(chat::run(args)).map_err(Into::into),
         Command::Token(args) => token::run(&args).map_err(Into::into),
         Command::Push(args) => runtime.block_on(ask::push(args)).map_err(Into::into),

@@ -18,9 +18,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How many servers keep each bucket and stream. `sendpi dev` has one.
-const REPLICAS: usize = 1;
-
 /// The reason why a node could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NodeError {
@@ -53,6 +50,8 @@ pub(crate) struct NodeOptions {
     pub(crate) bus: sendpi_bus::BusConfig,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) partitions: Partitions,
+    /// How many NATS servers keep each bucket and stream.
+    pub(crate) replicas: usize,
     pub(crate) sessions: sendpi_session::SessionConfig,
     /// The settings of the channel role, if this node has it.
     pub(crate) channel: Option<sendpi_channel::ChannelConfig>,
@@ -83,14 +82,15 @@ impl Node {
     /// # Errors
     /// [`NodeError`], which says which part could not start.
     pub(crate) async fn start(plan: NodeOptions) -> Result<Self, NodeError> {
-        let NodeOptions { bus, store, partitions, mut sessions, channel, push, gateway } = plan;
+        let NodeOptions { bus, store, partitions, replicas, mut sessions, channel, push, gateway } = plan;
         sessions.servers = Some(bus.servers.clone());
         let bus = Bus::connect(&bus, fresh_id()).await?;
-        setup(&bus, partitions, REPLICAS).await?;
+        setup(&bus, partitions, replicas).await?;
+        let stored = Arc::clone(&store);
         let stop = CancellationToken::new();
         // A node that cannot start, or whose start is given up, leaves nothing running.
         let guard = stop.clone().drop_guard();
-        keep_streams(&bus, partitions, REPLICAS, stop.clone());
+        keep_streams(&bus, partitions, replicas, stop.clone());
         answer_alive(&bus, stop.clone()).await?;
         let address = gateway.address();
         let key = NodeKey::start(&bus, describe(address, channel.is_some()), stop.clone()).await?;
@@ -111,6 +111,7 @@ impl Node {
             None => None,
         };
         let mut registry = Registry::with_prefix("sendpi");
+        stored.register_metrics(&mut registry);
         sessions.register_metrics(&mut registry);
         worker.iter().for_each(|worker: &Worker| worker.register_metrics(&mut registry));
         push.iter().for_each(|push: &PushWorker| push.register_metrics(&mut registry));

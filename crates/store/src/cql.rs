@@ -10,6 +10,7 @@
 mod active_hours;
 mod client;
 mod columns;
+mod durability;
 mod fence_reads;
 mod metrics;
 mod outcome;
@@ -26,13 +27,13 @@ use self::client::CqlClient;
 use self::fence_reads::FenceReads;
 use self::schema::SchemaError;
 
-pub use self::client::{CqlConfig, CqlLogin};
+pub use self::client::{CqlConfig, CqlLogin, Replication};
 
 /// The reason why the store of a cluster could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum CqlOpenError {
     /// No node could be reached, or none let this one in.
-    #[error("cannot connect to the database at {nodes}")]
+    #[error("cannot connect to the database at {nodes}: {source}")]
     Connect {
         /// The nodes that were tried.
         nodes: String,
@@ -42,8 +43,16 @@ pub enum CqlOpenError {
     /// The tables are not those that this release works with.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// The keyspace could not be made.
+    #[error("cannot make the keyspace {keyspace}: {source}")]
+    Keyspace {
+        /// The keyspace.
+        keyspace: String,
+        /// What the driver reported.
+        source: Box<scylla::errors::ExecutionError>,
+    },
     /// A statement could not be prepared.
-    #[error("the database does not take the statement {name}")]
+    #[error("the database does not take the statement {name}: {source}")]
     Prepare {
         /// The name of the statement.
         name: &'static str,

@@ -8,7 +8,8 @@
 //!   a timeline count. `conformance`: the suite.
 //! - `cql`: the store of a cluster. `client` runs one statement, `statements` lists them, `columns` is how tables hold
 //!   rows, `writer` the write path, `outcome` what an error says, `store` and `timeline` read, `fence_reads` reads a
-//!   fence for all that wait, `active_hours` finds the hours that there are, `schema` makes and checks the tables.
+//!   fence for all that wait, `active_hours` finds the hours that there are, `schema` makes and checks the tables,
+//!   `durability` looks at the settings.
 //! - `embedded`: the store of one machine. `store` reads, `writer` is the whole write path, `merge` decides which of
 //!   two writes stays, `encode` and `key` are the format, `table` is the engine with a copy of the fences in memory,
 //!   `opened` opens it, again after the disk failed, `journal` makes what the engine will read durable before that,

@@ -165,7 +165,7 @@ async fn a_read_that_hangs_holds_up_no_event() {
     let tier = ChannelTier::start(ChannelConfig::default(), rows("r", 1_000, 1_000)).await;
     tier.ask("bob", "r", r#"{"op":"peek"}"#).await;
     assert_eq!(tier.ask("ann", "r", r#"{"op":"send","nonce":"a","body":{}}"#).await["seq"], 1_001);
-    tier.store.hold_timelines().await;
+    tier.store.timelines.hold().await;
     let page = tier.send("bob", "r", r#"{"op":"history","before":100,"limit":10}"#).await;
     let retry = tier.send("bob", "r", r#"{"op":"send","nonce":"old","retry":0,"body":{}}"#).await;
     for n in 0..3 {
@@ -173,7 +173,7 @@ async fn a_read_that_hangs_holds_up_no_event() {
         assert_eq!(tier.ask("ann", "r", &send).await["seq"], 1_002 + n);
     }
     assert!(!tier.is_answered(page) && !tier.is_answered(retry));
-    tier.store.release_timelines();
+    tier.store.timelines.release();
     let page = tier.answer(page).await;
     assert_eq!((&page["events"][9]["seq"], &page["more"]), (&99.into(), &true.into()), "{page}");
     assert_eq!(tier.answer(retry).await["seq"], 1_005);
@@ -187,7 +187,7 @@ async fn a_room_that_is_asked_something_while_it_is_opened_after_a_crash_gets_it
     // What follows in the flow is answered, so the peek waits at its room.
     assert_eq!(tier.ask("bob", &other, r#"{"op":"peek"}"#).await["code"], "no_such_room");
     assert!(!tier.is_answered(peek));
-    tier.store.release_timelines();
+    tier.store.timelines.release();
     assert_eq!(tier.answer(peek).await["info"]["seq"], 5);
     until("the head row is written", async || {
         tier.store.room(&room(&id)).await.unwrap().is_some_and(|row| row.head.seq == 5)

@@ -13,9 +13,8 @@ use sendpi_channel::{ChannelConfig, Worker};
 use sendpi_model::flow::{NumberedRequest, Requester, encode_message, encode_request};
 use sendpi_model::link::{AudienceAdded, AudienceReason, LinkItem, read_message};
 use sendpi_model::{Fields, Partition, Partitions, RoomId, UserId, Verb};
-use sendpi_store::embedded::Embedded;
-use sendpi_store::{Row, Store};
-use sendpi_tests::{DisturbedStore, NatsServer, WorkerNode, until};
+use sendpi_store::Row;
+use sendpi_tests::{DisturbedStore, NatsServer, TestStore, WorkerNode, until};
 use serde_json::Value;
 use tokio::time::{Instant, interval};
 
@@ -36,24 +35,23 @@ pub(crate) struct ChannelTier {
     _worker: Worker,
     _worker_node: WorkerNode,
     _nats: NatsServer,
-    _data: tempfile::TempDir,
+    _kept: TestStore,
 }
 
 impl ChannelTier {
     /// Starts a worker on a store that holds `rows`.
     pub(crate) async fn start(config: ChannelConfig, rows: Vec<Row>) -> Self {
         let tier = Self::start_held(config, rows).await;
-        tier.store.release_timelines();
+        tier.store.timelines.release();
         tier
     }
 
     /// Starts a worker on a store that holds `rows`, and holds up all reads of timelines.
     pub(crate) async fn start_held(config: ChannelConfig, rows: Vec<Row>) -> Self {
-        let (nats, data) = (NatsServer::start().await, tempfile::tempdir().unwrap());
-        let store = Embedded::open(data.path()).unwrap();
-        store.write(rows).await.unwrap();
-        let store = Arc::new(DisturbedStore::new(store));
-        store.hold_timelines().await;
+        let (nats, kept) = (NatsServer::start().await, TestStore::make().await);
+        kept.get().write(rows).await.unwrap();
+        let store = Arc::new(DisturbedStore::new(kept.get()));
+        store.timelines.hold().await;
         let (worker_node, node) = (WorkerNode::start(&nats).await, nats.connect("node").await);
         let heard = Arc::<Mutex<Heard>>::default();
         let link = node.subscribe(subject::node(node.node(), NodeSubject::Link)).await.unwrap();
@@ -68,7 +66,7 @@ impl ChannelTier {
             _worker: worker,
             _worker_node: worker_node,
             _nats: nats,
-            _data: data,
+            _kept: kept,
         }
     }
 

@@ -52,6 +52,13 @@ pub struct CqlConfig {
     pub datacenter: Option<String>,
 }
 
+/// How many nodes keep each row.
+#[derive(Debug, Clone, Copy)]
+pub struct Replication {
+    /// The number of nodes, in the datacenter of this node or, if it names none, in each.
+    pub nodes: u8,
+}
+
 /// A user of the database.
 #[derive(Clone)]
 pub struct CqlLogin {
@@ -73,9 +80,31 @@ impl CqlConfig {
     /// # Errors
     /// Returns [`CqlOpenError::Connect`] if no node lets this one in, or if there is no such keyspace.
     pub async fn connect(&self) -> Result<Session, CqlOpenError> {
+        self.build(self.builder().use_keyspace(&self.keyspace, true)).await
+    }
+
+    /// Makes the keyspace if it is missing. The replication of one that is there stays.
+    ///
+    /// # Errors
+    /// Returns [`CqlOpenError`] if no node lets this one in, or takes the statement.
+    pub async fn create_keyspace(&self, replication: Replication) -> Result<(), CqlOpenError> {
+        // The name of a datacenter, or the word for all of them.
+        let of = self.datacenter.as_deref().unwrap_or("replication_factor").replace('\'', "''");
+        let statement = format!(
+            "CREATE KEYSPACE IF NOT EXISTS \"{}\" \
+             WITH replication = {{'class': 'NetworkTopologyStrategy', '{of}': {}}}",
+            self.keyspace.replace('"', "\"\""),
+            replication.nodes
+        );
+        let session = self.build(self.builder()).await?;
+        let keyspace = self.keyspace.clone();
+        let made = session.query_unpaged(statement, ()).await;
+        made.map(drop).map_err(|source| CqlOpenError::Keyspace { keyspace, source: Box::new(source) })
+    }
+
+    fn builder(&self) -> SessionBuilder {
         let mut builder = SessionBuilder::new()
             .known_nodes(&self.nodes)
-            .use_keyspace(&self.keyspace, true)
             .keyspaces_to_fetch([&self.keyspace])
             .fetch_full_schema_metadata(false)
             .schema_agreement_interval(Duration::from_millis(50))
@@ -88,6 +117,10 @@ impl CqlConfig {
         if let Some(CqlLogin { user, password }) = &self.login {
             builder = builder.user(user, password);
         }
+        builder
+    }
+
+    async fn build(&self, builder: SessionBuilder) -> Result<Session, CqlOpenError> {
         builder
             .build()
             .await
@@ -156,6 +189,10 @@ impl CqlClient {
         let (read_permits, write_permits) = (Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE));
         let metrics = QueryMetrics::default();
         Ok(Self(Arc::new(Connections { session, reads, writes, read_permits, write_permits, metrics })))
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.0.session
     }
 
     pub(super) fn metrics(&self) -> &QueryMetrics {

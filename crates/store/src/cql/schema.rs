@@ -40,7 +40,7 @@ pub enum SchemaError {
     #[error("another node has been applying the schema for a minute: try again")]
     Busy,
     /// The database did not take a statement, or did not answer.
-    #[error("the database did not take `{statement}`")]
+    #[error("the database did not take `{statement}`: {source}")]
     Statement {
         /// The beginning of the statement.
         statement: String,

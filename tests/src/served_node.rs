@@ -1,0 +1,84 @@
+//! A test's own node of a cluster, which is a `sendpi serve`.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::process::Process;
+use crate::sendpi::{listening, sendpi_binary};
+use crate::{IssuerKey, Keyspace, NatsServer, within};
+
+const START: Duration = Duration::from_secs(60);
+
+/// A running `sendpi serve`. Dropping it ends it.
+#[derive(Debug)]
+pub struct ServedNode {
+    process: Process,
+    url: String,
+    _folder: TempDir,
+}
+
+impl ServedNode {
+    /// Starts a node with these further lines of its configuration file, and these arguments.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start(nats: &NatsServer, keyspace: &Keyspace, lines: &str, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
+        let mut process = Process::start("sendpi serve", command(folder.path(), nats, keyspace, lines, args));
+        let url = process.printed(START, "where it listens", |lines| lines.iter().find_map(|line| listening(line)));
+        let url = url.await;
+        Self { process, url, _folder: folder }
+    }
+
+    /// Starts a node that does not start, and returns what it printed.
+    ///
+    /// # Panics
+    /// If it runs on.
+    pub async fn refused(nats: &NatsServer, keyspace: &Keyspace, lines: &str, args: &[&str]) -> Output {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
+        let mut command = command(folder.path(), nats, keyspace, lines, args);
+        let ended = within(START, "sendpi serve ends by itself", command.kill_on_drop(true).output()).await;
+        ended.unwrap_or_else(|error| panic!("cannot run it: {error}"))
+    }
+
+    /// Returns the address of the node.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns a token with which a user signs in.
+    #[must_use]
+    pub fn token(user: &str) -> String {
+        IssuerKey::Rsa.sign(None, &json!({"sub": user, "exp": 4_000_000_000_u64}))
+    }
+
+    /// Stops the node as an operator would, waits until it has ended, and returns how.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.process.signal("TERM");
+        self.process.ended().await
+    }
+}
+
+fn command(folder: &Path, nats: &NatsServer, keyspace: &Keyspace, lines: &str, args: &[&str]) -> Command {
+    let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/keys/rs.pub");
+    let config = keyspace.config();
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nnats = \"{}\"\nnats-replicas = 1\ncql = {:?}\nkeyspace = \"{}\"\n\
+         token-key = [\"RS256={}\"]\n{lines}\n",
+        nats.url(),
+        config.nodes,
+        config.keyspace,
+        key.display()
+    );
+    let file: PathBuf = folder.join("sendpi.toml");
+    std::fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+    let mut command = Command::new(sendpi_binary());
+    command.arg("serve").arg("--config").arg(file).args(args).env("RUST_LOG", "info,async_nats=warn");
+    command
+}
