@@ -89,8 +89,10 @@ async fn a_node_says_why_it_does_not_start() {
     step("another number of partitions");
     let store = Cql::open(keyspace.config()).await.unwrap();
     store.write(vec![sendpi_store::Row::Partitions(8)]).await.unwrap();
-    let text = refused(RELAXED, &[]).await;
-    assert!(text.contains('8') && text.contains("64"), "{text}");
+    for role in ["channel", "gateway"] {
+        let text = refused(RELAXED, &["--role", role]).await;
+        assert!(text.contains("8 partitions") && text.contains("--partitions is 64"), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -123,8 +123,13 @@ pub async fn start(
 async fn check_store(store: &dyn Store, partitions: Partitions) -> Result<(), WorkerStartError> {
     let expected = partitions.count();
     match store.partitions().await? {
-        None => Ok(store.write(vec![Row::Partitions(expected)]).await?),
-        Some(found) if found == expected => Ok(()),
-        Some(found) => Err(WorkerStartError::Partitions { found, expected }),
+        None => store.write(vec![Row::Partitions(expected)]).await?,
+        Some(found) if found == expected => return Ok(()),
+        Some(found) => return Err(WorkerStartError::Partitions { found, expected }),
+    }
+    // Another worker may have written another number at the same time.
+    match store.partitions().await? {
+        Some(found) if found != expected => Err(WorkerStartError::Partitions { found, expected }),
+        _ => Ok(()),
     }
 }

@@ -95,9 +95,17 @@ pub(crate) enum ServeError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] CqlOpenError),
-    /// The settings of the database could not be read.
-    #[error("cannot see how durable the database is: {0}")]
+    /// What the database holds, or its settings, could not be read.
+    #[error("cannot read what the database says of itself: {0}")]
     Unseen(#[from] ReadError),
+    /// The store was made for another number of partitions.
+    #[error("the database was filled with {found} partitions, and --partitions is {expected}")]
+    Partitions {
+        /// What the store says.
+        found: u16,
+        /// What this node is configured for.
+        expected: u16,
+    },
     /// Something acknowledged may be lost with one machine.
     #[error("with one machine, what was acknowledged may be lost: {0}; change that, or say --durability relaxed")]
     Weak(String),
@@ -158,6 +166,10 @@ async fn start(args: &ServeArgs, gateway: Gateway) -> Result<Node, ServeError> {
             return Err(ServeError::Weak(weak));
         }
         tracing::warn!(weak, "what is acknowledged may be lost with one machine");
+    }
+    // The first worker writes it.
+    if let Some(found) = store.partitions().await?.filter(|found| *found != args.partitions) {
+        return Err(ServeError::Partitions { found, expected: args.partitions });
     }
     let store: Arc<dyn Store> = Arc::new(store);
     let has = |role| args.roles.contains(&role);

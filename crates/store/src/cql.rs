@@ -10,6 +10,7 @@
 mod active_hours;
 mod client;
 mod columns;
+mod config;
 mod durability;
 mod fence_reads;
 mod metrics;
@@ -27,7 +28,7 @@ use self::client::CqlClient;
 use self::fence_reads::FenceReads;
 use self::schema::SchemaError;
 
-pub use self::client::{CqlConfig, CqlLogin, Replication};
+pub use self::config::{CqlConfig, CqlLogin, Replication};
 
 /// The reason why the store of a cluster could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,23 @@ pub enum CqlOpenError {
         keyspace: String,
         /// What the driver reported.
         source: Box<scylla::errors::ExecutionError>,
+    },
+    /// The replicas are in several datacenters.
+    #[error(
+        "the keyspace {keyspace} is replicated in {datacenters} datacenters, and must be in one: a quorum of one would \
+         not see what the other one wrote"
+    )]
+    Datacenters {
+        /// The keyspace.
+        keyspace: String,
+        /// Their number.
+        datacenters: usize,
+    },
+    /// Where the replicas are could not be read.
+    #[error("the database does not say where its replicas are: {why}")]
+    Replication {
+        /// What the driver reported.
+        why: String,
     },
     /// A statement could not be prepared.
     #[error("the database does not take the statement {name}: {source}")]
@@ -79,6 +97,7 @@ impl Cql {
     /// Returns [`CqlOpenError`], which says what to do if the tables are not there.
     pub async fn open(config: &CqlConfig) -> Result<Self, CqlOpenError> {
         let session = config.connect().await?;
+        durability::check_datacenter(&session).await?;
         schema::check(&session).await?;
         let client = CqlClient::prepare(session, config).await?;
         let fences = FenceReads::new(client.clone());

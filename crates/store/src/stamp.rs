@@ -33,7 +33,7 @@ impl Stamp {
         Self { seq: head, turn: BEFORE_FENCE | (epoch as u16 & (BEFORE_FENCE - 1)) }
     }
 
-    /// Returns the next stamp.
+    /// Returns the next stamp. Beyond 65,535 turns it is one of the next seq, so callers end their turns before that.
     #[must_use]
     pub const fn next(self) -> Self {
         match self.turn.checked_add(1) {

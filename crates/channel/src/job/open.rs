@@ -123,7 +123,7 @@ impl JobContext {
         head_row: u64,
         settled: Option<&SettledRow>,
     ) -> Result<Vec<(u64, Event)>, JobError> {
-        let mut rows = self.read_up(room, chain, tail_from(head_row)).await?;
+        let mut rows = self.read_up(room, chain, tail_from(head_row), head_row).await?;
         let is_open = |row: &EventRow| !is_settled(settled, row.epoch, row.event.head.at);
         while let Some(first) = rows.first().filter(|row| row.event.head.seq > 1 && is_open(row)) {
             let to = first.event.head.seq - 1;
@@ -137,9 +137,15 @@ impl JobContext {
         Ok(cut_at_hole(rows.into_iter().map(|row| (row.epoch, row.event)).collect(), head_row))
     }
 
-    /// Reads the timeline from `from` to its end, piece by piece. Where a piece ends early the timeline does too,
-    /// because what follows a hole was never answered.
-    async fn read_up(&self, room: &RoomId, chain: &EpochChain, from: u64) -> Result<Vec<EventRow>, JobError> {
+    /// Reads the timeline from `from` to its end, piece by piece. Where a piece ends early above the head row the
+    /// timeline does too, because what follows a hole was never answered.
+    async fn read_up(
+        &self,
+        room: &RoomId,
+        chain: &EpochChain,
+        from: u64,
+        head_row: u64,
+    ) -> Result<Vec<EventRow>, JobError> {
         let (mut rows, mut from) = (Vec::new(), from);
         loop {
             let border = from - from % TIMELINE_BUCKET + (TIMELINE_BUCKET - 1);
@@ -153,6 +159,8 @@ impl JobContext {
                     from = last;
                 }
                 Some(last) if last == border => from = border + 1,
+                // Older rows may have expired.
+                _ if border <= head_row => from = border + 1,
                 _ => return Ok(rows),
             }
         }

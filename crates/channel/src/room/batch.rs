@@ -108,14 +108,6 @@ impl Batch {
         joined.flatten().map(|(user, _)| user)
     }
 
-    /// Returns whose membership ends by its rows.
-    pub(super) fn leaving(&self) -> impl Iterator<Item = &UserId> {
-        self.after.iter().filter_map(|row| match row {
-            Row::RoomOfUser(row) if row.role.is_none() => Some(&row.user),
-            _ => None,
-        })
-    }
-
     pub(super) fn answer(&mut self, to: Option<AnswerAddress>, frame: &impl OpFrame) {
         if let Some(to) = to {
             self.steps.push(BatchStep::Answer { to, frame: frame.to_frame().into() });

@@ -89,7 +89,8 @@ impl Room {
         head
     }
 
-    /// Chooses what is pushed to a member. There is no event, so the rows of one membership take turns.
+    /// Chooses what is pushed to a member. There is no event, so the rows that follow one event take turns. They never
+    /// get past the next event, which may end the membership.
     pub(super) fn choose_notify(
         &mut self,
         batch: &mut Batch,
@@ -98,8 +99,12 @@ impl Room {
         notify: Option<Notify>,
         muted_until: Option<Option<Millis>>,
     ) -> Result<(), Refusal> {
+        let of_head = Stamp::of(self.head.seq);
         if let Some(member) = self.members.get_mut(user) {
-            member.stamp = member.stamp.next();
+            if member.stamp.next().seq() > self.head.seq {
+                return Err(Refusal::unavailable("the settings were changed too often since the last event", 60_000));
+            }
+            member.stamp = member.stamp.next().max(of_head);
             member.notify = notify.unwrap_or(member.notify);
             member.muted_until = muted_until.unwrap_or(member.muted_until);
         }

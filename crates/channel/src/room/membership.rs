@@ -4,7 +4,6 @@
 //! The user's rows are written first, so that every member finds the room. The event and the fence follow, then the
 //! member's row. If a crash comes in between, opening the room mends it from the tail.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use sendpi_model::faults::{Mutant, mutant};
@@ -120,9 +119,10 @@ impl Room {
         }
         // The user's rows were made with those of the others. They are made again with the role.
         if let Some(owner) = self.members.get(user) {
-            batch
-                .after
-                .extend([self.member_row(user, owner), self.room_of_user(user, owner, Stamp::of(self.head.seq))]);
+            batch.after.extend([
+                self.member_row(user, owner),
+                self.room_of_user(user, owner, Stamp::of(self.head.seq).next()),
+            ]);
         }
         if let Some(BatchStep::Joined(joined)) = batch.steps.last_mut() {
             joined.iter_mut().filter(|(joined, _)| joined == user).for_each(|(_, info)| info.role = Role::Owner);
@@ -324,15 +324,13 @@ impl Room {
         now: Millis,
     ) -> Head {
         let head = self.event(batch, from, nonce, &Content::Joined { users: &users, by }, now);
-        // Whoever left in the same batch has a row with a higher stamp than what is written before it.
-        let leaves: HashSet<UserId> = batch.leaving().cloned().collect();
         for user in &users {
             let member = new_member(Role::Member, head, self.notify_default());
             batch.before.push(order_row(&self.id, user, now));
+            // The user finds the room by the first one. The second one stays, also if a batch before this one failed
+            // and left a row, or if the user left in this batch.
             batch.before.push(self.room_of_user(user, &member, batch.unfenced));
-            if leaves.contains(user) {
-                batch.after.push(self.room_of_user(user, &member, Stamp::of(head.seq)));
-            }
+            batch.after.push(self.room_of_user(user, &member, Stamp::of(head.seq)));
             batch.after.push(self.member_row(user, &member));
             self.members.insert(user.clone(), member);
             self.update_l2(user);

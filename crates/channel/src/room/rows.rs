@@ -11,7 +11,8 @@ impl Room {
     /// is never idle would otherwise keep its first head row, and once the events that follow it have expired, nobody
     /// could tell them from events that never were.
     pub(crate) fn order_rows(&self, at: Millis) -> Vec<Row> {
-        let row = self.row.as_ref().filter(|row| row.head.seq < self.head.seq);
+        // The members whose rows a crash took are found by the events after the head row, until eviction writes them.
+        let row = self.row.as_ref().filter(|row| row.head.seq < self.head.seq && self.healed.is_empty());
         let head = row.map(|row| {
             let stamp = Stamp::of(self.head.seq).next();
             Row::Room(RoomRow { stamp, listed: Some(row.listed()), ..self.with_head(row) })
@@ -22,7 +23,7 @@ impl Room {
     /// Returns the rows that eviction writes: the head, and for each member the room's place in the list.
     pub(crate) fn head_rows(&self) -> Vec<Row> {
         let Some(row) = &self.row else { return Vec::new() };
-        let stamp = Stamp::of(self.head.seq);
+        let stamp = Stamp::of(self.head.seq).next().next();
         let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member, stamp));
         let healed = self.healed.iter().flat_map(|user| match self.members.get(user) {
             Some(member) => vec![self.member_row(user, member)],

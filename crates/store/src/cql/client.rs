@@ -4,18 +4,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
+use scylla::client::execution_profile::ExecutionProfileHandle;
 use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::ExecutionError;
-use scylla::policies::load_balancing::DefaultPolicy;
-use scylla::policies::retry::FallthroughRetryPolicy;
-use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::response::query_result::QueryResult;
 use scylla::response::{PagingState, PagingStateResponse};
 use scylla::serialize::row::SerializeRow;
-use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
@@ -23,13 +18,12 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::CqlOpenError;
+use super::config::CqlConfig;
 use super::metrics::QueryMetrics;
 use super::outcome::{is_hopeless, write_error};
 use super::statements::{Read, Write};
 use crate::{ReadError, WriteError};
 
-/// How long one try may take. The database gives up a write after 2 s by default, and says so.
-const TRY_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// How often a statement is tried.
 const TRIES: u32 = 3;
 /// The pause before the second try. It doubles with each further one.
@@ -38,115 +32,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const SPECULATE_AFTER: Duration = Duration::from_millis(100);
 /// The most writes, and the most reads, that are under way at one time. Further ones wait.
 const AT_ONCE: usize = 256;
-
-/// How to reach a cluster.
-#[derive(Debug, Clone)]
-pub struct CqlConfig {
-    /// The addresses of some of its nodes, as `host:port`.
-    pub nodes: Vec<String>,
-    /// The keyspace, which exists.
-    pub keyspace: String,
-    /// The user and the password, if the cluster asks for them.
-    pub login: Option<CqlLogin>,
-    /// The datacenter of this node, whose replicas are a LOCAL_QUORUM.
-    pub datacenter: Option<String>,
-}
-
-/// How many nodes keep each row.
-#[derive(Debug, Clone, Copy)]
-pub struct Replication {
-    /// The number of nodes, in the datacenter of this node or, if it names none, in each.
-    pub nodes: u8,
-}
-
-/// A user of the database.
-#[derive(Clone)]
-pub struct CqlLogin {
-    /// The name.
-    pub user: String,
-    /// The password.
-    pub password: String,
-}
-
-impl std::fmt::Debug for CqlLogin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CqlLogin").field("user", &self.user).finish_non_exhaustive()
-    }
-}
-
-impl CqlConfig {
-    /// Connects to the keyspace.
-    ///
-    /// # Errors
-    /// Returns [`CqlOpenError::Connect`] if no node lets this one in, or if there is no such keyspace.
-    pub async fn connect(&self) -> Result<Session, CqlOpenError> {
-        self.build(self.builder().use_keyspace(&self.keyspace, true)).await
-    }
-
-    /// Makes the keyspace if it is missing. The replication of one that is there stays.
-    ///
-    /// # Errors
-    /// Returns [`CqlOpenError`] if no node lets this one in, or takes the statement.
-    pub async fn create_keyspace(&self, replication: Replication) -> Result<(), CqlOpenError> {
-        // The name of a datacenter, or the word for all of them.
-        let of = self.datacenter.as_deref().unwrap_or("replication_factor").replace('\'', "''");
-        let statement = format!(
-            "CREATE KEYSPACE IF NOT EXISTS \"{}\" \
-             WITH replication = {{'class': 'NetworkTopologyStrategy', '{of}': {}}}",
-            self.keyspace.replace('"', "\"\""),
-            replication.nodes
-        );
-        let session = self.build(self.builder()).await?;
-        let keyspace = self.keyspace.clone();
-        let made = session.query_unpaged(statement, ()).await;
-        made.map(drop).map_err(|source| CqlOpenError::Keyspace { keyspace, source: Box::new(source) })
-    }
-
-    fn builder(&self) -> SessionBuilder {
-        let mut builder = SessionBuilder::new()
-            .known_nodes(&self.nodes)
-            .keyspaces_to_fetch([&self.keyspace])
-            .fetch_full_schema_metadata(false)
-            .schema_agreement_interval(Duration::from_millis(50))
-            .refresh_metadata_on_auto_schema_agreement(false)
-            .default_execution_profile_handle(self.profile(None))
-            .connection_timeout(Duration::from_secs(5))
-            .keepalive_interval(Duration::from_secs(5))
-            .keepalive_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true);
-        if let Some(CqlLogin { user, password }) = &self.login {
-            builder = builder.user(user, password);
-        }
-        builder
-    }
-
-    async fn build(&self, builder: SessionBuilder) -> Result<Session, CqlOpenError> {
-        builder
-            .build()
-            .await
-            .map_err(|source| CqlOpenError::Connect { nodes: self.nodes.join(", "), source: Box::new(source) })
-    }
-
-    fn profile(&self, speculative: Option<Duration>) -> ExecutionProfileHandle {
-        let mut nodes = DefaultPolicy::builder().token_aware(true);
-        if let Some(datacenter) = &self.datacenter {
-            nodes = nodes.prefer_datacenter(datacenter.clone());
-        }
-        let speculative = speculative.map(|retry_interval| {
-            let policy = SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval };
-            Arc::new(policy) as Arc<dyn scylla::policies::speculative_execution::SpeculativeExecutionPolicy>
-        });
-        ExecutionProfile::builder()
-            .consistency(Consistency::LocalQuorum)
-            .request_timeout(Some(TRY_TIMEOUT))
-            // The driver cannot know that all statements are safe to repeat, nor which outcome is left after it.
-            .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
-            .load_balancing_policy(nodes.build())
-            .speculative_execution_policy(speculative)
-            .build()
-            .into_handle()
-    }
-}
+/// After this time a statement no longer counts as under way, so that rooms whose nodes do not answer hold up no
+/// others. Of these there are no more than rooms that wait for them.
+const COUNTED_FOR: Duration = Duration::from_millis(200);
 
 /// The connections, with all statements prepared. Clones share them.
 #[derive(Clone)]
@@ -223,18 +111,18 @@ impl CqlClient {
 
     async fn try_write(&self, write: Write, rows: &[Vec<CqlValue>]) -> Result<(), ExecutionError> {
         let prepared = &self.0.writes[write as usize];
-        // The semaphore is never closed.
-        let _permit = self.0.write_permits.acquire().await;
         let begun = Instant::now();
-        let done = match rows {
-            [row] => self.0.session.execute_unpaged(prepared, row).await,
-            _ => {
+        let run = async {
+            if let [row] = rows {
+                self.0.session.execute_unpaged(prepared, row).await
+            } else {
                 let mut batch = Batch::new(BatchType::Unlogged);
                 batch.set_is_idempotent(true);
                 rows.iter().for_each(|_| batch.append_statement(prepared.clone()));
                 self.0.session.batch(&batch, rows).await
             }
         };
+        let done = with_permit(&self.0.write_permits, run).await;
         self.0.metrics.note(write.name(), begun.elapsed(), done.is_ok());
         done.map(drop)
     }
@@ -292,11 +180,10 @@ impl CqlClient {
         let prepared = &self.0.reads[read as usize];
         let (mut pause, mut left) = (PAUSE, TRIES);
         loop {
-            let permit = self.0.read_permits.acquire().await;
             let begun = Instant::now();
-            let result = self.0.session.execute_single_page(prepared, values, page.clone()).await;
+            let run = self.0.session.execute_single_page(prepared, values, page.clone());
+            let result = with_permit(&self.0.read_permits, run).await;
             self.0.metrics.note(read.name(), begun.elapsed(), result.is_ok());
-            drop(permit);
             left -= 1;
             match result {
                 Err(error) if left > 0 && !is_hopeless(&error) => tokio::time::sleep(pause).await,
@@ -305,4 +192,17 @@ impl CqlClient {
             pause *= 2;
         }
     }
+}
+
+/// Runs a statement once there is a permit, and gives that back if it takes long.
+async fn with_permit<T>(permits: &Semaphore, run: impl Future<Output = T>) -> T {
+    let mut run = std::pin::pin!(run);
+    {
+        // The semaphore is never closed.
+        let _permit = permits.acquire().await;
+        if let Ok(done) = tokio::time::timeout(COUNTED_FOR, &mut run).await {
+            return done;
+        }
+    }
+    run.await
 }

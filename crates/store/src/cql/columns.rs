@@ -41,6 +41,12 @@ fn json<T: Serialize>(row: &T) -> Result<CqlValue, serde_json::Error> {
     serde_json::to_string(row).map(CqlValue::Text)
 }
 
+/// Returns the timestamp of a row that never changes and expires, by which its table is compacted. ScyllaDB refuses one
+/// that is days ahead of its clock (`restrict_future_timestamp`), and the owner's clock may be.
+fn micros(at: Millis) -> u64 {
+    at.min(Millis::now()).0 * 1_000
+}
+
 /// Returns the name of a role, or '' for none.
 fn role_text(role: Option<Role>) -> &'static str {
     match role {
@@ -106,7 +112,7 @@ impl BoundRow {
             }
             Row::Order(row) => {
                 let values = vec![text(row.user.as_str()), number(row.active_at.0), text(row.room.as_str())];
-                bind(Write::Order, row.user.to_string(), values, row.active_at.0 * 1_000)
+                bind(Write::Order, row.user.to_string(), values, micros(row.active_at))
             }
             Row::Marker(row) => {
                 let (user, room) = (text(row.user.as_str()), text(row.room.as_str()));
@@ -117,7 +123,12 @@ impl BoundRow {
                 let hour = hour(row.minute);
                 let partition = partition_number(row.partition);
                 let values = vec![partition, number(hour), number(row.minute), text(row.room.as_str())];
-                bind(Write::ActiveRoom, format!("{}/{hour}", row.partition), values, row.minute * 60_000_000)
+                bind(
+                    Write::ActiveRoom,
+                    format!("{}/{hour}", row.partition),
+                    values,
+                    micros(Millis(row.minute * 60_000)),
+                )
             }
             Row::Settled(partition, row) => {
                 let values = vec![partition_number(*partition), number(row.epoch), number(row.at.0)];
@@ -140,7 +151,7 @@ impl BoundRow {
 
     /// Binds the row of `active_hours` that must be there before a row of `active_rooms`.
     pub(super) fn of_hour(partition: sendpi_model::Partition, hour: u64) -> Self {
-        let values = vec![partition_number(partition), number(hour), number(hour * 3_600_000_000)];
+        let values = vec![partition_number(partition), number(hour), number(UNCHANGING)];
         Self { write: Write::ActiveHour, partition: partition.to_string(), values, bytes: 16 }
     }
 }

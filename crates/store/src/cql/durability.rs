@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use scylla::client::session::Session;
 
-use super::Cql;
+use super::{Cql, CqlOpenError};
 use crate::ReadError;
 
 /// The replicas with which a quorum survives the loss of one.
@@ -26,7 +26,7 @@ impl Cql {
         let session = self.0.client.session();
         let mut weak = Vec::new();
         let keyspace = session.get_keyspace().unwrap_or_default();
-        let replication = replication(session, &keyspace).await?;
+        let replication = replication(session, &keyspace).await.map_err(ReadError)?;
         if replicas(&replication).is_none_or(|fewest| fewest < REPLICAS) {
             let rule = format!("the replication of the keyspace {keyspace} is {replication:?}, and must be {REPLICAS}");
             weak.push(format!("{rule} or more in each datacenter"));
@@ -34,19 +34,39 @@ impl Cql {
         match commitlog_sync(session).await {
             Some(sync) if sync == "batch" || sync == "group" => {}
             Some(sync) => weak.push(format!("commitlog_sync of the database is {sync}, and must be batch or group")),
-            None => weak.push("the database does not say what its commitlog_sync is".to_owned()),
+            None => {
+                let tables = "system_views.settings (Cassandra) or system.config (ScyllaDB)";
+                weak.push(format!(
+                    "the database does not say what its commitlog_sync is: its user needs SELECT on {tables}"
+                ));
+            }
         }
         Ok(weak)
     }
 }
 
-async fn replication(session: &Session, keyspace: &str) -> Result<HashMap<String, String>, ReadError> {
+/// Returns how many nodes of each datacenter keep a row, with the class of the strategy.
+async fn replication(session: &Session, keyspace: &str) -> Result<HashMap<String, String>, String> {
     const READ: &str = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
-    let failed = |error: &dyn std::fmt::Display| ReadError(format!("the replication of {keyspace}: {error}"));
+    let failed = |error: &dyn std::fmt::Display| format!("the replication of {keyspace}: {error}");
     let result = session.query_unpaged(READ, (keyspace,)).await.map_err(|error| failed(&error))?;
     let rows = result.into_rows_result().map_err(|error| failed(&error))?;
     let (replication,) = rows.first_row::<(HashMap<String, String>,)>().map_err(|error| failed(&error))?;
     Ok(replication)
+}
+
+/// Checks that all replicas are in one datacenter. A quorum is one of a datacenter, and those of two have no node in
+/// common, so that an owner in one would not see the fence of another.
+pub(super) async fn check_datacenter(session: &Session) -> Result<(), CqlOpenError> {
+    let keyspace = session.get_keyspace().unwrap_or_default().to_string();
+    let replication = match replication(session, &keyspace).await {
+        Ok(replication) => replication,
+        Err(why) => return Err(CqlOpenError::Replication { why }),
+    };
+    match replication.keys().filter(|name| *name != "class").count() {
+        0 | 1 => Ok(()),
+        datacenters => Err(CqlOpenError::Datacenters { keyspace, datacenters }),
+    }
 }
 
 /// Returns the fewest replicas of any datacenter. `None` if that cannot be read.

@@ -1,9 +1,12 @@
-//! The tables: applying `schema.cql`, checking its version, and what only one of the two databases knows.
+//! The tables: applying `schema.cql`, and checking its version.
 
 use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::errors::ExecutionError;
+use scylla::response::query_result::QueryResult;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::Statement;
 use tokio::time::Instant;
 
 /// The statements that create the tables.
@@ -11,9 +14,11 @@ const SCHEMA: &str = include_str!("../../../../schema.cql");
 /// The version of the tables that this release works with.
 pub const VERSION: u32 = 1;
 /// How long one that applies the schema waits for another that does.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the right to apply the schema lasts, in seconds, if whoever has it ends without giving it back.
-const LOCK_SECONDS: i32 = 60;
+const LOCK_SECONDS: i32 = 600;
+/// How long a statement may take. A cluster makes a table in up to seconds.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The reason why tables are not as they should be.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +42,7 @@ pub enum SchemaError {
     #[error("the table meta says that the schema is of version {0:?}, which is no number")]
     Unreadable(String),
     /// Another node applies the schema, and did not end in time.
-    #[error("another node has been applying the schema for a minute: try again")]
+    #[error("another node has been applying the schema for two minutes: try again in ten")]
     Busy,
     /// The database did not take a statement, or did not answer.
     #[error("the database did not take `{statement}`: {source}")]
@@ -54,10 +59,17 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(statement: &str) -> impl
     move |source| SchemaError::Statement { statement, source: Box::new(source) }
 }
 
+/// Runs a statement with patience.
+async fn run(session: &Session, statement: &str, values: impl SerializeRow) -> Result<QueryResult, ExecutionError> {
+    let mut statement = Statement::new(statement);
+    statement.set_request_timeout(Some(STATEMENT_TIMEOUT));
+    session.query_unpaged(statement, values).await
+}
+
 /// Returns the version of the tables. `None` if there are none.
 async fn version(session: &Session) -> Result<Option<u32>, SchemaError> {
     const READ: &str = "SELECT value FROM meta WHERE name = 'schema_version'";
-    let result = match session.query_unpaged(READ, ()).await {
+    let result = match run(session, READ, ()).await {
         Ok(result) => result,
         Err(error) if is_missing_table(&error) => return Ok(None),
         Err(error) => return Err(failed(READ)(error)),
@@ -112,21 +124,27 @@ pub async fn apply(session: &Session) -> Result<(), SchemaError> {
     let mut statements = statements();
     // The first table holds the lock.
     if let Some(meta) = statements.next() {
-        session.query_unpaged(meta.as_str(), ()).await.map_err(failed(&meta))?;
+        run(session, &meta, ()).await.map_err(failed(&meta))?;
     }
     let own = format!("{:016x}", rand::random::<u64>());
     lock(session, &own).await?;
-    let result = async {
-        for statement in statements {
-            session.query_unpaged(statement.as_str(), ()).await.map_err(failed(&statement))?;
-        }
-        const RECORD: &str = "UPDATE meta SET value = ? WHERE name = 'schema_version' IF value != ?";
-        let version = VERSION.to_string();
-        session.query_unpaged(RECORD, (&version, &version)).await.map_err(failed(RECORD))
+    let result = create_missing(session, statements).await;
+    let unlocked = unlock(session, &own).await;
+    result.and(unlocked)
+}
+
+/// Creates tables, and records their version. A later release may have applied its schema in the meantime.
+async fn create_missing(session: &Session, statements: impl Iterator<Item = String>) -> Result<(), SchemaError> {
+    const RECORD: &str = "INSERT INTO meta (name, value) VALUES ('schema_version', ?)";
+    match version(session).await? {
+        Some(found) if found > VERSION => return Err(SchemaError::Newer { found }),
+        Some(VERSION) => return Ok(()),
+        _ => {}
     }
-    .await;
-    unlock(session, &own).await?;
-    result.map(drop)
+    for statement in statements {
+        run(session, &statement, ()).await.map_err(failed(&statement))?;
+    }
+    run(session, RECORD, (VERSION.to_string(),)).await.map(drop).map_err(failed(RECORD))
 }
 
 /// Waits until nobody else applies the schema. Two nodes that create one table at the same time may make two of it.
@@ -134,7 +152,7 @@ async fn lock(session: &Session, own: &str) -> Result<(), SchemaError> {
     const LOCK: &str = "INSERT INTO meta (name, value) VALUES ('schema_lock', ?) IF NOT EXISTS USING TTL ?";
     let end = Instant::now() + LOCK_TIMEOUT;
     while Instant::now() < end {
-        let result = session.query_unpaged(LOCK, (own, LOCK_SECONDS)).await.map_err(failed(LOCK))?;
+        let result = run(session, LOCK, (own, LOCK_SECONDS)).await.map_err(failed(LOCK))?;
         let rows = result.into_rows_result().map_err(failed(LOCK))?;
         let row: scylla::value::Row = rows.first_row().map_err(failed(LOCK))?;
         if row.columns.first().is_some_and(|applied| *applied == Some(scylla::value::CqlValue::Boolean(true))) {
@@ -147,7 +165,7 @@ async fn lock(session: &Session, own: &str) -> Result<(), SchemaError> {
 
 async fn unlock(session: &Session, own: &str) -> Result<(), SchemaError> {
     const UNLOCK: &str = "DELETE FROM meta WHERE name = 'schema_lock' IF value = ?";
-    session.query_unpaged(UNLOCK, (own,)).await.map(drop).map_err(failed(UNLOCK))
+    run(session, UNLOCK, (own,)).await.map(drop).map_err(failed(UNLOCK))
 }
 
 #[cfg(test)]
@@ -159,6 +177,6 @@ mod tests {
         let statements: Vec<String> = statements().collect();
         assert!(statements[0].starts_with("CREATE TABLE IF NOT EXISTS meta ("));
         assert!(statements.iter().all(|statement| statement.starts_with("CREATE TABLE IF NOT EXISTS ")));
-        assert_eq!(statements.len(), 16);
+        assert_eq!(statements.len(), 15);
     }
 }

@@ -82,7 +82,7 @@ impl Read {
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Meta => "SELECT value FROM meta WHERE name = ?",
-            Self::Fences => "SELECT epoch, claim FROM fence WHERE partition = ? AND epoch >= ?",
+            Self::Fences => "SELECT epoch, claim FROM fence WHERE partition = ? AND epoch >= ? LIMIT 16",
             Self::Starts => "SELECT epoch, next_seq, continues FROM starts WHERE room = ? AND epoch < ? LIMIT ?",
             Self::Timeline => {
                 "SELECT seq, epoch, count, at, kind, sender, nonce, frame FROM timeline \

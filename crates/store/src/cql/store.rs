@@ -1,7 +1,6 @@
 //! The implementation of the contract.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, RangeInclusive};
 
 use async_trait::async_trait;
@@ -13,6 +12,7 @@ use super::active_hours::hour;
 use super::columns::{RoomOfUserColumns, from_json, role_of, room_id, room_of_user};
 use super::statements::Read;
 use super::{Cql, Inner};
+use crate::newest_rooms::NewestRooms;
 use crate::{
     DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row,
     SettledRow, Start, Store, WriteError,
@@ -132,28 +132,17 @@ impl Store for Cql {
         after: Option<(Millis, RoomId)>,
         limit: usize,
     ) -> Result<Vec<RoomOfUser>, ReadError> {
-        let after = after.map(|(at, room)| (Reverse(at), room));
-        let mut first = BTreeMap::new();
+        let mut page = NewestRooms::new(after, limit);
         let take = |columns: RoomOfUserColumns| {
-            let row = match room_of_user(user, columns) {
-                Ok(row) => row,
-                Err(error) => {
-                    // One room that a later release changed must not keep a user from all others.
-                    tracing::warn!(%error, %user, "a room is left out of a user's list");
-                    return Ok(ControlFlow::Continue(()));
-                }
-            };
-            let place = (Reverse(row.active_at), row.room.clone());
-            if row.role.is_some() && after.as_ref().is_none_or(|after| place > *after) {
-                first.insert(place, row);
-                if first.len() > limit {
-                    first.pop_last();
-                }
+            match room_of_user(user, columns) {
+                Ok(row) => page.take(row),
+                // One room that a later release changed must not keep a user from all others.
+                Err(error) => tracing::warn!(%error, %user, "a room is left out of a user's list"),
             }
             Ok(ControlFlow::Continue(()))
         };
         self.0.client.each(Read::RoomsOfUser, &(user.as_str(),), take).await?;
-        Ok(first.into_values().collect())
+        Ok(page.rows())
     }
 
     async fn rooms_of_user_among(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<RoomOfUser>>, ReadError> {

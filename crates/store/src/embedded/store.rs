@@ -1,7 +1,6 @@
 //! The embedded store's implementation of the contract.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use super::key::{RowKey, split_falling, split_id, split_number};
 use super::opened::Opened;
 use super::table::Table;
 use super::{Embedded, Inner, KEPT};
+use crate::newest_rooms::NewestRooms;
 use crate::{
     DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RevokedRow, RoomOfUser, RoomRow,
     Row, SettledRow, Start, Store, StoreHealth, WriteError,
@@ -237,19 +237,9 @@ impl Store for Embedded {
         after: Option<(Millis, RoomId)>,
         limit: usize,
     ) -> Result<Vec<RoomOfUser>, ReadError> {
-        let after = after.map(|(at, room)| (Reverse(at), room));
-        let mut first = BTreeMap::new();
-        let take = |row: RoomOfUser| {
-            let place = (Reverse(row.active_at), row.room.clone());
-            if row.role.is_some() && after.as_ref().is_none_or(|after| place > *after) {
-                first.insert(place, row);
-                if first.len() > limit {
-                    first.pop_last();
-                }
-            }
-        };
-        self.0.each_room_of(user, take).await?;
-        Ok(first.into_values().collect())
+        let mut page = NewestRooms::new(after, limit);
+        self.0.each_room_of(user, |row| page.take(row)).await?;
+        Ok(page.rows())
     }
 
     async fn rooms_of_user_among(&self, user: &UserId, rooms: &[RoomId]) -> Result<Vec<Option<RoomOfUser>>, ReadError> {
