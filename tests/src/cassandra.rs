@@ -84,6 +84,7 @@ impl CassandraServer {
             let process = server.launch(usize::from(node)).await;
             server.nodes.push(process);
         }
+        server.until_all_are_up().await;
         server
     }
 
@@ -119,6 +120,21 @@ impl CassandraServer {
     /// Starts a node again on its address and data, after [`CassandraServer::kill9`].
     pub async fn start_again(&mut self, node: usize) {
         self.nodes[node] = self.launch(node).await;
+        self.until_all_are_up().await;
+    }
+
+    /// Waits until each node sees that all others are up.
+    async fn until_all_are_up(&mut self) {
+        let addresses: Vec<String> = (0..self.nodes.len()).map(|node| format!("/{}:", self.address(node))).collect();
+        for (node, process) in self.nodes.iter_mut().enumerate() {
+            for (_, peer) in addresses.iter().enumerate().filter(|(other, _)| *other != node) {
+                let is_up = |lines: &[String]| {
+                    let said = lines.iter().rfind(|line| line.contains(peer) && line.contains(" is now "))?;
+                    said.contains(" is now UP").then_some(())
+                };
+                process.printed(START, &format!("that {peer} is up"), is_up).await;
+            }
+        }
     }
 
     async fn launch(&self, node: usize) -> Process {
