@@ -98,9 +98,11 @@ fn rows(document: &str) -> Vec<Vec<&str>> {
 async fn the_page_on_configuration_has_each_option_and_rate_with_its_default() {
     let document = include_str!("../../docs/configuration.md");
     let (options, rates) = document.split_once("## Rates").unwrap();
-    for (command, options) in ["dev", "chat"].into_iter().zip(options.split("## `sendpi").skip(1)) {
-        compare(options, command).await;
-    }
+    let sections: Vec<&str> = options.split("## `sendpi").skip(1).collect();
+    let [dev, serve, chat] = sections.as_slice() else { panic!("there are other sections: {sections:?}") };
+    compare(dev, "", "dev").await;
+    compare(serve, dev, "serve").await;
+    compare(chat, "", "chat").await;
     let mut defaults = Rates::off();
     for row in rows(rates) {
         defaults.set(&format!("{}={}", row[0], row[1])).unwrap();
@@ -108,8 +110,9 @@ async fn the_page_on_configuration_has_each_option_and_rate_with_its_default() {
     assert_eq!(defaults, Rates::default());
 }
 
-/// Compares the options of a command with the table of a document.
-async fn compare(document: &str, command: &str) {
+/// Compares the options of a command with the table of a document. Those that it has in common with another command are
+/// in the table of that one.
+async fn compare(document: &str, common: &str, command: &str) {
     let help = String::from_utf8(Sendpi::run(&[command, "--help"]).await.stdout).unwrap();
     let mut told: Vec<Vec<String>> = Vec::new();
     for line in help.lines().map(str::trim) {
@@ -122,9 +125,10 @@ async fn compare(document: &str, command: &str) {
             option[2] = default;
         }
     }
-    let written = rows(document);
+    let (written, common) = (rows(document), rows(common));
     for option in told.iter().filter(|option| command == "dev" || option[0] != "--log-format") {
-        let row = written.iter().find(|row| row[0] == option[0]).unwrap_or_else(|| panic!("{} is missing", option[0]));
+        let row = written.iter().chain(&common).find(|row| row[0] == option[0]);
+        let row = row.unwrap_or_else(|| panic!("{} is missing", option[0]));
         assert_eq!(row[1], option[1], "the variable of {}", option[0]);
         let default = if matches!(row[2], "off" | "below") { "" } else { row[2] };
         assert_eq!(default, option[2], "the default of {}", option[0]);
