@@ -18,7 +18,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the right to apply the schema lasts, in seconds, if whoever has it ends without giving it back.
 const LOCK_SECONDS: i32 = 600;
 /// How long a statement may take. A cluster makes a table in up to seconds.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The reason why tables are not as they should be.
 #[derive(Debug, thiserror::Error)]
