@@ -17,6 +17,8 @@ pub const VERSION: u32 = 1;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the right to apply the schema lasts, in seconds, if whoever has it ends without giving it back.
 const LOCK_SECONDS: i32 = 600;
+/// How often applying the schema is tried.
+const TRIES: u32 = 4;
 /// How long a statement may take. A cluster makes a table in up to seconds.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -116,6 +118,21 @@ fn statements() -> impl Iterator<Item = String> {
 /// # Errors
 /// Returns [`SchemaError`] if a later release made the tables, or if the database does not take a statement.
 pub async fn apply(session: &Session) -> Result<(), SchemaError> {
+    let mut left = TRIES;
+    loop {
+        left -= 1;
+        match apply_once(session).await {
+            // Two that make one table, or take the lock, at the same moment may both be refused.
+            Err(error @ SchemaError::Statement { .. }) if left > 0 => {
+                tracing::warn!(%error, "the schema could not be applied; it is tried again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn apply_once(session: &Session) -> Result<(), SchemaError> {
     match version(session).await? {
         Some(found) if found > VERSION => return Err(SchemaError::Newer { found }),
         Some(VERSION) => return Ok(()),
