@@ -86,7 +86,8 @@ impl Node {
         sessions.servers = Some(bus.servers.clone());
         let bus = Bus::connect(&bus, fresh_id()).await?;
         setup(&bus, partitions, replicas).await?;
-        let stored = Arc::clone(&store);
+        let mut registry = Registry::with_prefix("sendpi");
+        store.register_metrics(&mut registry);
         let stop = CancellationToken::new();
         // A node that cannot start, or whose start is given up, leaves nothing running.
         let guard = stop.clone().drop_guard();
@@ -110,8 +111,6 @@ impl Node {
             Some(config) => Some(sendpi_push::start(bus.clone(), store, key.clone(), config).await?),
             None => None,
         };
-        let mut registry = Registry::with_prefix("sendpi");
-        stored.register_metrics(&mut registry);
         sessions.register_metrics(&mut registry);
         worker.iter().for_each(|worker: &Worker| worker.register_metrics(&mut registry));
         push.iter().for_each(|push: &PushWorker| push.register_metrics(&mut registry));

@@ -23,7 +23,7 @@ impl Room {
     /// Returns the rows that eviction writes: the head, and for each member the room's place in the list.
     pub(crate) fn head_rows(&self) -> Vec<Row> {
         let Some(row) = &self.row else { return Vec::new() };
-        let stamp = Stamp::of(self.head.seq).next().next();
+        let stamp = self.eviction_stamp();
         let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member, stamp));
         let healed = self.healed.iter().flat_map(|user| match self.members.get(user) {
             Some(member) => vec![self.member_row(user, member)],
@@ -35,7 +35,11 @@ impl Room {
     /// Returns the room's row with its present head. It follows the row that a change of the room wrote with the head
     /// before, and the one beside the order rows.
     pub(super) fn head_row(&self, row: &RoomRow) -> Row {
-        Row::Room(RoomRow { stamp: Stamp::of(self.head.seq).next().next(), listed: None, ..self.with_head(row) })
+        Row::Room(RoomRow { stamp: self.eviction_stamp(), listed: None, ..self.with_head(row) })
+    }
+
+    fn eviction_stamp(&self) -> Stamp {
+        Stamp::of(self.head.seq).next().next()
     }
 
     fn with_head(&self, row: &RoomRow) -> RoomRow {

@@ -90,12 +90,10 @@ impl CqlClient {
     /// Writes rows of one partition, all together. It tries again what may be tried again. Once a try may have been
     /// done, the outcome of the tries after it is unknown too if they fail.
     pub(super) async fn write(&self, write: Write, rows: &[Vec<CqlValue>]) -> Result<(), WriteError> {
-        let (mut pause, mut unknown) = (PAUSE, None);
-        for left in (0..TRIES).rev() {
-            let error = match self.try_write(write, rows).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
+        let (mut pause, mut left, mut unknown) = (PAUSE, TRIES, None);
+        loop {
+            let Err(error) = self.try_write(write, rows).await else { return Ok(()) };
+            left -= 1;
             let outcome = write_error(write.name(), &error);
             if matches!(outcome, WriteError::Unknown(_)) {
                 unknown = Some(outcome.clone());
@@ -106,7 +104,6 @@ impl CqlClient {
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        Ok(())
     }
 
     async fn try_write(&self, write: Write, rows: &[Vec<CqlValue>]) -> Result<(), ExecutionError> {

@@ -148,12 +148,11 @@ impl BoundRow {
             }
         })
     }
+}
 
-    /// Binds the row of `active_hours` that must be there before a row of `active_rooms`.
-    pub(super) fn of_hour(partition: sendpi_model::Partition, hour: u64) -> Self {
-        let values = vec![partition_number(partition), number(hour), number(UNCHANGING)];
-        Self { write: Write::ActiveHour, partition: partition.to_string(), values, bytes: 16 }
-    }
+/// Returns the values of the row of `active_hours` that must be there before a row of `active_rooms`.
+pub(super) fn hour_values(partition: sendpi_model::Partition, hour: u64) -> Vec<CqlValue> {
+    vec![partition_number(partition), number(hour), number(UNCHANGING)]
 }
 
 fn bind_event(room: &RoomId, row: &EventRow, timestamp: u64) -> BoundRow {

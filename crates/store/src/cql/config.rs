@@ -9,10 +9,10 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::policies::speculative_execution::{SimpleSpeculativeExecutionPolicy, SpeculativeExecutionPolicy};
-use scylla::statement::{Consistency, Statement};
+use scylla::statement::Consistency;
 
 use super::CqlOpenError;
-use super::schema::STATEMENT_TIMEOUT;
+use super::schema::run;
 
 /// How long one try may take. The database gives up a write after 2 s by default, and says so.
 const TRY_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -76,10 +76,10 @@ impl CqlConfig {
         );
         let session = self.build(self.builder()).await?;
         let keyspace = self.keyspace.clone();
-        let mut statement = Statement::new(statement);
-        statement.set_request_timeout(Some(STATEMENT_TIMEOUT));
-        let made = session.query_unpaged(statement, ()).await;
-        made.map(drop).map_err(|source| CqlOpenError::Keyspace { keyspace, source: Box::new(source) })
+        run(&session, &statement, ())
+            .await
+            .map(drop)
+            .map_err(|source| CqlOpenError::Keyspace { keyspace, source: Box::new(source) })
     }
 
     fn builder(&self) -> SessionBuilder {

@@ -20,7 +20,7 @@ const LOCK_SECONDS: i32 = 600;
 /// How often applying the schema is tried.
 const TRIES: u32 = 4;
 /// How long a statement may take. A cluster makes a table in up to seconds.
-pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The reason why tables are not as they should be.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,11 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(statement: &str) -> impl
 }
 
 /// Runs a statement with patience.
-async fn run(session: &Session, statement: &str, values: impl SerializeRow) -> Result<QueryResult, ExecutionError> {
+pub(super) async fn run(
+    session: &Session,
+    statement: &str,
+    values: impl SerializeRow,
+) -> Result<QueryResult, ExecutionError> {
     let mut statement = Statement::new(statement);
     statement.set_request_timeout(Some(STATEMENT_TIMEOUT));
     session.query_unpaged(statement, values).await
@@ -133,10 +137,8 @@ pub async fn apply(session: &Session) -> Result<(), SchemaError> {
 }
 
 async fn apply_once(session: &Session) -> Result<(), SchemaError> {
-    match version(session).await? {
-        Some(found) if found > VERSION => return Err(SchemaError::Newer { found }),
-        Some(VERSION) => return Ok(()),
-        _ => {}
+    if is_applied(session).await? {
+        return Ok(());
     }
     let mut statements = statements();
     // The first table holds the lock.
@@ -150,13 +152,20 @@ async fn apply_once(session: &Session) -> Result<(), SchemaError> {
     result.and(unlocked)
 }
 
-/// Creates tables, and records their version. A later release may have applied its schema in the meantime.
+/// Returns whether the tables are those of this release.
+async fn is_applied(session: &Session) -> Result<bool, SchemaError> {
+    match version(session).await? {
+        Some(found) if found > VERSION => Err(SchemaError::Newer { found }),
+        found => Ok(found == Some(VERSION)),
+    }
+}
+
+/// Creates tables, and records their version. Another node, or a later release, may have applied its schema in the
+/// meantime.
 async fn create_missing(session: &Session, statements: impl Iterator<Item = String>) -> Result<(), SchemaError> {
     const RECORD: &str = "INSERT INTO meta (name, value) VALUES ('schema_version', ?)";
-    match version(session).await? {
-        Some(found) if found > VERSION => return Err(SchemaError::Newer { found }),
-        Some(VERSION) => return Ok(()),
-        _ => {}
+    if is_applied(session).await? {
+        return Ok(());
     }
     for statement in statements {
         run(session, &statement, ()).await.map_err(failed(&statement))?;

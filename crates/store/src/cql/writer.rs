@@ -10,7 +10,7 @@ use sendpi_model::Partition;
 
 use super::Inner;
 use super::active_hours::hour;
-use super::columns::BoundRow;
+use super::columns::{BoundRow, hour_values};
 use super::outcome::{of_all, partly};
 use super::statements::Write;
 use crate::{Row, WriteError};
@@ -42,7 +42,7 @@ impl Inner {
         let Sequence { write, hour, batches } = sequence;
         if let Some((partition, hour)) = hour.filter(|(partition, hour)| !self.hours.is_written(*partition, *hour)) {
             // A row without its hour would never be found. An hour without rows is only read in vain.
-            self.client.write(Write::ActiveHour, &[BoundRow::of_hour(partition, hour).values]).await?;
+            self.client.write(Write::ActiveHour, &[hour_values(partition, hour)]).await?;
             self.hours.written(partition, hour);
         }
         let mut is_begun = false;
