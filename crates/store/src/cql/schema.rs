@@ -126,7 +126,8 @@ pub async fn apply(session: &Session) -> Result<(), SchemaError> {
     loop {
         left -= 1;
         match apply_once(session).await {
-            // Two that make one table, or take the lock, at the same moment may both be refused.
+            // The table that holds the lock is made without it. Of two that make it at the same moment, one may ask a
+            // table that gave way to the other one (Cassandra: "Unknown CF").
             Err(error @ SchemaError::Statement { .. }) if left > 0 => {
                 tracing::warn!(%error, "the schema could not be applied; it is tried again");
                 tokio::time::sleep(Duration::from_millis(500)).await;
