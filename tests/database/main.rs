@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sendpi_tests::{CassandraServer, Keyspace, Sendpi, SendpiSetup, SteadyLoad, step};
+use sendpi_tests::{
+    CassandraServer, Keyspace, NatsCluster, Recording, Sendpi, SendpiSetup, ServedNode, SteadyLoad, TestCertificates,
+    step, until,
+};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long the database is frozen.
@@ -91,4 +94,69 @@ async fn when_one_of_three_nodes_is_killed_nobody_notices() {
     }
     assert_eq!(load.unanswered(), 0);
     load.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_with_three_of_each_is_durable_enough_to_start_on_and_serves() {
+    let _alone = alone().await;
+    let (database, nats) = (CassandraServer::start(3).await, NatsCluster::start().await);
+    let keyspace = Keyspace::make_in(&database.addresses(), 3).await;
+    let node = async |role| ServedNode::start_on(&nats.urls(), 3, &keyspace, "", &["--role", role]).await;
+    let mut worker = node("channel,push").await;
+    let mut gateways = [node("gateway").await, node("gateway").await];
+    let sign_in = async |node: &ServedNode, user: &str| {
+        Recording::connect_with(node.url(), &ServedNode::token(user), user, "phone", Default::default()).await
+    };
+    let (ann, bob) = (sign_in(&gateways[0], "ann").await, sign_in(&gateways[1], "bob").await);
+    let info = ann.client().create("lobby", &["bob"]).await.unwrap();
+    for n in 0..20 {
+        let sent = ann.client().send(info.room.as_str(), &format!("{n}")).await.unwrap();
+        bob.until_seq(info.room.as_str(), sent.seq).await;
+    }
+    ann.finish().await;
+    bob.finish().await;
+    for gateway in &mut gateways {
+        assert!(gateway.terminate().await.success());
+    }
+    assert!(worker.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_certificate_or_the_wrong_password_is_not_let_in() {
+    let _alone = alone().await;
+    let (database, files) = CassandraServer::start_guarded().await;
+    let nodes = database.addresses().join(",");
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let (certificate, key) = files.client();
+    let schema = async |action: &str, authority: Option<String>, has_certificate: bool, password: &str| {
+        let mut args = vec!["schema", action, "--cql", &nodes, "--cql-user", "cassandra", "--cql-password", password];
+        let (authority, certificate, key) =
+            (authority.unwrap_or_default(), path(certificate.clone()), path(key.clone()));
+        if !authority.is_empty() {
+            args.extend(["--cql-ca", &authority]);
+        }
+        if has_certificate {
+            args.extend(["--cql-certificate", &certificate, "--cql-key", &key]);
+        }
+        if action == "apply" {
+            args.extend(["--replication", "1"]);
+        }
+        let output = Sendpi::run(&args).await;
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let trusted = Some(path(TestCertificates::authority(&files)));
+    until("the user to be there", async || schema("apply", trusted.clone(), true, "cassandra").await.0).await;
+    let (is_made, said) = schema("check", trusted.clone(), true, "cassandra").await;
+    assert!(is_made, "{said}");
+    for (what, authority, has_certificate, password) in [
+        ("no TLS", None, false, "cassandra"),
+        ("an authority that did not sign", Some(path(files.other_authority())), true, "cassandra"),
+        ("no certificate", trusted.clone(), false, "cassandra"),
+        ("the wrong password", trusted.clone(), true, "wrong"),
+    ] {
+        let (is_let_in, said) = schema("check", authority, has_certificate, password).await;
+        assert!(!is_let_in && said.contains("cannot connect to the database"), "{what}: {said}");
+    }
+    let (_, said) = schema("check", Some("/no/such/file".into()), false, "cassandra").await;
+    assert!(said.contains("cannot read /no/such/file"), "{said}");
 }

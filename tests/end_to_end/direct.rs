@@ -59,7 +59,7 @@ async fn let_leave(server: &Sendpi, room: &RoomId, who: &[&str]) {
     let (stamp, at) = (Stamp::of(event.head.seq), event.head.at);
     let left = row.members - users.len() as u32;
     (row.head, row.stamp, row.members, row.deleted) = (event.head, stamp, left, left == 0);
-    let mut rows = vec![Row::Room(row), Row::Event(room.clone(), EventRow { epoch, event })];
+    let mut rows = vec![Row::Room(row), Row::Event(room.clone(), EventRow { epoch, event, expires: None })];
     for user in users {
         let (room, role, joined) = (room.clone(), None, Mark::default());
         rows.push(Row::RoomOfUser(RoomOfUser {

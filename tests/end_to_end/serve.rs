@@ -99,7 +99,10 @@ async fn a_node_says_why_it_does_not_start() {
 async fn the_schema_is_made_once_and_a_node_refuses_one_that_it_does_not_know() {
     let (nats, keyspace) = (NatsServer::start().await, Keyspace::make_without_tables().await);
     let (nodes, name) = (keyspace.config().nodes.join(","), keyspace.config().keyspace.clone());
-    let schema = async |action: &str| Sendpi::run(&["schema", action, "--cql", &nodes, "--keyspace", &name]).await;
+    let schema_with = async |action: &str, args: &[&str]| {
+        Sendpi::run(&[&["schema", action, "--cql", &nodes, "--keyspace", &name], args].concat()).await
+    };
+    let schema = async |action: &str| schema_with(action, &[]).await;
 
     step("there are no tables");
     assert!(said(&schema("check").await).contains("run `sendpi schema apply` first"));
@@ -112,6 +115,15 @@ async fn the_schema_is_made_once_and_a_node_refuses_one_that_it_does_not_know() 
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     drop(ServedNode::start(&nats, &keyspace, RELAXED, &[]).await);
+
+    step("what only one of the databases knows");
+    for _ in 0..2 {
+        let tuned = schema_with("tune", &["--for", "cassandra"]).await;
+        assert!(tuned.status.success(), "{}", String::from_utf8_lossy(&tuned.stderr));
+    }
+    let text = said(&schema_with("tune", &["--for", "scylla"]).await);
+    assert!(text.contains("IncrementalCompactionStrategy"), "{text}");
+    assert!(schema("check").await.status.success());
 
     step("a later release has changed them");
     keyspace.run("UPDATE meta SET value = '999' WHERE name = 'schema_version'").await;

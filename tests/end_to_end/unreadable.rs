@@ -33,7 +33,7 @@ async fn write_message(store: &dyn Store, room: &RoomId) -> u64 {
     let at = Millis::now().max(Millis(settled.0 + 1));
     let event = Event::next(room, newest.event.head, at, &from, None, &content);
     let Head { seq, .. } = event.head;
-    store.write(vec![Row::Event(room.clone(), EventRow { epoch: newest.epoch, event })]).await.unwrap();
+    store.write(vec![Row::Event(room.clone(), EventRow { epoch: newest.epoch, event, expires: None })]).await.unwrap();
     seq
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::process::{Process, in_path};
-use crate::{CqlProxy, until};
+use crate::{CqlProxy, TestCertificates, until};
 
 /// How long a node may take to start. It takes about 5 s alone on a machine.
 const START: Duration = Duration::from_secs(120);
@@ -33,6 +33,8 @@ enum Kind {
     Durable,
     /// It does too, and clients reach it through a proxy.
     BehindProxy,
+    /// It does too, and lets in only who has a certificate and a password.
+    Guarded,
     /// All tests of a process share it. It need not outlive them, which makes tables and writes cheap.
     Shared,
 }
@@ -42,14 +44,14 @@ impl Kind {
     /// comes behind it is lost with the process (CASSANDRA-13987).
     fn commitlog_sync(self) -> &'static str {
         match self {
-            Self::Durable | Self::BehindProxy => "commitlog_sync: batch",
+            Self::Durable | Self::BehindProxy | Self::Guarded => "commitlog_sync: batch",
             Self::Shared => "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms",
         }
     }
 
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Durable | Self::BehindProxy => &[],
+            Self::Durable | Self::BehindProxy | Self::Guarded => &[],
             Self::Shared => &["-Dcassandra.test.flush_local_schema_changes=false"],
         }
     }
@@ -74,12 +76,26 @@ impl CassandraServer {
         (server, proxy)
     }
 
+    /// Starts one node that lets in only who trusts its certificate, has one itself, and knows the password of the user
+    /// `cassandra`, which is `cassandra`. Returns the certificates.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_guarded() -> (Self, TestCertificates) {
+        let server = Self::start_as(Kind::Guarded, 1).await;
+        let certificates = TestCertificates::in_folder(server.data.path());
+        (server, certificates)
+    }
+
     async fn start_as(kind: Kind, nodes: u8) -> Self {
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for Cassandra: {error}"));
         // Nobody else on this machine uses this network, except by a chance of one in 65,000.
         let [a, b] = rand::random::<[u8; 2]>();
         let network = format!("127.{}.{b}", a | 1);
         let mut server = Self { kind, nodes: Vec::new(), network, data };
+        if kind == Kind::Guarded {
+            TestCertificates::make(server.data.path(), &server.address(0));
+        }
         for node in 0..nodes {
             let process = server.launch(usize::from(node)).await;
             server.nodes.push(process);
@@ -96,7 +112,7 @@ impl CassandraServer {
     fn broadcast(&self, node: usize) -> String {
         match self.kind {
             Kind::BehindProxy => format!("{}.{}:{PORT}", self.network, node + 101),
-            Kind::Durable | Kind::Shared => format!("{}:{PORT}", self.address(node)),
+            Kind::Durable | Kind::Guarded | Kind::Shared => format!("{}:{PORT}", self.address(node)),
         }
     }
 
@@ -171,7 +187,11 @@ fn write_config(server: &CassandraServer, node: usize, data: &Path) -> std::io::
         .replace("@commitlog_sync@", server.kind.commitlog_sync())
         .replace("@auto_bootstrap@", if node == 0 { "true" } else { "false" })
         .replace("@data@", &data.display().to_string());
-    std::fs::write(data.join("cassandra.yaml"), config)
+    let guarded = match server.kind {
+        Kind::Guarded => format!("{config}{}", TestCertificates::in_folder(server.data.path()).settings()),
+        _ => config,
+    };
+    std::fs::write(data.join("cassandra.yaml"), guarded)
 }
 
 fn java() -> PathBuf {

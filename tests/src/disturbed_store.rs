@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use sendpi_store::{
-    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row,
-    SettledRow, Start, Store, WriteError,
+    DeletedRoom, DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow,
+    Row, SettledRow, Start, Store, WriteError,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::sleep;
@@ -213,6 +213,22 @@ impl Store for DisturbedStore {
 
     async fn revoked(&self, user: &UserId) -> Result<Option<Millis>, ReadError> {
         self.store.revoked(user).await
+    }
+
+    async fn rooms_ever(&self, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Vec<RoomId>, ReadError> {
+        self.store.rooms_ever(user, after, limit).await
+    }
+
+    async fn deleted_rooms(&self, partition: Partition) -> Result<Vec<DeletedRoom>, ReadError> {
+        self.store.deleted_rooms(partition).await
+    }
+
+    async fn remove_events(&self, room: &RoomId, piece: u64) -> Result<usize, WriteError> {
+        self.store.remove_events(room, piece).await
+    }
+
+    async fn remove_room(&self, partition: Partition, room: &RoomId) -> Result<(), WriteError> {
+        self.store.remove_room(partition, room).await
     }
 
     async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRow>, ReadError> {

@@ -46,7 +46,7 @@ impl Keyspace {
 
     async fn create(nodes: &[String], replicas: u8) -> Self {
         let keyspace = format!("sendpi_{:016x}", rand::random::<u64>());
-        let config = CqlConfig { nodes: nodes.to_vec(), keyspace, login: None, datacenter: None };
+        let config = CqlConfig { nodes: nodes.to_vec(), keyspace, login: None, tls: None, datacenter: None };
         let made = config.create_keyspace(Replication { nodes: replicas }).await;
         made.unwrap_or_else(|error| panic!("{error}: {error:?}"));
         Self { config }

@@ -11,6 +11,7 @@
 
 mod browser;
 mod cassandra;
+mod certificates;
 mod chat_terminal;
 mod cql_proxy;
 mod disturbed_store;
@@ -19,6 +20,7 @@ mod keyspace;
 mod load;
 mod nats;
 mod nats_client;
+mod nats_cluster;
 mod node_program;
 mod process;
 mod proxy;
@@ -37,6 +39,7 @@ mod worker_node;
 
 pub use browser::{Browser, BrowserPage};
 pub use cassandra::CassandraServer;
+pub use certificates::TestCertificates;
 pub use chat_terminal::ChatTerminal;
 pub use cql_proxy::CqlProxy;
 pub use disturbed_store::DisturbedStore;
@@ -45,6 +48,7 @@ pub use keyspace::Keyspace;
 pub use load::{Messages, SteadyLoad};
 pub use nats::NatsServer;
 pub use nats_client::NatsClient;
+pub use nats_cluster::NatsCluster;
 pub use node_program::NodeProgram;
 pub use proxy::Proxy;
 pub use pushes::{Push, PushRecorder, limit_push_stream, put_push_job};

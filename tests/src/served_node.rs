@@ -28,8 +28,17 @@ impl ServedNode {
     /// # Panics
     /// If it does not start.
     pub async fn start(nats: &NatsServer, keyspace: &Keyspace, lines: &str, args: &[&str]) -> Self {
+        Self::start_on(&nats.url(), 1, keyspace, lines, args).await
+    }
+
+    /// Starts a node on a cluster of NATS servers that keep each bucket and stream so many times.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start_on(nats: &str, replicas: u8, keyspace: &Keyspace, lines: &str, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
-        let mut process = Process::start("sendpi serve", command(folder.path(), nats, keyspace, lines, args));
+        let command = command(folder.path(), (nats, replicas), keyspace, lines, args);
+        let mut process = Process::start("sendpi serve", command);
         let url = process.printed(START, "where it listens", |lines| lines.iter().find_map(|line| listening(line)));
         let url = url.await;
         Self { process, url, _folder: folder }
@@ -41,7 +50,7 @@ impl ServedNode {
     /// If it runs on.
     pub async fn refused(nats: &NatsServer, keyspace: &Keyspace, lines: &str, args: &[&str]) -> Output {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
-        let mut command = command(folder.path(), nats, keyspace, lines, args);
+        let mut command = command(folder.path(), (&nats.url(), 1), keyspace, lines, args);
         let ended = within(START, "sendpi serve ends by itself", command.kill_on_drop(true).output()).await;
         ended.unwrap_or_else(|error| panic!("cannot run it: {error}"))
     }
@@ -65,13 +74,12 @@ impl ServedNode {
     }
 }
 
-fn command(folder: &Path, nats: &NatsServer, keyspace: &Keyspace, lines: &str, args: &[&str]) -> Command {
+fn command(folder: &Path, (nats, replicas): (&str, u8), keyspace: &Keyspace, lines: &str, args: &[&str]) -> Command {
     let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/keys/rs.pub");
     let config = keyspace.config();
     let text = format!(
-        "listen = \"127.0.0.1:0\"\nnats = \"{}\"\nnats-replicas = 1\ncql = {:?}\nkeyspace = \"{}\"\n\
+        "listen = \"127.0.0.1:0\"\nnats = \"{nats}\"\nnats-replicas = {replicas}\ncql = {:?}\nkeyspace = \"{}\"\n\
          token-key = [\"RS256={}\"]\n{lines}\n",
-        nats.url(),
         config.nodes,
         config.keyspace,
         key.display()

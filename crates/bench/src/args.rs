@@ -18,6 +18,10 @@ pub struct BenchArgs {
     /// /dev/token. CPU and memory are not measured then.
     #[arg(long)]
     pub url: Option<String>,
+    /// Measure on this database, host:port with commas, in place of the embedded store. Each server gets a keyspace of
+    /// its own, with one replica
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', conflicts_with = "url")]
+    pub cql: Vec<String>,
     /// Skip the limit, a bare broadcast without bus and store
     #[arg(long)]
     pub no_limit: bool,
@@ -37,6 +41,9 @@ pub struct BenchArgs {
     /// joined; after 11 minutes, no room is
     #[arg(long, default_value_t = 0)]
     pub settle: u64,
+    /// With --cql, `signin` also measures a user with 50 rooms that were active for so many days without a break
+    #[arg(long, default_value_t = 10)]
+    pub days: u32,
     /// A further argument for `sendpi dev`; may be repeated
     #[arg(long = "server-arg", allow_hyphen_values = true)]
     pub server_args: Vec<String>,
@@ -61,6 +68,8 @@ pub enum CaseName {
     Idle,
     /// Time from hello to welcome, with few and with many rooms
     Signin,
+    /// With --cql: what rooms of 2, 100 and 1,000 members write
+    Writes,
     /// 100 busy rooms of 10 lose all connections at once; how new users fare for 30 s
     Masscut,
     /// A node with 1,000 busy users dies; how long others wait in other rooms for 30 s
@@ -68,8 +77,17 @@ pub enum CaseName {
 }
 
 impl CaseName {
-    const ALL: [Self; 8] =
-        [Self::Big, Self::Small, Self::Bigmax, Self::Smallmax, Self::Idle, Self::Signin, Self::Masscut, Self::Deadnode];
+    const ALL: [Self; 9] = [
+        Self::Big,
+        Self::Small,
+        Self::Bigmax,
+        Self::Smallmax,
+        Self::Idle,
+        Self::Signin,
+        Self::Writes,
+        Self::Masscut,
+        Self::Deadnode,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -79,6 +97,7 @@ impl CaseName {
             Self::Smallmax => "smallmax",
             Self::Idle => "idle",
             Self::Signin => "signin",
+            Self::Writes => "writes",
             Self::Masscut => "masscut",
             Self::Deadnode => "deadnode",
         }

@@ -33,7 +33,7 @@ impl CaseName {
             Self::Small => (small, CasePace::PerSecond(1000)),
             Self::Bigmax => (big, CasePace::Closed { senders: 4, under_way: 1 }),
             Self::Smallmax => (small, CasePace::Closed { senders: 200, under_way: 4 }),
-            Self::Idle | Self::Signin | Self::Masscut | Self::Deadnode => return None,
+            Self::Idle | Self::Signin | Self::Writes | Self::Masscut | Self::Deadnode => return None,
         };
         Some(Shape { rooms, members, pace })
     }

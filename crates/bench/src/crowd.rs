@@ -180,7 +180,8 @@ impl Crowd {
     }
 }
 
-async fn make_room(address: &str, token: &str, room: &str, members: &[String]) -> Result<(), BenchError> {
+/// Creates a room with these members, of whom the first one owns it.
+pub(crate) async fn make_room(address: &str, token: &str, room: &str, members: &[String]) -> Result<(), BenchError> {
     let mut owner = Connection::sign_in(address, token, 10).await?.connection;
     let mut others = members[1..].chunks(NAMED);
     let first = others.next().unwrap_or_default();

@@ -38,6 +38,9 @@ pub enum BenchError {
         /// The answer.
         answer: String,
     },
+    /// The database of the server failed.
+    #[error("the database: {0}")]
+    Database(String),
     /// The push stream cannot be read.
     #[error("the push jobs cannot be counted: {0}")]
     PushJobs(String),

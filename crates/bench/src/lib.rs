@@ -9,8 +9,10 @@
 //! - `run`: runs the chosen cases. `args`: the arguments. `report`, `progress`: what is printed. `error`: why it
 //!   failed.
 //! - `case`: the cases. `talk`: members send messages. `signin`: the time to the welcome. `idle`: memory per user.
-//!   `live_rooms`: memory per live room. `masscut`: all connections are cut at once. `deadnode`: a node dies.
+//!   `live_rooms`: memory per live room. `writes`: what a room writes. `masscut`: all connections are cut at once.
+//!   `deadnode`: a node dies.
 //! - `crowd`: the users of a case and their rooms. `push_jobs`: how many push jobs there are.
+//! - `database`: the keyspace of a server that is measured on a database.
 //! - `limit`: the bare server that Sendpi is compared with. `server`: the server to be measured.
 //! - `load`: what the connections of a case share, and the check of what arrives. `receiver`: a member under load.
 //! - `connection`: requests that are not measured. `websocket`, `frame`: the protocol, as cheap as it gets.
@@ -20,6 +22,7 @@ mod args;
 mod case;
 mod connection;
 mod crowd;
+mod database;
 mod deadnode;
 mod error;
 mod frame;
@@ -40,6 +43,7 @@ mod signin;
 mod talk;
 mod token;
 mod websocket;
+mod writes;
 
 pub use args::{BenchArgs, CaseName};
 pub use error::BenchError;

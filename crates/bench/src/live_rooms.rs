@@ -21,7 +21,7 @@ use crate::{BenchError, token};
 /// Rooms without a subscriber are evicted soon, so that none is live before its members sign in.
 pub(crate) const SERVER: ServerShape = ServerShape { more_nodes: 0, args: &["--idle-min", "2s"] };
 /// How long the eviction of the rooms takes, with the time of [`SERVER`].
-const EVICTION: Duration = Duration::from_secs(8);
+pub(crate) const EVICTION: Duration = Duration::from_secs(8);
 const USERS: usize = 1000;
 const MEMBERS: usize = 10;
 /// How many users share one place in the rooms.

@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::database::ReadTrace;
 use crate::talk::{Quantiles, TalkOutcome};
-use crate::{CaseName, deadnode, idle, live_rooms, masscut, signin};
+use crate::writes::StoreWrites;
+use crate::{CaseName, deadnode, idle, live_rooms, masscut, signin, writes};
 
 mod outages;
 
@@ -50,6 +52,7 @@ pub(crate) struct Report {
     pub(crate) idle: Vec<Idle>,
     pub(crate) live_rooms: Option<live_rooms::LiveRoomsPoint>,
     pub(crate) signin: Vec<signin::SignInPoint>,
+    pub(crate) writes: Vec<writes::WritesPoint>,
     pub(crate) masscut: Option<masscut::MassCutOutcome>,
     pub(crate) deadnode: Option<deadnode::DeadNodeOutcome>,
 }
@@ -101,7 +104,20 @@ impl Report {
         if !self.signin.is_empty() {
             writeln!(text, "\n{:<9}{:<8}{:>11}{:>20}", "signin", "", "rooms", "p50/p99")?;
             for point in &self.signin {
-                writeln!(text, "{:<9}{:<8}{:>11}{:>20}", "", "Sendpi", point.rooms, times(point.welcome_us))?;
+                write!(text, "{:<9}{:<8}{:>11}{:>20}", "", "Sendpi", point.rooms, times(point.welcome_us))?;
+                if let Some(trace) = &point.trace {
+                    let (days, ReadTrace { live, tombstones }) = (point.days, trace);
+                    write!(text, "  after {days} busy days: {live} rows and {tombstones} tombstones read")?;
+                }
+                writeln!(text)?;
+            }
+        }
+        for point in &self.writes {
+            writeln!(text, "\n{:<9}{} members", "writes", point.members)?;
+            for (what, written) in [("activation", &point.activation), ("200 messages", &point.messages)] {
+                for (table, StoreWrites { statements, rows }) in written {
+                    writeln!(text, "{:<9}{what:<14}{table:<20}{statements:>7} statements{rows:>7} rows", "")?;
+                }
             }
         }
         if let Some(outcome) = &self.masscut {

@@ -7,7 +7,7 @@ use crate::progress::BenchProgress;
 use crate::report::{Idle, Report, Talk};
 use crate::server::{BenchServer, ServerShape};
 use crate::talk::Spans;
-use crate::{BenchArgs, BenchError, CaseName, deadnode, idle, limit, live_rooms, masscut, signin, talk};
+use crate::{BenchArgs, BenchError, CaseName, deadnode, idle, limit, live_rooms, masscut, signin, talk, writes};
 
 const WARM: Duration = Duration::from_secs(2);
 
@@ -85,11 +85,20 @@ async fn run_once(args: &BenchArgs, case: CaseName, report: &mut Report) -> Resu
         eprintln!("{case} is skipped: it needs a server that is started for it");
         return Ok(());
     }
+    if args.cql.is_empty() && matches!(case, CaseName::Writes) {
+        eprintln!("{case} is skipped: it needs --cql");
+        return Ok(());
+    }
     let progress = BenchProgress::new(format!("{case}: "));
     match case {
         CaseName::Signin => {
             let server = BenchServer::sendpi(args, ServerShape::default()).await?;
-            report.signin = signin::run(&server, &args.rooms, Duration::from_secs(args.settle), &progress).await?;
+            report.signin = signin::run(&server, args, &progress).await?;
+            server.stop().await;
+        }
+        CaseName::Writes => {
+            let server = BenchServer::sendpi(args, live_rooms::SERVER).await?;
+            report.writes = writes::run(&server, &progress).await?;
             server.stop().await;
         }
         CaseName::Masscut => {

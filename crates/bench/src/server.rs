@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::time::{Instant, timeout};
 
+use crate::database::BenchKeyspace;
 use crate::{BenchArgs, BenchError, proc};
 
 const START: Duration = Duration::from_secs(60);
@@ -58,12 +59,14 @@ pub(crate) struct BenchServer {
     /// The host and port of each node.
     pub(crate) nodes: Vec<String>,
     process: Option<ServerProcess>,
+    /// Where it keeps everything, if that is not its own store.
+    pub(crate) keyspace: Option<BenchKeyspace>,
 }
 
 impl BenchServer {
     /// Returns a server that is running already.
     pub(crate) fn running(address: String) -> Self {
-        Self { nodes: vec![address], process: None }
+        Self { nodes: vec![address], process: None, keyspace: None }
     }
 
     /// Returns the Sendpi to be measured. Starts it, unless `args` gives an address.
@@ -79,7 +82,13 @@ impl BenchServer {
             command.args(["--kill-from-stdin", "--nodes", &(shape.more_nodes + 1).to_string()]);
         }
         command.args(shape.args).args(&args.server_args);
-        Self::start("sendpi dev", command, shape.more_nodes + 1, dir).await
+        let keyspace = if args.cql.is_empty() { None } else { Some(BenchKeyspace::make(&args.cql).await?) };
+        if let Some(keyspace) = &keyspace {
+            command.args(["--cql", &keyspace.address()]);
+        }
+        let mut server = Self::start("sendpi dev", command, shape.more_nodes + 1, dir).await?;
+        server.keyspace = keyspace;
+        Ok(server)
     }
 
     /// Starts the limit.
@@ -117,7 +126,7 @@ impl BenchServer {
         // Later output is not needed, but it must be read, because a full pipe would stop the server.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let (stdin, nats) = (child.stdin.take(), proc::children(pid, BROKER));
-        Ok(Self { nodes: addresses, process: Some(ServerProcess { child, pid, stdin, nats, dir }) })
+        Ok(Self { nodes: addresses, process: Some(ServerProcess { child, pid, stdin, nats, dir }), keyspace: None })
     }
 
     /// Returns the host and port of the first node.
@@ -173,6 +182,11 @@ impl BenchServer {
             let _ = process.child.kill().await;
         }
         process.end_brokers();
+        if let Some(keyspace) = self.keyspace.take()
+            && let Err(error) = keyspace.drop().await
+        {
+            eprintln!("the keyspace of the measurement is left over: {error}");
+        }
     }
 }
 

@@ -37,6 +37,12 @@ impl Default for BusConfig {
     }
 }
 
+impl BusConfig {
+    fn server_list(&self) -> Vec<&str> {
+        self.servers.split(',').map(str::trim).filter(|server| !server.is_empty()).collect()
+    }
+}
+
 /// The error if no connection could be made at the start.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -125,7 +131,7 @@ impl Bus {
                 }
                 async {}
             })
-            .connect(&config.servers)
+            .connect(config.server_list())
             .await
             .map_err(|source| ConnectError::Unreachable { servers: config.servers.clone(), source })?;
         let found = client.max_payload();

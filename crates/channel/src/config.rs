@@ -6,6 +6,9 @@ use sendpi_model::timing::{ActivityWindow, BOUNCE_AFTER, OWNER_SILENCE, SETTLE_E
 
 use crate::room::IdleConfig;
 
+/// Long after everything of the room reached everybody, or was pushed.
+const REMOVE_AFTER: Duration = Duration::from_hours(1);
+
 /// The configuration of a worker.
 #[derive(Debug, Clone, Copy)]
 pub struct ChannelConfig {
@@ -19,6 +22,10 @@ pub struct ChannelConfig {
     pub bounce_after: Duration,
     /// How long NATS must report no responders for an owner before its partitions count as ownerless.
     pub owner_silence: Duration,
+    /// How many days events are kept of rooms that do not say. 0 is for ever.
+    pub retention_days: u16,
+    /// How long after a room was deleted its rows are removed.
+    pub remove_after: Duration,
 }
 
 impl Default for ChannelConfig {
@@ -29,6 +36,8 @@ impl Default for ChannelConfig {
             settle_every: SETTLE_EVERY,
             bounce_after: BOUNCE_AFTER,
             owner_silence: OWNER_SILENCE,
+            retention_days: 0,
+            remove_after: REMOVE_AFTER,
         }
     }
 }

@@ -18,6 +18,7 @@ mod own_requests;
 mod push_queue;
 mod read_queue;
 mod reads;
+mod removal;
 mod requests;
 mod results;
 mod schedule;
@@ -49,6 +50,7 @@ use self::live_entry::LiveEntry;
 use self::open_backoff::OpenBackoff;
 use self::push_queue::PushQueue;
 use self::read_queue::ReadQueue;
+use self::removal::Removal;
 use crate::config::ChannelConfig;
 use crate::ingest::OwnRequest;
 use crate::job::JobContext;
@@ -109,6 +111,7 @@ pub(crate) struct Executor {
     /// What users asked of rooms.
     reads: ReadQueue,
     pushes: PushQueue,
+    removal: Removal,
     /// The rooms whose pushes were kept since that was last written down.
     newly_pushed: HashSet<RoomId>,
     /// One permit for each timeline that may be read for bounces.
@@ -179,6 +182,7 @@ impl Executor {
         let hearing = Hearing::new(&context.bus, Instant::now());
         Self {
             pushes: PushQueue::new(context.bus.clone()),
+            removal: Removal::default(),
             has_dispatched: false,
             context,
             config,
@@ -331,6 +335,7 @@ impl Executor {
                 self.settle();
                 self.evict_idle();
                 self.remove_lingering();
+                self.remove_deleted();
             }
         }
         self.check_leases().await;

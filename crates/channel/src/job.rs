@@ -61,13 +61,15 @@ pub(crate) struct JobContext {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) barrier: Barrier,
     pub(crate) bus: Bus,
+    /// How many days events are kept of rooms that do not say. 0 is for ever.
+    retention_days: u16,
     /// Limits the searches for nonces.
     lookups: Arc<Semaphore>,
 }
 
 impl JobContext {
-    pub(crate) fn new(store: Arc<dyn Store>, barrier: Barrier, bus: Bus) -> Self {
-        Self { store, barrier, bus, lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)) }
+    pub(crate) fn new(store: Arc<dyn Store>, barrier: Barrier, bus: Bus, retention_days: u16) -> Self {
+        Self { store, barrier, bus, retention_days, lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)) }
     }
 
     /// Passes the fence: a read that begins now must show no epoch above ours.

@@ -18,6 +18,7 @@
 //!   - `executor/store_failure`: a store that failed. `executor/open_backoff`: rooms that cannot be opened.
 //!   - `executor/leases`: keeping, losing and claiming leases. `executor/settle`, `executor/evict`: what is settled,
 //!     and channels that end.
+//!   - `executor/removal`: what is left of deleted rooms.
 //!   - `executor/link_output`: links to nodes. `executor/dead_nodes`: nodes that die. `executor/bounces`: the worker's
 //!     own bounces, and long ones. `executor/push_queue`: push jobs.
 //! - `ingest`: system events of services, with the pure `ingest/queue`, and `ingest/read`: what an event asks.
@@ -27,8 +28,8 @@
 //!     `room/leaving`: who goes. `room/revise`: edits, deletions, reactions. `room/change`: names, access, roles, and
 //!     what is pushed to whom. `room/lookup`: what the tail does not know. `room/open`: a room as its rows say.
 //!   - `room/audience`: L1. `room/offline`: L2. `room/bounce`: what of a range a member wants. `room/tail`: the newest
-//!     events. `room/idle`: when to evict. `room/page`, `room/members`: pages.
-//!     `room/pushed`: what is in the push stream.
+//!     events. `room/idle`: when to evict. `room/retention`: how long events are kept. `room/page`, `room/members`:
+//!     pages. `room/pushed`: what is in the push stream.
 //! - `metrics`: what operators are told of a worker.
 //! - `room_counts`: in how many rooms users are, for the limit. *Pure.*
 //! - `dispatch`: what a batch does once it is stored: links, push orders, answers.

@@ -12,6 +12,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) rooms: Gauge,
     pub(crate) waiting_pushes: Gauge,
     pub(crate) events: Counter,
+    pub(crate) removed_rooms: Counter,
+    pub(crate) removed_events: Counter,
     pub(crate) slow_rounds: Counter,
     pub(crate) rounds: Histogram,
 }
@@ -23,6 +25,8 @@ impl Default for WorkerMetrics {
             rooms: Gauge::default(),
             waiting_pushes: Gauge::default(),
             events: Counter::default(),
+            removed_rooms: Counter::default(),
+            removed_events: Counter::default(),
             slow_rounds: Counter::default(),
             // From 50 µs to a good second and a half.
             rounds: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
@@ -37,6 +41,9 @@ impl WorkerMetrics {
         let pushes = "Pushes that are not in the push stream yet";
         registry.register("waiting_pushes", pushes, self.waiting_pushes.clone());
         registry.register("events", "Durable events that were stored and dispatched", self.events.clone());
+        let removed = "Rooms that were deleted and of which the rest was removed";
+        registry.register("removed_rooms", removed, self.removed_rooms.clone());
+        registry.register("removed_events", "Events of rooms that were deleted", self.removed_events.clone());
         let slow = "Rounds that took longer than 50 ms and held up all rooms";
         registry.register("slow_rounds", slow, self.slow_rounds.clone());
         registry.register_with_unit("rounds", "Time of the executor's rounds", Unit::Seconds, self.rounds.clone());

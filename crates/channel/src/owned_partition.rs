@@ -66,6 +66,11 @@ impl OwnedPartition {
         self.recovering.contains(room) || self.late.contains_key(room)
     }
 
+    /// Returns the rooms that could not be opened, and have something left to dispatch.
+    pub(crate) fn late_rooms(&self) -> HashSet<RoomId> {
+        self.late.keys().cloned().collect()
+    }
+
     /// Notes that everything of a room was dispatched again.
     pub(crate) fn recovered(&mut self, room: &RoomId) {
         self.recovering.remove(room);

@@ -18,6 +18,7 @@ mod offline;
 mod open;
 mod page;
 mod pushed;
+mod retention;
 mod revise;
 mod rows;
 mod tail;
@@ -25,7 +26,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +111,11 @@ pub(crate) struct Room {
     banned: BTreeSet<UserId>,
     /// Messages that waiting requests are about and that are no longer in the tail, by seq.
     targets: HashMap<u64, TargetEvent>,
+    /// The messages whose bodies were removed lately because of their authors, and by which seq. A look-up that was
+    /// under way at that time does not know it.
+    forgotten: VecDeque<(u64, u64)>,
+    /// How many days events are kept if the room does not say. 0 is for ever.
+    pub(crate) retention_default: u16,
 }
 
 impl Room {

@@ -97,7 +97,7 @@ pub async fn start(
     }
     let stop = CancellationToken::new();
     let acks = bus.subscribe(subject::link_replies(bus.node())).await?;
-    let context = JobContext::new(store, Barrier::start(bus, key.clone()), bus.clone());
+    let context = JobContext::new(store, Barrier::start(bus, key.clone()), bus.clone(), config.retention_days);
     let leases = Leases::new(bus);
     let (ask, own) = mpsc::channel(OWN_REQUESTS);
     let metrics = WorkerMetrics::default();

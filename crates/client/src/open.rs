@@ -107,7 +107,7 @@ pub async fn open(url: &str, token: Option<&str>, options: Options) -> Result<(C
     // The default buffers would keep 128 KiB for each connection.
     let config = WebSocketConfig::default().read_buffer_size(4 * 1024).write_buffer_size(16 * 1024);
     // An error means that there is a provider already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // Boxed, because the handshake has buffers that the caller's future need not hold.
     let opening = Box::pin(client_async_tls_with_config(request, stream, Some(config), None));
     let (stream, _) = opening.await.map_err(connect_error)?;

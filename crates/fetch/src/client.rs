@@ -79,7 +79,7 @@ impl Fetch {
     /// [`FetchError::Setup`] if there is no TLS.
     pub fn new(rule: AddressRule, timeout: Duration) -> Result<Self, FetchError> {
         // An error means that there is a provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let builder = reqwest::Client::builder().redirect(Policy::none()).no_proxy().connect_timeout(CONNECT);
         let builder = builder.timeout(timeout).dns_resolver(Arc::new(CheckedNames { rule }));
         Ok(Self { client: builder.build().map_err(FetchError::Setup)?, rule })

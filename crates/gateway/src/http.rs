@@ -47,7 +47,7 @@ pub(crate) const USER_HEADER: &str = "sendpi-user";
         (name = "members", description = "Who is in a room"),
         (name = "events", description = "The timeline of a room"),
         (name = "own", description = "What the caller has for itself: read markers, what is pushed, devices"),
-        (name = "users", description = "Who is online, and signing out"),
+        (name = "users", description = "Who is online, signing out, and forgetting"),
     )
 )]
 struct ApiDocument;
@@ -67,6 +67,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(devices::put, devices::remove))
         .routes(routes!(users::online))
         .routes(routes!(users::sign_out))
+        .routes(routes!(users::forget))
 }
 
 /// Returns the OpenAPI 3.1 document.

@@ -10,6 +10,8 @@ pub const BODY_DEPTH: usize = 32;
 pub const FRAME_BYTES: usize = 64 * 1024;
 /// The maximum number of members of one room.
 pub const ROOM_MEMBERS: usize = 1_000;
+/// The maximum number of days for which a room may keep its events, unless it keeps them for ever: ten years.
+pub const RETENTION_DAYS: u16 = 3_650;
 /// The maximum number of users who are banned from one room.
 pub const ROOM_BANS: usize = 1_000;
 /// The maximum number of rooms of one user.

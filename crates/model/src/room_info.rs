@@ -64,6 +64,9 @@ pub struct RoomInfo {
     pub last: Option<Preview>,
     /// The number of members.
     pub members: u32,
+    /// How many days events are kept, if that was chosen for this room. 0 is for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_days: Option<u16>,
 }
 
 impl RoomInfo {

@@ -21,6 +21,8 @@ pub enum Verb {
         access: Access,
         /// The first members besides the creator.
         members: Vec<UserId>,
+        /// How many days its events are kept. 0 is for ever, and `None` is what the cluster is configured for.
+        retention_days: Option<u16>,
         /// The creator's name for this creation.
         nonce: Nonce,
     },
@@ -67,12 +69,14 @@ pub enum Verb {
         /// The session's name for this request.
         nonce: Option<Nonce>,
     },
-    /// Changes the name of the room, or who may join it.
+    /// Changes the name of the room, who may join it, or how long its events are kept.
     Change {
         /// The new name.
         name: Option<String>,
         /// Who may join.
         access: Option<Access>,
+        /// How many days the events from now on are kept. 0 is for ever.
+        retention_days: Option<u16>,
         /// The session's name for this request.
         nonce: Option<Nonce>,
     },
@@ -118,6 +122,11 @@ pub enum Verb {
         target: u64,
         /// The session's name for this request.
         nonce: Option<Nonce>,
+    },
+    /// Removes the body of a message whose author is to be forgotten, without an event. Only services may.
+    Forget {
+        /// The seq of the message.
+        target: u64,
     },
     /// Reacts to a message, or takes a reaction back.
     React {
@@ -224,6 +233,7 @@ impl Verb {
             "send" => codec::send(fields),
             "edit" => codec::edit(fields),
             "delete" => codec::target(fields).map(|target| Self::Delete { target, nonce: codec::nonce(fields) }),
+            "forget" => codec::target(fields).map(|target| Self::Forget { target }),
             "react" => codec::react(fields),
             "typing" => Ok(Self::Typing),
             "read" => codec::marker(fields),
@@ -282,7 +292,10 @@ impl Verb {
     #[must_use]
     pub fn target(&self) -> Option<u64> {
         match self {
-            Self::Edit { target, .. } | Self::Delete { target, .. } | Self::React { target, .. } => Some(*target),
+            Self::Edit { target, .. }
+            | Self::Delete { target, .. }
+            | Self::Forget { target }
+            | Self::React { target, .. } => Some(*target),
             _ => None,
         }
     }
@@ -292,7 +305,12 @@ impl Verb {
     pub fn is_for_clients(&self) -> bool {
         !matches!(
             self,
-            Self::Attach { .. } | Self::Detach { .. } | Self::Peek | Self::Heads { .. } | Self::Bounce { .. }
+            Self::Attach { .. }
+                | Self::Detach { .. }
+                | Self::Forget { .. }
+                | Self::Peek
+                | Self::Heads { .. }
+                | Self::Bounce { .. }
         )
     }
 }
@@ -330,6 +348,7 @@ mod tests {
     fn every_verb_comes_back_from_its_own_fields() {
         for text in [
             r#"{"op":"create","name":"n","kind":"group","access":"open","members":["a","b"],"nonce":"x"}"#,
+            r#"{"op":"create","name":"n","kind":"group","access":"open","members":[],"retention_days":0,"nonce":"x"}"#,
             r#"{"op":"invite","users":["a"]}"#,
             r#"{"op":"invite","users":["a"],"nonce":"n"}"#,
             r#"{"op":"join"}"#,
@@ -339,6 +358,8 @@ mod tests {
             r#"{"op":"kick","user":"a","nonce":"n"}"#,
             r#"{"op":"change","name":"n","nonce":"n"}"#,
             r#"{"op":"change","access":"open"}"#,
+            r#"{"op":"change","retention_days":30}"#,
+            r#"{"op":"forget","ref":4}"#,
             r#"{"op":"role","user":"a","role":"admin","nonce":"n"}"#,
             r#"{"op":"notify","notify":"none"}"#,
             r#"{"op":"notify","muted_until":null}"#,

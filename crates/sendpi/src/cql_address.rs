@@ -14,7 +14,13 @@ pub(crate) struct CqlAddress {
 impl CqlAddress {
     /// Returns how to reach the keyspace, without a login.
     pub(crate) fn config(&self) -> CqlConfig {
-        CqlConfig { nodes: self.nodes.clone(), keyspace: self.keyspace.clone(), login: None, datacenter: None }
+        CqlConfig {
+            nodes: self.nodes.clone(),
+            keyspace: self.keyspace.clone(),
+            login: None,
+            tls: None,
+            datacenter: None,
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The options for the database.
 
-use sendpi_store::cql::{CqlConfig, CqlLogin};
+use std::path::PathBuf;
+
+use sendpi_store::cql::{CqlConfig, CqlLogin, CqlTls};
 
 /// How to reach ScyllaDB, or Apache Cassandra.
 #[derive(Debug, clap::Args)]
@@ -20,6 +22,16 @@ pub(crate) struct CqlArgs {
     /// The user's password.
     #[arg(long, env = "SENDPI_CQL_PASSWORD", hide_env_values = true)]
     cql_password: Option<String>,
+    /// A PEM file with the certificate authorities of the database. Connections are encrypted if it is given. The
+    /// certificate of each node must name its IP address.
+    #[arg(long, value_name = "FILE", env = "SENDPI_CQL_CA")]
+    cql_ca: Option<PathBuf>,
+    /// A PEM file with the certificate of this node, if the database asks for one.
+    #[arg(long, value_name = "FILE", requires_all = ["cql_ca", "cql_key"], env = "SENDPI_CQL_CERTIFICATE")]
+    cql_certificate: Option<PathBuf>,
+    /// A PEM file with the key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "cql_certificate", env = "SENDPI_CQL_KEY")]
+    cql_key: Option<PathBuf>,
 }
 
 impl CqlArgs {
@@ -30,6 +42,10 @@ impl CqlArgs {
             .as_ref()
             .map(|user| CqlLogin { user: user.clone(), password: self.cql_password.clone().unwrap_or_default() });
         let (nodes, keyspace) = (self.cql.clone(), self.keyspace.clone());
-        CqlConfig { nodes, keyspace, login, datacenter: self.cql_datacenter.clone() }
+        let tls = self.cql_ca.as_ref().map(|authorities| CqlTls {
+            authorities: authorities.clone(),
+            identity: self.cql_certificate.clone().zip(self.cql_key.clone()),
+        });
+        CqlConfig { nodes, keyspace, login, tls, datacenter: self.cql_datacenter.clone() }
     }
 }

@@ -5,13 +5,15 @@
 //!   `free_space`: the space that both need. `cql_address`: a keyspace in place of its embedded store.
 //! - `serve`: `sendpi serve`, one node on a cluster. `config_file`: its options in a file. `schema_command`: `sendpi
 //!   schema`. `cql_args`: the options for the database.
+//! - `migrate`: `sendpi migrate`. `progress_bar`: how far it is.
 //! - `node`: one node and its roles, from start to stop. `node_args`: its options.
 //! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
 //! - `chat`: `sendpi chat`, a client in the terminal.
-//! - `ask`: `sendpi push test` and `sendpi why`. `push_args`, `rate_args`: the options for push
-//!   notifications and for rates.
+//! - `admin`: `sendpi admin`. `ask`: `sendpi push test` and `sendpi why`. `push_args`, `rate_args`: the options for
+//!   push notifications and for rates.
 //! - `token`: `sendpi token`. `token_args`: the options for keys. `token_key`: the key of a data folder's tokens.
 
+mod admin;
 mod ask;
 mod chat;
 mod config_file;
@@ -20,10 +22,12 @@ mod cql_args;
 mod dev;
 mod free_space;
 mod logging;
+mod migrate;
 mod nats_server;
 mod node;
 mod node_args;
 mod output;
+mod progress_bar;
 mod push_args;
 mod rate_args;
 mod schema_command;
@@ -66,6 +70,10 @@ enum Command {
     Push(ask::PushCommand),
     /// Tell what became of an event for a user: who has it, whether it was pushed, or why not.
     Why(ask::WhyCommand),
+    /// Copy everything from the store of one machine into ScyllaDB or Cassandra, and verify it.
+    Migrate(migrate::MigrateArgs),
+    /// Ask something of a running Sendpi as its operator.
+    Admin(admin::AdminCommand),
     /// Measure Sendpi beside a bare broadcast server on this machine.
     Bench(sendpi_bench::BenchArgs),
 }
@@ -107,6 +115,8 @@ fn main() -> ExitCode {
         Command::Token(args) => token::run(&args).map_err(Into::into),
         Command::Push(args) => runtime.block_on(ask::push(args)).map_err(Into::into),
         Command::Why(args) => runtime.block_on(ask::why(args)).map_err(Into::into),
+        Command::Migrate(args) => runtime.block_on(migrate::run(args)).map_err(Into::into),
+        Command::Admin(command) => runtime.block_on(admin::run(command)).map_err(Into::into),
         Command::Bench(args) => runtime.block_on(sendpi_bench::run(args)).map_err(Into::into),
     };
     // Everything has ended in order by now, except for a read of standard input, which cannot be ended.

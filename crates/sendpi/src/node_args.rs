@@ -30,6 +30,12 @@ pub(crate) struct NodeArgs {
     /// How far back a sign-in looks for rooms that may be active.
     #[arg(long, default_value = "11m", value_parser = humantime::parse_duration)]
     horizon: Duration,
+    /// How many days events are kept, in rooms that do not say it themselves; 0 is for ever.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3_650))]
+    retention_days: u16,
+    /// Time after the deletion of a room until its rows are removed.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    remove_after: Duration,
     /// The most MiB that may wait for slow clients of a node together; beyond that, the slowest are closed.
     #[arg(long, default_value_t = 256)]
     outboxes_mib: u32,
@@ -99,6 +105,7 @@ impl NodeArgs {
         let sessions = SessionConfig {
             heartbeat: self.heartbeat,
             window: self.window()?,
+            retention_days: self.retention_days,
             pong_timeout: PONG_TIMEOUT.min(self.heartbeat),
             rates: self.rates.rates()?,
             node_outbox_bytes: self.outboxes_mib as usize * 1024 * 1024,
@@ -113,6 +120,8 @@ impl NodeArgs {
         Ok(ChannelConfig {
             idle: IdleConfig { min: self.idle_min, max: self.idle_max },
             bounce_after: self.bounce_after,
+            retention_days: self.retention_days,
+            remove_after: self.remove_after,
             window: self.window()?,
             ..ChannelConfig::default()
         })

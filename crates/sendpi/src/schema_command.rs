@@ -1,7 +1,7 @@
 //! `sendpi schema`: the tables in the database.
 
-use clap::Subcommand;
-use sendpi_store::cql::{CqlOpenError, Replication, schema};
+use clap::{Subcommand, ValueEnum};
+use sendpi_store::cql::{CqlOpenError, DatabaseKind, Replication, schema, tune};
 
 use crate::cql_args::CqlArgs;
 use crate::output::say;
@@ -23,11 +23,28 @@ enum SchemaAction {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
         replication: u8,
     },
+    /// Set what only one of the databases knows: how the tables are compacted. It can be run again.
+    Tune {
+        #[command(flatten)]
+        cql: CqlArgs,
+        /// The database.
+        #[arg(long = "for", value_enum)]
+        database: TunedDatabase,
+    },
     /// Say whether the tables are those of this release.
     Check {
         #[command(flatten)]
         cql: CqlArgs,
     },
+}
+
+/// A database with settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TunedDatabase {
+    /// ScyllaDB, 2025.4 or newer.
+    Scylla,
+    /// Apache Cassandra 5.
+    Cassandra,
 }
 
 /// The reason why the schema is not as it should be.
@@ -49,6 +66,17 @@ pub(crate) async fn run(command: SchemaCommand) -> Result<(), SchemaCommandError
             config.create_keyspace(Replication { nodes: replication }).await?;
             schema::apply(&config.connect().await?).await?;
             say(format_args!("the tables in {} are of version {}", config.keyspace, schema::VERSION));
+        }
+        SchemaAction::Tune { cql, database } => {
+            let config = cql.config();
+            let kind = match database {
+                TunedDatabase::Scylla => DatabaseKind::Scylla,
+                TunedDatabase::Cassandra => DatabaseKind::Cassandra,
+            };
+            let session = config.connect().await?;
+            schema::check(&session).await?;
+            let tables = tune(&session, kind).await?;
+            say(format_args!("{tables} tables in {} are tuned", config.keyspace));
         }
         SchemaAction::Check { cql } => {
             let config = cql.config();

@@ -47,6 +47,8 @@ pub struct SessionConfig {
     pub heads_every: Duration,
     /// The interval at which read markers are written.
     pub markers_every: Duration,
+    /// How many days events are kept of rooms that do not say. 0 is for ever.
+    pub retention_days: u16,
     /// The rates that the gateway holds clients to, which `welcome` tells.
     pub rates: Rates,
     /// The time over which the clients of a drained node are told to spread their reconnects.
@@ -61,6 +63,7 @@ impl Default for SessionConfig {
             pong_timeout: PONG_TIMEOUT,
             outbox_bytes: 1024 * 1024,
             unconfirmed_events: 4_000_000,
+            retention_days: 0,
             rates: Rates::default(),
             node_outbox_bytes: 256 * 1024 * 1024,
             slow_timeout: SLOW_TIMEOUT,

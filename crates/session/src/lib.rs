@@ -65,6 +65,7 @@
 //!   - `sign_in/other_nodes`: what the nodes of one user tell each other at a sign-in.
 //!   - `sign_in/room_list`: a user's list of rooms, in pages.
 //! - `sign_out`: signs a user out on all nodes, and revokes the tokens.
+//! - `forget`: removes the bodies of a user's messages.
 //! - `metrics`: what operators are told of it.
 //! - `requests`: requests of callers without a session, such as HTTP.
 //! - `catch_up`: reads what sessions missed from the owners.
@@ -86,6 +87,7 @@ mod client;
 mod config;
 mod context;
 mod drain;
+mod forget;
 mod handle;
 mod keys;
 mod markers;
@@ -100,4 +102,5 @@ mod state;
 pub use client::session::Session;
 pub use client::transport::{Flush, Identity, Transport};
 pub use config::{SessionConfig, SessionConfigError};
+pub use forget::ForgottenUser;
 pub use handle::{UserTier, UserTierStartError, start};

@@ -3,48 +3,19 @@
 //!
 //! Set `TMPDIR` to measure another disk.
 
+mod support;
+
 use std::error::Error;
 use std::time::Duration;
 
-use bytes::Bytes;
-use sendpi_model::{Event, EventKind, Head, Mark, Millis, Notify, Partition, Role, RoomId, UserId};
+use sendpi_model::{Mark, Millis, Notify, Partition, Role, RoomId, UserId};
 use sendpi_store::embedded::Embedded;
-use sendpi_store::{EventRow, Fence, MemberRow, RoomOfUser, Row, Stamp, Store};
+use sendpi_store::{Fence, MemberRow, RoomOfUser, Row, Stamp, Store};
 use tokio::time::Instant;
 
-const ROOMS: u64 = 1000;
+use crate::support::BenchTimelines;
+
 const SPAN: Duration = Duration::from_secs(3);
-
-/// The timelines of rooms that get events in turn.
-struct BenchTimelines {
-    from: UserId,
-    frame: Bytes,
-    rooms: Vec<(RoomId, u64)>,
-    next: usize,
-}
-
-impl BenchTimelines {
-    fn new() -> Result<Self, Box<dyn Error>> {
-        let rooms = (0..ROOMS).map(|n| Ok((RoomId::parse(&format!("room-{n}"))?, 0)));
-        let rooms = rooms.collect::<Result<_, sendpi_model::IdError>>()?;
-        let frame = Bytes::from(format!(r#"{{"op":"event","body":{{"text":"{}"}}}}"#, "x".repeat(265)));
-        Ok(Self { from: UserId::parse("ann")?, frame, rooms, next: 0 })
-    }
-
-    fn batch(&mut self, size: usize) -> Vec<Row> {
-        (0..size)
-            .map(|_| {
-                self.next = (self.next + 1) % self.rooms.len();
-                let (room, seq) = &mut self.rooms[self.next];
-                *seq += 1;
-                let head = Head { seq: *seq, count: *seq, at: Millis(*seq) };
-                let (from, frame) = (self.from.clone(), self.frame.clone());
-                let event = Event { head, kind: EventKind::Message, from, nonce: None, frame };
-                Row::Event(room.clone(), EventRow { epoch: 1, event })
-            })
-            .collect()
-    }
-}
 
 async fn write(store: &Embedded, timelines: &mut BenchTimelines, size: usize) -> Result<(), Box<dyn Error>> {
     let (start, mut events) = (Instant::now(), 0);
@@ -66,8 +37,7 @@ async fn write_from_many(store: &Embedded, callers: usize) -> Result<(), Box<dyn
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..callers {
         let store = store.clone();
-        let mut timelines = BenchTimelines::new()?;
-        timelines.rooms = vec![(RoomId::parse(&format!("caller-{n}"))?, 0)];
+        let mut timelines = BenchTimelines::new(&format!("caller-{n}"), 1)?;
         tasks.spawn(async move {
             let mut events = 0u64;
             while start.elapsed() < SPAN {
@@ -153,7 +123,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let store = Embedded::open(dir.path())?;
     store.write(vec![Row::Fence(Partition(1), Fence { epoch: 1, claim: "a random claim id".into() })]).await?;
-    let mut timelines = BenchTimelines::new()?;
+    let mut timelines = BenchTimelines::new("room", 1000)?;
     for size in [1, 10, 100, 1000] {
         write(&store, &mut timelines, size).await?;
     }

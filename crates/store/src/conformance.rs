@@ -25,13 +25,13 @@ pub use stamps::{
 };
 pub use timeline::{
     a_page_is_the_lowest_rows_or_the_newest_ones_oldest_first, a_range_of_seqs_includes_both_ends,
-    a_timeline_crosses_every_border_in_order, an_event_comes_back_as_it_was_written,
+    a_timeline_crosses_every_border_in_order, an_event_comes_back_as_it_was_written, events_go_at_their_time,
     nonces_come_in_the_order_of_the_timeline, rows_that_do_not_count_are_read_too, starts_come_by_epoch,
 };
 pub use writes::{
     a_new_store_holds_nothing, a_reader_never_sees_a_hole, a_write_of_nothing_is_done, concurrent_writers_lose_nothing,
     many_large_rows_fit_in_one_write, of_concurrent_writes_the_highest_stamp_stays, rows_of_all_kinds_go_in_one_write,
-    what_is_written_again_changes_nothing,
+    what_is_written_again_changes_nothing, what_was_deleted_is_removed_piece_by_piece,
 };
 
 /// Makes a test of every function of [`crate::conformance`].
@@ -55,6 +55,7 @@ macro_rules! conformance_tests {
             active_rooms_are_told_once_each_and_only_those_of_the_minutes_asked
             an_event_comes_back_as_it_was_written
             concurrent_writers_lose_nothing
+            events_go_at_their_time
             devices_of_a_user_are_those_with_an_address
             many_large_rows_fit_in_one_write
             members_are_paged_by_user
@@ -79,6 +80,7 @@ macro_rules! conformance_tests {
             what_is_pushed_only_rises
             what_is_settled_only_rises
             what_is_written_again_changes_nothing
+            what_was_deleted_is_removed_piece_by_piece
         }
     };
     (@each $open:path; $($fact:ident)*) => {

@@ -13,12 +13,16 @@ mod columns;
 mod config;
 mod durability;
 mod fence_reads;
+mod fingerprint;
 mod metrics;
 mod outcome;
+mod removal;
 pub mod schema;
 mod statements;
 mod store;
 mod timeline;
+mod tls;
+mod tuning;
 mod writer;
 
 use std::sync::Arc;
@@ -29,6 +33,9 @@ use self::fence_reads::FenceReads;
 use self::schema::SchemaError;
 
 pub use self::config::{CqlConfig, CqlLogin, Replication};
+pub use self::fingerprint::{Fingerprint, Fingerprints};
+pub use self::tls::{CqlTls, CqlTlsError};
+pub use self::tuning::{DatabaseKind, tune};
 
 /// The reason why the store of a cluster could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +48,9 @@ pub enum CqlOpenError {
         /// What the driver reported.
         source: Box<scylla::errors::NewSessionError>,
     },
+    /// A file with a certificate or a key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] CqlTlsError),
     /// The tables are not those that this release works with.
     #[error(transparent)]
     Schema(#[from] SchemaError),

@@ -14,14 +14,18 @@
 //! [`crate::Store::health`] tells of both.
 
 mod encode;
+mod event_expiry;
 mod expiry;
+mod export;
 mod journal;
 mod key;
 mod leftovers;
 mod merge;
 mod opened;
+mod removal;
 mod store;
 mod table;
+mod timeline;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +34,7 @@ use std::time::Duration;
 
 use sendpi_model::Millis;
 
+pub use export::ExportedPage;
 use opened::{DirectoryLock, Opened, OpenedSlot};
 use writer::{TableDisk, Writer};
 

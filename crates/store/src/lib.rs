@@ -26,8 +26,8 @@ mod store;
 
 pub use epoch_chain::EpochChain;
 pub use rows::{
-    ActiveRoom, DeviceRow, EventRow, Fence, MarkerRow, MemberRow, NonceRow, OrderRow, PushedRange, PushedRow,
-    RevokedRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
+    ActiveRoom, DeletedRoom, DeviceRow, EventRow, Fence, MarkerRow, MemberRow, NonceRow, OrderRow, PushedRange,
+    PushedRow, RevokedRow, RoomOfUser, RoomRow, Row, SettledRow, Start,
 };
 pub use stamp::Stamp;
 pub use store::{ReadError, Store, StoreHealth, TIMELINE_BUCKET, WriteError};

@@ -1,5 +1,7 @@
 //! The rows of the store. A row is written whole. Of two writes of one key, the one with the higher stamp stays.
 
+use std::time::Duration;
+
 use sendpi_model::{
     Access, DeviceId, Event, Head, Mark, Millis, Nonce, Notify, Partition, Preview, PushAddress, Role, RoomId,
     RoomKind, UserId,
@@ -37,6 +39,8 @@ pub struct EventRow {
     pub epoch: u64,
     /// The event.
     pub event: Event,
+    /// When the row is to be gone. `None`: never. A database tells it to the second.
+    pub expires: Option<Millis>,
 }
 
 /// Whose event it is and under which nonce, without the frame.
@@ -78,12 +82,32 @@ pub struct RoomRow {
     /// The seq up to which the members' rows show the room in its place, if that is before the head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listed: Option<u64>,
+    /// How many days an event of the room is kept. 0 is for ever, and `None` is what the worker is configured for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_days: Option<u16>,
     /// Whether the room has been deleted. Its id is never used again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
 }
 
 impl RoomRow {
+    /// Returns for how long events of the room are kept. `None` is for ever. `default_days` counts if the room does not
+    /// say.
+    #[must_use]
+    pub fn kept(&self, default_days: u16) -> Option<Duration> {
+        let days = self.retention_days.unwrap_or(default_days);
+        (days > 0).then(|| Duration::from_hours(24) * u32::from(days))
+    }
+
+    /// Returns the row without a last message that has expired.
+    #[must_use]
+    pub fn without_expired(self, default_days: u16, now: Millis) -> Self {
+        let kept = self.kept(default_days);
+        let is_there = |last: &Preview| kept.is_none_or(|kept| last.at > now.before(kept));
+        let last = self.last.clone().filter(is_there);
+        Self { last, ..self }
+    }
+
     /// Returns the seq up to which the members' rows show the room in its place.
     #[must_use]
     pub fn listed(&self) -> u64 {
@@ -233,6 +257,17 @@ pub struct DeviceRow {
     pub address: Option<PushAddress>,
 }
 
+/// A room that was deleted and of which there is something left to remove. Key: partition, room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedRoom {
+    /// The room's partition.
+    pub partition: Partition,
+    /// The room.
+    pub room: RoomId,
+    /// The time at which it was deleted.
+    pub at: Millis,
+}
+
 /// One row to be written, with the parts of its key that the row itself does not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
@@ -265,6 +300,8 @@ pub enum Row {
     Revoked(RevokedRow),
     /// See [`DeviceRow`].
     Device(DeviceRow),
+    /// See [`DeletedRoom`].
+    Deleted(DeletedRoom),
     /// The number of partitions that this store was created for. It is written once.
     Partitions(u16),
 }

@@ -8,8 +8,8 @@ use sendpi_model::{Mark, Millis, Partition, RoomId, UserId};
 use tokio::sync::watch;
 
 use crate::{
-    DeviceRow, EpochChain, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, Row,
-    SettledRow, Start,
+    DeletedRoom, DeviceRow, EpochChain, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow,
+    Row, SettledRow, Start,
 };
 
 /// The number of seqs from one border of a timeline to the next, which are its multiples. A store may keep what is
@@ -63,11 +63,12 @@ impl Default for StoreHealth {
 ///   never will be. [`WriteError::Unknown`] means neither: writing the same rows again leads to the same state.
 /// * **The higher stamp stays.** Of two writes of one key, the row with the higher stamp is kept, whatever the
 ///   order in which they arrive. Two different rows of one key never have the same stamp: that is the callers' part.
-///   Rows without a stamp (fences, starts, events, order rows, active rooms, the partitions) never change their
-///   content, so writing one again changes nothing. An event that is revised has a stamp from then on. Its first row is
-///   not written again, because that write was done before.
+///   Rows without a stamp (fences, starts, events, order rows, active rooms, deleted rooms, the partitions) never
+///   change their content, so writing one again changes nothing. An event that is revised has a stamp from then on. Its
+///   first row is not written again, because that write was done before.
 /// * **Order.** The events of one write become visible together or, in a store that splits a write, in the order of
 ///   their seq.
+/// * **Events go.** A row with a time to expire is not read after that time, and is removed some time later.
 /// * **A read of one key shows one moment.** It holds no lock and never waits for a write under way.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug + 'static {
@@ -120,7 +121,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Returns the rows of a timeline whose seq is in `seqs`, oldest first, and by epoch within a seq. It returns
     /// at most `limit` rows: the lowest ones, or the highest ones if `newest` is set (still oldest first). Rows
     /// that do not count are among them. The range ends about where the caller knows the timeline to end: a store
-    /// may look into each piece of it ([`TIMELINE_BUCKET`]), and before a piece without rows there are none.
+    /// may look into each piece of it ([`TIMELINE_BUCKET`]).
     async fn timeline(
         &self,
         room: &RoomId,
@@ -196,6 +197,27 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Returns up to when a user's tokens are revoked. `None` if the user was never signed out.
     async fn revoked(&self, user: &UserId) -> Result<Option<Millis>, ReadError>;
+
+    /// Returns the rooms of a user after `after`, also those that the user left, ordered by id, and at most `limit` of
+    /// them.
+    async fn rooms_ever(&self, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Vec<RoomId>, ReadError>;
+
+    /// Returns the rooms of a partition that were deleted and whose rows are not removed yet.
+    async fn deleted_rooms(&self, partition: Partition) -> Result<Vec<DeletedRoom>, ReadError>;
+
+    /// Removes a piece of a timeline for ever: the events whose seq, divided by [`TIMELINE_BUCKET`], is `piece`.
+    /// Returns how many there were. Only for a room that was deleted, since nobody may write there any more.
+    ///
+    /// # Errors
+    /// Returns [`WriteError`]. It can be tried again.
+    async fn remove_events(&self, room: &RoomId, piece: u64) -> Result<usize, WriteError>;
+
+    /// Removes what there is of a room that was deleted beside its events and its own row: its starts, its members,
+    /// what was pushed of it, and at last its [`DeletedRoom`].
+    ///
+    /// # Errors
+    /// Returns [`WriteError`]. It can be tried again.
+    async fn remove_room(&self, partition: Partition, room: &RoomId) -> Result<(), WriteError>;
 
     /// Returns the devices of a user that have a push address, ordered by device.
     async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRow>, ReadError>;

@@ -55,7 +55,7 @@ fn room() -> RoomId {
 fn event(seq: u64) -> Row {
     let (from, head) = (UserId::parse("ann").unwrap(), Head { seq, count: seq, at: Millis(seq) });
     let event = Event { head, kind: EventKind::Message, from, nonce: None, frame: Bytes::from("x".repeat(3000)) };
-    Row::Event(room(), EventRow { epoch: 1, event })
+    Row::Event(room(), EventRow { epoch: 1, event, expires: None })
 }
 
 /// Writes events until one fails. Returns the last seq that is done, and the error.

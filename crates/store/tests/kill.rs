@@ -38,10 +38,11 @@ fn rows(room: &RoomId, seq: u64) -> Vec<Row> {
         members: 1,
         head,
         last: None,
+        retention_days: None,
         deleted: false,
         listed: None,
     };
-    vec![Row::Event(room.clone(), EventRow { epoch: 1, event }), Row::Room(row)]
+    vec![Row::Event(room.clone(), EventRow { epoch: 1, event, expires: None }), Row::Room(row)]
 }
 
 /// Writes to one room without end, continuing after what is stored, and prints each seq that is done.

@@ -81,6 +81,7 @@ impl Executor {
         self.open_backoff.opened(id);
         let OpenedRoom { stored, unsettled, pushed } = opened;
         let mut room = Room::open(id.clone(), owned.tenure.epoch, stored);
+        room.retention_default = self.config.retention_days;
         // A channel that was live when its worker died has not written its head, so lists of rooms show the one
         // before.
         entry.lags = room.head_row_lags();

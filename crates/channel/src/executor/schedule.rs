@@ -6,7 +6,7 @@ use sendpi_bus::presence::Online;
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::rights::Action;
 use sendpi_model::{Millis, RoomId, UserId, Verb};
-use sendpi_store::{ActiveRoom, Row};
+use sendpi_store::{ActiveRoom, DeletedRoom, Row};
 use tokio::time::Instant;
 
 use super::Executor;
@@ -184,6 +184,10 @@ fn decide_batch(
     let room = entry.room.as_mut()?;
     let mut batch = room.decide(batch, now, &lookups);
     note_active(&mut entry.active_minute, room, &mut batch, now, entry.partition);
+    if batch.deletes_room {
+        // Before the deletion, since a crash may come right after it. Without it, nobody would remove the rest.
+        batch.before.push(Row::Deleted(DeletedRoom { partition: entry.partition, room: room.id.clone(), at: now }));
+    }
     let mut online = Online::new();
     if !entry.prepared.is_empty() {
         let (prepared, rows_at) = entry.take_prepared(&mut batch.newcomers);

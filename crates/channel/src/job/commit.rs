@@ -6,10 +6,14 @@ use std::time::Duration;
 use sendpi_bus::presence::Online;
 use sendpi_model::RoomId;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point, mutant};
+use sendpi_store::Row;
 
 use super::{JobContext, JobError};
 use crate::room::Batch;
 use crate::tenure::Tenure;
+
+/// More epochs than wrote an event at one seq.
+const EPOCHS: usize = 1_000;
 
 /// One room's batch on its way to the store.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ impl JobContext {
         CommitOutcome { rooms, online: Online::new(), result }
     }
 
-    async fn write_and_pass(&self, tenures: &[Tenure], rows: Vec<sendpi_store::Row>) -> Result<(), JobError> {
+    async fn write_and_pass(&self, tenures: &[Tenure], rows: Vec<Row>) -> Result<(), JobError> {
         if mutant(Mutant::AnswerBeforeStore) {
             let store = Arc::clone(&self.store);
             tokio::spawn(async move {
@@ -77,10 +81,33 @@ impl JobContext {
             let newcomers = std::mem::take(&mut batch.newcomers);
             online.extend(self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?);
             self.write_and_pass(&[tenure], std::mem::take(&mut batch.events)).await?;
-            self.write(&[tenure], std::mem::take(&mut batch.after)).await?;
+            let after = self.keep_times(std::mem::take(&mut batch.after)).await?;
+            self.write(&[tenure], after).await?;
+            if batch.fences_rows {
+                self.pass_fence(tenure).await?;
+            }
             Ok(())
         }
         .await;
         CommitOutcome { rooms: vec![CommittedBatch { room, batch }], online, result }
+    }
+
+    /// Gives revised events the time at which their rows go. A revision of one that is gone is not written, because it
+    /// would bring the event back.
+    pub(super) async fn keep_times(&self, rows: Vec<Row>) -> Result<Vec<Row>, JobError> {
+        let mut kept = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Row::Revised(room, mut revised, by) = row else {
+                kept.push(row);
+                continue;
+            };
+            let seq = revised.event.head.seq;
+            let stored = self.store.timeline(&room, seq..=seq, EPOCHS, false).await?;
+            if let Some(stored) = stored.into_iter().find(|stored| stored.epoch == revised.epoch) {
+                revised.expires = stored.expires;
+                kept.push(Row::Revised(room, revised, by));
+            }
+        }
+        Ok(kept)
     }
 }

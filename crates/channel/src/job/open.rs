@@ -1,7 +1,7 @@
 //! Opening a room: its starts and its tail are read, its own start under this epoch is written, and the fence is
 //! passed.
 
-use sendpi_model::{Event, MessageRevision, RoomId};
+use sendpi_model::{Event, MessageRevision, RoomId, RoomKind};
 use sendpi_store::{EpochChain, EventRow, PushedRow, Row, SettledRow, Start, TIMELINE_BUCKET};
 
 use super::{JobContext, JobError};
@@ -42,7 +42,9 @@ impl JobContext {
             return Err(JobError::NotOwner(tenure.partition));
         }
         let mut tail = self.read_tail(room, &chain, head_row, settled.as_ref()).await?;
-        if !chain.has(tenure.epoch) {
+        // Nobody writes into a group any more that was deleted.
+        let is_over = row.as_ref().is_some_and(|row| row.deleted && row.kind == RoomKind::Group);
+        if !chain.has(tenure.epoch) && !is_over {
             let last = tail.last().map_or(head_row, |(_, event)| event.head.seq.max(head_row));
             let start = Start { epoch: tenure.epoch, next_seq: last + 1, continues: chain.continued_at(last + 1) };
             self.write(&[tenure], vec![Row::Start(room.clone(), start)]).await?;
@@ -82,7 +84,8 @@ impl JobContext {
             for event in [edit, Some(message)].into_iter().flatten() {
                 let seq = event.head.seq;
                 let (Some(event), Some(epoch)) = (event.revised(&revision), chain.epoch_of(seq)) else { continue };
-                rows.push(Row::Revised(room.clone(), EventRow { epoch, event: event.clone() }, revision.by));
+                let revised = EventRow { epoch, event: event.clone(), expires: None };
+                rows.push(Row::Revised(room.clone(), revised, revision.by));
                 match tail.binary_search_by_key(&seq, |(_, event)| event.head.seq) {
                     Ok(at) => tail[at].1 = event,
                     Err(_) => {
@@ -92,6 +95,7 @@ impl JobContext {
                 }
             }
         }
+        let rows = self.keep_times(rows).await?;
         self.write(&[tenure], rows).await?;
         Ok(before)
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use sendpi_model::server_frame::{OkAnswer, OpFrame};
-use sendpi_model::{Code, Event, Refusal, Role, RoomId, UserId, limits};
+use sendpi_model::{Event, Head, Mark, Millis, Role, RoomId, UserId, limits};
 use sendpi_store::{EpochChain, ReadError};
 
 use super::{JobContext, JobError};
@@ -42,10 +42,9 @@ impl JobContext {
             (_, FromMemory::Frame(frame)) => frame,
             (_, FromMemory::Page(events, more)) => page_frame(room, &events, more),
             (ReadKind::Page { page, chain, dispatched }, _) => self.page(room, chain, *page, *dispatched).await?,
-            (ReadKind::Event { seq, chain }, _) => match self.event(room, chain, *seq).await? {
-                Some(event) => OkAnswer::event(event.head, false).to_frame(),
-                None => Refusal::new(Code::NoSuchEvent, "there is no such event").to_frame(),
-            },
+            (ReadKind::Mark { seq, chain, head }, _) => {
+                OkAnswer::marker(self.mark(room, chain, *seq, *head).await?).to_frame()
+            }
             (ReadKind::Members { cursor, limit, .. }, memory) => {
                 let (seq, members) = match memory {
                     FromMemory::Members(seq, members) => (seq, members),
@@ -61,6 +60,7 @@ impl JobContext {
             }
             (ReadKind::Peek, _) => {
                 let (row, member) = (self.store.room(room).await?, self.store.member(room, user).await?);
+                let row = row.map(|row| row.without_expired(self.retention_days, Millis::now()));
                 match info_of_rows(room, row, member, *is_service) {
                     Ok(info) => OkAnswer::room(info, false, false).to_frame(),
                     Err(refusal) => refusal.to_frame(),
@@ -123,6 +123,18 @@ impl JobContext {
         Ok(chain.filter(rows).into_iter().next().map(|row| row.event))
     }
 
+    /// Returns the count at a seq. If the event has expired, it is what lies before the next one that is there: nobody
+    /// can read what is between them.
+    async fn mark(&self, room: &RoomId, chain: &EpochChain, seq: u64, head: Head) -> Result<Mark, ReadError> {
+        if let Some(event) = self.event(room, chain, seq).await? {
+            return Ok(Mark { seq, count: event.head.count });
+        }
+        let next = self.store.timeline(room, seq..=head.seq, PAGE, false).await?;
+        let next = chain.filter(next).into_iter().next().map(|row| row.event);
+        let count = next.map_or(head.count, |next| next.head.count - u64::from(next.kind.is_counted()));
+        Ok(Mark { seq, count })
+    }
+
     async fn members(
         &self,
         room: &RoomId,
@@ -171,8 +183,14 @@ impl JobContext {
                 break;
             }
         }
+        // What lies before the first event that is there has expired.
+        let mut kept = 0;
+        if found.len() < lookup.wanted.nonces.len() {
+            let first = self.store.timeline(room, from..=lookup.to, 1, false).await?;
+            kept = first.first().map_or(lookup.to.saturating_add(1), |row| row.event.head.seq);
+        }
         self.pass_fence(tenure).await?;
-        Ok(Found { nonces: lookup.finish(found, from), targets })
+        Ok(Found { nonces: lookup.finish(found, (from, kept)), targets })
     }
 
     /// Counts the rooms of users. A user whose rows cannot be read now counts as having none: the write of the join

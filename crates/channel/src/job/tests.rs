@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use sendpi_model::{Mark, Millis, RoomId};
 use sendpi_store::{
-    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, SettledRow, Start,
+    DeletedRoom, DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, SettledRow,
+    Start,
 };
 use tokio::sync::Barrier;
 
@@ -120,6 +121,22 @@ impl Store for Scripted {
     }
 
     async fn revoked(&self, _: &UserId) -> Result<Option<Millis>, ReadError> {
+        unreachable!()
+    }
+
+    async fn rooms_ever(&self, _: &UserId, _: Option<&RoomId>, _: usize) -> Result<Vec<RoomId>, ReadError> {
+        unreachable!()
+    }
+
+    async fn deleted_rooms(&self, _: Partition) -> Result<Vec<DeletedRoom>, ReadError> {
+        unreachable!()
+    }
+
+    async fn remove_events(&self, _: &RoomId, _: u64) -> Result<usize, WriteError> {
+        unreachable!()
+    }
+
+    async fn remove_room(&self, _: Partition, _: &RoomId) -> Result<(), WriteError> {
         unreachable!()
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sendpi_model::flow::{FlowRequest, Requester};
 use sendpi_model::link::AudienceReason;
 use sendpi_model::server_frame::OpFrame;
-use sendpi_model::{Event, Mentions, Role, RoomId, RoomInfo, UserId, Verb, limits};
+use sendpi_model::{Event, Head, Mentions, Role, RoomId, RoomInfo, UserId, Verb, limits};
 use sendpi_store::{EpochChain, Row, Stamp};
 
 use super::{AnswerAddress, Bounce, PageRequest};
@@ -52,8 +52,8 @@ pub(crate) struct RoomRead {
 pub(crate) enum ReadKind {
     /// A page of the timeline, up to the seq that is dispatched by then.
     Page { page: PageRequest, chain: Arc<EpochChain>, dispatched: u64 },
-    /// The event at this seq.
-    Event { seq: u64, chain: Arc<EpochChain> },
+    /// The count at this seq, which is before the head of that time.
+    Mark { seq: u64, chain: Arc<EpochChain>, head: Head },
     /// A page of the members, with who of them is online. `listed` is the seq of the room, the members of the page and
     /// the one after them, as of the dispatch of the batch: later, the next batch may be in memory and not be stored.
     Members { cursor: Option<UserId>, limit: usize, listed: Option<(u64, Vec<(UserId, Role)>)> },
@@ -69,7 +69,7 @@ impl ReadKind {
         match self {
             Self::Page { .. } => limits::PAGE_BYTES,
             Self::Members { limit, .. } => limit * MEMBER_ENTRY_BYTES,
-            Self::Event { .. } | Self::Peek | Self::Detach => REQUEST_BYTES * 4,
+            Self::Mark { .. } | Self::Peek | Self::Detach => REQUEST_BYTES * 4,
         }
     }
 }
@@ -87,6 +87,10 @@ pub(crate) struct Batch {
     pub(crate) events: Vec<Row>,
     /// The rows that follow the fence.
     pub(crate) after: Vec<Row>,
+    /// Whether the fence is passed once more behind them, because no event tells a new owner of them.
+    pub(crate) fences_rows: bool,
+    /// Whether the room is deleted by it.
+    pub(crate) deletes_room: bool,
     /// What is read for users after the batch is dispatched.
     pub(crate) asked: Vec<RoomRead>,
     /// The steps to carry out after all that.

@@ -30,6 +30,7 @@ impl Room {
         }
         row.name = change.name.clone().unwrap_or_else(|| std::mem::take(&mut row.name));
         row.access = change.access.unwrap_or(row.access);
+        row.retention_days = change.retention_days.or(row.retention_days);
         let head = self.event(batch, by.id(), nonce, &Content::Changed(&change), now);
         // With the head as it was: the rows of the members are behind, and after a crash the next owner must see that.
         if let Some(row) = &mut self.row {

@@ -41,6 +41,7 @@ fn required(verb: &Verb) -> Action {
 impl Room {
     /// Admits the queued requests, in order. `now` never falls within a partition.
     pub(crate) fn decide(&mut self, waiting: Vec<QueuedRequest>, now: Millis, lookups: &Lookups) -> Batch {
+        self.forget_expired_last(now);
         let unfenced = Stamp::before_fence(self.head.seq, self.epoch);
         let mut batch = Batch { unfenced, ..Batch::default() };
         for QueuedRequest { to, own, request } in waiting {
@@ -53,6 +54,8 @@ impl Room {
         }
         self.forget_counted();
         self.targets.clear();
+        // Behind the requests, which were compared with the tail before.
+        self.forget_expired_tail(now);
         batch
     }
 
@@ -113,6 +116,7 @@ impl Room {
                 self.send(batch, to, who, message, now, lookups)
             }
             Verb::Edit { target, body, nonce } => self.edit(batch, to, (who, target), body, nonce.as_ref(), now),
+            Verb::Forget { target } => self.forget_message(batch, to, who, target),
             Verb::Delete { target, nonce } => self.delete(batch, to, (who, target), nonce.as_ref(), now),
             Verb::React { target, emoji, remove, nonce } => {
                 self.react(batch, to, who, &Reaction { target, emoji, remove }, nonce.as_ref(), now)
@@ -125,8 +129,8 @@ impl Room {
             Verb::Ban { user: banned, nonce } => self.ban(batch, to, (who, &banned), nonce.as_ref(), now),
             Verb::Unban { user: banned, nonce } => self.unban(batch, to, (who, &banned), nonce.as_ref(), now),
             Verb::DeleteRoom { nonce } => self.delete_room(batch, to, who, nonce.as_ref(), now),
-            Verb::Change { name, access, nonce } => {
-                let change = RoomChange { name, access, ..RoomChange::default() };
+            Verb::Change { name, access, retention_days, nonce } => {
+                let change = RoomChange { name, access, retention_days, ..RoomChange::default() };
                 self.change(batch, to, who, change, nonce.as_ref(), now)
             }
             Verb::Role { user: member, role, nonce } => {
@@ -229,7 +233,8 @@ impl Room {
         self.head = event.head;
         self.note_last(&event);
         self.tail.push(event.clone());
-        batch.events.push(Row::Event(self.id.clone(), EventRow { epoch: self.epoch, event: event.clone() }));
+        let row = EventRow { epoch: self.epoch, event: event.clone(), expires: self.expires(&event) };
+        batch.events.push(Row::Event(self.id.clone(), row));
         batch.steps.push(BatchStep::Event(event));
         self.head
     }
@@ -257,9 +262,12 @@ impl Room {
         let least = self.member(&user)?.marker();
         match self.tail.get(seq) {
             _ if seq <= least.seq => batch.answer(to, &OkAnswer::marker(least)),
+            // The event itself may have expired.
+            _ if seq == self.head.seq => batch.answer(to, &OkAnswer::event(self.head, false)),
             Some(event) => batch.answer(to, &OkAnswer::event(event.head, false)),
             None => {
-                batch.ask(to, &self.id, Requester::User(&user), ReadKind::Event { seq, chain: Arc::clone(&self.chain) })
+                let kind = ReadKind::Mark { seq, chain: Arc::clone(&self.chain), head: self.head };
+                batch.ask(to, &self.id, Requester::User(&user), kind);
             }
         }
         Ok(())

@@ -28,6 +28,7 @@ impl Room {
                 last_at: self.listed_at(member),
                 last: self.last.as_ref().and_then(LastMessage::preview),
                 members: self.members.len() as u32,
+                retention_days: row.retention_days,
             }
             .with_marker(None),
         )
@@ -89,6 +90,7 @@ pub(crate) fn info_of_rows(
         last_at: listed_at(row.last.as_ref().map(|last| last.at), member.joined_at),
         last: row.last.clone(),
         members: row.members,
+        retention_days: row.retention_days,
     };
     Ok(info.with_marker(None))
 }
@@ -111,5 +113,6 @@ fn info_for_service(row: &RoomRow) -> RoomInfo {
         last_at: row.last.as_ref().map_or(head.at, |last| last.at),
         last: row.last.clone(),
         members: row.members,
+        retention_days: row.retention_days,
     }
 }

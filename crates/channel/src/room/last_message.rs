@@ -35,6 +35,10 @@ impl LastMessage {
         }
     }
 
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
     pub(super) fn at(&self) -> Millis {
         self.at
     }

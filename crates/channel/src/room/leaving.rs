@@ -175,7 +175,10 @@ impl Room {
     /// the room.
     fn mark_deleted(&mut self, batch: &mut Batch, head: Head) {
         self.last = None;
+        let is_group = self.is_group();
         let Some(row) = &mut self.row else { return };
+        // A direct room may be brought back, and has its history then.
+        batch.deletes_room = is_group;
         row.deleted = true;
         row.stamp = Stamp::of(head.seq);
         row.head = head;

@@ -24,6 +24,8 @@ pub(crate) enum NonceResult {
         to: u64,
         /// How far back in time the search went, if that ended it.
         since: Option<Millis>,
+        /// The first seq of an event that is still there. What was searched before it has expired.
+        kept: u64,
     },
 }
 
@@ -121,9 +123,10 @@ impl Lookup {
         seq <= self.farthest || (seq <= self.reach.from && in_time)
     }
 
-    /// Marks every wanted nonce that was not found as absent. `from` is the first seq that was searched.
-    pub(crate) fn finish(self, mut found: Lookups, from: u64) -> Lookups {
-        let absent = NonceResult::Absent { from, to: self.to, since: self.reach.since };
+    /// Marks every wanted nonce that was not found as absent. `from` is the first seq that was searched, and `kept` the
+    /// first one of an event that is still there.
+    pub(crate) fn finish(self, mut found: Lookups, (from, kept): (u64, u64)) -> Lookups {
+        let absent = NonceResult::Absent { from, to: self.to, since: self.reach.since, kept };
         for key in self.wanted.nonces {
             found.entry(key).or_insert(absent);
         }
@@ -136,10 +139,10 @@ impl Lookup {
 pub(crate) fn add_lookups(known: &mut Lookups, found: Lookups) {
     for (key, result) in found {
         let both = match (known.get(&key), result) {
-            (Some(NonceResult::Absent { from, to, since }), NonceResult::Absent { from: next, to: end, .. })
+            (Some(NonceResult::Absent { from, to, since, kept }), NonceResult::Absent { from: next, to: end, .. })
                 if *from < next && next <= to + 1 =>
             {
-                NonceResult::Absent { from: *from, to: end.max(*to), since: *since }
+                NonceResult::Absent { from: *from, to: end.max(*to), since: *since, kept: *kept }
             }
             _ => result,
         };
@@ -181,7 +184,7 @@ impl Room {
         }
         match known.get(&(request.user.clone(), nonce.clone())) {
             Some(NonceResult::Found(_)) => None,
-            Some(NonceResult::Absent { from, to, since }) if reach.is_within(*from, *since, farthest(first)) => {
+            Some(NonceResult::Absent { from, to, since, .. }) if reach.is_within(*from, *since, farthest(first)) => {
                 // The tail has moved on since the search.
                 (to + 1 < first).then_some(Reach { from: to + 1, since: None })
             }
@@ -203,6 +206,10 @@ impl Room {
         let found = if lookups.is_empty() { None } else { lookups.get(&(user.clone(), nonce.clone())) };
         match found {
             Some(NonceResult::Found(head)) => Ok(Some(*head)),
+            _ if retry.is_some_and(|known| self.has_expired_after(known, found)) => Err(Refusal::new(
+                sendpi_model::Code::Conflict,
+                "the events of that time have expired: whether this send was done cannot be told",
+            )),
             _ if retry.is_some_and(|known| self.head.seq.saturating_sub(known) > limits::NONCE_LOOKBACK) => {
                 Err(Refusal::new(
                     sendpi_model::Code::Conflict,
@@ -213,6 +220,17 @@ impl Room {
                 ))
             }
             _ => Ok(None),
+        }
+    }
+}
+
+impl Room {
+    /// Returns whether an event has expired that came after the seq that a client knew when it first tried a send.
+    fn has_expired_after(&self, known: u64, found: Option<&NonceResult>) -> bool {
+        match found {
+            Some(NonceResult::Absent { kept, .. }) => known.saturating_add(1) < *kept,
+            // An open room knows its newest events, unless they have all expired.
+            _ => self.tail.first_seq() == u64::MAX && known < self.head.seq,
         }
     }
 }

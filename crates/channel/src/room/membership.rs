@@ -33,7 +33,7 @@ impl Room {
         verb: Verb,
         now: Millis,
     ) -> Result<(), Refusal> {
-        let Verb::Create { name, kind, access, members, nonce } = verb else { return Ok(()) };
+        let Verb::Create { name, kind, access, members, retention_days, nonce } = verb else { return Ok(()) };
         if let Some(row) = self.row.as_ref().filter(|_| self.head.seq > 0) {
             if kind == RoomKind::Direct && row.kind == RoomKind::Direct {
                 let missing = self.missing(creator, &members);
@@ -64,6 +64,7 @@ impl Room {
             members: members.len() as u32 + 1,
             head: Head::default(),
             last: None,
+            retention_days,
             deleted: false,
             listed: None,
         };
@@ -88,6 +89,7 @@ impl Room {
             members: 1,
             head: Head::default(),
             last: None,
+            retention_days: None,
             deleted: false,
             listed: None,
         };

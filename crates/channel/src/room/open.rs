@@ -1,6 +1,6 @@
 //! Opening a room from its rows in the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use sendpi_model::{
@@ -54,6 +54,8 @@ impl Room {
             counted: HashMap::new(),
             banned,
             targets: HashMap::new(),
+            forgotten: VecDeque::new(),
+            retention_default: 0,
         };
         revised.into_iter().for_each(|event| room.note_revised(event));
         // Those whom the tail concerns, as their rows say: members, and whether they are banned.
@@ -130,10 +132,11 @@ impl Room {
                 }
             }
             EventKind::Changed => {
-                let RoomChange { name, access, role, unbanned } = event.change();
+                let RoomChange { name, access, retention_days, role, unbanned } = event.change();
                 if let Some(row) = self.row.as_mut().filter(|row| row.stamp < Stamp::of(seq)) {
                     row.name = name.unwrap_or_else(|| std::mem::take(&mut row.name));
                     row.access = access.unwrap_or(row.access);
+                    row.retention_days = retention_days.or(row.retention_days);
                 }
                 if let Some(user) = unbanned {
                     note(self, &user);

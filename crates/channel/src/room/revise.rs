@@ -1,4 +1,5 @@
-//! Edits, deletions and reactions. Each is a durable event that names a message before it.
+//! Edits, deletions and reactions. Each is a durable event that names a message before it. What is removed because its
+//! author is to be forgotten makes no event.
 //!
 //! The row of an edited or deleted message is overwritten after the fence. If a crash comes in between, opening the
 //! room mends it from the tail. A message that is no longer in the tail is read before the request is decided.
@@ -13,6 +14,10 @@ use serde_json::value::RawValue;
 
 use super::last_message::LastMessage;
 use super::{AnswerAddress, Batch, Room};
+
+/// How many of the messages whose bodies were removed lately are remembered. A look-up takes less time than it takes to
+/// remove so many.
+const FORGOTTEN: usize = 1_024;
 
 /// A message that requests name and that is no longer in the tail, as it was read from the timeline.
 #[derive(Debug, Clone)]
@@ -41,7 +46,12 @@ impl Room {
 
     /// Notes a message that was read for a request. It is forgotten after the next batch.
     pub(crate) fn note_target(&mut self, seq: u64, target: TargetEvent) {
-        self.targets.insert(seq, target);
+        let by = self.forgotten.iter().find(|(forgotten, _)| *forgotten == seq).map(|(_, by)| *by);
+        let event = match by {
+            Some(by) => target.event.map(|event| event.revised(&removal(seq, by)).unwrap_or(event)),
+            None => target.event,
+        };
+        self.targets.insert(seq, TargetEvent { event, ..target });
     }
 
     /// Returns a message that can be edited, deleted or reacted to, as it is now.
@@ -117,6 +127,40 @@ impl Room {
         Ok(())
     }
 
+    /// Removes the body of a message whose author is to be forgotten. There is no event, so the revision counts as one
+    /// by the event that comes next: it is above all there were, and none after it revises a message without a body.
+    pub(super) fn forget_message(
+        &mut self,
+        batch: &mut Batch,
+        to: Option<AnswerAddress>,
+        by: Requester<'_>,
+        seq: u64,
+    ) -> Result<(), Refusal> {
+        self.check_may(by, Action::DeleteOthers)?;
+        // Of a message that has expired an edit may be left.
+        let event = match self.known(seq) {
+            Some(event) if event.kind == EventKind::Edited => event,
+            _ => self.target(seq)?,
+        };
+        if event.is_deleted() || (event.kind == EventKind::Edited && event.revision().is_none()) {
+            batch.answer(to, &OkAnswer::repeated());
+            return Ok(());
+        }
+        let by = self.head.seq + 1;
+        self.revise(batch, &event, &removal(seq, by));
+        self.forgotten.push_back((seq, by));
+        if self.forgotten.len() > FORGOTTEN {
+            self.forgotten.pop_front();
+        }
+        // The lists of rooms show it from the row of the room.
+        if self.last.as_ref().is_some_and(|last| last.seq() == seq) {
+            batch.after.extend(self.row_again());
+        }
+        batch.fences_rows = true;
+        batch.answer(to, &OkAnswer::default());
+        Ok(())
+    }
+
     pub(super) fn react(
         &mut self,
         batch: &mut Batch,
@@ -153,7 +197,9 @@ impl Room {
             let (Some(event), Some(epoch)) = (event.revised(revision), self.chain.epoch_of(event.head.seq)) else {
                 continue;
             };
-            batch.after.push(Row::Revised(self.id.clone(), EventRow { epoch, event: event.clone() }, revision.by));
+            // When it expires is what its row says.
+            let row = EventRow { epoch, event: event.clone(), expires: None };
+            batch.after.push(Row::Revised(self.id.clone(), row, revision.by));
             self.note_revised(event);
         }
     }
@@ -161,8 +207,16 @@ impl Room {
     /// Notes that a message was revised.
     pub(super) fn note_revised(&mut self, event: Event) {
         self.last = self.last.take().map(|last| LastMessage::revised(last, &event));
+        if let Some(target) = self.targets.get_mut(&event.head.seq) {
+            target.event = Some(event.clone());
+        }
         self.tail.replace(event);
     }
+}
+
+/// Returns the revision after which a message has no body.
+fn removal(target: u64, by: u64) -> MessageRevision {
+    MessageRevision { target, by, body: None }
 }
 
 /// Returns whether a message is one's own. A service and a user may have the same id.

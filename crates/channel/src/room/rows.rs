@@ -14,7 +14,7 @@ impl Room {
         // The members whose rows a crash took are found by the events after the head row, until eviction writes them.
         let row = self.row.as_ref().filter(|row| row.head.seq < self.head.seq && self.healed.is_empty());
         let head = row.map(|row| {
-            let stamp = Stamp::of(self.head.seq).next();
+            let stamp = self.base_stamp().next();
             Row::Room(RoomRow { stamp, listed: Some(row.listed()), ..self.with_head(row) })
         });
         self.members.keys().map(|user| order_row(&self.id, user, at)).chain(head).collect()
@@ -38,8 +38,33 @@ impl Room {
         Row::Room(RoomRow { stamp: self.eviction_stamp(), listed: None, ..self.with_head(row) })
     }
 
+    /// Returns the room's row as it is stored, but with the last message as it is now. An eviction that was begun may
+    /// have written the stamp before.
+    pub(super) fn row_again(&mut self) -> Option<Row> {
+        self.note_other_last();
+        let last = self.last.as_ref().and_then(LastMessage::preview);
+        let row = self.row.as_mut()?;
+        row.last = last;
+        Some(Row::Room(row.clone()))
+    }
+
     fn eviction_stamp(&self) -> Stamp {
-        Stamp::of(self.head.seq).next().next()
+        self.base_stamp().next().next()
+    }
+
+    /// Returns the stamp that those of the room's row follow: the first one is for the head beside the order rows, the
+    /// second one for eviction, and the third one for what changed without an event.
+    fn base_stamp(&self) -> Stamp {
+        let of_head = Stamp::of(self.head.seq);
+        self.row.as_ref().map_or(of_head, |row| of_head.max(row.stamp))
+    }
+
+    /// Lets the rows to come differ from those that were written with another last message.
+    pub(super) fn note_other_last(&mut self) {
+        let stamp = self.base_stamp().next().next().next();
+        if let Some(row) = &mut self.row {
+            row.stamp = stamp;
+        }
     }
 
     fn with_head(&self, row: &RoomRow) -> RoomRow {

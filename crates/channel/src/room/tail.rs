@@ -49,6 +49,13 @@ impl Tail {
         }
     }
 
+    /// Drops the events up to a time, but none after `dispatched`.
+    pub(crate) fn forget_until(&mut self, at: Millis, dispatched: u64) {
+        while self.events.front().is_some_and(|event| event.head.at <= at && event.head.seq <= dispatched) {
+            self.pop();
+        }
+    }
+
     fn pop(&mut self) {
         let Some(event) = self.events.pop_front() else { return };
         self.bytes -= event.frame.len();

@@ -6,6 +6,7 @@ mod counts;
 mod direct;
 mod nonces;
 mod pushes;
+mod retention;
 mod revisions;
 
 use std::collections::HashMap;

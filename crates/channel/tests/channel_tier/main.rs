@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
+mod removal;
 mod revisions;
 mod support;
 
@@ -48,6 +49,7 @@ fn rows(id: &str, count: u64, head: u64) -> Vec<Row> {
             members: 2,
             head: Head { seq: head, count: head, at },
             last: None,
+            retention_days: None,
             deleted: false,
             listed: None,
         }),
@@ -71,7 +73,7 @@ fn rows(id: &str, count: u64, head: u64) -> Vec<Row> {
         let content = Content::message(&body, None);
         let event = Event::next(&room(id), last, at, &user("ann"), None, &content);
         last = event.head;
-        rows.push(Row::Event(room(id), EventRow { epoch: 1, event }));
+        rows.push(Row::Event(room(id), EventRow { epoch: 1, event, expires: None }));
     }
     rows
 }

@@ -63,7 +63,7 @@ async fn a_deletion_whose_rows_a_crash_took_is_made_up_for_when_the_room_is_open
     ] {
         let event = Event::next(&room("r"), last, Millis::now(), &ann, None, &content);
         last = event.head;
-        stored.push(Row::Event(room("r"), EventRow { epoch: 1, event }));
+        stored.push(Row::Event(room("r"), EventRow { epoch: 1, event, expires: None }));
     }
     let tier = ChannelTier::start(ChannelConfig::default(), stored).await;
     let page = tier.ask("bob", "r", r#"{"op":"history","limit":9}"#).await;

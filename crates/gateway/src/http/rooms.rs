@@ -76,7 +76,7 @@ pub(super) async fn show(
     Ok(JsonAnswer::of(&shared.sessions.room(caller.requester(), &room).await?))
 }
 
-/// Changes the name of a room, or who may join it.
+/// Changes the name of a room, who may join it, or how long its events are kept.
 #[utoipa::path(
     patch, path = "/v1/rooms/{room}", tag = "rooms", operation_id = "change_room",
     params(("room" = String, Path)), request_body = Change,

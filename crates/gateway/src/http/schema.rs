@@ -13,6 +13,8 @@ use utoipa::ToSchema;
 pub(super) struct Create {
     /// The name. Required unless the room is direct.
     name: Option<String>,
+    /// How many days the room's events are kept, up to 3,650. 0 is for ever; without it the cluster's setting counts.
+    retention_days: Option<u16>,
     /// The members beside the caller, up to 100. A direct room has exactly one.
     members: Option<Vec<String>>,
     access: Option<Access>,
@@ -36,6 +38,8 @@ pub(super) struct CreatedRoom {
 pub(super) struct Change {
     name: Option<String>,
     access: Option<Access>,
+    /// How many days the events from now on are kept, up to 3,650. 0 is for ever.
+    retention_days: Option<u16>,
 }
 
 /// What becomes of a user in a room. Without any field the user becomes a member.
@@ -117,9 +121,25 @@ pub(super) struct DurableEvent {
     reason: Option<String>,
     name: Option<String>,
     access: Option<Access>,
+    retention_days: Option<u16>,
     #[schema(value_type = Option<Object>)]
     role: Option<BTreeMap<String, String>>,
     unbanned: Option<String>,
+}
+
+/// What a step of forgetting a user has removed.
+#[derive(ToSchema)]
+pub(super) struct Forgotten {
+    /// The messages whose bodies were removed.
+    messages: usize,
+    /// The rooms that were searched to their end.
+    rooms: usize,
+    /// The devices whose push addresses were removed.
+    devices: usize,
+    /// Rooms that could not be searched now. Forget the user again when their owners answer.
+    skipped: Vec<String>,
+    /// The `cursor` of the next step. Without it, nothing is left.
+    next: Option<String>,
 }
 
 /// Up to where the caller has read.

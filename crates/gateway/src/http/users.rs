@@ -1,9 +1,10 @@
-//! Users: who is online, and signing them out.
+//! Users: who is online, signing them out, and forgetting them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
+use sendpi_model::flow::Requester;
 use sendpi_model::{Code, Refusal, UserId, limits};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,7 +12,7 @@ use utoipa::ToSchema;
 use super::answer::JsonAnswer;
 use super::caller::Caller;
 use super::extract::{At, Query};
-use super::schema::Done;
+use super::schema::{Done, Forgotten};
 use crate::http_error::HttpError;
 use crate::shared::Shared;
 
@@ -72,6 +73,34 @@ pub(super) async fn sign_out(
     }
     shared.sessions.sign_out(&user).await?;
     Ok(JsonAnswer::done())
+}
+
+/// Forgets a user, a step of some seconds at a time: signs the user out, removes the push addresses of all devices, and
+/// removes in place the bodies of all messages that the user wrote. Memberships, seqs and counts stay. Only services
+/// may ask. Each answer has the `cursor` of the next step, until nothing is left.
+#[utoipa::path(
+    post, path = "/v1/users/{user}/forget", tag = "users",
+    params(
+        ("user" = String, Path),
+        ("cursor" = Option<String>, Query, description = "What the step before gave as `next`"),
+    ),
+    responses(
+        (status = 200, description = "The step is done", body = Forgotten),
+        (status = "default", body = Refusal, description = "Why it was not done"),
+    ),
+)]
+pub(super) async fn forget(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    At(user): At<String>,
+    query: Query,
+) -> Result<JsonAnswer, HttpError> {
+    let user = user_of(&user)?;
+    let Requester::Service(service) = caller.requester() else {
+        return Err(Refusal::new(Code::Forbidden, "only a service that acts as itself may forget a user").into());
+    };
+    let cursor = query.all("cursor").first().cloned();
+    Ok(JsonAnswer::of(&shared.sessions.forget(service, &user, cursor.as_deref()).await?))
 }
 
 fn user_of(text: &str) -> Result<UserId, Refusal> {

@@ -39,6 +39,8 @@ export interface RoomInfo {
   last_at: number;
   last: { seq: number; kind: string; from: string; at: number; text?: string } | null;
   members: number;
+  /** How many days events are kept, if that was chosen for this room. 0 is for ever. */
+  retention_days?: number;
 }
 
 export interface RoomEvent {
@@ -64,6 +66,7 @@ export interface RoomEvent {
   reason?: "kicked" | "banned" | "deleted";
   name?: string;
   access?: Access;
+  retention_days?: number;
   role?: { user: string; role: Role };
   unbanned?: string;
 }
@@ -140,7 +143,7 @@ export interface Room {
   ban(user: string): Promise<unknown>;
   unban(user: string): Promise<unknown>;
   giveRole(user: string, role: Role): Promise<unknown>;
-  change(fields: { name?: string; access?: Access }): Promise<unknown>;
+  change(fields: { name?: string; access?: Access; retention_days?: number }): Promise<unknown>;
   notify(choice: { notify?: Notify; mutedUntil?: number | null }): Promise<void>;
   leave(): Promise<unknown>;
   deleteRoom(): Promise<unknown>;
@@ -184,6 +187,7 @@ export interface Sendpi {
     name?: string;
     members?: string[];
     access?: Access;
+    retention_days?: number;
     kind?: "group" | "direct";
     room?: string;
     nonce?: string;

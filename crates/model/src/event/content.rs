@@ -105,6 +105,9 @@ pub struct RoomChange {
     /// Who may join from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
+    /// How many days the events from now on are kept. 0 is for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_days: Option<u16>,
     /// The member with another role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleChange>,

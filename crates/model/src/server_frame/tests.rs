@@ -23,6 +23,7 @@ fn info() -> RoomInfo {
         last_at: Millis(9),
         last: None,
         members: 3,
+        retention_days: None,
     }
 }
 

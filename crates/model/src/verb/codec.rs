@@ -23,7 +23,15 @@ pub(super) fn create(fields: &Fields<'_>, nonce: Nonce) -> Result<Verb, Refusal>
     if kind == RoomKind::Direct && access == Access::Open {
         return Err(Refusal::field("access", "must be invite in a direct room"));
     }
-    Ok(Verb::Create { name, kind, access, members, nonce })
+    Ok(Verb::Create { name, kind, access, members, retention_days: retention(fields)?, nonce })
+}
+
+fn retention(fields: &Fields<'_>) -> Result<Option<u16>, Refusal> {
+    let days: Option<u16> = fields.optional("retention_days")?;
+    if days.is_some_and(|days| days > limits::RETENTION_DAYS) {
+        return Err(Refusal::field("retention_days", format!("must be from 0 to {}", limits::RETENTION_DAYS)));
+    }
+    Ok(days)
 }
 
 fn check_length(name: &str) -> Result<(), Refusal> {
@@ -35,13 +43,16 @@ fn check_length(name: &str) -> Result<(), Refusal> {
 
 pub(super) fn change(fields: &Fields<'_>) -> Result<Verb, Refusal> {
     let (name, access): (Option<String>, Option<Access>) = (fields.optional("name")?, fields.optional("access")?);
+    let retention_days = retention(fields)?;
     match name.as_deref() {
         Some("") => return Err(Refusal::field("name", "must not be empty")),
         Some(name) => check_length(name)?,
-        None if access.is_none() => return Err(Refusal::field("name", "is required, or access")),
+        None if access.is_none() && retention_days.is_none() => {
+            return Err(Refusal::field("name", "is required, or access, or retention_days"));
+        }
         None => {}
     }
-    Ok(Verb::Change { name, access, nonce: nonce(fields) })
+    Ok(Verb::Change { name, access, retention_days, nonce: nonce(fields) })
 }
 
 pub(super) fn role(fields: &Fields<'_>) -> Result<Verb, Refusal> {
@@ -156,12 +167,15 @@ impl Serialize for Verb {
         let mut map = serializer.serialize_map(None)?;
         let mut op = |op: &str| map.serialize_entry("op", op);
         match self {
-            Self::Create { name, kind, access, members, nonce } => {
+            Self::Create { name, kind, access, members, retention_days, nonce } => {
                 op("create")?;
                 map.serialize_entry("name", name)?;
                 map.serialize_entry("kind", kind)?;
                 map.serialize_entry("access", access)?;
                 map.serialize_entry("members", members)?;
+                if retention_days.is_some() {
+                    map.serialize_entry("retention_days", retention_days)?;
+                }
                 map.serialize_entry("nonce", nonce)?;
             }
             Self::Invite { users, .. } => {
@@ -183,13 +197,16 @@ impl Serialize for Verb {
                 map.serialize_entry("user", user)?;
             }
             Self::DeleteRoom { .. } => op("delete_room")?,
-            Self::Change { name, access, .. } => {
+            Self::Change { name, access, retention_days, .. } => {
                 op("change")?;
                 if name.is_some() {
                     map.serialize_entry("name", name)?;
                 }
                 if access.is_some() {
                     map.serialize_entry("access", access)?;
+                }
+                if retention_days.is_some() {
+                    map.serialize_entry("retention_days", retention_days)?;
                 }
             }
             Self::Role { user, role, .. } => {
@@ -224,6 +241,10 @@ impl Serialize for Verb {
             }
             Self::Delete { target, .. } => {
                 op("delete")?;
+                map.serialize_entry("ref", target)?;
+            }
+            Self::Forget { target } => {
+                op("forget")?;
                 map.serialize_entry("ref", target)?;
             }
             Self::React { target, emoji, remove, .. } => {

@@ -40,10 +40,12 @@ async fn fill(node: Arc<NodeContext>, room: RoomKey) {
         match page {
             Ok(page) => {
                 events += page.events.len();
-                let whole = page.events.is_empty() && !page.more;
+                // What a page leaves out has expired.
+                let first = page.events.first().map(|(seq, _)| *seq);
+                let is_gone = first.map_or(!page.more, |first| first > missing.after + 1);
                 node.with(|state, effects| {
                     state.deliver_missing(room, &page.events, effects);
-                    if whole {
+                    if is_gone {
                         state.skip_missing(room, Some(missing.user), effects);
                     }
                 });

@@ -205,6 +205,7 @@ async fn info_of_rows(node: &NodeContext, row: &RoomOfUser) -> Option<RoomInfo> 
     let room = node.store.room(&row.room).await;
     let room = room.inspect_err(|error| tracing::warn!(%error, "a room is left out of a user's list")).ok()?;
     let (room, role) = (room.filter(|room| !room.deleted)?, row.role?);
+    let room = room.without_expired(node.config.retention_days, Millis::now());
     // A row that cannot be read leaves the choice open.
     let chosen = node.store.member(&row.room, &row.user).await.ok().flatten();
     let unchosen = if room.members > MENTIONS_ABOVE { Notify::Mentions } else { Notify::All };
@@ -223,6 +224,7 @@ async fn info_of_rows(node: &NodeContext, row: &RoomOfUser) -> Option<RoomInfo> 
         last_at: row.active_at,
         last: room.last,
         members: room.members,
+        retention_days: room.retention_days,
     })
 }
 

@@ -274,6 +274,7 @@ fn view(id: &RoomId, room: &OwnerRoom) -> Vec<u8> {
         last_at: room.head.at,
         last: None,
         members: 2,
+        retention_days: None,
     };
     OkAnswer::room(info, true, false).to_frame()
 }

@@ -15,8 +15,8 @@ use sendpi_model::{
 };
 use sendpi_session::{Identity, Session, Transport, UserTier};
 use sendpi_store::{
-    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row,
-    SettledRow, Stamp, Start, Store, WriteError,
+    DeletedRoom, DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow,
+    Row, SettledRow, Stamp, Start, Store, WriteError,
 };
 use sendpi_tests::until;
 
@@ -189,6 +189,7 @@ impl Rows {
             members: 2,
             head: Head { seq, count: seq, at },
             last: None,
+            retention_days: None,
             deleted: false,
             listed: None,
         };
@@ -320,6 +321,22 @@ impl Store for Rows {
 
     async fn revoked(&self, _: &UserId) -> Result<Option<Millis>, ReadError> {
         Ok(None)
+    }
+
+    async fn rooms_ever(&self, _: &UserId, _: Option<&RoomId>, _: usize) -> Result<Vec<RoomId>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn deleted_rooms(&self, _: Partition) -> Result<Vec<DeletedRoom>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove_events(&self, _: &RoomId, _: u64) -> Result<usize, WriteError> {
+        Ok(0)
+    }
+
+    async fn remove_room(&self, _: Partition, _: &RoomId) -> Result<(), WriteError> {
+        Ok(())
     }
 
     async fn devices(&self, _: &UserId) -> Result<Vec<DeviceRow>, ReadError> {

@@ -36,7 +36,7 @@ pub(super) fn event_row(seq: u64, epoch: u64) -> EventRow {
         nonce: Nonce::parse(&format!("n-{seq}")).ok(),
         frame: Bytes::from(frame),
     };
-    EventRow { epoch, event }
+    EventRow { epoch, event, expires: None }
 }
 
 pub(super) fn event(id: &str, seq: u64, epoch: u64) -> Row {
@@ -74,6 +74,7 @@ pub(super) fn room_row(id: &str, stamp: u64, name: &str) -> RoomRow {
         members: 2,
         head: Head { seq, count: 1, at },
         last: Some(last),
+        retention_days: None,
         deleted: false,
         listed: None,
     }

@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use sendpi_model::{Event, EventKind, Head, Millis, Nonce};
+use tokio::time::Instant;
 
-use super::sample::{Subject, event, places, put, room, start, user};
-use crate::{EventRow, Row, Start};
+use super::sample::{Subject, event, event_row, places, put, room, start, user};
+use crate::{EventRow, Row, Start, TIMELINE_BUCKET};
 
 /// Checks that every field of an event is read as it was written: for every kind, one of a
 /// later release among them, with a frame of more than 16 KiB, and
@@ -21,6 +24,7 @@ pub async fn an_event_comes_back_as_it_was_written(store: Subject) {
                 nonce: (seq % 2 == 0).then(|| Nonce::parse(&"n".repeat(64)).expect("a valid nonce")),
                 frame: Bytes::from("\0\u{10ffff}x".repeat(if kind == Message { 3000 } else { 1 })),
             },
+            expires: None,
         })
         .collect();
     let id = room("=d:ann:bob=2E");
@@ -102,6 +106,7 @@ pub async fn nonces_come_in_the_order_of_the_timeline(store: Subject) {
             nonce: nonce.map(|nonce| Nonce::parse(nonce).expect("a valid nonce")),
             frame: Bytes::from_static(b"{}"),
         },
+        expires: None,
     };
     let rows =
         [row(1, 1, Some("a")), row(2, 1, None), row(3, 2, Some("b")), row(3, 1, Some("c")), row(4, 2, Some("d"))];
@@ -141,4 +146,38 @@ pub async fn starts_come_by_epoch(store: Subject) {
     assert_eq!(all[3].continues, None);
     let chain = store.chain(&room("r")).await.expect("the chain");
     assert_eq!(chain.newest(), Some(all[0]));
+}
+
+/// Checks that an event is gone at its time, revised or not, with its nonce, and that those without a time stay. What
+/// follows is read from either end, however many pieces of the timeline are gone.
+pub async fn events_go_at_their_time(store: Subject) {
+    let id = room("r");
+    let soon = Millis::now().after(Duration::from_millis(1_500));
+    let later = Millis::now().after(Duration::from_hours(1));
+    let row = |seq, expires| EventRow { expires, ..event_row(seq, 1) };
+    let border = 6 * TIMELINE_BUCKET;
+    let (kept, last) = ([border + 5, border + 6], border + 6);
+    let ends = |piece| [piece * TIMELINE_BUCKET + 1, (piece + 1) * TIMELINE_BUCKET - 1];
+    let going: Vec<u64> = (0..6).flat_map(ends).collect();
+    let mut rows: Vec<Row> = going.iter().map(|seq| Row::Event(id.clone(), row(*seq, Some(soon)))).collect();
+    rows.push(Row::Event(id.clone(), row(kept[0], Some(later))));
+    rows.push(Row::Event(id.clone(), row(kept[1], None)));
+    put(&store, rows).await;
+    put(&store, vec![Row::Revised(id.clone(), row(going[0], Some(soon)), last)]).await;
+    let page = async |newest| {
+        let rows = store.timeline(&id, 1..=last, 100, newest).await.expect("a page");
+        rows.iter().map(|row| row.event.head.seq).collect::<Vec<_>>()
+    };
+    // A slow machine may be late for the first look.
+    let early = page(false).await;
+    assert!(Millis::now() >= soon || early == [&going[..], &kept].concat(), "{early:?}");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while page(false).await != kept {
+        assert!(Instant::now() < deadline, "events stay after their time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(Millis::now() >= soon, "events went before their time");
+    assert_eq!(page(true).await, kept);
+    let nonces = store.nonces(&id, 1..=last).await.expect("the nonces");
+    assert_eq!(nonces.iter().map(|row| row.head.seq).collect::<Vec<_>>(), kept);
 }

@@ -1,13 +1,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use sendpi_model::{Millis, Partition, Role, limits};
+use sendpi_model::{Millis, Partition, Role, RoomId, limits};
 
 use super::sample::{
     Subject, active, event, event_row, fence, highest_fence, marker, member, order, places, put, room, room_of,
     room_row, settled, start, user,
 };
-use crate::{Row, Stamp};
+use crate::{DeletedRoom, Row, Stamp, TIMELINE_BUCKET};
 
 /// Checks that a new store answers every read, with nothing.
 pub async fn a_new_store_holds_nothing(store: Subject) {
@@ -165,4 +165,42 @@ pub async fn a_reader_never_sees_a_hole(store: Subject) {
     }
     done.store(true, Ordering::Release);
     assert_eq!(reader.await.expect("the reader"), 2000);
+}
+
+/// Checks that of a room that was deleted everything can be removed but its own row, piece by piece and again, and that
+/// the rooms whose rows are still there are told.
+pub async fn what_was_deleted_is_removed_piece_by_piece(store: Subject) {
+    let (gone, other) = (room("r"), room("r2"));
+    let deleted = |id: &str, at| DeletedRoom { partition: Partition(3), room: room(id), at: Millis(at) };
+    let last = 2 * TIMELINE_BUCKET + 3;
+    for id in ["r", "r2"] {
+        let mut rows: Vec<Row> = [1, 2, TIMELINE_BUCKET, last].map(|seq| event(id, seq, 1)).into();
+        rows.extend([Row::Start(room(id), start(1, 1)), Row::Member(member(id, "ann", 1, None))]);
+        rows.extend([Row::Room(room_row(id, last, "n")), Row::RoomOfUser(room_of("ann", id, 1, None))]);
+        rows.push(Row::Deleted(deleted(id, 7)));
+        put(&store, rows).await;
+    }
+    put(&store, vec![Row::Deleted(DeletedRoom { partition: Partition(4), ..deleted("r", 7) })]).await;
+    let told = async |partition| store.deleted_rooms(Partition(partition)).await.expect("the deleted rooms");
+    assert_eq!(told(3).await, [deleted("r", 7), deleted("r2", 7)]);
+    for removed in [[2, 1, 1, 0], [0; 4]] {
+        for (piece, expected) in (0..).zip(removed) {
+            assert_eq!(store.remove_events(&gone, piece).await, Ok(expected), "piece {piece}");
+        }
+        store.remove_room(Partition(3), &gone).await.expect("the rest is removed");
+    }
+    assert_eq!(told(3).await, [deleted("r2", 7)]);
+    assert_eq!(told(4).await.len(), 1, "another partition's");
+    let events = async |id| places(&store.timeline(id, 1..=last, 10, false).await.expect("a page"));
+    assert_eq!(events(&gone).await, []);
+    assert_eq!(events(&other).await.len(), 4);
+    assert_eq!(store.starts(&gone, None, 9).await.expect("the starts"), []);
+    assert_eq!(store.starts(&other, None, 9).await.expect("the starts").len(), 1);
+    assert!(store.room(&gone).await.expect("the room").is_some(), "its id is never used again");
+    let ever =
+        async |after: Option<&RoomId>, limit| store.rooms_ever(&user("ann"), after, limit).await.expect("the rooms");
+    assert_eq!(ever(None, 9).await, [gone.clone(), other.clone()]);
+    assert_eq!(ever(None, 1).await, std::slice::from_ref(&gone));
+    assert_eq!(ever(Some(&gone), 9).await, [other]);
+    assert_eq!(ever(None, 0).await, []);
 }

@@ -121,7 +121,7 @@ impl CqlClient {
         };
         let done = with_permit(&self.0.write_permits, run).await;
         self.0.metrics.note(write.name(), begun.elapsed(), done.is_ok());
-        done.map(drop)
+        done.map(|_| self.0.metrics.note_rows(write.name(), rows.len()))
     }
 
     /// Passes each row that a read finds to `take`, page by page, until it breaks off. A page may be empty before the

@@ -1,5 +1,7 @@
 //! Rows as the tables hold them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use scylla::value::CqlValue;
 use sendpi_model::{Event, EventKind, Head, Mark, Millis, Nonce, Role, RoomId, UserId};
@@ -10,6 +12,8 @@ use super::active_hours::hour;
 use super::statements::{Write, bucket};
 use crate::{EventRow, NonceRow, ReadError, RoomOfUser, Row, Stamp};
 
+/// The most seconds that a row may have left, by the rule of CQL: 20 years.
+const MAX_TTL: i32 = 630_720_000;
 /// The timestamp of rows that never change.
 const UNCHANGING: u64 = 1;
 
@@ -146,6 +150,10 @@ impl BoundRow {
                 let values = vec![text(row.user.as_str()), text(row.device.as_str()), json(row)?];
                 bind(Write::Device, row.user.to_string(), values, row.at.0)
             }
+            Row::Deleted(row) => {
+                let values = vec![partition_number(row.partition), text(row.room.as_str()), number(row.at.0)];
+                bind(Write::DeletedRoom, row.partition.to_string(), values, UNCHANGING)
+            }
         })
     }
 }
@@ -156,7 +164,7 @@ pub(super) fn hour_values(partition: sendpi_model::Partition, hour: u64) -> Vec<
 }
 
 fn bind_event(room: &RoomId, row: &EventRow, timestamp: u64) -> BoundRow {
-    let EventRow { epoch, event: Event { head, kind, from, nonce, frame } } = row;
+    let EventRow { epoch, event: Event { head, kind, from, nonce, frame }, expires } = row;
     let bucket = bucket(head.seq);
     let values = vec![
         text(room.as_str()),
@@ -170,9 +178,18 @@ fn bind_event(room: &RoomId, row: &EventRow, timestamp: u64) -> BoundRow {
         text(nonce.as_ref().map_or("", Nonce::as_str)),
         CqlValue::Blob(frame.to_vec()),
         number(timestamp),
+        time_to_live(*expires, Millis::now()),
     ];
     let bytes = values.iter().map(size).sum();
     BoundRow { write: Write::Event, partition: format!("{room}/{bucket}"), values, bytes }
+}
+
+/// Returns in how many seconds a row expires. 0 is never. It is not too early, although the database counts whole
+/// seconds. One whose time is over expires in a second.
+fn time_to_live(expires: Option<Millis>, now: Millis) -> CqlValue {
+    let left = |expires: Millis| expires.since(now).as_millis().div_ceil(1_000) as u64 + 1;
+    let seconds = expires.map_or(0, left);
+    CqlValue::Int(i32::try_from(seconds).unwrap_or(i32::MAX).min(MAX_TTL))
 }
 
 /// Returns about how many bytes a value has.
@@ -184,12 +201,12 @@ fn size(value: &CqlValue) -> usize {
     }
 }
 
-/// The columns of an event: seq, epoch, count, at, kind, sender, nonce, frame.
-pub(super) type EventColumns = (i64, i64, i64, i64, i16, String, String, Vec<u8>);
+/// The columns of an event: seq, epoch, count, at, kind, sender, nonce, frame, and the seconds that it has left.
+pub(super) type EventColumns = (i64, i64, i64, i64, i16, String, String, Vec<u8>, Option<i32>);
 
 /// Reads an event.
 pub(super) fn event_row(columns: EventColumns) -> Result<EventRow, ReadError> {
-    let (seq, epoch, count, at, kind, from, nonce, frame) = columns;
+    let (seq, epoch, count, at, kind, from, nonce, frame, left) = columns;
     let event = Event {
         head: Head { seq: seq as u64, count: count as u64, at: Millis(at as u64) },
         kind: EventKind::from_number(u8::try_from(kind).map_err(|_| damaged("timeline", &seq))?),
@@ -197,7 +214,8 @@ pub(super) fn event_row(columns: EventColumns) -> Result<EventRow, ReadError> {
         nonce: nonce_of(&nonce).map_err(|_| damaged("timeline", &seq))?,
         frame: Bytes::from(frame),
     };
-    Ok(EventRow { epoch: epoch as u64, event })
+    let expires = left.map(|left| Millis::now().after(Duration::from_secs(u64::try_from(left).unwrap_or_default())));
+    Ok(EventRow { epoch: epoch as u64, event, expires })
 }
 
 /// The columns of a nonce: seq, epoch, count, at, sender, nonce.

@@ -11,8 +11,8 @@ use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::policies::speculative_execution::{SimpleSpeculativeExecutionPolicy, SpeculativeExecutionPolicy};
 use scylla::statement::Consistency;
 
-use super::CqlOpenError;
 use super::schema::run;
+use super::{CqlOpenError, CqlTls};
 
 /// How long one try may take. The database gives up a write after 2 s by default, and says so.
 const TRY_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -26,6 +26,8 @@ pub struct CqlConfig {
     pub keyspace: String,
     /// The user and the password, if the cluster asks for them.
     pub login: Option<CqlLogin>,
+    /// How to encrypt the connections, if they are.
+    pub tls: Option<CqlTls>,
     /// The datacenter of this node, whose replicas are a LOCAL_QUORUM.
     pub datacenter: Option<String>,
 }
@@ -101,7 +103,9 @@ impl CqlConfig {
     }
 
     async fn build(&self, builder: SessionBuilder) -> Result<Session, CqlOpenError> {
+        let tls = self.tls.as_ref().map(CqlTls::client_config).transpose()?;
         builder
+            .tls_context(tls)
             .build()
             .await
             .map_err(|source| CqlOpenError::Connect { nodes: self.nodes.join(", "), source: Box::new(source) })

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// The statements that create the tables.
 const SCHEMA: &str = include_str!("../../../../schema.cql");
 /// The version of the tables that this release works with.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// How long one that applies the schema waits for another that does.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the right to apply the schema lasts, in seconds, if whoever has it ends without giving it back.
@@ -56,7 +56,7 @@ pub enum SchemaError {
     },
 }
 
-fn failed<E: std::error::Error + Send + Sync + 'static>(statement: &str) -> impl FnOnce(E) -> SchemaError {
+pub(super) fn failed<E: std::error::Error + Send + Sync + 'static>(statement: &str) -> impl FnOnce(E) -> SchemaError {
     let statement = statement.lines().next().unwrap_or_default().to_owned();
     move |source| SchemaError::Statement { statement, source: Box::new(source) }
 }
@@ -204,6 +204,6 @@ mod tests {
         let statements: Vec<String> = statements().collect();
         assert!(statements[0].starts_with("CREATE TABLE IF NOT EXISTS meta ("));
         assert!(statements.iter().all(|statement| statement.starts_with("CREATE TABLE IF NOT EXISTS ")));
-        assert_eq!(statements.len(), 15);
+        assert_eq!(statements.len(), 16);
     }
 }

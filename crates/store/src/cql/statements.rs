@@ -26,10 +26,13 @@ pub(super) enum Read {
     Pushed,
     Revoked,
     Devices,
+    RoomsEver,
+    DeletedRooms,
+    Seqs,
 }
 
 impl Read {
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::Meta,
         Self::Fences,
         Self::Starts,
@@ -51,6 +54,9 @@ impl Read {
         Self::Pushed,
         Self::Revoked,
         Self::Devices,
+        Self::RoomsEver,
+        Self::DeletedRooms,
+        Self::Seqs,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -76,6 +82,9 @@ impl Read {
             Self::Pushed => "read_pushed",
             Self::Revoked => "read_revoked",
             Self::Devices => "read_devices",
+            Self::RoomsEver => "read_rooms_ever",
+            Self::DeletedRooms => "read_deleted_rooms",
+            Self::Seqs => "read_timeline_seqs",
         }
     }
 
@@ -85,11 +94,11 @@ impl Read {
             Self::Fences => "SELECT epoch, claim FROM fence WHERE partition = ? AND epoch >= ? LIMIT 16",
             Self::Starts => "SELECT epoch, next_seq, continues FROM starts WHERE room = ? AND epoch < ? LIMIT ?",
             Self::Timeline => {
-                "SELECT seq, epoch, count, at, kind, sender, nonce, frame FROM timeline \
+                "SELECT seq, epoch, count, at, kind, sender, nonce, frame, TTL(frame) FROM timeline \
                  WHERE room = ? AND bucket = ? AND seq >= ? AND seq <= ? LIMIT ?"
             }
             Self::TimelineNewest => {
-                "SELECT seq, epoch, count, at, kind, sender, nonce, frame FROM timeline \
+                "SELECT seq, epoch, count, at, kind, sender, nonce, frame, TTL(frame) FROM timeline \
                  WHERE room = ? AND bucket = ? AND seq >= ? AND seq <= ? ORDER BY seq DESC, epoch DESC LIMIT ?"
             }
             Self::Nonces => {
@@ -124,6 +133,9 @@ impl Read {
             Self::Pushed => "SELECT row FROM pushed WHERE room = ?",
             Self::Revoked => "SELECT before FROM revoked WHERE user = ?",
             Self::Devices => "SELECT row FROM devices WHERE user = ?",
+            Self::RoomsEver => "SELECT room FROM rooms_of_user WHERE user = ? AND room > ? LIMIT ?",
+            Self::DeletedRooms => "SELECT room, at FROM deleted_rooms WHERE partition = ?",
+            Self::Seqs => "SELECT seq FROM timeline WHERE room = ? AND bucket = ?",
         }
     }
 
@@ -154,10 +166,16 @@ pub(super) enum Write {
     Pushed,
     Revoked,
     Device,
+    DeletedRoom,
+    RemoveEvents,
+    RemoveStarts,
+    RemoveMembers,
+    RemovePushed,
+    RemoveDeletedRoom,
 }
 
 impl Write {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Meta,
         Self::Fence,
         Self::Start,
@@ -173,6 +191,12 @@ impl Write {
         Self::Pushed,
         Self::Revoked,
         Self::Device,
+        Self::DeletedRoom,
+        Self::RemoveEvents,
+        Self::RemoveStarts,
+        Self::RemoveMembers,
+        Self::RemovePushed,
+        Self::RemoveDeletedRoom,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -192,10 +216,16 @@ impl Write {
             Self::Pushed => "write_pushed",
             Self::Revoked => "write_revoked",
             Self::Device => "write_devices",
+            Self::DeletedRoom => "write_deleted_rooms",
+            Self::RemoveEvents => "remove_timeline",
+            Self::RemoveStarts => "remove_starts",
+            Self::RemoveMembers => "remove_members",
+            Self::RemovePushed => "remove_pushed",
+            Self::RemoveDeletedRoom => "remove_deleted_rooms",
         }
     }
 
-    /// Returns the statement. Its last value is the timestamp.
+    /// Returns the statement. Its last value is the timestamp, or, for an event, how long it lives in seconds.
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Meta => "INSERT INTO meta (name, value) VALUES (?, ?) USING TIMESTAMP ?",
@@ -205,7 +235,7 @@ impl Write {
             }
             Self::Event => {
                 "INSERT INTO timeline (room, bucket, seq, epoch, count, at, kind, sender, nonce, frame) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?"
             }
             Self::Room => "INSERT INTO rooms (room, row) VALUES (?, ?) USING TIMESTAMP ?",
             Self::Member => "INSERT INTO members (room, user, row) VALUES (?, ?, ?) USING TIMESTAMP ?",
@@ -223,7 +253,31 @@ impl Write {
             Self::Pushed => "INSERT INTO pushed (room, row) VALUES (?, ?) USING TIMESTAMP ?",
             Self::Revoked => "INSERT INTO revoked (user, before) VALUES (?, ?) USING TIMESTAMP ?",
             Self::Device => "INSERT INTO devices (user, device, row) VALUES (?, ?, ?) USING TIMESTAMP ?",
+            Self::DeletedRoom => "INSERT INTO deleted_rooms (partition, room, at) VALUES (?, ?, ?) USING TIMESTAMP ?",
+            Self::RemoveEvents => "DELETE FROM timeline USING TIMESTAMP ? WHERE room = ? AND bucket = ?",
+            Self::RemoveStarts => "DELETE FROM starts USING TIMESTAMP ? WHERE room = ?",
+            Self::RemoveMembers => "DELETE FROM members USING TIMESTAMP ? WHERE room = ?",
+            Self::RemovePushed => "DELETE FROM pushed USING TIMESTAMP ? WHERE room = ?",
+            Self::RemoveDeletedRoom => "DELETE FROM deleted_rooms USING TIMESTAMP ? WHERE partition = ? AND room = ?",
         }
+    }
+}
+
+impl Write {
+    /// Returns the table into which the statement inserts. Empty for one that removes.
+    pub(super) fn table(self) -> &'static str {
+        self.inserted().0
+    }
+
+    /// Returns the columns that the statement inserts, in the order of its values, with commas.
+    pub(super) fn columns(self) -> &'static str {
+        self.inserted().1
+    }
+
+    fn inserted(self) -> (&'static str, &'static str) {
+        let rest = self.text().strip_prefix("INSERT INTO ").unwrap_or_default();
+        let (table, rest) = rest.split_once(" (").unwrap_or_default();
+        (table, rest.split_once(')').unwrap_or_default().0)
     }
 }
 
@@ -243,5 +297,7 @@ mod tests {
         let names = Read::ALL.map(Read::name).into_iter().chain(Write::ALL.map(Write::name));
         let unique: std::collections::HashSet<_> = names.collect();
         assert_eq!(unique.len(), Read::ALL.len() + Write::ALL.len());
+        assert_eq!((Write::Start.table(), Write::Start.columns()), ("starts", "room, epoch, next_seq, continues"));
+        assert_eq!(Write::RemoveStarts.table(), "");
     }
 }

@@ -14,8 +14,8 @@ use super::statements::Read;
 use super::{Cql, Inner};
 use crate::newest_rooms::NewestRooms;
 use crate::{
-    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow, Row,
-    SettledRow, Start, Store, WriteError,
+    DeletedRoom, DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RoomOfUser, RoomRow,
+    Row, SettledRow, Start, Store, WriteError,
 };
 
 /// The most rooms that one statement names.
@@ -224,6 +224,28 @@ impl Store for Cql {
     async fn revoked(&self, user: &UserId) -> Result<Option<Millis>, ReadError> {
         let rows: Vec<(i64,)> = self.0.client.all(Read::Revoked, &(user.as_str(),)).await?;
         Ok(rows.first().map(|(before,)| Millis(*before as u64)))
+    }
+
+    async fn rooms_ever(&self, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Vec<RoomId>, ReadError> {
+        let values = (user.as_str(), after.map_or("", RoomId::as_str), limit_of(limit));
+        let rows: Vec<(String,)> =
+            if limit == 0 { Vec::new() } else { self.0.client.all(Read::RoomsEver, &values).await? };
+        rows.into_iter().map(|(room,)| room_id(&room)).collect()
+    }
+
+    async fn deleted_rooms(&self, partition: Partition) -> Result<Vec<DeletedRoom>, ReadError> {
+        let rows: Vec<(String, i64)> = self.0.client.all(Read::DeletedRooms, &(i32::from(partition.0),)).await?;
+        let row =
+            |(room, at): (String, i64)| Ok(DeletedRoom { partition, room: room_id(&room)?, at: Millis(at as u64) });
+        rows.into_iter().map(row).collect()
+    }
+
+    async fn remove_events(&self, room: &RoomId, piece: u64) -> Result<usize, WriteError> {
+        self.0.remove_events(room, piece).await
+    }
+
+    async fn remove_room(&self, partition: Partition, room: &RoomId) -> Result<(), WriteError> {
+        self.0.remove_room(partition, room).await
     }
 
     async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRow>, ReadError> {

@@ -1,4 +1,5 @@
-//! Timelines: a range of seqs is read bucket by bucket, from the end where the caller wants rows.
+//! Timelines: a range of seqs is read bucket by bucket, from the end where the caller wants rows. A bucket may be
+//! empty, because its events have expired, and those before it may have been kept for longer.
 
 use std::ops::RangeInclusive;
 
@@ -39,10 +40,6 @@ impl Inner {
             let left = i32::try_from(left).unwrap_or(i32::MAX);
             let values = (room.as_str(), bucket, low, high, left);
             let found: Vec<EventColumns> = self.client.all(read, &values).await?;
-            // Seqs are dense, and the oldest rows expire first. So there is nothing before an empty bucket.
-            if newest && found.is_empty() && n > 0 {
-                break;
-            }
             for columns in found {
                 rows.push(event_row(columns)?);
             }

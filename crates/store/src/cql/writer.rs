@@ -105,7 +105,7 @@ mod tests {
         let (head, from) = (Head { seq, count: seq, at: Millis(seq) }, UserId::parse("ann").unwrap());
         let frame = Bytes::from(vec![b'x'; bytes]);
         let event = Event { head, kind: EventKind::Message, from, nonce: None, frame };
-        Row::Event(RoomId::parse(room).unwrap(), EventRow { epoch: 1, event })
+        Row::Event(RoomId::parse(room).unwrap(), EventRow { epoch: 1, event, expires: None })
     }
 
     fn lengths(rows: &[Row]) -> Vec<Vec<usize>> {

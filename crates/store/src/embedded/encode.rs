@@ -14,6 +14,8 @@ use crate::{EventRow, NonceRow, Row};
 const VERSION: u8 = 1;
 /// The version of revised rows of timelines, which have a stamp.
 const REVISED: u8 = 2;
+/// What the version of a row has besides if the row expires. The time follows it.
+const EXPIRING: u8 = 0x80;
 
 /// The rule for which of two writes of one key stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +77,11 @@ impl EncodedRow {
             }
             Row::Event(room, row) => {
                 let key = RowKey::of_id(room.as_str()).number(row.event.head.seq).number(row.epoch);
-                put(Table::Timeline, key, encode_event(&row.event, None), Keep::Either)
+                put(Table::Timeline, key, encode_event(row, None), Keep::Either)
             }
             Row::Revised(room, row, by) => {
                 let key = RowKey::of_id(room.as_str()).number(row.event.head.seq).number(row.epoch);
-                put(Table::Timeline, key, encode_event(&row.event, Some(*by)), Keep::Revised(*by))
+                put(Table::Timeline, key, encode_event(row, Some(*by)), Keep::Revised(*by))
             }
             Row::Room(row) => {
                 let key = RowKey::of_id(row.room.as_str());
@@ -121,6 +123,10 @@ impl EncodedRow {
                 let key = RowKey::of_id(row.user.as_str()).id(row.device.as_str());
                 put(Table::Devices, key, encode_json(row.at.0, row)?, Keep::Higher(row.at.0))
             }
+            Row::Deleted(row) => {
+                let key = RowKey::of_partition(row.partition).last_id(row.room.as_str());
+                put(Table::DeletedRooms, key, encode_json(0, row)?, Keep::First)
+            }
         })
     }
 }
@@ -139,16 +145,21 @@ pub(super) enum ValueError {
 /// Encodes an event as
 /// `version u8 · count u64 · at u64 · kind u8 · from (u8 length) · nonce (u8 length, 0 for none) · frame`. Numbers
 /// are little-endian. The seq and the epoch are in the key. A revised row has version 2, and behind it the stamp as
-/// u64.
-fn encode_event(event: &Event, stamp: Option<u64>) -> Vec<u8> {
+/// u64. A row that expires has 128 added to its version, and behind that (and the stamp) the time as u64.
+fn encode_event(row: &EventRow, stamp: Option<u64>) -> Vec<u8> {
+    let (event, expires) = (&row.event, row.expires);
     let nonce = event.nonce.as_ref().map_or("", Nonce::as_str);
-    let mut bytes = Vec::with_capacity(28 + event.from.as_str().len() + nonce.len() + event.frame.len());
+    let mut bytes = Vec::with_capacity(36 + event.from.as_str().len() + nonce.len() + event.frame.len());
+    let expiring = if expires.is_some() { EXPIRING } else { 0 };
     match stamp {
         Some(stamp) => {
-            bytes.put_u8(REVISED);
+            bytes.put_u8(REVISED | expiring);
             bytes.put_u64_le(stamp);
         }
-        None => bytes.put_u8(VERSION),
+        None => bytes.put_u8(VERSION | expiring),
+    }
+    if let Some(expires) = expires {
+        bytes.put_u64_le(expires.0);
     }
     bytes.put_u64_le(event.head.count);
     bytes.put_u64_le(event.head.at.0);
@@ -164,7 +175,7 @@ fn encode_event(event: &Event, stamp: Option<u64>) -> Vec<u8> {
 
 pub(super) fn decode_event(seq: u64, epoch: u64, mut value: &[u8]) -> Result<EventRow, ValueError> {
     let damaged = |_| ValueError::Damaged;
-    skip_version(&mut value)?;
+    let expires = skip_version(&mut value)?;
     let count = value.try_get_u64_le().map_err(damaged)?;
     let at = Millis(value.try_get_u64_le().map_err(damaged)?);
     let kind = EventKind::from_number(value.try_get_u8().map_err(damaged)?);
@@ -174,7 +185,7 @@ pub(super) fn decode_event(seq: u64, epoch: u64, mut value: &[u8]) -> Result<Eve
         nonce => Some(Nonce::parse(nonce).map_err(|_| ValueError::Damaged)?),
     };
     let frame = Bytes::copy_from_slice(value);
-    Ok(EventRow { epoch, event: Event { head: Head { seq, count, at }, kind, from, nonce, frame } })
+    Ok(EventRow { epoch, event: Event { head: Head { seq, count, at }, kind, from, nonce, frame }, expires })
 }
 
 /// Reads whose event a row is, and its nonce. `None` if the event has none.
@@ -193,20 +204,30 @@ pub(super) fn decode_nonce(seq: u64, epoch: u64, mut value: &[u8]) -> Result<Opt
     Ok(Some(NonceRow { epoch, head: Head { seq, count, at }, from, nonce }))
 }
 
-/// Skips the version of an event, and the stamp of a revised one.
-fn skip_version(value: &mut &[u8]) -> Result<(), ValueError> {
+/// Skips the version of an event, the stamp of a revised one, and the time at which it expires, which is returned.
+fn skip_version(value: &mut &[u8]) -> Result<Option<Millis>, ValueError> {
     let damaged = |_| ValueError::Damaged;
-    match value.try_get_u8().map_err(damaged)? {
-        VERSION => Ok(()),
-        REVISED => value.try_get_u64_le().map(drop).map_err(damaged),
-        version => Err(ValueError::Later(version)),
+    let version = value.try_get_u8().map_err(damaged)?;
+    match version & !EXPIRING {
+        VERSION => {}
+        REVISED => value.try_get_u64_le().map(drop).map_err(damaged)?,
+        _ => return Err(ValueError::Later(version)),
     }
+    if version & EXPIRING == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Millis(value.try_get_u64_le().map_err(damaged)?)))
+}
+
+/// Returns whether an event has expired at `now`. One that cannot be read has not.
+pub(super) fn has_expired(mut value: &[u8], now: Millis) -> bool {
+    matches!(skip_version(&mut value), Ok(Some(expires)) if expires <= now)
 }
 
 /// Returns the stamp of an event. `None` if it was never revised.
-fn revision_stamp(value: &[u8]) -> Option<u64> {
+pub(super) fn revision_stamp(value: &[u8]) -> Option<u64> {
     let (version, rest) = value.split_first()?;
-    rest.first_chunk().filter(|_| *version == REVISED).map(|bytes| u64::from_le_bytes(*bytes))
+    rest.first_chunk().filter(|_| *version & !EXPIRING == REVISED).map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 fn text<'a>(value: &mut &'a [u8]) -> Result<&'a str, ValueError> {
@@ -250,9 +271,13 @@ mod tests {
     fn an_event_comes_back_with_and_without_a_nonce() {
         for nonce in [None, Some("n-1")] {
             let event = event(EventKind::Reaction, nonce);
-            for stamp in [None, Some(u64::MAX)] {
-                let row = decode_event(7, 3, &encode_event(&event, stamp)).unwrap();
-                assert_eq!(row, EventRow { epoch: 3, event: event.clone() });
+            for (stamp, expires) in [(None, None), (Some(u64::MAX), None), (None, Some(9)), (Some(5), Some(9))] {
+                let row = EventRow { epoch: 3, event: event.clone(), expires: expires.map(Millis) };
+                let value = encode_event(&row, stamp);
+                assert_eq!(decode_event(7, 3, &value), Ok(row));
+                assert_eq!(revision_stamp(&value), stamp);
+                let expired = [8, 9].map(|now| has_expired(&value, Millis(now)));
+                assert_eq!(expired, [false, expires.is_some()]);
             }
         }
     }
@@ -260,13 +285,14 @@ mod tests {
     #[test]
     fn an_event_of_a_kind_of_a_later_release_passes_through() {
         let event = event(EventKind::Later(200), Some("n-1"));
-        let row = decode_event(7, 3, &encode_event(&event, None)).unwrap();
-        assert_eq!(row, EventRow { epoch: 3, event });
+        let row = EventRow { epoch: 3, event, expires: None };
+        assert_eq!(decode_event(7, 3, &encode_event(&row, None)), Ok(row));
     }
 
     #[test]
     fn a_row_of_a_later_release_is_told_from_a_damaged_one() {
-        let mut bytes = encode_event(&event(EventKind::Reaction, None), None);
+        let event = event(EventKind::Reaction, None);
+        let mut bytes = encode_event(&EventRow { epoch: 1, event, expires: None }, None);
         for cut in 0..20 {
             assert_eq!(decode_event(1, 1, &bytes[..cut]), Err(ValueError::Damaged));
         }

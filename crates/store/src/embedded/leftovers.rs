@@ -7,10 +7,11 @@
 //! newest one is that of the fence. A later owner writes its fence before it reads the starts, so it reads this newest
 //! one, and continues it or what it continues. Nobody will ever name the removed one.
 //!
-//! *Members who left:* their row keeps out a late write of an older join. The writes of this store come from one
-//! process, in order, and the jobs of a room one after the other. So once the room's head row is at or above the row's
-//! stamp, no older write can come any more. The events that activation applies again are the end of the timeline,
-//! which has the leave wherever it has the join.
+//! *Members who left:* their row among the members of the room keeps out a late write of an older join. The writes of
+//! this store come from one process, in order, and the jobs of a room one after the other. So once the room's head row
+//! is at or above the row's stamp, no older write can come any more. The events that activation applies again are the
+//! end of the timeline, which has the leave wherever it has the join. The row among the rooms of the user stays: it
+//! tells in which rooms a user who is to be forgotten may have written something.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -34,7 +35,7 @@ const PASS_EVERY: Duration = Duration::from_hours(1);
 const ROWS: usize = 1024;
 
 /// The tables in the order in which they are swept.
-const TABLES: [Table; 5] = [Table::Settled, Table::Fence, Table::Starts, Table::Members, Table::RoomsOfUser];
+const TABLES: [Table; 4] = [Table::Settled, Table::Fence, Table::Starts, Table::Members];
 
 type StoredRow = (UserKey, UserValue);
 
@@ -70,7 +71,7 @@ impl LeftoverSweep {
                 Table::Starts => left_over.extend(unchained(rows, opened)),
                 _ => {
                     let (key, value) = &rows[0];
-                    if has_left(table, key, value, opened)? {
+                    if has_left(key, value, opened)? {
                         left_over.push(key.clone());
                     }
                 }
@@ -133,7 +134,7 @@ fn unchained(rows: &[StoredRow], opened: &Opened) -> Vec<UserKey> {
 }
 
 /// Returns whether the row is of a user who left before the head row of the room.
-fn has_left(table: Table, key: &[u8], value: &[u8], opened: &Opened) -> fjall::Result<bool> {
+fn has_left(key: &[u8], value: &[u8], opened: &Opened) -> fjall::Result<bool> {
     #[derive(Deserialize)]
     struct LeftRow {
         stamp: Stamp,
@@ -147,9 +148,7 @@ fn has_left(table: Table, key: &[u8], value: &[u8], opened: &Opened) -> fjall::R
     }
     // A row that cannot be read stays.
     let Ok(LeftRow { stamp, role: None, banned: false }) = decode_json(value) else { return Ok(false) };
-    let Some((first, second)) = split_id(key) else { return Ok(false) };
-    let second = std::str::from_utf8(second).unwrap_or_default().trim_end_matches('\0');
-    let room = if table == Table::Members { first } else { second };
+    let Some((room, _)) = split_id(key) else { return Ok(false) };
     let row = opened.tables.get(Table::Rooms, &RowKey::of_id(room).bytes())?;
     let head = row.and_then(|row| decode_json::<RoomHead>(&row).ok()).map(|room| room.head.seq);
     Ok(head.is_some_and(|head| stamp.seq() <= head))

@@ -10,30 +10,30 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::encode::{ValueError, decode_event, decode_json, decode_nonce};
+use super::encode::{ValueError, decode_json};
 use super::key::{RowKey, split_falling, split_id, split_number};
 use super::opened::Opened;
 use super::table::Table;
 use super::{Embedded, Inner, KEPT};
 use crate::newest_rooms::NewestRooms;
 use crate::{
-    DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RevokedRow, RoomOfUser, RoomRow,
-    Row, SettledRow, Start, Store, StoreHealth, WriteError,
+    DeletedRoom, DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, ReadError, RevokedRow,
+    RoomOfUser, RoomRow, Row, SettledRow, Start, Store, StoreHealth, WriteError,
 };
 
 /// A scan lets other tasks run after this many rows, which is about every 100 µs. Passing a scan to a thread for
 /// blocking work would cost more than most scans take.
-const PIECE: usize = 256;
+pub(super) const PIECE: usize = 256;
 
-fn unreadable(table: Table, key: &[u8], error: &ValueError) -> ReadError {
+pub(super) fn unreadable(table: Table, key: &[u8], error: &ValueError) -> ReadError {
     ReadError(format!("row {} of {} cannot be read: {error}", key.escape_ascii(), table.name()))
 }
 
-fn failed(error: impl std::fmt::Display) -> ReadError {
+pub(super) fn failed(error: impl std::fmt::Display) -> ReadError {
     ReadError(error.to_string())
 }
 
-fn damaged() -> ReadError {
+pub(super) fn damaged() -> ReadError {
     ReadError("a key is damaged".into())
 }
 
@@ -76,21 +76,6 @@ async fn read_json<T: DeserializeOwned + Send>(
     Ok(rows)
 }
 
-/// Returns the seq and the epoch in the key of a timeline's row.
-fn timeline_place(key: &[u8]) -> Result<(u64, u64), ReadError> {
-    let (_, rest) = split_id(key).ok_or_else(damaged)?;
-    let (seq, rest) = split_number(rest).ok_or_else(damaged)?;
-    let (epoch, _) = split_number(rest).ok_or_else(damaged)?;
-    Ok((seq, epoch))
-}
-
-/// Returns the rows of a timeline whose seq is in `seqs`, which is not empty.
-fn timeline_range(opened: &Opened, room: &RoomId, seqs: &RangeInclusive<u64>) -> fjall::Iter {
-    let low = RowKey::of_id(room.as_str()).number(*seqs.start()).bytes();
-    let high = RowKey::of_id(room.as_str()).number(*seqs.end()).number(u64::MAX).bytes();
-    opened.tables.range(Table::Timeline, Bound::Included(&low), Bound::Included(&high))
-}
-
 /// Decodes a row of a user's rooms. Returns `None` if it cannot be read: one room that a later release changed must not
 /// keep a user from all others.
 fn room_of_user<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Option<T> {
@@ -99,7 +84,7 @@ fn room_of_user<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Option<T> {
 }
 
 impl Inner {
-    fn opened(&self) -> Result<Arc<Opened>, ReadError> {
+    pub(super) fn opened(&self) -> Result<Arc<Opened>, ReadError> {
         self.slot
             .get()
             .ok_or_else(|| ReadError("the disk failed; the store is closed until it can be opened again".into()))
@@ -175,40 +160,11 @@ impl Store for Embedded {
         limit: usize,
         newest: bool,
     ) -> Result<Vec<EventRow>, ReadError> {
-        let opened = self.0.opened()?;
-        if seqs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let range = timeline_range(&opened, room, &seqs);
-        let mut rows = Vec::new();
-        let take = |key: &[u8], value: &[u8]| {
-            let (seq, epoch) = timeline_place(key)?;
-            let row = decode_event(seq, epoch, value);
-            rows.push(row.map_err(|error| ReadError(format!("event {seq} of epoch {epoch} cannot be read: {error}")))?);
-            Ok(())
-        };
-        if newest {
-            scan(range.rev().take(limit), take).await?;
-            rows.reverse();
-        } else {
-            scan(range.take(limit), take).await?;
-        }
-        Ok(rows)
+        self.0.timeline(room, seqs, limit, newest).await
     }
 
     async fn nonces(&self, room: &RoomId, seqs: RangeInclusive<u64>) -> Result<Vec<NonceRow>, ReadError> {
-        let opened = self.0.opened()?;
-        let mut rows = Vec::new();
-        if seqs.is_empty() {
-            return Ok(rows);
-        }
-        scan(timeline_range(&opened, room, &seqs), |key, value| {
-            let (seq, epoch) = timeline_place(key)?;
-            rows.extend(decode_nonce(seq, epoch, value).map_err(failed)?);
-            Ok(())
-        })
-        .await?;
-        Ok(rows)
+        self.0.nonces(room, seqs).await
     }
 
     async fn room(&self, room: &RoomId) -> Result<Option<RoomRow>, ReadError> {
@@ -348,6 +304,34 @@ impl Store for Embedded {
     async fn revoked(&self, user: &UserId) -> Result<Option<Millis>, ReadError> {
         let row: Option<RevokedRow> = self.0.one(Table::Revoked, RowKey::of_id(user.as_str()))?;
         Ok(row.map(|row| row.before))
+    }
+
+    async fn rooms_ever(&self, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Vec<RoomId>, ReadError> {
+        let opened = self.0.opened()?;
+        let key = || RowKey::of_id(user.as_str());
+        let low = after.map_or_else(|| key().bytes(), |room| key().id(room.as_str()).bytes());
+        let high = key().after_ids().bytes();
+        let range = opened.tables.range(Table::RoomsOfUser, Bound::Excluded(&low), Bound::Excluded(&high));
+        let mut rooms = Vec::new();
+        scan(range.take(limit), |key, _| {
+            let room = split_id(key).and_then(|(_, rest)| split_id(rest)).map(|(room, _)| room);
+            rooms.push(room.and_then(|room| RoomId::parse(room).ok()).ok_or_else(damaged)?);
+            Ok(())
+        })
+        .await?;
+        Ok(rooms)
+    }
+
+    async fn deleted_rooms(&self, partition: Partition) -> Result<Vec<DeletedRoom>, ReadError> {
+        self.0.all(Table::DeletedRooms, &RowKey::of_partition(partition).bytes(), |_| true).await
+    }
+
+    async fn remove_events(&self, room: &RoomId, piece: u64) -> Result<usize, WriteError> {
+        self.0.remove_events(room, piece).await
+    }
+
+    async fn remove_room(&self, partition: Partition, room: &RoomId) -> Result<(), WriteError> {
+        self.0.remove_room(partition, room).await
     }
 
     async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRow>, ReadError> {

@@ -29,11 +29,12 @@ pub(super) enum Table {
     Pushed,
     Revoked,
     Devices,
+    DeletedRooms,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Partitions,
         Self::Fence,
         Self::Starts,
@@ -48,25 +49,30 @@ impl Table {
         Self::Pushed,
         Self::Revoked,
         Self::Devices,
+        Self::DeletedRooms,
+    ];
+
+    /// The names of all tables, in the same order.
+    pub(super) const NAMES: [&str; Self::ALL.len()] = [
+        "partitions",
+        "fence",
+        "starts",
+        "timeline",
+        "rooms",
+        "members",
+        "rooms_of_user",
+        "rooms_by_activity",
+        "read_markers",
+        "active_rooms",
+        "settled",
+        "pushed",
+        "revoked",
+        "devices",
+        "deleted_rooms",
     ];
 
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Partitions => "partitions",
-            Self::Fence => "fence",
-            Self::Starts => "starts",
-            Self::Timeline => "timeline",
-            Self::Rooms => "rooms",
-            Self::Members => "members",
-            Self::RoomsOfUser => "rooms_of_user",
-            Self::Order => "rooms_by_activity",
-            Self::Markers => "read_markers",
-            Self::ActiveRooms => "active_rooms",
-            Self::Settled => "settled",
-            Self::Pushed => "pushed",
-            Self::Revoked => "revoked",
-            Self::Devices => "devices",
-        }
+        Self::NAMES[self as usize]
     }
 
     /// Returns the size, in bytes, up to which rows stay in memory before they are written to a file. Timelines
@@ -108,6 +114,11 @@ impl Tables {
         &self.keyspaces[table as usize]
     }
 
+    /// Returns about how many rows a table has.
+    pub(super) fn approximate_len(&self, table: Table) -> usize {
+        self.keyspace(table).approximate_len()
+    }
+
     /// Returns what is stored under `key`. A batch that is being applied is not visible.
     pub(super) fn get(&self, table: Table, key: &[u8]) -> fjall::Result<Option<UserValue>> {
         self.db.snapshot().get(self.keyspace(table), key)
@@ -145,7 +156,21 @@ impl Tables {
 
     /// Removes rows without waiting for the disk. Rows that a crash brings back are removed again later.
     pub(super) fn remove(&self, table: Table, keys: Vec<fjall::UserKey>) -> fjall::Result<()> {
-        let mut batch = self.db.batch();
+        self.remove_with(None, table, keys)
+    }
+
+    /// Removes rows for ever.
+    pub(super) fn remove_durably(&self, table: Table, keys: Vec<fjall::UserKey>) -> fjall::Result<()> {
+        self.remove_with(Some(PersistMode::SyncData), table, keys)
+    }
+
+    fn remove_with(
+        &self,
+        durability: Option<PersistMode>,
+        table: Table,
+        keys: Vec<fjall::UserKey>,
+    ) -> fjall::Result<()> {
+        let mut batch = self.db.batch().durability(durability);
         for key in keys {
             batch.remove(self.keyspace(table), key);
         }
@@ -219,6 +244,10 @@ mod tests {
     fn every_table_is_found_under_its_own_number() {
         for (number, table) in Table::ALL.into_iter().enumerate() {
             assert_eq!(table as usize, number);
+        }
+        let names = [(Table::Fence, "fence"), (Table::Timeline, "timeline"), (Table::DeletedRooms, "deleted_rooms")];
+        for (table, name) in names {
+            assert_eq!(table.name(), name);
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::encode::EncodedRow;
+use super::event_expiry::EventExpirySweep;
 use super::expiry::ExpirySweep;
 use super::leftovers::LeftoverSweep;
 use super::merge::merge;
@@ -200,6 +201,7 @@ pub(super) struct TableDisk {
     opened: Option<Arc<Opened>>,
     slot: OpenedSlot,
     expiry: ExpirySweep,
+    events: EventExpirySweep,
     leftovers: LeftoverSweep,
     clock: Clock,
 }
@@ -213,6 +215,7 @@ impl TableDisk {
             opened,
             slot,
             expiry: ExpirySweep::default(),
+            events: EventExpirySweep::default(),
             leftovers: LeftoverSweep::default(),
             clock,
         }
@@ -237,7 +240,9 @@ impl Disk for TableDisk {
     fn tidy(&mut self) {
         let Some(opened) = &self.opened else { return };
         let now = (self.clock)();
-        let swept = self.expiry.round(now, &opened.tables).and_then(|()| self.leftovers.round(now, opened));
+        let swept = self.expiry.round(now, &opened.tables);
+        let swept = swept.and_then(|()| self.events.round(now, &opened.tables));
+        let swept = swept.and_then(|()| self.leftovers.round(now, opened));
         if let Err(error) = swept {
             tracing::warn!(%error, "old rows could not be removed");
         }

@@ -41,6 +41,7 @@ fn entry() -> LiveEntry {
         members: 2,
         head: Head::default(),
         last: None,
+        retention_days: None,
         deleted: false,
         listed: None,
     };
@@ -83,7 +84,7 @@ fn a_retry_that_is_searched_for_holds_up_its_user_and_nobody_else() {
     let taken = entry.take_batch(Millis(0)).unwrap();
     assert_eq!(nonces(&taken.batch), ["b"]);
     assert_eq!((taken.lookup.reach.from, taken.lookup.to, entry.requests()), (6, 1000, 2));
-    let absent = NonceResult::Absent { from: 6, to: 1000, since: None };
+    let absent = NonceResult::Absent { from: 6, to: 1000, since: None, kept: 6 };
     entry.lookups = found(&taken, absent);
     let aside = entry.aside.take();
     entry.bring_back(aside);
@@ -97,7 +98,7 @@ fn what_the_tail_dropped_during_a_search_is_searched_too() {
     let mut entry = entry();
     ask(&mut entry, "ann", OLD);
     let taken = entry.take_batch(Millis(0)).unwrap();
-    entry.lookups = found(&taken, NonceResult::Absent { from: 6, to: 990, since: None });
+    entry.lookups = found(&taken, NonceResult::Absent { from: 6, to: 990, since: None, kept: 6 });
     let aside = entry.aside.take();
     entry.bring_back(aside);
     let taken = entry.take_batch(Millis(0)).unwrap();

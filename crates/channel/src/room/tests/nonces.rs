@@ -78,7 +78,7 @@ fn a_nonce_that_the_tail_does_not_know_is_looked_for_back_to_the_retrys_seq() {
     assert_eq!((search.reach, search.to), (Reach { from: 6, since: None }, first - 1));
     assert!(search.reached(6, None) && !search.reached(7, None));
     assert_eq!(lookup(&table, &[send("new", None, "")], &Lookups::new()), None);
-    let known = search.finish(Lookups::new(), 6);
+    let known = search.finish(Lookups::new(), (6, 6));
     assert_eq!(lookup(&table, &retry(5), &known), None);
     assert!(lookup(&table, &retry(4), &known).is_some());
 }
@@ -153,7 +153,7 @@ fn the_nonce_of_a_membership_change_is_kept_but_not_shown() {
 #[test]
 fn what_searches_one_behind_the_other_did_not_find_is_absent_in_all_that_they_looked_at() {
     let key = || (user("ann"), sendpi_model::Nonce::parse("n").unwrap());
-    let absent = |from, to, since| NonceResult::Absent { from, to, since };
+    let absent = |from, to, since| NonceResult::Absent { from, to, since, kept: from };
     let mut known = Lookups::new();
     add_lookups(&mut known, [(key(), absent(10, 90, Some(Millis(7))))].into());
     add_lookups(&mut known, [(key(), absent(91, 120, None))].into());

@@ -87,14 +87,16 @@ export class Room {
 
   async #load(after, fills = true) {
     const newest = after === undefined;
+    const last = this.#last();
     const page = newest
       ? await this.#ask({ op: "history", limit: PAGE })
       : await this.#ask({ op: "history", after, limit: FILL_PAGE });
-    this.seq = newest ? (page.events[0]?.seq ?? 1) - 1 : after;
+    // Where there are no events at all, all have expired.
+    this.seq = newest ? (page.events[0]?.seq ?? last + 1) - 1 : after;
     for (const seq of this.#later.keys()) if (seq <= this.seq) this.#later.delete(seq);
     this.hasEarlier = newest ? page.more : after > 0;
     this.isOpen = true;
-    page.events.forEach((event) => this.#place(event, newest));
+    this.#placePage(page, last, newest);
     if (!fills) return this;
     if (this.hasGap || (!newest && page.more)) await this.fill();
     this.#sendpi.emit("opened", this);
@@ -129,9 +131,9 @@ export class Room {
       this.#sendpi.emit("reset", this);
     }
     for (let more = true; more && !this.isGone; ) {
-      const page = await this.#ask({ op: "history", after: this.seq, limit: FILL_PAGE });
-      const before = this.seq;
-      page.events.forEach((event) => this.#place(event));
+      const [before, last] = [this.seq, this.#last()];
+      const page = await this.#ask({ op: "history", after: before, limit: FILL_PAGE });
+      this.#placePage(page, last);
       more = page.more && this.seq > before;
     }
   }
@@ -143,9 +145,30 @@ export class Room {
     else this.#sendpi.emit("changed", this);
   }
 
+  /** Takes the events of a page that was asked for when `last` was the last seq. What it leaves out has expired. */
+  #placePage({ events, more }, last, isSilent = false) {
+    for (const event of events) {
+      this.#skipTo(event.seq - 1);
+      this.#place(event, isSilent);
+    }
+    if (!more) {
+      this.#skipTo(last);
+      this.#placeLater(isSilent);
+    }
+  }
+
+  #skipTo(seq) {
+    this.seq = Math.max(this.seq, seq);
+    for (const later of this.#later.keys()) if (later <= this.seq) this.#later.delete(later);
+  }
+
   #place(event, isSilent = false) {
     if (event.seq <= this.seq) return;
     this.#later.set(event.seq, event);
+    this.#placeLater(isSilent);
+  }
+
+  #placeLater(isSilent) {
     for (let next; (next = this.#later.get(this.seq + 1)); ) {
       this.#later.delete(next.seq);
       this.seq = next.seq;

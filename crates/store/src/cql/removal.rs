@@ -1,0 +1,39 @@
+//! Removes what is left of rooms that were deleted. These are the only deletions there are.
+
+use scylla::value::CqlValue;
+use sendpi_model::{Millis, Partition, RoomId};
+
+use super::Inner;
+use super::statements::{Read, Write};
+use crate::WriteError;
+
+/// Returns the timestamp of a removal, in microseconds. It is above the stamps of all rows that it removes: those rise
+/// with the seq of the room, and are far below the time.
+fn timestamp() -> CqlValue {
+    CqlValue::BigInt(Millis::now().0 as i64 * 1_000)
+}
+
+fn text(value: &str) -> CqlValue {
+    CqlValue::Text(value.to_owned())
+}
+
+impl Inner {
+    pub(super) async fn remove_events(&self, room: &RoomId, piece: u64) -> Result<usize, WriteError> {
+        let seqs = self.client.all::<(i64,), _>(Read::Seqs, &(room.as_str(), piece as i64)).await;
+        let events = seqs.map_err(|error| WriteError::Failed(error.to_string()))?.len();
+        // A tombstone for what is not there would be read in vain.
+        if events > 0 {
+            let values = vec![timestamp(), text(room.as_str()), CqlValue::BigInt(piece as i64)];
+            self.client.write(Write::RemoveEvents, &[values]).await?;
+        }
+        Ok(events)
+    }
+
+    pub(super) async fn remove_room(&self, partition: Partition, room: &RoomId) -> Result<(), WriteError> {
+        for write in [Write::RemoveStarts, Write::RemoveMembers, Write::RemovePushed] {
+            self.client.write(write, &[vec![timestamp(), text(room.as_str())]]).await?;
+        }
+        let values = vec![timestamp(), CqlValue::Int(i32::from(partition.0)), text(room.as_str())];
+        self.client.write(Write::RemoveDeletedRoom, &[values]).await
+    }
+}
