@@ -1,5 +1,7 @@
 //! Forgetting a user: no word of the user is left.
 
+use std::time::Duration;
+
 use sendpi_model::CloseCode;
 use sendpi_tests::{Recording, Sendpi, SendpiSetup, api, get, step, until};
 use serde_json::{Value, json};
@@ -15,7 +17,8 @@ async fn events(server: &Sendpi, room: &str) -> Vec<Value> {
 async fn a_forgotten_user_leaves_no_word_behind() {
     // Rooms are idle soon.
     let args = ["--idle-min", "500ms", "--idle-max", "1s"].map(str::to_owned).to_vec();
-    let server = Sendpi::start_with(SendpiSetup { args, ..SendpiSetup::default() }).await;
+    let heartbeat = Duration::from_secs(1);
+    let server = Sendpi::start_with(SendpiSetup { args, heartbeat, ..SendpiSetup::default() }).await;
     let ann = Recording::connect(&server, "ann/b", "phone").await;
     let bob = Recording::connect(&server, "bob", "phone").await;
     for room in ["lobby", "left", "gone"] {

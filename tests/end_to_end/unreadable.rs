@@ -72,7 +72,7 @@ async fn a_room_that_cannot_be_read_holds_up_nobody_and_is_handed_out_when_it_ca
 
     step("what is settled goes on without it");
     let goes_on = async {
-        let epoch = store.fences(partition, 0).await.unwrap()[0].epoch;
+        let epoch = store.fences(partition, 0).await.unwrap().last().unwrap().epoch;
         while store.settled(partition).await.unwrap().last().is_none_or(|row| row.epoch < epoch) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -145,6 +145,9 @@ impl Executor {
                 }
             }
         }
+        if rows_at.is_some() {
+            room.order_rows_stored();
+        }
         room.activate(rows_at);
         let partition = entry.partition;
         let Some(owned) = self.partitions.get_mut(&partition) else { return };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use sendpi_bus::presence::Online;
 use sendpi_model::RoomId;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point, mutant};
@@ -12,6 +13,8 @@ use super::{JobContext, JobError};
 use crate::room::Batch;
 use crate::tenure::Tenure;
 
+/// The most rows whose times are read at one time.
+const AT_ONCE: usize = 16;
 /// More epochs than wrote an event at one seq.
 const EPOCHS: usize = 1_000;
 
@@ -95,19 +98,16 @@ impl JobContext {
     /// Gives revised events the time at which their rows go. A revision of one that is gone is not written, because it
     /// would bring the event back.
     pub(super) async fn keep_times(&self, rows: Vec<Row>) -> Result<Vec<Row>, JobError> {
-        let mut kept = Vec::with_capacity(rows.len());
-        for row in rows {
-            let Row::Revised(room, mut revised, by) = row else {
-                kept.push(row);
-                continue;
-            };
+        let kept = stream::iter(rows).map(|row| async move {
+            let Row::Revised(room, mut revised, by) = row else { return Ok::<_, JobError>(Some(row)) };
             let seq = revised.event.head.seq;
             let stored = self.store.timeline(&room, seq..=seq, EPOCHS, false).await?;
-            if let Some(stored) = stored.into_iter().find(|stored| stored.epoch == revised.epoch) {
+            let stored = stored.into_iter().find(|stored| stored.epoch == revised.epoch);
+            Ok(stored.map(|stored| {
                 revised.expires = stored.expires;
-                kept.push(Row::Revised(room, revised, by));
-            }
-        }
-        Ok(kept)
+                Row::Revised(room, revised, by)
+            }))
+        });
+        kept.buffered(AT_ONCE).try_filter_map(|row| async move { Ok(row) }).try_collect().await
     }
 }

@@ -10,6 +10,7 @@ use sendpi_model::server_frame::OkAnswer;
 use sendpi_model::{Access, Code, Content, Head, Millis, Nonce, Notify, Refusal, Role, RoleChange, RoomChange, UserId};
 use sendpi_store::{Row, Stamp};
 
+use super::last_message::LastMessage;
 use super::{AnswerAddress, Batch, Room};
 
 impl Room {
@@ -33,8 +34,10 @@ impl Room {
         row.retention_days = change.retention_days.or(row.retention_days);
         let head = self.event(batch, by.id(), nonce, &Content::Changed(&change), now);
         // With the head as it was: the rows of the members are behind, and after a crash the next owner must see that.
+        // The last message may have been revised since.
+        let last = self.last.as_ref().and_then(LastMessage::preview);
         if let Some(row) = &mut self.row {
-            row.stamp = Stamp::of(head.seq);
+            (row.stamp, row.last) = (Stamp::of(head.seq), last);
             batch.after.push(Row::Room(row.clone()));
         }
         batch.answer(to, &OkAnswer::event(head, false));

@@ -7,17 +7,37 @@ use super::last_message::LastMessage;
 use super::{Room, RoomMember};
 
 impl Room {
-    /// Returns what an activation for a durable event writes: the order rows of all members, and the head. A room that
-    /// is never idle would otherwise keep its first head row, and once the events that follow it have expired, nobody
+    /// Returns what an activation for a durable event writes: the order rows of all members, the rows that a crash took,
+    /// and, once those are stored, the head. A room that is never idle would otherwise keep its first head row, and once the events that follow it have expired, nobody
     /// could tell them from events that never were.
     pub(crate) fn order_rows(&self, at: Millis) -> Vec<Row> {
-        // The members whose rows a crash took are found by the events after the head row, until eviction writes them.
-        let row = self.row.as_ref().filter(|row| row.head.seq < self.head.seq && self.healed.is_empty());
-        let head = row.map(|row| {
-            let stamp = self.base_stamp().next();
-            Row::Room(RoomRow { stamp, listed: Some(row.listed()), ..self.with_head(row) })
+        let order = self.members.keys().map(|user| order_row(&self.id, user, at));
+        order.chain(self.healed_rows()).chain(self.newer_head().map(Row::Room)).collect()
+    }
+
+    /// Notes that what [`Self::order_rows`] returned is stored.
+    pub(crate) fn order_rows_stored(&mut self) {
+        if let Some(row) = self.newer_head() {
+            self.row = Some(row);
+        }
+        self.healed.clear();
+    }
+
+    /// Returns the room's row with its present head, if that is newer. The members whose rows a crash took are found by
+    /// the events after the head row, until those rows are stored.
+    fn newer_head(&self) -> Option<RoomRow> {
+        let row = self.row.as_ref().filter(|row| row.head.seq < self.head.seq && self.healed.is_empty())?;
+        let stamp = self.base_stamp().next();
+        Some(RoomRow { stamp, listed: Some(row.listed()), ..self.with_head(row) })
+    }
+
+    /// Returns the rows of the members whose rows a crash took.
+    fn healed_rows(&self) -> Vec<Row> {
+        let rows = self.healed.iter().flat_map(|user| match self.members.get(user) {
+            Some(member) => vec![self.member_row(user, member)],
+            None => vec![self.gone_member(user, self.head), self.gone_room(user, self.head)],
         });
-        self.members.keys().map(|user| order_row(&self.id, user, at)).chain(head).collect()
+        rows.collect()
     }
 
     /// Returns the rows that eviction writes: the head, and for each member the room's place in the list.
@@ -25,11 +45,7 @@ impl Room {
         let Some(row) = &self.row else { return Vec::new() };
         let stamp = self.eviction_stamp();
         let of_users = self.members.iter().map(|(user, member)| self.room_of_user(user, member, stamp));
-        let healed = self.healed.iter().flat_map(|user| match self.members.get(user) {
-            Some(member) => vec![self.member_row(user, member)],
-            None => vec![self.gone_member(user, self.head), self.gone_room(user, self.head)],
-        });
-        std::iter::once(self.head_row(row)).chain(of_users).chain(healed).collect()
+        std::iter::once(self.head_row(row)).chain(of_users).chain(self.healed_rows()).collect()
     }
 
     /// Returns the room's row with its present head. It follows the row that a change of the room wrote with the head

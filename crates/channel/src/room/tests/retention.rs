@@ -141,3 +141,38 @@ fn an_edit_beside_a_removal_of_the_text_does_not_bring_it_back() {
     let (batch, _) = table.online(&[], vec![edit()]);
     assert!(batch.events.is_empty() && batch.after.is_empty(), "{:?}", batch.after);
 }
+
+/// Opens the room as the next owner would, of whose events only the newest are left.
+fn opened_with_the_newest(table: &TestRoom, row: RoomRow, kept: usize) -> Room {
+    let all: Vec<_> = table.room.tail.iter().map(|event| (1, event.clone())).collect();
+    let tail = cut_at_hole(all[all.len() - kept..].to_vec(), row.head.seq);
+    Room::open(table.room.id.clone(), 2, StoredRoom { row: Some(row), tail, ..StoredRoom::default() })
+}
+
+#[test]
+fn a_change_of_a_busy_room_does_not_take_its_head_back_to_a_time_that_has_expired() {
+    let mut table = TestRoom::new();
+    for _ in 0..20 {
+        table.run(vec![ask("ann", SEND)]);
+    }
+    table.room.order_rows_stored();
+    table.run(vec![ask("ann", SEND)]);
+    let (batch, _) = table.online(&[], vec![ask("ann", r#"{"op":"change","name":"new","nonce":"c"}"#)]);
+    let rows = batch.after.iter().filter_map(|row| if let Row::Room(row) = row { Some(row.clone()) } else { None });
+    let row = rows.last().unwrap();
+    assert_eq!((row.head.seq, row.listed()), (21, 0), "the members' rows are behind");
+    let room = opened_with_the_newest(&table, row, 2);
+    assert_eq!(room.head, table.room.head);
+}
+
+#[test]
+fn the_rows_that_a_crash_took_come_before_the_head_of_a_busy_room() {
+    let mut table = TestRoom::new();
+    table.run(vec![ask("ann", r#"{"op":"kick","user":"eve","nonce":"k"}"#)]);
+    table.room.healed = vec![user("eve")];
+    let has_head = |rows: &[Row]| rows.iter().any(|row| matches!(row, Row::Room(_)));
+    let first = table.room.order_rows(Millis(5_000));
+    assert!(!has_head(&first) && first.iter().any(|row| matches!(row, Row::Member(row) if row.user == user("eve"))));
+    table.room.order_rows_stored();
+    assert!(has_head(&table.room.order_rows(Millis(6_000))));
+}

@@ -105,8 +105,8 @@ export class Room {
 
   /** Loads the events before those that are loaded. */
   async earlier(limit = PAGE) {
-    if (!this.#events.size) return;
-    const before = Math.min(...this.#events.keys());
+    // Without any, all that were newer have expired.
+    const before = this.#events.size ? Math.min(...this.#events.keys()) : this.seq + 1;
     const page = await this.#ask({ op: "history", before, limit });
     const known = this.#events;
     this.#events = new Map(page.events.map((event) => [event.seq, event]));
