@@ -7,9 +7,9 @@ use super::last_message::LastMessage;
 use super::{Room, RoomMember};
 
 impl Room {
-    /// Returns what an activation for a durable event writes: the order rows of all members, the rows that a crash took,
-    /// and, once those are stored, the head. A room that is never idle would otherwise keep its first head row, and once the events that follow it have expired, nobody
-    /// could tell them from events that never were.
+    /// Returns what an activation for a durable event writes: the order rows of all members, the rows that a crash
+    /// took, and, once those are stored, the head. A room that is never idle would otherwise keep its first head row,
+    /// and once the events that follow it have expired, nobody could tell them from events that never were.
     pub(crate) fn order_rows(&self, at: Millis) -> Vec<Row> {
         let order = self.members.keys().map(|user| order_row(&self.id, user, at));
         order.chain(self.healed_rows()).chain(self.newer_head().map(Row::Room)).collect()
