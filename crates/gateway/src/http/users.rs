@@ -77,7 +77,7 @@ pub(super) async fn sign_out(
 
 /// Forgets a user, a step of some seconds at a time: signs the user out, removes the push addresses of all devices, and
 /// removes in place the bodies of all messages that the user wrote. Memberships, seqs and counts stay. Only services
-/// may ask. Each answer has the `cursor` of the next step, until nothing is left.
+/// may ask. Each answer has the `cursor` of the next step as `next`, until nothing is left.
 #[utoipa::path(
     post, path = "/v1/users/{user}/forget", tag = "users",
     params(
