@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::process::{Process, in_path};
+use crate::process::{Process, in_path, loopback_network};
 use crate::{CqlProxy, TestCertificates, until};
 
 /// How long a node may take to start. It takes about 5 s alone on a machine.
@@ -89,9 +89,7 @@ impl CassandraServer {
 
     async fn start_as(kind: Kind, nodes: u8) -> Self {
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for Cassandra: {error}"));
-        // Nobody else on this machine uses this network, except by a chance of one in 65,000.
-        let [a, b] = rand::random::<[u8; 2]>();
-        let network = format!("127.{}.{b}", a | 1);
+        let network = loopback_network();
         let mut server = Self { kind, nodes: Vec::new(), network, data };
         if kind == Kind::Guarded {
             TestCertificates::make(server.data.path(), &server.address(0));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::process::{Process, nats_server};
+use crate::process::{Process, loopback_network, nats_server};
 
 const START: Duration = Duration::from_secs(30);
 /// The number of servers.
@@ -27,9 +27,7 @@ impl NatsCluster {
     /// If there is no nats-server or one does not start.
     pub async fn start() -> Self {
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for NATS: {error}"));
-        // Nobody else on this machine uses this network, except by a chance of one in 65,000.
-        let [a, b] = rand::random::<[u8; 2]>();
-        let network = format!("127.{}.{b}", a | 1);
+        let network = loopback_network();
         let routes: Vec<String> = (1..=SERVERS).map(|n| format!("nats://{network}.{n}:6222")).collect();
         let mut servers = Vec::new();
         for n in 1..=SERVERS {

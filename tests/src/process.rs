@@ -17,6 +17,13 @@ const SHOWN: usize = 80;
 /// How long a process may take to end after it was told to end.
 const END: Duration = Duration::from_secs(30);
 
+/// Returns the first three numbers of loopback addresses that nobody else on this machine uses, except by a chance of
+/// one in 32,768.
+pub(crate) fn loopback_network() -> String {
+    let [a, b] = rand::random::<[u8; 2]>();
+    format!("127.{}.{b}", a | 1)
+}
+
 /// A running child, the leader of its own process group, with everything that it printed.
 #[derive(Debug)]
 pub(crate) struct Process {

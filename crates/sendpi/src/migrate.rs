@@ -164,17 +164,15 @@ pub(crate) async fn run(args: MigrateArgs) -> Result<(), MigrateError> {
     let mut bar = ProgressBar::new("verifying", progress.rows);
     let found = target.fingerprints(|table, rows| bar.at(rows, table)).await?;
     drop(bar);
-    let differences = expected.differences(&found);
+    let differences = expected.differences(&found).into_iter().map(|(table, here, there)| {
+        format!(
+            "{table} has {} rows (checksum {:016x}), and must have {} ({:016x})",
+            there.rows, there.sum, here.rows, here.sum
+        )
+    });
+    let differences = differences.collect::<Vec<_>>().join("; ");
     if !differences.is_empty() {
-        let differ =
-            |(table, here, there): &(String, sendpi_store::cql::Fingerprint, sendpi_store::cql::Fingerprint)| {
-                format!(
-                    "{table} has {} rows (checksum {:016x}), and must have {} ({:016x})",
-                    there.rows, there.sum, here.rows, here.sum
-                )
-            };
-        let text: Vec<String> = differences.iter().map(differ).collect();
-        return Err(MigrateError::Differs { differences: text.join("; "), file: path });
+        return Err(MigrateError::Differs { differences, file: path });
     }
     say(format_args!(
         "copied {} rows; counts and checksums of the {} that do not expire by themselves are the same",

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 
 use sendpi_model::{Millis, RoomId};
 use sendpi_store::{DeletedRoom, RoomRow, TIMELINE_BUCKET};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Executor;
 use crate::job::{JobContext, JobError};
@@ -20,21 +20,13 @@ const LOOKS: u32 = 60;
 /// The task that removes, if there is one.
 #[derive(Debug)]
 pub(super) struct Removal {
-    task: Option<JoinHandle<()>>,
+    task: Option<AbortOnDropHandle<()>>,
     last: Instant,
 }
 
 impl Default for Removal {
     fn default() -> Self {
         Self { task: None, last: Instant::now() }
-    }
-}
-
-impl Drop for Removal {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
     }
 }
 
@@ -74,11 +66,12 @@ impl Executor {
             })
             .collect();
         let (context, metrics) = (self.context.clone(), self.metrics.clone());
-        self.removal.task = Some(tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             for scope in scopes {
                 context.remove_in(&scope, &metrics).await;
             }
-        }));
+        });
+        self.removal.task = Some(AbortOnDropHandle::new(task));
     }
 }
 

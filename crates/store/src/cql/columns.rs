@@ -28,16 +28,16 @@ pub(super) struct BoundRow {
     pub(super) bytes: usize,
 }
 
-fn number(value: u64) -> CqlValue {
+pub(super) fn number(value: u64) -> CqlValue {
     // Seqs, epochs and times stay far below 2⁶³.
     CqlValue::BigInt(value as i64)
 }
 
-fn text(value: &str) -> CqlValue {
+pub(super) fn text(value: &str) -> CqlValue {
     CqlValue::Text(value.to_owned())
 }
 
-fn partition_number(partition: sendpi_model::Partition) -> CqlValue {
+pub(super) fn partition_number(partition: sendpi_model::Partition) -> CqlValue {
     CqlValue::Int(i32::from(partition.0))
 }
 

@@ -7,7 +7,6 @@ use futures_util::TryStreamExt;
 use scylla::statement::Statement;
 use scylla::value::{CqlValue, Row as CqlRow};
 use sendpi_model::fnv1a_64;
-use serde::{Deserialize, Serialize};
 
 use super::Cql;
 use super::columns::BoundRow;
@@ -36,7 +35,7 @@ const COMPARED: [Write; 12] = [
 ];
 
 /// How many rows there are, and the sum of their hashes, whatever their order.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fingerprint {
     /// The number of rows.
     pub rows: u64,
@@ -46,8 +45,8 @@ pub struct Fingerprint {
 
 /// The fingerprints of the tables, by their names. What expires is not among them, because it may be gone when the
 /// other side is read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fingerprints(BTreeMap<String, Fingerprint>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fingerprints(BTreeMap<&'static str, Fingerprint>);
 
 impl Fingerprints {
     /// Adds a row that was copied.
@@ -65,10 +64,10 @@ impl Fingerprints {
         Ok(())
     }
 
-    fn note<'a>(&mut self, table: &str, values: impl Iterator<Item = Option<&'a CqlValue>>) {
+    fn note<'a>(&mut self, table: &'static str, values: impl Iterator<Item = Option<&'a CqlValue>>) {
         let mut bytes = table.as_bytes().to_vec();
         values.for_each(|value| put(&mut bytes, value));
-        let known = self.0.entry(table.to_owned()).or_default();
+        let known = self.0.entry(table).or_default();
         known.rows += 1;
         known.sum = known.sum.wrapping_add(fnv1a_64(bytes));
     }
@@ -81,11 +80,11 @@ impl Fingerprints {
 
     /// Returns the tables in which these differ from others: the name, what is here, and what is there.
     #[must_use]
-    pub fn differences(&self, others: &Self) -> Vec<(String, Fingerprint, Fingerprint)> {
+    pub fn differences(&self, others: &Self) -> Vec<(&'static str, Fingerprint, Fingerprint)> {
         let of = |all: &Self, table: &str| all.0.get(table).copied().unwrap_or_default();
         let differ = |write: &Write| {
             let (table, here, there) = (write.table(), of(self, write.table()), of(others, write.table()));
-            (here != there).then(|| (table.to_owned(), here, there))
+            (here != there).then_some((table, here, there))
         };
         COMPARED.iter().filter_map(differ).collect()
     }

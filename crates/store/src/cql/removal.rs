@@ -4,17 +4,14 @@ use scylla::value::CqlValue;
 use sendpi_model::{Millis, Partition, RoomId};
 
 use super::Inner;
+use super::columns::{number, partition_number, text};
 use super::statements::{Read, Write};
 use crate::WriteError;
 
 /// Returns the timestamp of a removal, in microseconds. It is above the stamps of all rows that it removes: those rise
 /// with the seq of the room, and are far below the time.
 fn timestamp() -> CqlValue {
-    CqlValue::BigInt(Millis::now().0 as i64 * 1_000)
-}
-
-fn text(value: &str) -> CqlValue {
-    CqlValue::Text(value.to_owned())
+    number(Millis::now().0 * 1_000)
 }
 
 impl Inner {
@@ -23,7 +20,7 @@ impl Inner {
         let events = seqs.map_err(|error| WriteError::Failed(error.to_string()))?.len();
         // A tombstone for what is not there would be read in vain.
         if events > 0 {
-            let values = vec![timestamp(), text(room.as_str()), CqlValue::BigInt(piece as i64)];
+            let values = vec![timestamp(), text(room.as_str()), number(piece)];
             self.client.write(Write::RemoveEvents, &[values]).await?;
         }
         Ok(events)
@@ -33,7 +30,7 @@ impl Inner {
         for write in [Write::RemoveStarts, Write::RemoveMembers, Write::RemovePushed] {
             self.client.write(write, &[vec![timestamp(), text(room.as_str())]]).await?;
         }
-        let values = vec![timestamp(), CqlValue::Int(i32::from(partition.0)), text(room.as_str())];
+        let values = vec![timestamp(), partition_number(partition), text(room.as_str())];
         self.client.write(Write::RemoveDeletedRoom, &[values]).await
     }
 }

@@ -8,6 +8,7 @@ use super::encode::{ValueError, decode_event, decode_json, revision_stamp};
 use super::key::{split_falling, split_id, split_number};
 use super::store::{damaged, failed, unreadable};
 use super::table::Table;
+use super::timeline::timeline_place;
 use super::{Embedded, KEPT};
 use crate::{ActiveRoom, MarkerRow, OrderRow, ReadError, Row};
 
@@ -72,9 +73,7 @@ fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<Row, ReadError> {
         Table::Fence => Row::Fence(partition(key)?.0, decode_json(value).map_err(bad)?),
         Table::Starts => Row::Start(id(key)?.0, decode_json(value).map_err(bad)?),
         Table::Timeline => {
-            let (room, rest) = id(key)?;
-            let (seq, rest) = split_number(rest).ok_or_else(damaged)?;
-            let (epoch, _) = split_number(rest).ok_or_else(damaged)?;
+            let ((room, _), (seq, epoch)) = (id(key)?, timeline_place(key)?);
             let row = decode_event(seq, epoch, value).map_err(bad)?;
             match revision_stamp(value) {
                 None => Row::Event(room, row),

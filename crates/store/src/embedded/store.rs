@@ -52,6 +52,26 @@ async fn scan(
     Ok(())
 }
 
+/// Reads rows until `limit` of them are kept by `read`, which returns `None` for a row that nobody wants.
+pub(super) async fn read_rows<T: Send>(
+    rows: impl Iterator<Item = fjall::Guard> + Send,
+    limit: usize,
+    read: impl Fn(&[u8], &[u8]) -> Result<Option<T>, ReadError> + Send,
+) -> Result<Vec<T>, ReadError> {
+    let mut found = Vec::new();
+    for (n, row) in rows.enumerate() {
+        if found.len() == limit {
+            break;
+        }
+        if n > 0 && n.is_multiple_of(PIECE) {
+            tokio::task::yield_now().await;
+        }
+        let (key, value) = row.into_inner().map_err(failed)?;
+        found.extend(read(&key, &value)?);
+    }
+    Ok(found)
+}
+
 /// Reads JSON rows until `limit` of them are accepted by `wanted`.
 async fn read_json<T: DeserializeOwned + Send>(
     table: Table,
@@ -59,21 +79,11 @@ async fn read_json<T: DeserializeOwned + Send>(
     limit: usize,
     wanted: fn(&T) -> bool,
 ) -> Result<Vec<T>, ReadError> {
-    let mut rows = Vec::new();
-    for (n, row) in range.enumerate() {
-        if rows.len() == limit {
-            break;
-        }
-        if n > 0 && n.is_multiple_of(PIECE) {
-            tokio::task::yield_now().await;
-        }
-        let (key, value) = row.into_inner().map_err(failed)?;
-        let row = decode_json(&value).map_err(|error| unreadable(table, &key, &error))?;
-        if wanted(&row) {
-            rows.push(row);
-        }
-    }
-    Ok(rows)
+    let read = |key: &[u8], value: &[u8]| {
+        let row = decode_json(value).map_err(|error| unreadable(table, key, &error))?;
+        Ok(Some(row).filter(wanted))
+    };
+    read_rows(range, limit, read).await
 }
 
 /// Decodes a row of a user's rooms. Returns `None` if it cannot be read: one room that a later release changed must not

@@ -8,12 +8,12 @@ use super::Inner;
 use super::encode::{decode_event, decode_nonce, has_expired};
 use super::key::{RowKey, split_id, split_number};
 use super::opened::Opened;
-use super::store::{PIECE, damaged, failed};
+use super::store::{damaged, failed, read_rows};
 use super::table::Table;
 use crate::{EventRow, NonceRow, ReadError};
 
 /// Returns the seq and the epoch in the key of a timeline's row.
-fn timeline_place(key: &[u8]) -> Result<(u64, u64), ReadError> {
+pub(super) fn timeline_place(key: &[u8]) -> Result<(u64, u64), ReadError> {
     let (_, rest) = split_id(key).ok_or_else(damaged)?;
     let (seq, rest) = split_number(rest).ok_or_else(damaged)?;
     let (epoch, _) = split_number(rest).ok_or_else(damaged)?;
@@ -61,30 +61,20 @@ impl Inner {
     }
 
     /// Decodes the rows that have not expired, until there are `limit`.
-    async fn decoded<T>(
+    async fn decoded<T: Send>(
         &self,
         rows: impl Iterator<Item = fjall::Guard> + Send,
         limit: usize,
         decode: impl Fn(u64, u64, &[u8]) -> Result<Option<T>, ReadError> + Send,
-    ) -> Result<Vec<T>, ReadError>
-    where
-        T: Send,
-    {
+    ) -> Result<Vec<T>, ReadError> {
         let now = (self.clock)();
-        let mut found = Vec::new();
-        for (n, row) in rows.enumerate() {
-            if found.len() == limit {
-                break;
+        let read = move |key: &[u8], value: &[u8]| {
+            if has_expired(value, now) {
+                return Ok(None);
             }
-            if n > 0 && n.is_multiple_of(PIECE) {
-                tokio::task::yield_now().await;
-            }
-            let (key, value) = row.into_inner().map_err(failed)?;
-            if !has_expired(&value, now) {
-                let (seq, epoch) = timeline_place(&key)?;
-                found.extend(decode(seq, epoch, &value)?);
-            }
-        }
-        Ok(found)
+            let (seq, epoch) = timeline_place(key)?;
+            decode(seq, epoch, value)
+        };
+        read_rows(rows, limit, read).await
     }
 }
