@@ -21,7 +21,7 @@ pub(crate) async fn node_of(bus: &Bus) -> NodeId {
     let change = within(Duration::from_secs(10), "a node", changes.recv()).await;
     stop.cancel();
     match change {
-        Some(NodeChange::Alive(node)) => node,
+        Some(NodeChange::Alive(node, _)) => node,
         other => panic!("{other:?}"),
     }
 }

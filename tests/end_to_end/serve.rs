@@ -49,21 +49,30 @@ async fn nodes_with_different_roles_are_one_sendpi() {
 }
 
 #[tokio::test]
-async fn a_second_worker_waits_until_the_first_one_is_gone() {
+async fn pinned_partitions_go_to_the_worker_that_pins_them() {
     let (nats, keyspace) = (NatsServer::start().await, Keyspace::make().await);
     let gateway = ServedNode::start(&nats, &keyspace, RELAXED, &["--role", "gateway"]).await;
-    let mut worker = ServedNode::start(&nats, &keyspace, RELAXED, &["--role", "channel"]).await;
+    let mut first = ServedNode::start(&nats, &keyspace, RELAXED, &["--role", "channel"]).await;
+    let owned = async |node: &ServedNode| {
+        let metrics = get(node.url(), "/metrics", &[]).await.unwrap().body;
+        let owned = metrics.lines().find_map(|line| line.strip_prefix("sendpi_owned_partitions "));
+        owned.unwrap().parse::<u64>().unwrap()
+    };
+    until("one worker to own all", async || owned(&first).await == 64).await;
     let ann = sign_in(&gateway, "ann").await;
     let info = ann.client().create("lobby", &[]).await.unwrap();
     let room = info.room.as_str();
+
+    step("a second worker pins some");
+    let second = ServedNode::start(&nats, &keyspace, RELAXED, &["--role", "channel", "--partitions", "0-15,20"]).await;
+    until("it to own those", async || (owned(&first).await, owned(&second).await) == (47, 17)).await;
     ann.client().send(room, "hi").await.unwrap();
-    let standby = ServedNode::start(&nats, &keyspace, RELAXED, &["--role", "channel"]);
-    let (standby, ()) = tokio::join!(standby, async {
-        assert!(worker.terminate().await.success());
-    });
-    until("the second worker to serve", async || ann.client().send(room, "hi").await.is_ok()).await;
+
+    step("it owns all when the first one ends, because there is nobody else");
+    assert!(first.terminate().await.success());
+    until("it to own all", async || owned(&second).await == 64).await;
+    ann.client().send(room, "hi").await.unwrap();
     ann.finish().await;
-    drop(standby);
 }
 
 #[tokio::test]
@@ -79,6 +88,12 @@ async fn a_node_says_why_it_does_not_start() {
     let text = refused("idle-min = \"20m\"", &[]).await;
     assert!(text.contains("--idle-min must not be longer than --idle-max"), "{text}");
 
+    step("partitions that are none");
+    for (partitions, why) in [("60-64", "--partitions names partition 64"), ("3-1", "is no partition")] {
+        let text = refused(RELAXED, &["--partitions", partitions]).await;
+        assert!(text.contains(why), "{text}");
+    }
+
     step("a database and a NATS that may lose something");
     let text = refused("", &[]).await;
     for weakness in ["the replication of the keyspace", "commitlog_sync of the database is periodic", "--nats-replicas"]
@@ -91,7 +106,7 @@ async fn a_node_says_why_it_does_not_start() {
     store.write(vec![sendpi_store::Row::Partitions(8)]).await.unwrap();
     for role in ["channel", "gateway"] {
         let text = refused(RELAXED, &["--role", role]).await;
-        assert!(text.contains("8 partitions") && text.contains("--partitions is 64"), "{text}");
+        assert!(text.contains("8 partitions") && text.contains("--partition-count is 64"), "{text}");
     }
 }
 

@@ -5,6 +5,7 @@
 //! drop. A [`Keyspace`] is a test's own, in a database that the tests share. [`SmallDisk`] can be filled.
 //! A [`WorkerNode`] runs workers within the test, on a [`TestStore`], or a [`DisturbedStore`] if they are to meet a
 //! bad one.
+//! A [`TestFleet`] is a gateway and workers, each a process.
 //! [`Browser`] is a headless Chromium, [`ChatTerminal`] a user at a terminal. A [`Proxy`] is a bad network,
 //! a [`CqlProxy`] one between Sendpi and its database. A
 //! [`Recording`] is a client that remembers what it received and checks it against the promises of the protocol.
@@ -15,6 +16,7 @@ mod certificates;
 mod chat_terminal;
 mod cql_proxy;
 mod disturbed_store;
+mod fleet;
 mod http;
 mod keyspace;
 mod load;
@@ -43,6 +45,7 @@ pub use certificates::TestCertificates;
 pub use chat_terminal::ChatTerminal;
 pub use cql_proxy::CqlProxy;
 pub use disturbed_store::DisturbedStore;
+pub use fleet::{FleetNats, TestFleet};
 pub use http::{HttpAnswer, api, get, request};
 pub use keyspace::Keyspace;
 pub use load::{Messages, SteadyLoad};

@@ -2,14 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test ends at what it does not expect")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sendpi_client::{ClientError, SendOptions, Sent};
 
 use serde_json::json;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::{Recording, Sendpi, until, within};
 
@@ -76,11 +77,15 @@ impl Messages {
 }
 
 /// What the senders of a [`SteadyLoad`] share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LoadState {
     acknowledged: AtomicUsize,
     unanswered: AtomicUsize,
     stops: AtomicBool,
+    /// How long the longest answer took to each sender.
+    slowest: Mutex<Vec<Duration>>,
+    /// How long each sender waits between two messages.
+    pace: Duration,
 }
 
 /// Users who send all the time, each in a room of their own, with one who only listens in all of them.
@@ -94,12 +99,25 @@ pub struct SteadyLoad {
 impl SteadyLoad {
     /// Begins to send in so many rooms.
     pub async fn start(server: &Sendpi, rooms: usize) -> Self {
-        let (state, mut senders) = (Arc::<LoadState>::default(), Vec::new());
-        let listener = Recording::connect(server, "listener", "laptop").await;
+        let connect = async |user: &str, device: &str| Recording::connect(server, user, device).await;
+        Self::start_with(rooms, Duration::ZERO, connect).await
+    }
+
+    /// Begins to send in so many rooms, at this pace. `connect` signs a user in with a device.
+    pub async fn start_with(rooms: usize, pace: Duration, connect: impl AsyncFn(&str, &str) -> Recording) -> Self {
+        let state = Arc::new(LoadState {
+            acknowledged: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
+            stops: AtomicBool::new(false),
+            slowest: Mutex::new(vec![Duration::ZERO; rooms]),
+            pace,
+        });
+        let mut senders = Vec::new();
+        let listener = connect("listener", "laptop").await;
         for n in 0..rooms {
-            let sender = Recording::connect(server, &format!("sender{n}"), "phone").await;
+            let sender = connect(&format!("sender{n}"), "phone").await;
             let info = sender.client().create(&format!("room {n}"), &["listener"]).await.unwrap();
-            senders.push(tokio::spawn(send_all_the_time(sender, info.room.to_string(), Arc::clone(&state))));
+            senders.push(tokio::spawn(send_all_the_time(n, sender, info.room.to_string(), Arc::clone(&state))));
         }
         let load = Self { state, senders, listener };
         load.goes_on().await;
@@ -125,6 +143,17 @@ impl SteadyLoad {
         self.state.unanswered.load(Ordering::SeqCst)
     }
 
+    /// Begins to look for the slowest answers anew.
+    pub fn forget_slowest(&self) {
+        self.state.slowest.lock().unwrap().fill(Duration::ZERO);
+    }
+
+    /// Returns how long the slowest answer in each room took since [`Self::forget_slowest`]. A message that was not
+    /// answered yet does not count.
+    pub fn slowest(&self) -> Vec<Duration> {
+        self.state.slowest.lock().unwrap().clone()
+    }
+
     /// Ends it. Everybody must be served again in each room, and find all that was acknowledged, once, in order.
     pub async fn finish(self) {
         self.state.stops.store(true, Ordering::SeqCst);
@@ -145,11 +174,22 @@ impl SteadyLoad {
     }
 }
 
-async fn send_all_the_time(sender: Recording, room: String, state: Arc<LoadState>) -> (Recording, String, Messages) {
+async fn send_all_the_time(
+    number: usize,
+    sender: Recording,
+    room: String,
+    state: Arc<LoadState>,
+) -> (Recording, String, Messages) {
     let mut messages = Messages::default();
     while !state.stops.load(Ordering::SeqCst) {
+        tokio::time::sleep(state.pace).await;
+        let began = Instant::now();
         match messages.send(&sender, &room).await {
-            Ok(()) => drop(state.acknowledged.fetch_add(1, Ordering::SeqCst)),
+            Ok(()) => {
+                let slowest = &mut state.slowest.lock().unwrap()[number];
+                *slowest = (*slowest).max(began.elapsed());
+                state.acknowledged.fetch_add(1, Ordering::SeqCst);
+            }
             Err(error) => {
                 assert!(error.is_unknown(), "{error}");
                 state.unanswered.fetch_add(1, Ordering::SeqCst);

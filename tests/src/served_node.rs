@@ -67,6 +67,23 @@ impl ServedNode {
         IssuerKey::Rsa.sign(None, &json!({"sub": user, "exp": 4_000_000_000_u64}))
     }
 
+    /// Kills the node at once, and waits until it has ended.
+    pub async fn kill9(&mut self) {
+        self.process.kill_group();
+        self.process.ended().await;
+    }
+
+    /// Sends a signal to the process (`STOP` freezes it, `CONT` lets it go on).
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// Returns how many lines that contain `text` the process has printed so far.
+    #[must_use]
+    pub fn logged(&self, text: &str) -> usize {
+        self.process.lines().iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Stops the node as an operator would, waits until it has ended, and returns how.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.process.signal("TERM");

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use sendpi_bus::presence::{NodeKey, answer_alive, is_alive, watch_nodes};
+use sendpi_bus::presence::{NodeInfo, NodeKey, WorkerShare, is_alive, watch_nodes};
 use sendpi_bus::{Bus, setup};
 use sendpi_channel::{ChannelConfig, Worker};
 use sendpi_model::Partitions;
@@ -26,8 +26,8 @@ impl WorkerNode {
     pub async fn start(nats: &NatsServer) -> Self {
         let (bus, stop) = (nats.connect("worker").await, CancellationToken::new());
         setup(&bus, Partitions::DEFAULT, 1).await.unwrap();
-        answer_alive(&bus, stop.clone()).await.unwrap();
-        let key = NodeKey::start(&bus, "{}".into(), stop.clone()).await.unwrap();
+        let info = NodeInfo::starting(vec!["channel".to_owned()], ([127, 0, 0, 1], 0).into());
+        let key = NodeKey::start(&bus, info, stop.clone()).await.unwrap();
         Self { bus, key, stop }
     }
 
@@ -35,7 +35,8 @@ impl WorkerNode {
     /// run.
     pub async fn run(&self, store: Arc<dyn Store>, config: ChannelConfig) -> Worker {
         let changes = watch_nodes(&self.bus, self.stop.clone());
-        let worker = sendpi_channel::start(&self.bus, store, Partitions::DEFAULT, self.key.clone(), changes, config);
+        let (partitions, config) = (Partitions::DEFAULT, (config, WorkerShare::default()));
+        let worker = sendpi_channel::start(&self.bus, store, partitions, self.key.clone(), changes, config);
         let worker = worker.await.unwrap();
         // The server takes what one connection says in order, so this request is behind the subscriptions.
         while !is_alive(&self.bus, self.bus.node()).await.unwrap() {}

@@ -3,6 +3,8 @@
 //! This module sends raw requests to the bucket's stream. The client's own `update` loses the time-to-live, and its
 //! errors do not distinguish a refusal from an unknown outcome.
 
+mod watch;
+
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -10,6 +12,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::{Bus, RequestError, subject};
+
+pub(crate) use self::watch::{WatchedKey, watch};
 
 /// The sequence of a write in the bucket's stream.
 pub type Revision = u64;

@@ -10,6 +10,7 @@ use crate::{Bus, ConnectionState};
 /// a task that watches for silence.
 #[derive(Debug)]
 pub struct Hearing {
+    began: Instant,
     ticked: Instant,
     /// The last tick at which the task could not have heard anybody.
     deaf: Option<Instant>,
@@ -20,7 +21,7 @@ impl Hearing {
     /// Begins now, with the connection as it is. For a moment, other nodes may not be there yet.
     #[must_use]
     pub fn new(bus: &Bus, now: Instant) -> Self {
-        Self { ticked: now, deaf: Some(now), connects: bus.connection().borrow().connects }
+        Self { began: now, ticked: now, deaf: Some(now), connects: bus.connection().borrow().connects }
     }
 
     /// Notes a tick. Returns whether others may have spoken since the last one without being heard: the process was
@@ -43,6 +44,13 @@ impl Hearing {
         self.deaf == Some(now)
     }
 
+    /// Returns whether this process could hear others for a while, or since it began.
+    #[must_use]
+    pub fn has_heard(&self, now: Instant) -> bool {
+        now - self.ticked < LATE_AFTER
+            && self.deaf.is_none_or(|deaf| deaf == self.began || now - deaf > RECONNECT_GRACE)
+    }
+
     /// Returns whether the report that nobody listens for a node counts. It does not for a moment after this process
     /// could hear nobody: other nodes may not be back yet either.
     #[must_use]
@@ -60,7 +68,7 @@ mod tests {
     const UP: ConnectionState = ConnectionState { up: true, connects: 1 };
 
     fn hearing(start: Instant) -> Hearing {
-        Hearing { ticked: start, deaf: None, connects: 1 }
+        Hearing { began: start, ticked: start, deaf: None, connects: 1 }
     }
 
     #[test]
@@ -75,12 +83,22 @@ mod tests {
         assert!(!hearing.note(at(3_700), UP, at(3_700)));
         assert!(!hearing.counts(at(4_100)) && hearing.counts(at(4_101)));
         assert!(!hearing.counts(at(4_700)), "the next tick is late");
-        let mut hearing = Hearing { ticked: at(1_200), deaf: None, connects: 1 };
+        let mut hearing = Hearing { began: start, ticked: at(1_200), deaf: None, connects: 1 };
         assert!(hearing.note(at(1_300), ConnectionState { up: false, ..UP }, at(1_000)));
         assert!(hearing.note(at(1_400), ConnectionState { connects: 2, ..UP }, at(1_000)));
         assert!(!hearing.note(at(1_500), ConnectionState { connects: 2, ..UP }, at(1_000)));
         let silent = at(1_000) + BUS_DEAF_AFTER;
         hearing.ticked = silent;
         assert!(hearing.note(silent, ConnectionState { connects: 2, ..UP }, at(1_000)), "NATS brings nothing");
+    }
+    #[test]
+    fn who_has_just_begun_has_heard_others_although_not_all_may_be_there_yet() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut hearing = Hearing { began: start, ticked: start, deaf: Some(start), connects: 1 };
+        assert!(!hearing.note(at(100), UP, start));
+        assert!(hearing.has_heard(at(100)) && !hearing.counts(at(100)));
+        assert!(hearing.note(at(200), ConnectionState { connects: 2, ..UP }, start));
+        assert!(!hearing.has_heard(at(200)));
     }
 }

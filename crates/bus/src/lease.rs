@@ -2,8 +2,11 @@
 
 use sendpi_model::{NodeId, Partition};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use crate::{Bucket, Bus, PutError, RequestError, Revision, subject};
+use crate::bucket::{WatchedKey, watch};
+use crate::{Bucket, Bus, KeyEntry, PutError, RequestError, Revision, subject};
 
 /// A lease: which worker owns a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +17,20 @@ pub struct Lease {
     pub claim: String,
     /// Rises with each claim.
     pub epoch: u64,
+    /// Whether the owner has handed the partition over. Then nobody owns it until the next claim.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
+}
+
+/// A lease as a watch brought it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseChange {
+    /// The partition.
+    pub partition: Partition,
+    /// Its lease. `None` if it was deleted or cannot be read.
+    pub lease: Option<Lease>,
+    /// The revision of that.
+    pub revision: Revision,
 }
 
 /// The outcome of a claim.
@@ -34,6 +51,20 @@ impl Leases {
     #[must_use]
     pub fn new(bus: &Bus) -> Self {
         Self(Bucket::new(bus, subject::PARTITIONS_BUCKET))
+    }
+
+    /// Watches all leases until `stop` is cancelled, beginning with those that there are. What it brings may lag behind
+    /// the bucket. At most 1,024 changes wait.
+    #[must_use]
+    pub fn watch(&self, stop: CancellationToken) -> mpsc::Receiver<LeaseChange> {
+        let read = |change| match change {
+            WatchedKey::Changed(key, KeyEntry { revision, value }) => {
+                let lease = value.and_then(|value| serde_json::from_slice(&value).ok());
+                Some(LeaseChange { partition: Partition(key.parse().ok()?), lease, revision })
+            }
+            WatchedKey::AllKnown => None,
+        };
+        watch(self.0.clone(), "*", |losses| losses.partitions, read, stop)
     }
 
     /// Returns the present lease of a partition, as the leader has it, with its revision. The revision is 0 if there
@@ -90,7 +121,7 @@ impl Leases {
             Ok(revision) => Ok(ClaimOutcome::Won(revision)),
             Err(PutError::Refused(why)) => Err(RequestError::Unknown(why)),
             Err(PutError::WrongRevision | PutError::Unknown(_)) => match self.read(partition).await? {
-                (Some(present), revision) if present.claim == lease.claim => Ok(ClaimOutcome::Won(revision)),
+                (Some(present), revision) if present == *lease => Ok(ClaimOutcome::Won(revision)),
                 _ => Ok(ClaimOutcome::Lost),
             },
         }

@@ -7,12 +7,14 @@
 //! # Map
 //! - `subject`: every subject, stream name and key.
 //! - `connection`: a node's connection, with its `pulse`. `hearing`: whether this process hears others. `bucket`: a KV
-//!   bucket with compare-and-set. `streams`: makes buckets and streams, and with its `keeper` makes anew what is lost.
+//!   bucket with compare-and-set, with its `watch`. `streams`: makes buckets and streams, and with its `keeper` makes
+//!   anew what is lost.
 //! - `flow`: `sender` (the node's half) and `receiver` (the owner's half). *Pure.*
 //! - `link`: `sender` (the worker's half, with `unsettled`) and `receiver` (the node's half). *Pure.*
 //! - `lease`: the leases of partitions.
-//! - `presence`: `node_key` (this node's own), `user_keys` (of its users, with the pure `plan`), `barrier` (reads who
-//!   is online), `node_watch` (which nodes come and go), `liveness` (`alive` and what dead nodes left).
+//! - `presence`: `node_key` (this node's own, with its `node_info`), `user_keys` (of its users, with the pure `plan`),
+//!   `barrier` (reads who is online), `node_watch` (which nodes come and go), `liveness` (`alive` and what dead nodes
+//!   left).
 //! - `push_stream`: push jobs. `push_log`: what became of them. `ingest_stream`: system events of services, and dead
 //!   letters.
 //! - `user_subject`: the subjects of this node's users, with a `reader` of its own. `about_user`: what sessions a user

@@ -5,4 +5,4 @@ mod receiver;
 mod sender;
 
 pub use receiver::{LinkReceived, LinkReceiver};
-pub use sender::{GiveUp, LinkLoad, LinkSender, LinkTick, Undelivered, Unsettled};
+pub use sender::{GiveUp, LinkEvent, LinkLoad, LinkSender, LinkTick, Undelivered, Unsettled};

@@ -74,6 +74,25 @@ pub fn orphan(partition: Partition) -> String {
     format!("sendpi.orphan.{partition}")
 }
 
+/// The filter of all [`orphan`] subjects.
+pub const ORPHANS: &str = "sendpi.orphan.*";
+
+/// Returns the partition of a [`flow_reply`], an [`orphan`] or a [`served`].
+#[must_use]
+pub fn partition_of(subject: &str) -> Option<Partition> {
+    last_token(subject)?.parse().ok().map(Partition)
+}
+
+/// Returns the subject on which a worker tells all nodes that it serves a partition from now on. It may be lost: then
+/// flows find out by themselves.
+#[must_use]
+pub fn served(partition: Partition) -> String {
+    format!("sendpi.served.{partition}")
+}
+
+/// The filter of all [`served`] subjects.
+pub const SERVED: &str = "sendpi.served.*";
+
 /// What a subject of one node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeSubject {
@@ -176,12 +195,6 @@ pub fn flow_replies(node: &NodeId) -> String {
     format!("{}.flow.*", inbox(node))
 }
 
-/// Returns the partition of a [`flow_reply`].
-#[must_use]
-pub fn flow_reply_partition(subject: &str) -> Option<Partition> {
-    last_token(subject)?.parse().ok().map(Partition)
-}
-
 /// Returns the subject on which a worker receives a node's answers to its link, and "no responders" from NATS.
 #[must_use]
 pub fn link_reply(worker: &NodeId, node: &NodeId) -> String {
@@ -264,7 +277,7 @@ mod tests {
         assert_eq!(user_of_key(&user_key(&user, &node)), Some((user, node.clone())));
         let reply = link_reply(&worker, &node);
         assert_eq!((link_reply_node(&reply), link_reply_worker(&reply)), (Some(node.clone()), Some(worker)));
-        assert_eq!(flow_reply_partition(&flow_reply(&node, Partition(7))), Some(Partition(7)));
+        assert_eq!(partition_of(&flow_reply(&node, Partition(7))), Some(Partition(7)));
     }
 
     #[test]

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sendpi_bus::link::LinkEvent;
 use sendpi_bus::presence::Online;
 use sendpi_model::faults::{FailPoint, Mutant, fail_point_armed, mutant};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved};
 use sendpi_model::server_frame::OkAnswer;
-use sendpi_model::{Event, Partition, UserId, encode_json};
+use sendpi_model::{Event, Head, Millis, Partition, UserId, encode_json};
 
 use crate::outbound_links::{OutboundLinks, Removals};
 use crate::pending_pushes::PendingId;
@@ -31,7 +32,7 @@ pub(crate) struct DispatchOutcome {
     /// The pushes that are to be made.
     pub(crate) pushes: Vec<PushOrder>,
     /// The heads of the events, for the idle clock.
-    pub(crate) heads: Vec<sendpi_model::Head>,
+    pub(crate) heads: Vec<Head>,
     /// The worker's own bounces that need no push.
     pub(crate) not_pending: Vec<PendingId>,
     /// The bounces for which the timeline has to be read.
@@ -69,10 +70,12 @@ pub(crate) fn dispatch(
     for step in steps {
         match step {
             BatchStep::Event(event) => {
-                dispatch_event(room, partition, &event, links, &mut done);
+                dispatch_event(room, partition, &event, None, links, &mut done);
                 order_pushes(room, &event, &mut done);
             }
-            BatchStep::Again(event) => dispatch_event(room, partition, &event, links, &mut done),
+            BatchStep::Again { event, first } => {
+                dispatch_event(room, partition, &event, Some(first), links, &mut done);
+            }
             BatchStep::Typing(frame) => dispatch_typing(room, partition, &frame, links),
             BatchStep::Joined(_) if mutant(Mutant::NewcomersOff) => {}
             BatchStep::Joined(users) => {
@@ -134,17 +137,21 @@ pub(crate) fn dispatch(
     done
 }
 
+/// Dispatches an event to L1. `stands_for` is the head of the first event that it stands for, if there are others.
 fn dispatch_event(
     room: &mut Room,
     partition: Partition,
     event: &Event,
+    stands_for: Option<Head>,
     links: &mut OutboundLinks,
     done: &mut DispatchOutcome,
 ) {
     let head = event.head;
+    let Head { seq: first, at, .. } = stands_for.unwrap_or(head);
+    let event = LinkEvent { partition, room: &room.id, first, seq: head.seq, at, frame: &event.frame };
     let nodes = if mutant(Mutant::OneNodeOnly) { 1 } else { usize::MAX };
     for node in room.audience.nodes().take(nodes) {
-        links.event(node, partition, &room.id, head.seq, head.at, &event.frame);
+        links.event(node, &event);
     }
     room.dispatched = room.dispatched.max(head.seq);
     done.heads.push(head);
@@ -163,7 +170,8 @@ fn order_pushes(room: &mut Room, event: &Event, done: &mut DispatchOutcome) {
 
 /// Dispatches an ephemeral event to L1.
 pub(crate) fn dispatch_typing(room: &Room, partition: Partition, frame: &Bytes, links: &mut OutboundLinks) {
+    let typing = LinkEvent { partition, room: &room.id, first: 0, seq: 0, at: Millis(0), frame };
     for node in room.audience.nodes().filter(|_| !mutant(Mutant::TypingOff)) {
-        links.event(node, partition, &room.id, 0, sendpi_model::Millis(0), frame);
+        links.event(node, &typing);
     }
 }

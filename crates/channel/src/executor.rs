@@ -2,22 +2,26 @@
 //!
 //! A round drains everything that waits (requests, results of jobs, answers to links), starts the next job of every
 //! room that has something to do, and sends one message on each link. Batches that only write events share one store
-//! job, whatever their rooms and partitions, unless the store's rooms may fail apart.
+//! job for each partition, unless the store's rooms may fail apart.
 
 mod aside;
 mod bounces;
+mod claims;
 mod dead_nodes;
 mod evict;
+mod inboxes;
 mod input;
 mod job_result;
 mod leases;
 mod link_output;
 mod live_entry;
+mod moves;
 mod open_backoff;
 mod own_requests;
 mod push_queue;
 mod read_queue;
 mod reads;
+mod recovery;
 mod removal;
 mod requests;
 mod results;
@@ -31,34 +35,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, SelectAll};
-use futures_util::{FutureExt, Stream, StreamExt};
-use sendpi_bus::lease::Leases;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use sendpi_bus::lease::{LeaseChange, Leases};
 use sendpi_bus::presence::{NodeChange, NodeKey};
-use sendpi_bus::{Hearing, NatsMessage, StreamLosses, Subscription};
-use sendpi_model::{NodeId, Partition, RoomId, UserId};
+use sendpi_bus::{Hearing, StreamLosses, Subscription};
+use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use sendpi_store::StoreHealth;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::bounces::{PostponedBounce, RecoveredRoom};
+use self::claims::ClaimState;
 use self::dead_nodes::GivenUpNode;
+use self::inboxes::Inboxes;
 use self::input::{ExecutorInput, SlowestArm};
-use self::job_result::JobResult;
+use self::job_result::{FinishedJob, JobResult};
 use self::live_entry::LiveEntry;
+pub(crate) use self::moves::Move;
 use self::open_backoff::OpenBackoff;
 use self::push_queue::PushQueue;
 use self::read_queue::ReadQueue;
+use self::recovery::Recovery;
 use self::removal::Removal;
 use crate::config::ChannelConfig;
+use crate::fleet::Fleet;
 use crate::ingest::OwnRequest;
 use crate::job::JobContext;
+use crate::liveness::Beat;
 use crate::metrics::WorkerMetrics;
 use crate::outbound_links::OutboundLinks;
 use crate::owned_partition::OwnedPartition;
 use crate::pending_pushes::PendingPushes;
 use crate::room_counts::RoomCounts;
+use crate::tenure::Tenure;
 
 /// The most messages and results of each kind that one round drains.
 const ROUND_MAX: usize = 512;
@@ -68,14 +79,10 @@ const SCANS: usize = 4;
 const TICK: Duration = Duration::from_millis(100);
 /// A round that takes longer holds up every room of the worker, and is logged.
 const SLOW_ROUND: Duration = Duration::from_millis(50);
-/// How long a worker that stops waits for what is under way.
+/// How long a worker that stops waits until it has handed over its partitions, and then for what is under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a worker that stops waits, with nothing under way, until nodes have settled what they were sent. What is
-/// not settled by then is dispatched, and pushed, again by the next owner.
-const STOP_SETTLE: Duration = Duration::from_secs(2);
 
-type JobFuture = Pin<Box<dyn Future<Output = JobResult> + Send>>;
-type Requests = Pin<Box<dyn Stream<Item = (Partition, NatsMessage)> + Send>>;
+type JobFuture = Pin<Box<dyn Future<Output = FinishedJob> + Send>>;
 
 /// All state of one worker.
 pub(crate) struct Executor {
@@ -83,6 +90,11 @@ pub(crate) struct Executor {
     config: ChannelConfig,
     leases: Leases,
     key: NodeKey,
+    /// All partitions of the cluster.
+    all: Partitions,
+    fleet: Fleet,
+    claims: ClaimState,
+    /// The partitions that this worker owns.
     partitions: HashMap<Partition, OwnedPartition>,
     /// The live table.
     rooms: HashMap<RoomId, LiveEntry>,
@@ -100,10 +112,9 @@ pub(crate) struct Executor {
     searches: u64,
     open_backoff: OpenBackoff,
     links: OutboundLinks,
-    /// The nodes whose node key exists.
-    live_nodes: HashSet<NodeId>,
     given_up: Vec<GivenUpNode>,
     recovered: Vec<RecoveredRoom>,
+    recovery: Recovery,
     postponed: Vec<PostponedBounce>,
     /// In how many rooms those are who joined rooms of this worker lately.
     room_counts: RoomCounts,
@@ -121,23 +132,32 @@ pub(crate) struct Executor {
     jobs: FuturesUnordered<JobFuture>,
     /// How many of the jobs do something under a tenure.
     tenured_jobs: usize,
-    requests: SelectAll<Requests>,
+    inboxes: Inboxes,
     acks: Subscription,
+    /// The reports that nobody answers for a partition.
+    orphans: Subscription,
     changes: mpsc::Receiver<NodeChange>,
+    lease_changes: mpsc::Receiver<LeaseChange>,
     /// Requests that come from no node.
     own: mpsc::Receiver<OwnRequest>,
+    /// Asks this executor for others of this worker.
+    ask: mpsc::Sender<OwnRequest>,
     /// Who waits for the answers to them, by number.
     own_waiting: HashMap<u64, oneshot::Sender<Bytes>>,
     /// The number of the last one.
     own_last: u64,
     metrics: WorkerMetrics,
+    beat: Beat,
     stop: CancellationToken,
+    /// Since when the worker hands over what it owns, to end.
+    stopping: Option<Instant>,
     last_settle: Instant,
     last_resume: Instant,
     hearing: Hearing,
     /// Which buckets and streams were lost, and how often the worker has written its leases anew for that.
     losses: watch::Receiver<StreamLosses>,
     lost_leases: u64,
+    lost_presence: u64,
     connects: u64,
     /// How often the partitions were suspended.
     suspensions: u64,
@@ -164,22 +184,32 @@ pub(crate) struct ExecutorSetup {
     pub(crate) config: ChannelConfig,
     pub(crate) leases: Leases,
     pub(crate) key: NodeKey,
+    pub(crate) all: Partitions,
     pub(crate) acks: Subscription,
+    pub(crate) orphans: Subscription,
     pub(crate) changes: mpsc::Receiver<NodeChange>,
+    pub(crate) lease_changes: mpsc::Receiver<LeaseChange>,
+    pub(crate) ask: mpsc::Sender<OwnRequest>,
     pub(crate) own: mpsc::Receiver<OwnRequest>,
     pub(crate) metrics: WorkerMetrics,
+    pub(crate) beat: Beat,
     pub(crate) stop: CancellationToken,
+    /// Told once the worker owns what it can.
+    pub(crate) started: oneshot::Sender<()>,
 }
 
 impl Executor {
     pub(crate) fn new(setup: ExecutorSetup) -> Self {
-        let ExecutorSetup { context, config, leases, key, acks, changes, own, metrics, stop } = setup;
+        let ExecutorSetup { context, config, leases, key, all, acks, orphans, changes, lease_changes, .. } = setup;
+        let ExecutorSetup { ask, own, metrics, beat, stop, started, .. } = setup;
         let connects = context.bus.connection().borrow().connects;
         let health = context.store.health();
         let failures = health.borrow().failures;
         let losses = context.bus.losses();
-        let lost_leases = losses.borrow().partitions;
+        let (lost_leases, lost_presence) = (losses.borrow().partitions, losses.borrow().presence);
         let hearing = Hearing::new(&context.bus, Instant::now());
+        let mut fleet = Fleet::new(key.node().clone());
+        fleet.alive(key.node(), key.info().share);
         Self {
             pushes: PushQueue::new(context.bus.clone()),
             removal: Removal::default(),
@@ -188,6 +218,9 @@ impl Executor {
             config,
             leases,
             key,
+            all,
+            fleet,
+            claims: ClaimState::new(started),
             partitions: HashMap::new(),
             rooms: HashMap::new(),
             ready: Vec::new(),
@@ -198,9 +231,9 @@ impl Executor {
             searches: 0,
             open_backoff: OpenBackoff::default(),
             links: OutboundLinks::default(),
-            live_nodes: HashSet::new(),
             given_up: Vec::new(),
             recovered: Vec::new(),
+            recovery: Recovery::default(),
             postponed: Vec::new(),
             newly_pushed: HashSet::new(),
             scans: Arc::new(Semaphore::new(SCANS)),
@@ -209,19 +242,25 @@ impl Executor {
             reads: ReadQueue::default(),
             jobs: FuturesUnordered::new(),
             tenured_jobs: 0,
-            requests: SelectAll::new(),
+            inboxes: Inboxes::default(),
             acks,
+            orphans,
             changes,
+            lease_changes,
             own,
+            ask,
             own_waiting: HashMap::new(),
             own_last: 0,
             metrics,
+            beat,
             stop,
+            stopping: None,
             last_settle: Instant::now(),
             last_resume: Instant::now(),
             hearing,
             losses,
             lost_leases,
+            lost_presence,
             connects,
             suspensions: 0,
             is_renewing: false,
@@ -232,24 +271,27 @@ impl Executor {
         }
     }
 
-    /// Runs until `stop` is cancelled. Then it finishes what it has received, and ends.
+    /// Runs until `stop` is cancelled. Then it hands over its partitions, and ends.
     pub(crate) async fn run(mut self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut connection = self.context.bus.connection();
         let mut health = self.health.clone();
         let stop = self.stop.clone();
-        loop {
+        while !self.has_stopped() {
+            self.beat.beat();
             // Every arm waits for one stream or channel, and cancelling such a wait loses nothing. The order does not
             // matter: a ready arm is chosen at random, and the rest of what is ready is drained right after it.
             let input = tokio::select! {
-                () = stop.cancelled() => break,
-                Some((partition, message)) = self.requests.next() => ExecutorInput::Requests(partition, message),
-                Some(result) = self.jobs.next() => ExecutorInput::Result(result),
+                () = stop.cancelled(), if self.stopping.is_none() => ExecutorInput::Stop,
+                Some((partition, message)) = self.inboxes.next() => ExecutorInput::Requests(partition, message),
+                Some(finished) = self.jobs.next() => ExecutorInput::Result(finished),
                 Some(message) = self.acks.next() => ExecutorInput::LinkAnswer(message),
                 Some(pushed) = self.pushes.next() => ExecutorInput::Pushed(pushed),
                 Some(own) = self.own.recv() => ExecutorInput::Own(own),
                 Some(change) = self.changes.recv() => ExecutorInput::Node(change),
+                Some(change) = self.lease_changes.recv() => ExecutorInput::Lease(change),
+                Some(report) = self.orphans.next() => ExecutorInput::Orphan(report),
                 Ok(()) = connection.changed() => ExecutorInput::Connection,
                 Ok(()) = health.changed() => ExecutorInput::Store,
                 Ok(()) = self.losses.changed() => ExecutorInput::Streams,
@@ -260,8 +302,10 @@ impl Executor {
             self.handle(input).await;
             self.drain_waiting().await;
             let starts = Instant::now();
+            self.recover_rooms();
             self.start_ready_rooms();
             self.start_reads();
+            self.continue_moves();
             self.slowest.note(starts, "starting jobs");
             let sends = Instant::now();
             self.send_links().await;
@@ -286,11 +330,14 @@ impl Executor {
     async fn handle_input(&mut self, input: ExecutorInput) {
         match input {
             ExecutorInput::Requests(partition, message) => self.receive_flow(partition, &message).await,
-            ExecutorInput::Result(result) => self.handle_result(result).await,
+            ExecutorInput::Result(finished) => self.handle_result(finished).await,
             ExecutorInput::LinkAnswer(message) => self.receive_link_answer(&message).await,
             ExecutorInput::Pushed(pushed) => self.pushed(pushed),
             ExecutorInput::Own(own) => self.receive_own(own),
             ExecutorInput::Node(change) => self.node_change(change),
+            ExecutorInput::Lease(change) => self.lease_changed(change),
+            ExecutorInput::Orphan(report) => self.orphaned(&report),
+            ExecutorInput::Stop => self.begin_stop().await,
             ExecutorInput::Connection => self.connection_changed().await,
             ExecutorInput::Store => self.store_changed().await,
             ExecutorInput::Streams => self.streams_lost().await,
@@ -303,7 +350,7 @@ impl Executor {
         for _ in 0..ROUND_MAX {
             let ready = [
                 self.jobs.next().now_or_never().flatten().map(ExecutorInput::Result),
-                self.requests.next().now_or_never().flatten().map(|(p, message)| ExecutorInput::Requests(p, message)),
+                self.inboxes.next().now_or_never().flatten().map(|(p, message)| ExecutorInput::Requests(p, message)),
                 self.acks.next().now_or_never().flatten().map(ExecutorInput::LinkAnswer),
                 self.pushes.next().now_or_never().flatten().map(ExecutorInput::Pushed),
                 self.own.try_recv().ok().map(ExecutorInput::Own),
@@ -339,55 +386,74 @@ impl Executor {
             }
         }
         self.check_leases().await;
+        if self.stopping.is_some() {
+            // What is settled before the partitions are handed over is not dispatched again.
+            for (node, messages) in self.links.announce_unsettled() {
+                self.send_to_node(&node, messages).await;
+            }
+        }
+        self.survey_if_due();
+        self.look_after_others();
+        self.begin_moves();
     }
 
-    /// Ends the executor. It accepts no further requests, and waits for the jobs and pushes under way for a limited
-    /// time.
+    /// Begins to hand over all partitions.
+    async fn begin_stop(&mut self) {
+        self.stopping = Some(Instant::now());
+        let own = self.key.node().clone();
+        self.fleet.alive(&own, None);
+        let key = self.key.clone();
+        // The others see by the key that they should own what this worker does.
+        tokio::spawn(async move { key.set_share(None).await });
+        self.begin_moves();
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.stopping.is_some_and(|since| self.partitions.is_empty() || since.elapsed() >= STOP_TIMEOUT)
+    }
+
+    /// Ends the executor. It waits for the jobs and pushes under way, and until nodes have received what they were
+    /// sent, for a limited time.
     async fn end(mut self) {
-        self.unsubscribe_requests().await;
-        let began = Instant::now();
-        self.pushes.hurry(began);
+        self.inboxes.close_all();
+        let (now, mut ticks) = (Instant::now(), interval(TICK));
+        self.pushes.hurry(None, now);
         loop {
             self.start_ready_rooms();
             self.start_reads();
             self.send_links().await;
-            let is_idle = self.jobs.is_empty() && self.ready.is_empty() && self.pushes.is_empty();
-            if is_idle && self.links.is_settled() {
+            if self.tenured_jobs == 0 && self.ready.is_empty() && self.pushes.is_empty() && self.links.is_received() {
                 break;
             }
             tokio::select! {
-                Some(result) = self.jobs.next() => self.handle_result(result).await,
+                Some(finished) = self.jobs.next() => self.handle_result(finished).await,
                 Some(pushed) = self.pushes.next() => self.pushed(pushed),
                 Some(message) = self.acks.next() => self.receive_link_answer(&message).await,
-                () = tokio::time::sleep_until(began + if is_idle { STOP_SETTLE } else { STOP_TIMEOUT }) => {
+                _ = ticks.tick() => self.tick_links().await,
+                () = tokio::time::sleep_until(now + STOP_TIMEOUT) => {
                     let (jobs, pushes) = (self.jobs.len(), self.pending.count());
-                    tracing::warn!(jobs, pushes, "stopped with work left, or with events that are not settled");
+                    tracing::warn!(jobs, pushes, "stopped with work left, or with events that nodes have not received");
                     break;
                 }
-                () = tokio::time::sleep(TICK) => {
-                    for (node, messages) in self.links.announce_unsettled() {
-                        self.send_to_node(&node, messages).await;
-                    }
-                }
             }
-        }
-        // After the store failed, the rooms in memory may count events that were never stored.
-        if self.store_serves() {
-            self.write_heads().await;
         }
         if let Err(error) = self.context.bus.flush().await {
             tracing::debug!(%error, "the last messages may not have been sent");
         }
     }
 
-    fn start_job(&mut self, job: impl Future<Output = JobResult> + Send + 'static) {
+    /// Starts a job that does something under a tenure. Its result counts only while that lasts.
+    fn start_job(&mut self, tenure: Tenure, job: impl Future<Output = JobResult> + Send + 'static) {
         self.tenured_jobs += 1;
-        self.jobs.push(Box::pin(job));
+        if let Some(owned) = self.partitions.get_mut(&tenure.partition).filter(|owned| owned.tenure == tenure) {
+            owned.jobs += 1;
+        }
+        self.jobs.push(Box::pin(async move { FinishedJob { tenure: Some(tenure), result: job.await } }));
     }
 
-    /// Starts a job that does nothing under a tenure: one that claims or renews leases.
-    fn start_lease_job(&mut self, job: impl Future<Output = JobResult> + Send + 'static) {
-        self.jobs.push(Box::pin(job));
+    /// Starts a job that does nothing under a tenure, such as a claim.
+    fn start_untenured_job(&mut self, job: impl Future<Output = JobResult> + Send + 'static) {
+        self.jobs.push(Box::pin(async move { FinishedJob { tenure: None, result: job.await } }));
     }
 
     /// Marks a room as having something to do, unless a job of it is under way.

@@ -1,8 +1,9 @@
 //! System events: services publish them, and the owner of their room puts them into its timeline.
 //!
-//! One task for each partition reads them in order and asks the executor, one event of a room at a time, again and
-//! again until the answer is known. Then the event is acknowledged. A bad one is kept elsewhere with the reason, and
-//! holds up nothing. Each asks under a nonce of its own, so that what is asked twice is in the timeline once.
+//! One task for each partition that this worker owns reads them in order and asks the executor, one event of a room at
+//! a time, again and again until the answer is known. Then the event is acknowledged. A bad one is kept elsewhere with
+//! the reason, and holds up nothing. Each asks under a nonce of its own, so that what is asked twice is in the timeline
+//! once.
 
 mod queue;
 mod read;
@@ -17,11 +18,11 @@ use sendpi_bus::{Bus, subject};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::FlowRequest;
 use sendpi_model::server_frame::{AnswerError, OkAnswer, read_answer};
-use sendpi_model::{Code, Partition, Partitions, Refusal, encode_json};
+use sendpi_model::{Code, Partition, Refusal, encode_json};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::queue::IngestQueue;
 use self::read::request_of;
@@ -43,12 +44,17 @@ pub(crate) struct OwnRequest {
     pub(crate) answer: oneshot::Sender<Bytes>,
 }
 
-/// Reads the system events of all partitions until `stop` is cancelled.
-pub(crate) fn start(bus: &Bus, partitions: Partitions, ask: &mpsc::Sender<OwnRequest>, stop: &CancellationToken) {
-    for partition in partitions.all() {
-        let (bus, ask, stop) = (bus.clone(), ask.clone(), stop.clone());
-        tokio::spawn(async move { stop.run_until_cancelled(run(bus, partition, ask)).await });
-    }
+/// Reads the system events of a partition until `stop` is cancelled, or what is returned is dropped.
+pub(crate) fn start(
+    bus: &Bus,
+    partition: Partition,
+    ask: &mpsc::Sender<OwnRequest>,
+    stop: &CancellationToken,
+) -> DropGuard {
+    let (bus, ask, stop) = (bus.clone(), ask.clone(), stop.child_token());
+    let guard = stop.clone().drop_guard();
+    tokio::spawn(async move { stop.run_until_cancelled(run(bus, partition, ask)).await });
+    guard
 }
 
 async fn run(bus: Bus, partition: Partition, ask: mpsc::Sender<OwnRequest>) {

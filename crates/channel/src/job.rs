@@ -9,7 +9,6 @@ mod scan;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use sendpi_bus::Bus;
 use sendpi_bus::presence::{Barrier, Online};
 use sendpi_model::faults::{Mutant, mutant};
@@ -21,7 +20,7 @@ use tokio::task::JoinError;
 use crate::tenure::Tenure;
 
 pub(crate) use commit::{BatchCommit, CommitOutcome, CommittedBatch};
-pub(crate) use open::OpenedRoom;
+pub(crate) use open::{LeftEvents, OpenedRoom};
 pub(crate) use read::FromMemory;
 
 /// Why a job failed.
@@ -77,15 +76,10 @@ impl JobContext {
         pass_fence(self.store.as_ref(), tenure).await
     }
 
-    /// Passes the fences of several partitions.
-    pub(crate) async fn pass_fences(&self, tenures: &[Tenure]) -> Result<(), JobError> {
-        pass_fences(self.store.as_ref(), tenures).await
-    }
-
     /// Writes rows until it is known that they were written, that they were not, or that a higher epoch took the
     /// partition.
-    pub(crate) async fn write(&self, tenures: &[Tenure], rows: Vec<Row>) -> Result<(), JobError> {
-        write_until_known(self.store.as_ref(), tenures, rows).await
+    pub(crate) async fn write(&self, tenure: Tenure, rows: Vec<Row>) -> Result<(), JobError> {
+        write_until_known(self.store.as_ref(), tenure, rows).await
     }
 
     /// Reads presence behind the barrier.
@@ -107,10 +101,10 @@ impl JobContext {
         if mutant(Mutant::BarrierOff) && !users.is_empty() {
             let online = self.online(users).await?;
             tokio::time::sleep(Duration::from_millis(200)).await;
-            self.write(&[tenure], rows).await?;
+            self.write(tenure, rows).await?;
             return Ok(online);
         }
-        self.write(&[tenure], rows).await?;
+        self.write(tenure, rows).await?;
         self.online(users).await
     }
 }
@@ -123,15 +117,7 @@ async fn pass_fence(store: &dyn Store, tenure: Tenure) -> Result<(), JobError> {
     if fences.iter().all(|fence| tenure.passes(fence)) { Ok(()) } else { Err(JobError::NotOwner(tenure.partition)) }
 }
 
-/// Passes the fences of several partitions, with reads side by side: a store behind a network takes its time for each.
-async fn pass_fences(store: &dyn Store, tenures: &[Tenure]) -> Result<(), JobError> {
-    let passing = join_all(tenures.iter().map(|tenure| pass_fence(store, *tenure))).await;
-    // That a partition was lost is said first, because it ends what another read that failed would only put off.
-    let (lost, rest): (Vec<_>, Vec<_>) = passing.into_iter().partition(|r| matches!(r, Err(JobError::NotOwner(_))));
-    lost.into_iter().chain(rest).collect()
-}
-
-async fn write_until_known(store: &dyn Store, tenures: &[Tenure], rows: Vec<Row>) -> Result<(), JobError> {
+async fn write_until_known(store: &dyn Store, tenure: Tenure, rows: Vec<Row>) -> Result<(), JobError> {
     let (mut pause, mut is_unknown) = (Duration::from_millis(20), false);
     while !rows.is_empty() {
         match store.write(rows.clone()).await {
@@ -139,12 +125,12 @@ async fn write_until_known(store: &dyn Store, tenures: &[Tenure], rows: Vec<Row>
             // Once the outcome is unknown, a failed try says nothing about the tries before it.
             Err(failed @ WriteError::Failed(_)) if !is_unknown => return Err(JobError::Write(failed)),
             Err(error) => {
-                let partition = tenures.first().map(|tenure| tracing::field::display(tenure.partition));
-                tracing::warn!(%error, partition, "a write has an unknown outcome; it is tried again");
+                let partition = tenure.partition;
+                tracing::warn!(%error, %partition, "a write has an unknown outcome; it is tried again");
                 is_unknown = true;
             }
         }
-        if let Err(lost @ JobError::NotOwner(_)) = pass_fences(store, tenures).await {
+        if let Err(lost @ JobError::NotOwner(_)) = pass_fence(store, tenure).await {
             return Err(lost);
         }
         tokio::time::sleep(pause).await;

@@ -1,12 +1,13 @@
 //! The channel tier: workers that own partitions and run the channels of their rooms.
 //!
-//! [`start`] claims the partitions and runs one executor, which owns all state: rooms, flows, links. What a room
+//! [`start`] runs one executor, which claims partitions and owns all state: rooms, flows, links. What a room
 //! decides is pure (`room`). What the executor asks of the store is a job (`job`). What it sends to nodes goes over
 //! links.
 //!
 //! # Map
 //! - `worker`: starts and stops the channel role. `config`: its settings.
-//! - `claim`: claims a partition. `owned_partition`: one that is owned. `tenure`: one holding of it.
+//! - `fleet`: which worker should own which partition. *Pure.* `claim`: claims a partition. `owned_partition`: one that
+//!   is owned. `tenure`: one holding of it. `liveness`: whether the executor runs.
 //! - `executor`: the task that owns all state.
 //!   - `executor/input`: what it waits for.
 //!   - `executor/requests`: from a flow's message to the rooms where its requests wait.
@@ -16,8 +17,10 @@
 //!   - `executor/schedule`: the next job of each room. `executor/job_result`, `executor/results`: the
 //!     results of jobs, and what they lead to.
 //!   - `executor/store_failure`: a store that failed. `executor/open_backoff`: rooms that cannot be opened.
-//!   - `executor/leases`: keeping, losing and claiming leases. `executor/settle`, `executor/evict`: what is settled,
-//!     and channels that end.
+//!   - `executor/claims`: what is claimed, and when. `executor/leases`: taking over, keeping and losing partitions.
+//!     `executor/moves`: handing them over. `executor/inboxes`: the subscriptions to their requests.
+//!   - `executor/recovery`: rooms that are opened because an earlier owner may have left something.
+//!   - `executor/settle`, `executor/evict`: what is settled, and channels that end.
 //!   - `executor/removal`: what is left of deleted rooms.
 //!   - `executor/link_output`: links to nodes. `executor/dead_nodes`: nodes that die. `executor/bounces`: the worker's
 //!     own bounces, and long ones. `executor/push_queue`: push jobs.
@@ -39,8 +42,10 @@ mod claim;
 mod config;
 mod dispatch;
 mod executor;
+mod fleet;
 mod ingest;
 mod job;
+mod liveness;
 mod metrics;
 mod outbound_links;
 mod owned_partition;

@@ -12,6 +12,10 @@ pub(crate) struct WorkerMetrics {
     pub(crate) rooms: Gauge,
     pub(crate) waiting_pushes: Gauge,
     pub(crate) events: Counter,
+    /// Partitions that were claimed because their owner was dead.
+    pub(crate) takeovers: Counter,
+    /// Partitions that were handed over.
+    pub(crate) moves: Counter,
     pub(crate) removed_rooms: Counter,
     pub(crate) removed_events: Counter,
     pub(crate) slow_rounds: Counter,
@@ -25,6 +29,8 @@ impl Default for WorkerMetrics {
             rooms: Gauge::default(),
             waiting_pushes: Gauge::default(),
             events: Counter::default(),
+            takeovers: Counter::default(),
+            moves: Counter::default(),
             removed_rooms: Counter::default(),
             removed_events: Counter::default(),
             slow_rounds: Counter::default(),
@@ -41,6 +47,9 @@ impl WorkerMetrics {
         let pushes = "Pushes that are not in the push stream yet";
         registry.register("waiting_pushes", pushes, self.waiting_pushes.clone());
         registry.register("events", "Durable events that were stored and dispatched", self.events.clone());
+        let takeovers = "Partitions that were claimed because their owner was dead";
+        registry.register("takeovers", takeovers, self.takeovers.clone());
+        registry.register("moves", "Partitions that were handed over to another worker", self.moves.clone());
         let removed = "Rooms that were deleted and of which the rest was removed";
         registry.register("removed_rooms", removed, self.removed_rooms.clone());
         registry.register("removed_events", "Events of rooms that were deleted", self.removed_events.clone());

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use sendpi_bus::link::{GiveUp, LinkLoad, LinkSender, Unsettled};
+use sendpi_bus::link::{GiveUp, LinkEvent, LinkLoad, LinkSender, Unsettled};
 use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved, LinkAck};
 use sendpi_model::server_frame::OpFrame;
-use sendpi_model::{Millis, NodeId, Partition, RoomId};
+use sendpi_model::{Millis, NodeId, Partition};
 use tokio::time::Instant;
 
 use crate::room::{AnswerAddress, Room};
@@ -54,16 +54,8 @@ impl OutboundLinks {
         self.links.entry(node.clone()).or_insert_with(|| LinkSender::new(rand::random::<u64>() >> 11, Instant::now()))
     }
 
-    pub(crate) fn event(
-        &mut self,
-        node: &NodeId,
-        partition: Partition,
-        room: &RoomId,
-        seq: u64,
-        at: Millis,
-        frame: &Bytes,
-    ) {
-        self.to(node).event(partition, room, seq, at, frame);
+    pub(crate) fn event(&mut self, node: &NodeId, event: &LinkEvent<'_>) {
+        self.to(node).event(event);
     }
 
     pub(crate) fn added(&mut self, node: &NodeId, added: AudienceAdded) {
@@ -177,6 +169,11 @@ impl OutboundLinks {
         let now = Instant::now();
         let unsettled = self.links.iter_mut().filter(|(_, link)| !link.is_settled());
         unsettled.map(|(node, link)| (node.clone(), vec![link.announce(now)])).collect()
+    }
+
+    /// Returns whether all nodes have received everything.
+    pub(crate) fn is_received(&self) -> bool {
+        self.links.values().all(LinkSender::is_received)
     }
 
     /// Returns whether all nodes have settled everything that they were sent.

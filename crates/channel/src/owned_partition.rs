@@ -6,8 +6,10 @@ use sendpi_bus::lease::Lease;
 use sendpi_bus::{Revision, flow};
 use sendpi_model::{Millis, RoomId};
 use sendpi_store::SettledRow;
+use tokio_util::sync::DropGuard;
 
 use crate::claim::ClaimedPartition;
+use crate::executor::Move;
 use crate::tenure::Tenure;
 
 /// A partition that this worker owns.
@@ -28,6 +30,12 @@ pub(crate) struct OwnedPartition {
     /// Whether the worker does not serve the partition until the lease is written again. It lost the connection to
     /// NATS, or could not refresh its node key in time.
     pub(crate) suspended: bool,
+    /// How far it is handed over to another worker, if it is.
+    pub(crate) moving: Option<Move>,
+    /// How many jobs are under way under this tenure.
+    pub(crate) jobs: usize,
+    /// Ends the reading of its system events when it is dropped.
+    pub(crate) ingest: Option<DropGuard>,
     /// The time of the last event. It never falls.
     clock: Millis,
     /// Events up to this time count as settled once that is written, so no event may get such a time any more.
@@ -38,7 +46,7 @@ pub(crate) struct OwnedPartition {
 
 impl OwnedPartition {
     pub(crate) fn new(claimed: ClaimedPartition) -> (Self, Vec<RoomId>) {
-        let ClaimedPartition { tenure, lease, revision, settled, active_rooms } = claimed;
+        let ClaimedPartition { tenure, lease, revision, settled, active_rooms, .. } = claimed;
         let clock = settled.map_or(Millis(0), |row| row.at);
         let owned = Self {
             tenure,
@@ -49,11 +57,19 @@ impl OwnedPartition {
             recovering: active_rooms.iter().cloned().collect(),
             late: HashMap::new(),
             suspended: false,
+            moving: None,
+            jobs: 0,
+            ingest: None,
             clock,
             floor: clock,
             left: Millis(0),
         };
         (owned, active_rooms)
+    }
+
+    /// Returns whether further requests are taken.
+    pub(crate) fn serves(&self) -> bool {
+        !self.suspended && self.moving.is_none()
     }
 
     /// Returns the record that says which events of a room are settled.
@@ -132,8 +148,9 @@ mod tests {
 
     fn owned(settled: Option<SettledRow>) -> OwnedPartition {
         let tenure = Tenure { partition: Partition(1), epoch: 5, claim: 7 };
-        let lease = Lease { owner: NodeId::parse("w").unwrap(), claim: "c".to_owned(), epoch: 5 };
-        OwnedPartition::new(ClaimedPartition { tenure, lease, revision: 1, settled, active_rooms: Vec::new() }).0
+        let lease = Lease { owner: NodeId::parse("w").unwrap(), claim: "c".to_owned(), epoch: 5, released: false };
+        let (dead, active_rooms) = (None, Vec::new());
+        OwnedPartition::new(ClaimedPartition { tenure, lease, revision: 1, dead, settled, active_rooms }).0
     }
 
     #[test]

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use sendpi_bus::lease::Leases;
-use sendpi_bus::presence::{Barrier, NodeChange, NodeKey, dead_nodes, purge_node};
+use sendpi_bus::presence::{Barrier, NodeChange, NodeKey, WorkerShare, answer_alive, dead_nodes, purge_node};
 use sendpi_bus::{Bus, RequestError, SendError, subject};
 use sendpi_model::Partitions;
 use sendpi_store::{ReadError, Row, Store, WriteError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ChannelConfig;
 use crate::executor::{Executor, ExecutorSetup};
-use crate::ingest;
 use crate::job::JobContext;
+use crate::liveness::{Beat, end_if_it_hangs};
 use crate::metrics::WorkerMetrics;
 
 /// How many of the worker's own requests may wait for the executor.
@@ -69,7 +69,7 @@ impl Worker {
         self.metrics.register(registry);
     }
 
-    /// Stops receiving requests, finishes those that were received, and ends.
+    /// Hands over all partitions, and ends.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
@@ -78,7 +78,8 @@ impl Worker {
     }
 }
 
-/// Claims the partitions and serves them. `changes` brings the nodes that come and go.
+/// Starts a worker, and waits until it owns what it can: the partitions that it should own by its `share`, but for
+/// those that another live worker has not handed over yet. `changes` brings the nodes that come and go.
 ///
 /// # Errors
 /// [`WorkerStartError`] if NATS or the store does not answer, or if the store was made for something else.
@@ -88,35 +89,48 @@ pub async fn start(
     partitions: Partitions,
     key: NodeKey,
     changes: mpsc::Receiver<NodeChange>,
-    config: ChannelConfig,
+    (config, share): (ChannelConfig, WorkerShare),
 ) -> Result<Worker, WorkerStartError> {
     check_store(store.as_ref(), partitions).await?;
     for (node, before) in dead_nodes(bus).await? {
         tracing::info!(%node, "purging what a dead node left in presence");
         purge_node(bus, &node, before).await?;
     }
-    let stop = CancellationToken::new();
+    let (stop, ended, beat) = (CancellationToken::new(), CancellationToken::new(), Beat::default());
+    let guard = ended.clone().drop_guard();
     let acks = bus.subscribe(subject::link_replies(bus.node())).await?;
+    let orphans = bus.subscribe(subject::ORPHANS.to_owned()).await?;
+    answer_alive(bus, ended.clone()).await?;
+    end_if_it_hangs(beat.clone(), ended.clone());
     let context = JobContext::new(store, Barrier::start(bus, key.clone()), bus.clone(), config.retention_days);
     let leases = Leases::new(bus);
-    let (ask, own) = mpsc::channel(OWN_REQUESTS);
+    let lease_changes = leases.watch(ended.clone());
+    let ((ask, own), (started, is_started)) = (mpsc::channel(OWN_REQUESTS), oneshot::channel());
     let metrics = WorkerMetrics::default();
-    let (stopped, measured) = (stop.clone(), metrics.clone());
-    let setup = ExecutorSetup { context, config, leases, key, acks, changes, own, metrics: measured, stop: stopped };
-    let mut executor = Executor::new(setup);
-    let mut left = executor.claim_missing(partitions.all()).await;
-    while left > 0 {
-        // Another worker may still own the partitions, or NATS may not have noticed yet that it is dead.
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        left = executor.claim_missing(partitions.all()).await;
-    }
-    ingest::start(bus, partitions, &ask, &stop);
-    let ended = CancellationToken::new();
-    let guard = ended.clone().drop_guard();
+    key.set_share(Some(share)).await;
+    let executor = Executor::new(ExecutorSetup {
+        context,
+        config,
+        leases,
+        key,
+        all: partitions,
+        acks,
+        orphans,
+        changes,
+        lease_changes,
+        ask,
+        own,
+        metrics: metrics.clone(),
+        beat,
+        stop: stop.clone(),
+        started,
+    });
     let task = tokio::spawn(async move {
         let _ended = guard;
         executor.run().await;
     });
+    // It fails only if the executor ends first, which its token tells.
+    let _ = is_started.await;
     Ok(Worker { stop, ended, metrics, task })
 }
 

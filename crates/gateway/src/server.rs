@@ -89,6 +89,12 @@ impl Gateway {
         self.address
     }
 
+    /// Returns whether it serves clients, and not only operations.
+    #[must_use]
+    pub fn serves_clients(&self) -> bool {
+        self.config.clients
+    }
+
     /// Serves, with the metrics of `registry` beside its own, until `stop` says by when to have ended. Then accepts no
     /// more connections, waits for the sessions to end (the user tier drains them), and cuts off those that are left at
     /// that time.

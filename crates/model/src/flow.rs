@@ -170,6 +170,19 @@ pub enum FlowRefusal {
     NotOwner,
 }
 
+/// The version of [`OrphanReport`].
+pub const ORPHAN_VERSION: u8 = 1;
+
+/// The report that nobody answers for a partition. Nodes send it, and workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanReport {
+    /// The version of this format.
+    pub v: u8,
+    /// The owner, if the sender is a worker and NATS told it for a while that nobody listens there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead: Option<NodeId>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

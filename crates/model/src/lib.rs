@@ -14,6 +14,7 @@
 //! - `server_frame`: what the server sends. It reads answers, too; `answer`, `notice` and `page` have the types.
 //! - `refusal`, `close`: error codes and close codes.
 //! - `rights`: who may do what in a room.
+//! - `partition_set`: partitions as operators write them. `rendezvous`: which node something belongs to.
 //! - `flow`, `link`, `link/item`: the formats of what nodes and workers exchange.
 //! - `json`: encodes JSON, and joins what is encoded already.
 //! - `subject_token`: ids as tokens of NATS subjects and keys.
@@ -35,9 +36,11 @@ pub mod limits;
 pub mod link;
 mod mentions;
 mod partition;
+mod partition_set;
 mod push_address;
 mod rates;
 mod refusal;
+pub mod rendezvous;
 pub mod rights;
 mod role;
 mod room_info;
@@ -58,6 +61,7 @@ pub use id::{DeviceId, IdError, NodeId, Nonce, RoomId, UserId};
 pub use json::{JsonObject, encode_json};
 pub use mentions::Mentions;
 pub use partition::{Partition, Partitions};
+pub use partition_set::{PartitionSet, PartitionSetError};
 pub use push_address::PushAddress;
 pub use rates::{Rate, RateError, Rates};
 pub use refusal::{Code, Refusal};

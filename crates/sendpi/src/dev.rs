@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sendpi_bus::presence::WorkerShare;
 use sendpi_gateway::{BindError, Gateway};
 use sendpi_model::Partitions;
 use sendpi_model::faults::{Mutant, mutant};
@@ -43,7 +44,7 @@ pub(crate) struct DevArgs {
     nats: Option<String>,
     /// The number of partitions of a new data folder.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
-    partitions: u16,
+    partition_count: u16,
     #[command(flatten)]
     node: NodeArgs,
     /// Keep everything in this keyspace, whose tables are there, instead of the embedded store: host:port/keyspace. For
@@ -281,10 +282,10 @@ fn plan(
     Ok(NodeOptions {
         bus: sendpi_bus::BusConfig { servers: url.to_owned(), ..sendpi_bus::BusConfig::default() },
         store: Arc::clone(store),
-        partitions: Partitions::new(args.partitions).unwrap_or(Partitions::DEFAULT),
+        partitions: Partitions::new(args.partition_count).unwrap_or(Partitions::DEFAULT),
         replicas: 1,
         sessions: args.node.sessions()?,
-        channel: if worker { Some(args.node.channel()?) } else { None },
+        channel: if worker { Some((args.node.channel()?, WorkerShare::default())) } else { None },
         push: if worker { args.node.push()? } else { None },
         gateway,
     })

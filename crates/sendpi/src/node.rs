@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use prometheus_client::registry::Registry;
-use sendpi_bus::presence::{NodeChange, NodeKey, answer_alive, watch_nodes};
+use sendpi_bus::presence::{NodeChange, NodeInfo, NodeKey, WorkerShare, watch_nodes};
 use sendpi_bus::{Bus, PutError, SendError, keep_streams, setup};
 use sendpi_channel::Worker;
 use sendpi_gateway::Gateway;
 use sendpi_model::timing::{DRAIN_TIMEOUT, NATS_REQUEST};
-use sendpi_model::{Millis, NodeId, Partitions};
+use sendpi_model::{NodeId, Partitions};
 use sendpi_push::{PushConfig, PushWorker};
 use sendpi_store::Store;
 use tokio::sync::{mpsc, oneshot};
@@ -53,8 +52,8 @@ pub(crate) struct NodeOptions {
     /// How many NATS servers keep each bucket and stream.
     pub(crate) replicas: usize,
     pub(crate) sessions: sendpi_session::SessionConfig,
-    /// The settings of the channel role, if this node has it.
-    pub(crate) channel: Option<sendpi_channel::ChannelConfig>,
+    /// The settings of the channel role, and its part in owning partitions, if this node has it.
+    pub(crate) channel: Option<(sendpi_channel::ChannelConfig, WorkerShare)>,
     /// The settings of the push role, if this node has it.
     pub(crate) push: Option<PushConfig>,
     pub(crate) gateway: Gateway,
@@ -92,9 +91,10 @@ impl Node {
         // A node that cannot start, or whose start is given up, leaves nothing running.
         let guard = stop.clone().drop_guard();
         keep_streams(&bus, partitions, replicas, stop.clone());
-        answer_alive(&bus, stop.clone()).await?;
         let address = gateway.address();
-        let key = NodeKey::start(&bus, describe(address, channel.is_some()), stop.clone()).await?;
+        let roles = [("gateway", gateway.serves_clients()), ("channel", channel.is_some()), ("push", push.is_some())];
+        let roles = roles.into_iter().filter(|(_, has)| *has).map(|(role, _)| role.to_owned()).collect();
+        let key = NodeKey::start(&bus, NodeInfo::starting(roles, address), stop.clone()).await?;
         let sessions =
             sendpi_session::start(bus.clone(), Arc::clone(&store), partitions, key.clone(), sessions, stop.clone())
                 .await?;
@@ -180,9 +180,4 @@ pub(crate) fn fresh_id() -> NodeId {
     let id = format!("n{:016x}", rand::random::<u64>());
     #[expect(clippy::expect_used, reason = "letters and digits form a valid id")]
     NodeId::parse(&id).expect("letters and digits form a valid id")
-}
-
-fn describe(address: SocketAddr, channel: bool) -> Bytes {
-    let roles = if channel { r#"["gateway","channel"]"# } else { r#"["gateway"]"# };
-    format!(r#"{{"roles":{roles},"address":"{address}","started":{}}}"#, Millis::now().0).into()
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use sendpi_bus::BusConfig;
+use sendpi_bus::presence::WorkerShare;
 use sendpi_gateway::{BindError, Gateway};
-use sendpi_model::Partitions;
+use sendpi_model::{Partition, PartitionSet, Partitions};
 use sendpi_store::cql::{Cql, CqlOpenError};
 use sendpi_store::{ReadError, Store};
 
@@ -47,7 +48,14 @@ pub(crate) struct ServeArgs {
     nats_replicas: u8,
     /// The number of partitions of a new cluster.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]
-    partitions: u16,
+    partition_count: u16,
+    /// The partitions that this worker gets before all others, such as 0-15,20. It gets no others then, as long as
+    /// there is a worker without this option.
+    #[arg(long, value_name = "PARTITIONS")]
+    partitions: Option<PartitionSet>,
+    /// How much this worker gets of the partitions, beside the weights of the others.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    weight: u16,
     /// Whether to start where the loss of one machine may lose what was acknowledged.
     #[arg(long, value_enum, default_value_t = Durability::Strict, env = "SENDPI_DURABILITY")]
     durability: Durability,
@@ -65,7 +73,7 @@ pub(crate) struct ServeArgs {
 enum ServedRole {
     /// Holds the connections of clients and services.
     Gateway,
-    /// Runs rooms. One node at a time owns the partitions; a further one waits until that one is gone.
+    /// Runs rooms. The nodes with this role share the partitions.
     Channel,
     /// Posts push notifications.
     Push,
@@ -99,13 +107,16 @@ pub(crate) enum ServeError {
     #[error("cannot read what the database says of itself: {0}")]
     Unseen(#[from] ReadError),
     /// The store was made for another number of partitions.
-    #[error("the database was filled with {found} partitions, and --partitions is {expected}")]
+    #[error("the database was filled with {found} partitions, and --partition-count is {expected}")]
     Partitions {
         /// What the store says.
         found: u16,
         /// What this node is configured for.
         expected: u16,
     },
+    /// A partition that the cluster does not have.
+    #[error("--partitions names partition {0}, and there are {1}, counted from 0")]
+    NoSuchPartition(Partition, u16),
     /// Something acknowledged may be lost with one machine.
     #[error("with one machine, what was acknowledged may be lost: {0}; change that, or say --durability relaxed")]
     Weak(String),
@@ -126,6 +137,10 @@ pub(crate) enum ServeError {
 /// Runs a node until a signal ends it or its worker fails.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), ServeError> {
     args.node.check()?;
+    let pinned = args.partitions.iter().flat_map(PartitionSet::iter);
+    if let Some(partition) = pinned.into_iter().find(|partition| partition.0 >= args.partition_count) {
+        return Err(ServeError::NoSuchPartition(partition, args.partition_count));
+    }
     let has = |role| args.roles.contains(&role);
     if has(ServedRole::Gateway) && !args.node.has_token_keys() {
         return Err(ServeError::NoTokenKeys);
@@ -168,18 +183,19 @@ async fn start(args: &ServeArgs, gateway: Gateway) -> Result<Node, ServeError> {
         tracing::warn!(weak, "what is acknowledged may be lost with one machine");
     }
     // The first worker writes it.
-    if let Some(found) = store.partitions().await?.filter(|found| *found != args.partitions) {
-        return Err(ServeError::Partitions { found, expected: args.partitions });
+    if let Some(found) = store.partitions().await?.filter(|found| *found != args.partition_count) {
+        return Err(ServeError::Partitions { found, expected: args.partition_count });
     }
     let store: Arc<dyn Store> = Arc::new(store);
     let has = |role| args.roles.contains(&role);
+    let share = WorkerShare { weight: args.weight, pinned: args.partitions.clone().unwrap_or_default() };
     let node = Node::start(NodeOptions {
         bus: BusConfig { servers: args.nats.clone(), ..BusConfig::default() },
         store,
-        partitions: Partitions::new(args.partitions).unwrap_or(Partitions::DEFAULT),
+        partitions: Partitions::new(args.partition_count).unwrap_or(Partitions::DEFAULT),
         replicas: usize::from(args.nats_replicas),
         sessions: args.node.sessions()?,
-        channel: if has(ServedRole::Channel) { Some(args.node.channel()?) } else { None },
+        channel: if has(ServedRole::Channel) { Some((args.node.channel()?, share)) } else { None },
         push: if has(ServedRole::Push) { args.node.push()? } else { None },
         gateway,
     });

@@ -145,7 +145,7 @@ impl NodeContext {
         let mut links = self.links.lock();
         let incarnations = links.cut_all(Instant::now());
         self.with(|state, _| {
-            incarnations.iter().for_each(|link| state.cut(*link));
+            incarnations.iter().for_each(|link| _ = state.cut(*link));
             state.all_cut();
         });
         drop(links);

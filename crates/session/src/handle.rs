@@ -62,6 +62,7 @@ pub async fn start(
     let now = Instant::now();
     let messages = bus.subscribe(subject::node(bus.node(), NodeSubject::Link)).await?;
     let replies = bus.subscribe(subject::flow_replies(bus.node())).await?;
+    let served = bus.subscribe(subject::SERVED.to_owned()).await?;
     let questions = bus.subscribe(subject::node(bus.node(), NodeSubject::SignIn)).await?;
     let sign_outs = bus.subscribe(subject::node(bus.node(), NodeSubject::SignOut)).await?;
     let (subjects, about_users) = UserSubjects::start(&bus, config.servers.as_deref());
@@ -95,7 +96,7 @@ pub async fn start(
     let look = move |user: &UserId, room: &RoomId| asked.state.lock().sessions_in(user, room);
     answer_sessions(&node.bus, node.shutdown.clone(), look).await?;
     let tasks = node.tasks.clone();
-    tasks.spawn(uplink::run(Arc::clone(&node), replies));
+    tasks.spawn(uplink::run(Arc::clone(&node), replies, served));
     tasks.spawn(downlink::run(Arc::clone(&node), messages));
     tasks.spawn(head_check::run(Arc::clone(&node)));
     tasks.spawn(retries::run(Arc::clone(&node)));

@@ -196,6 +196,14 @@ impl<T> FlowSender<T> {
         self.resend_at = Some(now + self.pause.mul_f64(0.75 + 0.5 * random.clamp(0.0, 1.0)));
     }
 
+    /// Makes a resend of everything unanswered due now, because somebody answers for the partition again.
+    pub fn resend_now(&mut self, now: Instant) {
+        if self.sent > 0 || self.resend_at.is_some() {
+            self.pause = Duration::ZERO;
+            self.resend_at = Some(now);
+        }
+    }
+
     /// Handles the passing of time. It schedules a resend after silence, and returns the tags of the requests that
     /// end unanswered now. Their numbers are skipped.
     pub fn tick(&mut self, now: Instant, random: f64) -> Vec<T> {

@@ -65,6 +65,23 @@ struct SentMessage {
     at: Instant,
 }
 
+/// An event on its way to the audience of its room on a node.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkEvent<'a> {
+    /// The partition of the room.
+    pub partition: Partition,
+    /// The room.
+    pub room: &'a RoomId,
+    /// The seq of the first event that it stands for. See [`LinkItem::Event`].
+    pub first: u64,
+    /// Its seq, or 0 if it is ephemeral.
+    pub seq: u64,
+    /// The time of the first event that it stands for.
+    pub at: Millis,
+    /// The client's frame.
+    pub frame: &'a Bytes,
+}
+
 /// The worker's half of one link.
 #[derive(Debug)]
 pub struct LinkSender {
@@ -104,12 +121,13 @@ impl LinkSender {
         }
     }
 
-    /// Adds an event for the room's audience on the node. An event with `seq` 0 is ephemeral.
-    pub fn event(&mut self, partition: Partition, room: &RoomId, seq: u64, at: Millis, frame: &Bytes) {
+    /// Adds an event for the room's audience on the node.
+    pub fn event(&mut self, event: &LinkEvent<'_>) {
+        let LinkEvent { room, first, seq, frame, .. } = *event;
         if seq > 0 {
-            self.unsettled.event(self.number, partition, room, seq, at);
+            self.unsettled.event(self.number, event);
         }
-        self.item(&LinkItem::Event { room: room.clone(), seq, frame: frame.clone() });
+        self.item(&LinkItem::Event { room: room.clone(), first, seq, frame: frame.clone() });
     }
 
     /// Adds a user to a room's audience on the node.
@@ -271,6 +289,12 @@ impl LinkSender {
     #[must_use]
     pub fn give_up(self) -> Unsettled {
         self.unsettled
+    }
+
+    /// Returns whether the node has received everything.
+    #[must_use]
+    pub fn is_received(&self) -> bool {
+        self.sent.is_empty() && self.full.is_empty() && self.open.is_empty()
     }
 
     /// Returns whether the node has settled everything that it was sent.

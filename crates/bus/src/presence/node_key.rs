@@ -1,5 +1,7 @@
 //! This node's own key in the presence bucket. As long as the key exists, the node counts as live.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sendpi_model::NodeId;
 use sendpi_model::timing::{NODE_KEY_REFRESH, NODE_KEY_TTL};
@@ -7,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::{NodeInfo, WorkerShare};
 use crate::{Bucket, Bus, KeyEntry, PutError, Revision, subject};
 
 /// The most requests for a refresh that wait at one time. Further callers wait until there is room.
@@ -29,28 +32,31 @@ pub struct NodeKey {
     /// Each gets the revision of the key.
     asks: mpsc::Sender<oneshot::Sender<Revision>>,
     state: watch::Receiver<NodeKeyState>,
+    info: Arc<watch::Sender<NodeInfo>>,
     node: NodeId,
 }
 
 impl NodeKey {
-    /// Puts the key of `bus`'s node and refreshes it until `stop` is cancelled. `value` holds the roles, the address
-    /// and the start time.
+    /// Puts the key of `bus`'s node and refreshes it until `stop` is cancelled.
     ///
     /// # Errors
     /// [`PutError`] if the key could not be put the first time.
-    pub async fn start(bus: &Bus, value: Bytes, stop: CancellationToken) -> Result<Self, PutError> {
+    pub async fn start(bus: &Bus, info: NodeInfo, stop: CancellationToken) -> Result<Self, PutError> {
         let node = bus.node().clone();
+        let value = info.encode();
+        let (info, of_node) = watch::channel(info);
         let mut keeper = Keeper {
             bucket: Bucket::new(bus, subject::PRESENCE_BUCKET),
             key: subject::node_key(&node),
-            known: KnownKey { value, revision: 0, lost: false },
+            known: KnownKey { former: value.clone(), value, revision: 0, lost: false },
+            info: of_node,
         };
         let sent = Instant::now();
         keeper.known.revision = keeper.put(None).await?;
         let (asks, waiting) = mpsc::channel(WAITING);
         let (tell, state) = watch::channel(NodeKeyState { refreshed: sent, refusals: 0 });
         tokio::spawn(keeper.run(waiting, tell, stop));
-        Ok(Self { asks, state, node })
+        Ok(Self { asks, state, info: Arc::new(info), node })
     }
 
     /// Returns the node whose key this is.
@@ -73,6 +79,19 @@ impl NodeKey {
         answered.await.ok()
     }
 
+    /// Returns what the node says of itself.
+    #[must_use]
+    pub fn info(&self) -> NodeInfo {
+        self.info.borrow().clone()
+    }
+
+    /// Changes the node's part in owning partitions, and publishes the key at once. If that fails, the next refresh
+    /// tells it.
+    pub async fn set_share(&self, share: Option<WorkerShare>) {
+        self.info.send_modify(|info| info.share = share);
+        self.refresh().await;
+    }
+
     /// Waits, after the token given to [`NodeKey::start`] was cancelled, until the key is purged, or until that failed.
     pub async fn ended(&self) {
         let mut state = self.state.clone();
@@ -84,12 +103,15 @@ struct Keeper {
     bucket: Bucket,
     key: String,
     known: KnownKey,
+    info: watch::Receiver<NodeInfo>,
 }
 
 /// What the keeper knows of the key. Pure.
 #[derive(Debug)]
 struct KnownKey {
     value: Bytes,
+    /// The value before it, of which a write may still be under way.
+    former: Bytes,
     /// The revision of the last write that is known to be done.
     revision: Revision,
     /// Whether the key was found to be lost and no write is known to be done since. Such a write may be done without
@@ -101,8 +123,15 @@ impl KnownKey {
     /// Notes that a write at [`Self::revision`] was refused, and what the leader has instead. Either a write of ours
     /// with an unknown outcome was done after all, or the key was lost.
     fn refused(&mut self, found: Option<&KeyEntry>) {
-        let ours = found.is_some_and(|e| e.revision > self.revision && e.value.as_ref() == Some(&self.value));
+        let is_ours = |value: &Bytes| *value == self.value || *value == self.former;
+        let ours = found.is_some_and(|e| e.revision > self.revision && e.value.as_ref().is_some_and(is_ours));
         self.lost |= !ours;
+    }
+
+    fn set_value(&mut self, value: Bytes) {
+        if value != self.value {
+            self.former = std::mem::replace(&mut self.value, value);
+        }
     }
 
     /// Notes a write that was done. Returns whether the key had been lost before it.
@@ -133,6 +162,8 @@ impl Keeper {
                 n = asks.recv_many(&mut waiting, WAITING) => if n == 0 { break },
             }
             let sent = Instant::now();
+            let value = self.info.borrow_and_update().encode();
+            self.known.set_value(value);
             match self.refresh().await {
                 Ok(refused) => {
                     state.send_modify(|s| {
@@ -174,7 +205,7 @@ mod tests {
     use super::*;
 
     fn known() -> KnownKey {
-        KnownKey { value: "{}".into(), revision: 7, lost: false }
+        KnownKey { value: "{}".into(), former: "former".into(), revision: 7, lost: false }
     }
 
     fn entry(revision: Revision, value: Option<&'static str>) -> KeyEntry {
@@ -183,9 +214,11 @@ mod tests {
 
     #[test]
     fn a_write_of_ours_without_an_answer_is_no_loss() {
-        let mut known = known();
-        known.refused(Some(&entry(8, Some("{}"))));
-        assert!(!known.written(9));
+        for value in ["{}", "former"] {
+            let mut known = known();
+            known.refused(Some(&entry(8, Some(value))));
+            assert!(!known.written(9));
+        }
     }
 
     #[test]

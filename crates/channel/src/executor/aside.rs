@@ -217,7 +217,7 @@ impl Executor {
         let (mut uncounted, began) = (newcomers.clone(), Instant::now());
         uncounted.retain(|user| !self.room_counts.take(user, began));
         let (context, tenure, room) = (self.context.clone(), owned.tenure, id.clone());
-        self.start_job(async move {
+        self.start_job(tenure, async move {
             // It is a task of its own, because a user may be in thousands of rooms.
             let counting = context.clone();
             let counts = spawned(async move { Ok(counting.count_rooms(uncounted).await) }).await.unwrap_or_default();

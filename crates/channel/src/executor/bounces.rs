@@ -60,7 +60,9 @@ impl Executor {
             let result = context.scan(tenure, &room, &chain, &mut scans).await;
             JobResult::Scanned { room, partition: tenure.partition, scans, result }
         });
-        self.start_job(async move { scan.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) });
+        self.start_job(tenure, async move {
+            scan.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        });
     }
 
     /// Handles bounces for which the timeline was read.

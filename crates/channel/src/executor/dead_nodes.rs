@@ -1,5 +1,6 @@
 //! Nodes that come and go: what becomes of their users, and of the events that they did not settle.
 
+use sendpi_bus::Revision;
 use sendpi_bus::link::{Undelivered, Unsettled};
 use sendpi_bus::presence::{NodeChange, purge_node};
 use sendpi_model::faults::{Mutant, mutant};
@@ -29,27 +30,38 @@ impl GivenUpNode {
 impl Executor {
     pub(super) fn node_change(&mut self, change: NodeChange) {
         match change {
-            NodeChange::Alive(node) => {
-                self.live_nodes.insert(node);
-            }
-            NodeChange::Gone(node, revision) => {
-                if self.live_nodes.remove(&node) {
-                    if self.links.was_heard(&node) {
-                        // It puts its key anew. If it is dead after all, its link falls silent.
-                        tracing::info!(%node, "the key of a node is gone, but its link was heard of just now");
-                    } else {
-                        tracing::info!(%node, "a node is gone");
-                        self.give_up(&node);
-                    }
+            NodeChange::Alive(node, info) => {
+                let share = info.and_then(|info| info.share);
+                // What this worker says of itself, it knows before the watch.
+                if node != *self.key.node() && self.fleet.alive(&node, share) {
+                    self.claim_rightful();
                 }
-                let bus = self.context.bus.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = purge_node(&bus, &node, revision).await {
-                        tracing::warn!(%error, %node, "what a dead node left in presence stays until the next start");
-                    }
-                });
             }
+            NodeChange::AllKnown => self.probe_others(),
+            NodeChange::Gone(node, revision) => self.node_gone(&node, revision),
         }
+    }
+
+    fn node_gone(&mut self, node: &NodeId, revision: Revision) {
+        let was_live = self.fleet.gone(node);
+        if self.links.was_heard(node) {
+            // It puts its key anew. If it is dead after all, its link falls silent.
+            tracing::info!(%node, "the key of a node is gone, but its link was heard of just now");
+        } else if !self.fleet.trusts_loss(Instant::now()) {
+            tracing::info!(%node, "the key of a node is gone, but JetStream was away");
+        } else if was_live {
+            tracing::info!(%node, "a node is gone");
+            self.give_up(node);
+        }
+        if self.fleet.is_heir_of(node) {
+            let (bus, node) = (self.context.bus.clone(), node.clone());
+            tokio::spawn(async move {
+                if let Err(error) = purge_node(&bus, &node, revision).await {
+                    tracing::warn!(%error, %node, "what a dead node left in presence stays until the next start");
+                }
+            });
+        }
+        self.claim_rightful();
     }
 
     /// Gives up a node and ends the link to it. Its users leave L1, and the events that it did not settle are bounced
@@ -69,7 +81,7 @@ impl Executor {
             self.given_up.push(GivenUpNode { due, unsettled });
         }
         // As long as its key exists, the node is offered the next incarnation: a link announces itself every second.
-        if self.live_nodes.contains(node) && !mutant(Mutant::OfferOff) {
+        if self.fleet.is_live(node) && !mutant(Mutant::OfferOff) {
             self.links.to(node);
         }
     }
@@ -84,7 +96,7 @@ impl Executor {
             let mut until_found = Vec::new();
             unsettled.oldest(|partition, at| until_found.push(self.pending.add(partition, at)));
             let find = tokio::task::spawn_blocking(move || unsettled.undelivered());
-            self.start_job(async move {
+            self.start_untenured_job(async move {
                 let undelivered = find.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
                 JobResult::Undelivered { undelivered, until_found }
             });

@@ -6,7 +6,6 @@ use tokio::time::{Duration, Instant};
 use super::Executor;
 use super::job_result::JobResult;
 use super::live_entry::{LiveEntry, Stage};
-use crate::tenure::Tenure;
 
 /// How long a room that is not active stays open after the last thing that was asked of it.
 const LINGER: Duration = Duration::from_secs(5);
@@ -40,10 +39,10 @@ impl Executor {
         let (Some(room), Some(owned)) = (&entry.room, self.partitions.get(&entry.partition)) else { return };
         let (tenure, context, rows, room) = (owned.tenure, self.context.clone(), room.head_rows(), id.clone());
         entry.begin(Stage::Evicting);
-        self.start_job(async move {
+        self.start_job(tenure, async move {
             let result = async {
                 context.pass_fence(tenure).await?;
-                context.write(&[tenure], rows).await
+                context.write(tenure, rows).await
             }
             .await;
             JobResult::Evicted { room, result }
@@ -111,27 +110,5 @@ impl Executor {
         }
         self.rooms.remove(id);
         true
-    }
-
-    /// Writes what is settled and the heads of all live channels when the worker ends, so that the next owner finds
-    /// them up to date, and dispatches and pushes nothing again.
-    pub(super) async fn write_heads(&mut self) {
-        let mut rows = self.settled_rows();
-        rows.extend(self.pushed_rows());
-        let tenures: Vec<Tenure> = self.partitions.values().map(|owned| owned.tenure).collect();
-        for tenure in tenures {
-            if self.context.pass_fence(tenure).await.is_err() {
-                self.partitions.remove(&tenure.partition);
-            }
-        }
-        // The head of a room with a batch under way counts events that may never be stored.
-        let idle =
-            self.rooms.values().filter(|entry| !entry.is_busy() && self.partitions.contains_key(&entry.partition));
-        rows.extend(idle.filter_map(|entry| entry.room.as_ref()).flat_map(|room| room.head_rows()));
-        if !rows.is_empty()
-            && let Err(error) = self.context.store.write(rows).await
-        {
-            tracing::warn!(%error, "cannot write the heads of live rooms; the next start reads them from their tails");
-        }
     }
 }

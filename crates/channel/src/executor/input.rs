@@ -1,11 +1,12 @@
 //! What an executor waits for, and what took longest in one of its rounds.
 
 use sendpi_bus::NatsMessage;
+use sendpi_bus::lease::LeaseChange;
 use sendpi_bus::presence::NodeChange;
 use sendpi_model::Partition;
 use tokio::time::{Duration, Instant};
 
-use super::job_result::JobResult;
+use super::job_result::FinishedJob;
 use super::push_queue::PushRound;
 use crate::ingest::OwnRequest;
 
@@ -30,11 +31,14 @@ impl SlowestArm {
 #[derive(Debug)]
 pub(super) enum ExecutorInput {
     Requests(Partition, NatsMessage),
-    Result(JobResult),
+    Result(FinishedJob),
     LinkAnswer(NatsMessage),
     Pushed(PushRound),
     Own(OwnRequest),
     Node(NodeChange),
+    Lease(LeaseChange),
+    Orphan(NatsMessage),
+    Stop,
     Connection,
     Store,
     Streams,
@@ -46,11 +50,14 @@ impl ExecutorInput {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Requests(..) => "requests",
-            Self::Result(result) => result.name(),
+            Self::Result(finished) => finished.result.name(),
             Self::LinkAnswer(_) => "answer to a link",
             Self::Pushed(_) => "push job kept",
             Self::Own(_) => "own request",
             Self::Node(_) => "node came or went",
+            Self::Lease(_) => "a lease changed",
+            Self::Orphan(_) => "nobody answers for a partition",
+            Self::Stop => "the worker stops",
             Self::Connection => "connection to NATS",
             Self::Store => "store failed or open again",
             Self::Streams => "a stream was made anew",

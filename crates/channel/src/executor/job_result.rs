@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use sendpi_bus::RequestError;
+use sendpi_bus::lease::ClaimOutcome;
 use sendpi_bus::link::Undelivered;
 use sendpi_bus::presence::Online;
-use sendpi_model::{Millis, Partition, RoomId, UserId};
+use sendpi_model::{Millis, NodeId, Partition, RoomId, UserId};
 
 use super::leases::Renewal;
 use super::reads::BegunRead;
@@ -12,6 +14,15 @@ use crate::claim::{ClaimError, ClaimedPartition};
 use crate::job::{CommitOutcome, JobError, OpenedRoom};
 use crate::pending_pushes::PendingId;
 use crate::room::{AnswerAddress, BounceScan, Found, Wanted};
+use crate::tenure::Tenure;
+
+/// A job that ended.
+#[derive(Debug)]
+pub(super) struct FinishedJob {
+    /// The tenure under which it did something, if any. If that is over, the result means nothing any more.
+    pub(super) tenure: Option<Tenure>,
+    pub(super) result: JobResult,
+}
 
 /// The result of a job.
 #[derive(Debug)]
@@ -37,7 +48,7 @@ pub(super) enum JobResult {
     Committed(CommitOutcome),
     /// The head of a room that is to be evicted was written.
     Evicted { room: RoomId, result: Result<(), JobError> },
-    /// A lost partition was claimed again, or not yet.
+    /// A partition was claimed, or not yet.
     Claimed { partition: Partition, result: Result<Box<ClaimedPartition>, ClaimError> },
     /// The timeline was read for bounces, or not.
     Scanned { room: RoomId, partition: Partition, scans: Vec<BounceScan>, result: Result<(), JobError> },
@@ -47,6 +58,12 @@ pub(super) enum JobResult {
     Answered { begun: BegunRead, result: Result<Vec<u8>, JobError> },
     /// The leases of partitions that were suspended were written again, or not.
     Renewed { outcomes: Vec<Renewal> },
+    /// The lease of a partition that is handed over was released, or not.
+    Released { partition: Partition, outcome: Result<ClaimOutcome, RequestError> },
+    /// A worker that this one looks after was asked whether it lives.
+    LookedAfter { node: NodeId, is_dead: bool },
+    /// The other workers were asked whether they live.
+    Probed { dead: Vec<NodeId> },
     /// The heads of several rooms were read.
     Heads { to: AnswerAddress, result: Result<Vec<(RoomId, u64)>, JobError> },
 }
@@ -67,6 +84,9 @@ impl JobResult {
             Self::Undelivered { .. } => "what a dead node did not settle was found",
             Self::Answered { .. } => "a read was answered",
             Self::Renewed { .. } => "leases were renewed",
+            Self::Released { .. } => "a partition was handed over",
+            Self::LookedAfter { .. } => "another worker was asked whether it lives",
+            Self::Probed { .. } => "other workers were asked whether they live",
             Self::Heads { .. } => "heads were read",
         }
     }

@@ -1,8 +1,8 @@
-//! Leases: partitions that are claimed, kept over a reconnect, and lost.
+//! Leases: partitions that are taken over, kept over a reconnect, and lost.
 
 use sendpi_bus::lease::{ClaimOutcome, Lease};
 use sendpi_bus::{RequestError, Revision, SendError};
-use sendpi_model::timing::NODE_KEY_MAX_AGE;
+use sendpi_model::timing::{NODE_KEY_MAX_AGE, NODE_KEY_REFRESH};
 use sendpi_model::{NodeId, Partition, RoomId};
 use tokio::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use super::Executor;
 use super::job_result::JobResult;
 use super::live_entry::LiveEntry;
 use super::results::answered_by;
-use crate::claim::{ClaimError, ClaimedPartition, claim};
+use crate::claim::ClaimedPartition;
+use crate::ingest;
 use crate::owned_partition::OwnedPartition;
 use crate::tenure::Tenure;
 
@@ -30,22 +31,27 @@ pub(super) struct Renewal {
 
 impl Executor {
     /// Takes a claimed partition into service. What an earlier owner may have left is dispatched again at once.
-    pub(crate) async fn take_over(&mut self, claimed: ClaimedPartition) -> Result<(), SendError> {
-        let (owned, rooms) = OwnedPartition::new(claimed);
-        let partition = owned.tenure.partition;
+    pub(super) async fn take_over(&mut self, claimed: ClaimedPartition) -> Result<(), SendError> {
+        let (mut owned, rooms) = OwnedPartition::new(claimed);
+        let (partition, epoch) = (owned.tenure.partition, owned.tenure.epoch);
+        tracing::info!(%partition, epoch, rooms = rooms.len(), "the partition is taken over");
+        owned.ingest = Some(ingest::start(&self.context.bus, partition, &self.ask, &self.stop));
         self.partitions.insert(partition, owned);
-        for room in rooms {
-            self.rooms.entry(room).or_insert_with(|| LiveEntry::new(partition));
+        self.metrics.partitions.set(self.partitions.len() as i64);
+        for room in &rooms {
+            self.rooms.entry(room.clone()).or_insert_with(|| LiveEntry::new(partition));
         }
-        let all: Vec<RoomId> =
-            self.rooms.iter().filter(|(_, entry)| entry.partition == partition).map(|(id, _)| id.clone()).collect();
-        all.iter().for_each(|room| self.make_ready(room));
+        self.recovery.add(partition, rooms);
         self.subscribe_requests(partition).await
     }
 
     /// Stops serving if this node's key has not been refreshed for too long. Serves again once the leases are
     /// renewed.
     pub(super) async fn check_leases(&mut self) {
+        if self.key.watch().borrow().refreshed.elapsed() > 2 * NODE_KEY_REFRESH {
+            // The keys of others may not be refreshed either.
+            self.fleet.jetstream_away(Instant::now());
+        }
         let all_suspended = !self.partitions.is_empty() && self.partitions.values().all(|owned| owned.suspended);
         if self.key.watch().borrow().refreshed.elapsed() > NODE_KEY_MAX_AGE && !all_suspended {
             tracing::warn!("this node's key has not been refreshed for {NODE_KEY_MAX_AGE:?}: it stops serving");
@@ -66,6 +72,7 @@ impl Executor {
             return;
         }
         self.connects = connection.connects;
+        self.fleet.jetstream_away(Instant::now());
         self.links.reset_silence();
         self.suspend().await;
         self.renew_leases();
@@ -73,7 +80,12 @@ impl Executor {
 
     /// Writes the leases anew after their bucket was lost and made anew.
     pub(super) async fn streams_lost(&mut self) {
-        let losses = self.losses.borrow_and_update().partitions;
+        let losses = *self.losses.borrow_and_update();
+        if losses.presence != self.lost_presence {
+            self.lost_presence = losses.presence;
+            self.fleet.jetstream_away(Instant::now());
+        }
+        let losses = losses.partitions;
         if std::mem::replace(&mut self.lost_leases, losses) != losses {
             self.suspend().await;
             self.renew_leases();
@@ -97,7 +109,7 @@ impl Executor {
         let suspended: Vec<(Tenure, Lease, Revision)> =
             owned.map(|owned| (owned.tenure, owned.lease.clone(), owned.revision)).collect();
         let (key, leases, suspensions) = (self.key.clone(), self.leases.clone(), self.suspensions);
-        self.start_lease_job(async move {
+        self.start_untenured_job(async move {
             if key.refresh().await.is_none() {
                 return JobResult::Renewed { outcomes: Vec::new() };
             }
@@ -140,22 +152,34 @@ impl Executor {
         }
     }
 
-    /// Forgets a partition that another worker owns now, with its rooms. The flows of `nodes`, and of everybody with
-    /// a queued request, are refused.
-    pub(super) async fn lose_partition(&mut self, partition: Partition, mut nodes: Vec<NodeId>) {
-        if let Some(owned) = self.partitions.remove(&partition) {
+    /// Forgets a partition that another worker owns now. The flows of `nodes`, and of everybody with a queued request,
+    /// are refused.
+    pub(super) async fn lose_partition(&mut self, partition: Partition, nodes: Vec<NodeId>) {
+        if let Some(owned) = self.partitions.get(&partition) {
             tracing::warn!(%partition, epoch = owned.tenure.epoch, "the partition was lost to another worker");
+            // It is claimed again if it should be this worker's, so that none is left without an owner for good.
+            self.claims.pause(partition, RECLAIM_AFTER);
+        }
+        self.forget_partition(partition, nodes).await;
+    }
+
+    /// Forgets a partition that this worker does not own any more, with its rooms.
+    pub(super) async fn forget_partition(&mut self, partition: Partition, mut nodes: Vec<NodeId>) {
+        if self.partitions.remove(&partition).is_some() {
+            self.metrics.partitions.set(self.partitions.len() as i64);
+            self.inboxes.close(partition);
             self.pending.forget(partition);
             self.pushes.forget(partition);
             self.recovered.retain(|recovered| recovered.partition != partition);
             self.postponed.retain(|postponed| postponed.partition != partition);
-            self.claim_again(partition);
         }
         let gone: Vec<RoomId> =
             self.rooms.iter().filter(|(_, entry)| entry.partition == partition).map(|(id, _)| id.clone()).collect();
         for id in gone {
             let Some(mut entry) = self.rooms.remove(&id) else { continue };
-            entry.close();
+            if let Some(room) = entry.close() {
+                self.links.end_audience(&room);
+            }
             if let Some((stored, _)) = entry.stored {
                 nodes.extend(stored.batch.steps.iter().filter_map(answered_by).map(|to| to.node.clone()));
                 nodes.extend(stored.batch.asked.into_iter().map(|read| read.to.node));
@@ -169,44 +193,5 @@ impl Executor {
         for node in nodes {
             self.refuse_flow(&node, partition).await;
         }
-    }
-
-    /// Claims a lost partition again after a pause, so that no partition is left without a worker for good.
-    pub(super) fn claim_again(&mut self, partition: Partition) {
-        let (context, leases, config) = (self.context.clone(), self.leases.clone(), self.config);
-        self.start_lease_job(async move {
-            tokio::time::sleep(RECLAIM_AFTER).await;
-            let result = claim(&context, &leases, partition, &config).await.map(Box::new);
-            JobResult::Claimed { partition, result }
-        });
-    }
-
-    pub(super) async fn claimed(&mut self, partition: Partition, result: Result<Box<ClaimedPartition>, ClaimError>) {
-        if let Err(error) = self.take_over_if_claimed(result.map(|claimed| *claimed)).await {
-            tracing::debug!(error = &*error, %partition, "the partition is not claimed yet");
-            self.claim_again(partition);
-        }
-    }
-
-    async fn take_over_if_claimed(
-        &mut self,
-        result: Result<ClaimedPartition, ClaimError>,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.take_over(result?).await?)
-    }
-
-    /// Claims what this worker does not hold yet. Returns how many partitions are still missing.
-    pub(crate) async fn claim_missing(&mut self, partitions: impl Iterator<Item = Partition>) -> usize {
-        let missing: Vec<Partition> = partitions.filter(|p| !self.partitions.contains_key(p)).collect();
-        let claims = missing.iter().map(|partition| claim(&self.context, &self.leases, *partition, &self.config));
-        let claimed = futures_util::future::join_all(claims).await;
-        let mut left = 0;
-        for (partition, result) in missing.into_iter().zip(claimed) {
-            if let Err(error) = self.take_over_if_claimed(result).await {
-                tracing::warn!(error = &*error, %partition, "the partition is not claimed yet");
-                left += 1;
-            }
-        }
-        left
     }
 }

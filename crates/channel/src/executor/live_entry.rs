@@ -19,12 +19,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use sendpi_bus::presence::Online;
-use sendpi_model::{Event, Partition, UserId};
+use sendpi_model::{Partition, UserId};
 use sendpi_store::PushedRow;
 use tokio::time::Instant;
 
 use super::aside::{Aside, Prepared};
-use crate::job::CommittedBatch;
+use crate::job::{CommittedBatch, LeftEvents};
 use crate::room::{IdleClock, Lookups, PushedLog, QueuedRequest, Room};
 
 /// What happens to a room now.
@@ -80,7 +80,7 @@ pub(super) struct LiveEntry {
     /// Whether the room is among those that the executor looks at next.
     pub(super) is_ready: bool,
     /// Events that an earlier owner may not have dispatched to everybody.
-    pub(super) unsettled: Vec<Event>,
+    pub(super) left: Option<LeftEvents>,
     /// What of them the earlier owner pushed.
     pub(super) pushed_before: Option<PushedRow>,
     /// What this owner pushed.
@@ -108,7 +108,7 @@ impl LiveEntry {
             prepared: HashMap::new(),
             lookups: Lookups::new(),
             is_ready: false,
-            unsettled: Vec::new(),
+            left: None,
             pushed_before: None,
             pushed: PushedLog::default(),
             stored: None,
@@ -170,7 +170,7 @@ impl LiveEntry {
 
     /// Returns whether anything can be done for the room now.
     pub(super) fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.unsettled.is_empty()
+        !self.queue.is_empty() || self.left.is_some()
     }
 
     /// Returns how many requests wait for the room.

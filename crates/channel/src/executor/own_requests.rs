@@ -18,7 +18,7 @@ impl Executor {
         let OwnRequest { partition, request, answer } = own;
         let serves = self.store_serves();
         let refused = match self.partitions.get(&partition) {
-            Some(owned) if !owned.suspended && serves => None,
+            Some(owned) if owned.serves() && serves => None,
             Some(_) if !serves => Some(refusal()),
             _ => Some(Refusal::unavailable("the room's owner is not known now", 500)),
         };

@@ -129,11 +129,18 @@ impl PushQueue {
         self.rooms.values_mut().filter(|room| room.partition == partition).for_each(|room| room.waiting.clear());
     }
 
-    /// Makes everything that waits due, because the worker ends.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    /// Makes everything that waits of a partition due, because it is handed over. `None` is for all.
+    pub(super) fn hurry(&mut self, partition: Option<Partition>, now: Instant) {
+        let its = self.rooms.values_mut().filter(|room| partition.is_none_or(|partition| room.partition == partition));
+        its.for_each(|room| room.next = room.next.min(now));
         let idle = self.rooms.iter().filter(|(_, room)| !room.under_way);
-        self.due = idle.map(|(id, _)| Reverse((now, id.clone()))).collect();
-        self.rooms.values_mut().for_each(|room| room.next = now);
+        self.due = idle.map(|(id, room)| Reverse((room.next, id.clone()))).collect();
+    }
+
+    /// Returns whether anything of a partition waits or is under way.
+    pub(super) fn has(&self, partition: Partition) -> bool {
+        let its = self.rooms.values().filter(|room| room.partition == partition);
+        its.into_iter().any(|room| room.under_way || !room.waiting.is_empty())
     }
 
     /// Returns the next room whose jobs are kept. `None` if none is under way.
@@ -241,14 +248,18 @@ impl Executor {
         self.newly_pushed.insert(round.room);
     }
 
-    /// Returns what was pushed since the last call, as rows for the next owner.
-    pub(super) fn pushed_rows(&mut self) -> Vec<Row> {
+    /// Returns what was pushed since the last call, as rows for the next owner: of one partition, or of all.
+    pub(super) fn pushed_rows(&mut self, partition: Option<Partition>) -> Vec<Row> {
         let mut rows = Vec::new();
-        for id in self.newly_pushed.drain() {
+        let is_its = |id: &RoomId| match (partition, self.rooms.get(id)) {
+            (Some(partition), Some(entry)) => entry.partition == partition,
+            _ => true,
+        };
+        for id in self.newly_pushed.extract_if(is_its).collect::<Vec<_>>() {
             let Some(entry) = self.rooms.get_mut(&id) else { continue };
             let settled = self.partitions.get(&entry.partition).and_then(|owned| owned.settled);
             let Some(room) = &entry.room else { continue };
-            let unsettled = settled.map_or(0, |settled| room.tail.first_after(settled.at));
+            let unsettled = settled.map_or(0, |settled| room.tail.unsettled_from(settled.at));
             rows.push(Row::Pushed(entry.pushed.row(&id, unsettled)));
         }
         rows
@@ -256,7 +267,7 @@ impl Executor {
 
     /// Writes down what was pushed. If that fails, more is pushed twice after a crash.
     pub(super) fn write_pushed(&mut self) {
-        let rows = self.pushed_rows();
+        let rows = self.pushed_rows(None);
         if !rows.is_empty() {
             let store = Arc::clone(&self.context.store);
             tokio::spawn(async move {

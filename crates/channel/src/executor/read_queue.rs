@@ -46,6 +46,12 @@ impl ReadQueue {
         self.waiting == 0
     }
 
+    /// Returns whether a read of a partition waits.
+    pub(super) fn waits(&self, partition: Partition) -> bool {
+        let users = self.nodes.values().flat_map(|node| node.users.values());
+        users.flat_map(|user| &user.waiting).any(|read| read.to.partition == partition)
+    }
+
     /// Adds a read.
     ///
     /// # Errors

@@ -51,13 +51,18 @@ impl Executor {
         let memory = from_memory(room, &read.kind);
         let (context, tenure) = (self.context.clone(), owned.tenure);
         let answer = spawned(async move { context.answer(tenure, &read, memory).await });
-        self.start_job(async move { JobResult::Answered { begun, result: answer.await } });
+        self.start_job(tenure, async move { JobResult::Answered { begun, result: answer.await } });
+    }
+
+    /// Notes that a read is over.
+    pub(super) fn read_ended(&mut self, BegunRead { to, user, bytes }: &BegunRead) {
+        self.reads.ended(&to.node, user, *bytes);
     }
 
     /// Answers a read. If it failed, this one request is refused.
     pub(super) async fn answered(&mut self, begun: BegunRead, result: Result<Vec<u8>, JobError>) {
-        let BegunRead { to, user, bytes } = begun;
-        self.reads.ended(&to.node, &user, bytes);
+        self.read_ended(&begun);
+        let to = begun.to;
         match result {
             Ok(frame) => self.links.answer_frame(&to, frame.into()),
             Err(JobError::NotOwner(lost)) => {

@@ -1,6 +1,6 @@
 //! Requests: from a flow's message to the rooms where they are queued.
 
-use futures_util::StreamExt;
+use bytes::Bytes;
 use sendpi_bus::{NatsMessage, SendError, subject};
 use sendpi_model::faults::{Mutant, mutant};
 use sendpi_model::flow::{FlowMessage, FlowRefusal, FlowRequest};
@@ -24,15 +24,16 @@ impl Executor {
     pub(super) async fn subscribe_requests(&mut self, partition: Partition) -> Result<(), SendError> {
         let (subject, queue) = (subject::room(partition), subject::room_queue(partition));
         let requests = self.context.bus.queue_subscribe(subject, queue).await?;
-        self.requests.push(Box::pin(requests.map(move |message| (partition, message))));
-        Ok(())
+        self.inboxes.open(partition, requests);
+        // Flows that wait for an owner need not find it out by themselves.
+        self.context.bus.publish(subject::served(partition), Bytes::from_static(b"{\"v\":1}")).await
     }
 
     /// Ends the subscriptions to the requests of all partitions.
     pub(super) async fn unsubscribe_requests(&mut self) {
         // Dropping a subscription ends it at the server. Flows resend the requests that had arrived but were not
         // read.
-        self.requests.clear();
+        self.inboxes.close_all();
         if let Err(error) = self.context.bus.flush().await {
             tracing::debug!(%error, "the subscriptions may end later");
         }
@@ -48,7 +49,7 @@ impl Executor {
         };
         let node = flow.node.clone();
         let due = match self.partitions.get_mut(&partition) {
-            Some(owned) if !owned.suspended => owned.flows.receive(flow),
+            Some(owned) if owned.serves() => owned.flows.receive(flow),
             _ => return self.refuse_flow(&node, partition).await,
         };
         let serves = self.store_serves();
@@ -149,7 +150,7 @@ impl Executor {
             heads.extend(live);
             Ok(heads)
         });
-        self.start_job(async move { JobResult::Heads { to, result: heads.await } });
+        self.start_job(tenure, async move { JobResult::Heads { to, result: heads.await } });
     }
 }
 

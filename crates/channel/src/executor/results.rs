@@ -12,18 +12,23 @@ use tokio::time::Instant;
 
 use super::Executor;
 use super::bounces::{RecoveredRoom, own_request};
-use super::job_result::JobResult;
+use super::job_result::{FinishedJob, JobResult};
 use super::live_entry::Stage;
 use super::open_backoff::FailedOpen;
 use crate::dispatch::{DispatchOutcome, dispatch};
-use crate::job::{CommitOutcome, CommittedBatch, JobError, OpenedRoom};
+use crate::job::{CommitOutcome, CommittedBatch, JobError, LeftEvents, OpenedRoom};
 use crate::room::{AnswerAddress, Batch, BatchStep, IdleClock, QueuedRequest, ReadKind, Room};
 
 impl Executor {
-    pub(super) async fn handle_result(&mut self, result: JobResult) {
-        if !matches!(result, JobResult::Claimed { .. } | JobResult::Renewed { .. }) {
+    pub(super) async fn handle_result(&mut self, finished: FinishedJob) {
+        let FinishedJob { tenure, result } = finished;
+        if let Some(tenure) = tenure {
             debug_assert!(self.tenured_jobs > 0, "a job ended that was not started");
             self.tenured_jobs = self.tenured_jobs.saturating_sub(1);
+            match self.partitions.get_mut(&tenure.partition).filter(|owned| owned.tenure == tenure) {
+                Some(owned) => owned.jobs = owned.jobs.saturating_sub(1),
+                None => return self.drop_stale(&result),
+            }
         }
         match result {
             JobResult::Opened { room, result } => match result {
@@ -56,6 +61,9 @@ impl Executor {
             JobResult::Answered { begun, result } => self.answered(begun, result).await,
             JobResult::Renewed { outcomes } => self.renewed(outcomes).await,
             JobResult::Claimed { partition, result } => self.claimed(partition, result).await,
+            JobResult::Released { partition, outcome } => self.released(partition, outcome).await,
+            JobResult::LookedAfter { node, is_dead } => self.looked_after(&node, is_dead).await,
+            JobResult::Probed { dead } => self.probed(&dead),
             JobResult::Scanned { room, partition, scans, result } => {
                 self.scanned(&room, partition, scans, result).await;
             }
@@ -72,6 +80,16 @@ impl Executor {
         }
     }
 
+    /// Drops the result of a job of a tenure that is over. Whoever waited for it was refused when that ended.
+    fn drop_stale(&mut self, result: &JobResult) {
+        tracing::debug!(result = result.name(), "dropped the result of a job of a tenure that is over");
+        match result {
+            JobResult::Answered { begun, .. } => self.read_ended(begun),
+            JobResult::LookedUp { wanted, .. } => self.search_ended(wanted),
+            _ => {}
+        }
+    }
+
     fn opened(&mut self, id: &RoomId, opened: OpenedRoom) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let Some(owned) = self.partitions.get_mut(&entry.partition) else { return };
@@ -79,26 +97,28 @@ impl Executor {
             return;
         }
         self.open_backoff.opened(id);
-        let OpenedRoom { stored, unsettled, pushed } = opened;
+        let OpenedRoom { stored, left, pushed } = opened;
         let mut room = Room::open(id.clone(), owned.tenure.epoch, stored);
         room.retention_default = self.config.retention_days;
         // A channel that was live when its worker died has not written its head, so lists of rooms show the one
         // before.
         entry.lags = room.head_row_lags();
         owned.saw(room.head.at);
-        unsettled.iter().for_each(|event| owned.left(event.head.at));
+        if let Some(left) = &left {
+            owned.left(left.last.head.at);
+        }
         if !mutant(Mutant::RedispatchOff) {
-            entry.unsettled = unsettled;
+            entry.left = left;
             entry.pushed_before = pushed;
         }
         // Events that are dispatched again count as not dispatched yet.
-        if let Some(first) = entry.unsettled.first() {
-            room.dispatched = first.head.seq - 1;
+        if let Some(left) = &entry.left {
+            room.dispatched = left.first.seq - 1;
         }
         entry.idle =
             Some(IdleClock::new(self.config.idle, room.tail.iter().map(|event| event.head.at), Instant::now()));
-        if entry.unsettled.is_empty() || room.members.is_empty() {
-            entry.unsettled.clear();
+        if entry.left.is_none() || room.members.is_empty() {
+            entry.left = None;
             // Until the head is written, the room's row does not tell what the room is.
             if !entry.lags {
                 owned.recovered(id);
@@ -152,27 +172,27 @@ impl Executor {
         let partition = entry.partition;
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let now = owned.now(Millis::now());
-        let waits = entry.stored.is_some() || !entry.unsettled.is_empty();
+        let waits = entry.stored.is_some() || entry.left.is_some();
         if waits && !room.has_fresh_rows(now, self.config.window.order_rows_age()) {
             return self.activate(id, now, true);
         }
-        let (unsettled, stored) = (std::mem::take(&mut entry.unsettled), entry.stored.take());
-        if !unsettled.is_empty() {
+        let stored = entry.stored.take();
+        if let Some(LeftEvents { first, last }) = entry.left.take() {
             tracing::info!(
-                %partition, room = %id, events = unsettled.len(),
+                %partition, room = %id, events = last.head.seq + 1 - first.seq,
                 "dispatching again what an earlier owner may not have dispatched to everybody"
             );
             let recovered = RecoveredRoom {
                 due: Instant::now() + self.config.bounce_after,
                 partition,
                 room: id.clone(),
-                first: unsettled.first().map_or(0, |event| event.head.seq),
-                last: unsettled.last().map_or(0, |event| event.head.seq),
+                first: first.seq,
+                last: last.head.seq,
                 pushed: entry.pushed_before.take().map(|row| row.ranges).unwrap_or_default(),
-                pending: self.pending.add(partition, unsettled.first().map_or(Millis(0), |event| event.head.at)),
+                pending: self.pending.add(partition, first.at),
             };
             self.recovered.push(recovered);
-            let steps = unsettled.into_iter().map(BatchStep::Again).collect();
+            let steps = vec![BatchStep::Again { event: last, first }];
             let outcome = dispatch(room, partition, steps, online, &mut self.links);
             self.note_dispatched(id, outcome);
         }
@@ -268,8 +288,6 @@ impl Executor {
             self.lose_partition(*lost, nodes).await;
         }
         let serves = self.store_serves();
-        // A job may be of several partitions, of which only one was lost. The rooms of the others are opened anew as
-        // well.
         let Some(entry) = self.rooms.get_mut(id) else { return };
         let partition = entry.partition;
         // Events of the batch may be in the store without having been dispatched. Until they are, nothing is settled.
@@ -343,6 +361,6 @@ pub(super) fn answered_by(step: &BatchStep) -> Option<&AnswerAddress> {
         BatchStep::Attach { to, .. } | BatchStep::Detach { to, .. } | BatchStep::Answer { to, .. } => Some(to),
         BatchStep::Bounce(bounce) => bounce.to.as_ref(),
         BatchStep::Left { then, .. } => then.as_ref().map(|(to, _)| to),
-        BatchStep::Event(_) | BatchStep::Again(_) | BatchStep::Typing(_) | BatchStep::Joined(_) => None,
+        BatchStep::Event(_) | BatchStep::Again { .. } | BatchStep::Typing(_) | BatchStep::Joined(_) => None,
     }
 }

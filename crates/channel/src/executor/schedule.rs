@@ -1,5 +1,6 @@
 //! Scheduling: every room that has something to do gets its next job.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sendpi_bus::presence::Online;
@@ -22,20 +23,21 @@ impl Executor {
     pub(super) fn start_ready_rooms(&mut self) {
         // Where rooms may fail apart, one whose nodes do not answer must hold up no other.
         let together = !self.context.store.fails_apart();
-        let mut plain = Vec::new();
+        let mut plain: HashMap<Tenure, Vec<BatchCommit>> = HashMap::new();
         for id in std::mem::take(&mut self.ready) {
             if let Some(commit) = self.start_next_job(&id) {
                 if together && commit.batch.is_plain() {
-                    plain.push(commit);
+                    plain.entry(commit.tenure).or_default().push(commit);
                 } else {
-                    let context = self.context.clone();
-                    self.start_job(async move { JobResult::Committed(context.commit(commit).await) });
+                    let (context, tenure) = (self.context.clone(), commit.tenure);
+                    self.start_job(tenure, async move { JobResult::Committed(context.commit(commit).await) });
                 }
             }
         }
-        if !plain.is_empty() {
+        // One job for each partition: one that is lost must fail no batch of another.
+        for (tenure, commits) in plain {
             let context = self.context.clone();
-            self.start_job(async move { JobResult::Committed(context.commit_plain(plain).await) });
+            self.start_job(tenure, async move { JobResult::Committed(context.commit_plain(tenure, commits).await) });
         }
     }
 
@@ -51,6 +53,10 @@ impl Executor {
         if owned.suspended {
             // Another worker may own it by now. The room goes on when the lease is written again.
             self.slowed.insert(id.clone());
+            return None;
+        }
+        if owned.moving.is_some() && entry.requests() == 0 && entry.stored.is_none() {
+            // The next owner dispatches again what is left.
             return None;
         }
         match entry.stage() {
@@ -121,17 +127,18 @@ impl Executor {
             let room = room.clone();
             async move { context.open(tenure, &room, settled).await.map(Box::new) }
         });
-        self.start_job(async move { JobResult::Opened { room, result: opened.await } });
+        self.start_job(tenure, async move { JobResult::Opened { room, result: opened.await } });
     }
 
     /// Counts the rooms of those for whom a room is made. Nobody else waits for the room, so the stage may be busy.
     fn count_rooms(&mut self, id: &RoomId, users: Vec<UserId>) {
         let Some(entry) = self.rooms.get_mut(id) else { return };
-        let (context, room) = (self.context.clone(), id.clone());
+        let Some(owned) = self.partitions.get(&entry.partition) else { return };
+        let (context, tenure, room) = (self.context.clone(), owned.tenure, id.clone());
         entry.begin(Stage::Counting);
         // It is a task of its own, because a user may be in thousands of rooms.
         let counts = spawned(async move { Ok(context.count_rooms(users).await) });
-        self.start_job(async move { JobResult::Counted { room, counts: counts.await.unwrap_or_default() } });
+        self.start_job(tenure, async move { JobResult::Counted { room, counts: counts.await.unwrap_or_default() } });
     }
 
     /// Activates a channel: writes the order rows for a durable event, then reads presence behind the barrier.
@@ -143,7 +150,7 @@ impl Executor {
         let users = if mutant(Mutant::PresenceReadOff) { Vec::new() } else { room.members.keys().cloned().collect() };
         let (room, rows_at) = (id.clone(), durable.then_some(now));
         entry.begin(Stage::Activating);
-        self.start_job(async move {
+        self.start_job(tenure, async move {
             let result = context.activate(tenure, rows, users).await;
             JobResult::Activated { room, rows_at, result }
         });
@@ -157,7 +164,7 @@ fn needs_activation(entry: &LiveEntry, now: Millis, age: Duration) -> Option<boo
     if room.members.is_empty() {
         return None;
     }
-    let is_durable = || !entry.unsettled.is_empty() || entry.queue.iter().any(|waiting| makes_event(room, waiting));
+    let is_durable = || entry.left.is_some() || entry.queue.iter().any(|waiting| makes_event(room, waiting));
     if !room.has_fresh_rows(now, age) && is_durable() {
         return Some(true);
     }
@@ -183,6 +190,9 @@ fn decide_batch(
     entry.note_full();
     let room = entry.room.as_mut()?;
     let mut batch = room.decide(batch, now, &lookups);
+    if batch.is_plain() && !batch.events.is_empty() {
+        batch.after.extend(room.head_far_ahead());
+    }
     note_active(&mut entry.active_minute, room, &mut batch, now, entry.partition);
     if batch.deletes_room {
         // Before the deletion, since a crash may come right after it. Without it, nobody would remove the rest.

@@ -9,10 +9,11 @@ use super::Executor;
 
 impl Executor {
     /// Returns the records of up to when everything is settled, for each partition in which that is further than
-    /// before.
-    pub(super) fn settled_rows(&mut self) -> Vec<Row> {
+    /// before: for one partition, or for all.
+    pub(super) fn settled_rows(&mut self, which: Option<Partition>) -> Vec<Row> {
         let oldest = self.oldest_unsettled();
-        let further = self.partitions.iter_mut().filter_map(|(partition, owned)| {
+        let its = self.partitions.iter_mut().filter(|(partition, _)| which.is_none_or(|which| which == **partition));
+        let further = its.filter_map(|(partition, owned)| {
             owned.settle(oldest.get(partition).copied()).map(|row| Row::Settled(*partition, row))
         });
         further.collect()
@@ -20,7 +21,7 @@ impl Executor {
 
     /// Writes down up to when everything is settled.
     pub(super) fn settle(&mut self) {
-        let rows = self.settled_rows();
+        let rows = self.settled_rows(None);
         if !rows.is_empty() {
             let store = self.context.store.clone();
             tokio::spawn(async move {

@@ -68,10 +68,10 @@ impl Executor {
             self.pending.forget(partition);
             self.pushes.forget(partition);
             refused.extend(self.reads.forget(partition).into_iter().map(|node| (partition, node)));
-            self.claim_again(partition);
         }
         for (partition, node) in refused {
             self.refuse_flow(&node, partition).await;
         }
+        self.claim_rightful();
     }
 }

@@ -45,23 +45,19 @@ pub(crate) struct CommittedBatch {
 }
 
 impl JobContext {
-    /// Commits batches that only write events, all of them in one store job, with one fence read for each partition.
-    pub(crate) async fn commit_plain(self, commits: Vec<BatchCommit>) -> CommitOutcome {
+    /// Commits batches of one partition that only write events, all of them in one store job, with one fence read.
+    pub(crate) async fn commit_plain(self, tenure: Tenure, commits: Vec<BatchCommit>) -> CommitOutcome {
         let mut rows = Vec::new();
-        let mut tenures: Vec<Tenure> = Vec::new();
         let mut rooms = Vec::with_capacity(commits.len());
-        for BatchCommit { room, tenure, mut batch, .. } in commits {
+        for BatchCommit { room, mut batch, .. } in commits {
             rows.append(&mut batch.events);
-            if !tenures.contains(&tenure) {
-                tenures.push(tenure);
-            }
             rooms.push(CommittedBatch { room, batch });
         }
-        let result = self.write_and_pass(&tenures, rows).await;
+        let result = self.write_and_pass(tenure, rows).await;
         CommitOutcome { rooms, online: Online::new(), result }
     }
 
-    async fn write_and_pass(&self, tenures: &[Tenure], rows: Vec<Row>) -> Result<(), JobError> {
+    async fn write_and_pass(&self, tenure: Tenure, rows: Vec<Row>) -> Result<(), JobError> {
         if mutant(Mutant::AnswerBeforeStore) {
             let store = Arc::clone(&self.store);
             tokio::spawn(async move {
@@ -70,9 +66,9 @@ impl JobContext {
             });
             return Ok(());
         }
-        self.write(tenures, rows).await?;
+        self.write(tenure, rows).await?;
         fail_point(FailPoint::AfterStore);
-        self.pass_fences(tenures).await?;
+        self.pass_fence(tenure).await?;
         fail_point(FailPoint::AfterFence);
         Ok(())
     }
@@ -83,9 +79,9 @@ impl JobContext {
         let result = async {
             let newcomers = std::mem::take(&mut batch.newcomers);
             online.extend(self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?);
-            self.write_and_pass(&[tenure], std::mem::take(&mut batch.events)).await?;
+            self.write_and_pass(tenure, std::mem::take(&mut batch.events)).await?;
             let after = self.keep_times(std::mem::take(&mut batch.after)).await?;
-            self.write(&[tenure], after).await?;
+            self.write(tenure, after).await?;
             if batch.fences_rows {
                 self.pass_fence(tenure).await?;
             }

@@ -1,8 +1,9 @@
 //! Opening a room: its starts and its tail are read, its own start under this epoch is written, and the fence is
 //! passed.
 
-use sendpi_model::{Event, MessageRevision, RoomId, RoomKind};
-use sendpi_store::{EpochChain, EventRow, PushedRow, Row, SettledRow, Start, TIMELINE_BUCKET};
+use futures_util::future::try_join_all;
+use sendpi_model::{Event, Head, MessageRevision, RoomId, RoomKind};
+use sendpi_store::{EpochChain, EventRow, PushedRow, ReadError, Row, SettledRow, Start, TIMELINE_BUCKET};
 
 use super::{JobContext, JobError};
 use crate::room::{StoredRoom, cut_at_hole, is_settled, tail_from};
@@ -10,17 +11,28 @@ use crate::tenure::Tenure;
 
 /// The most rows of one read.
 const PAGE: usize = 1_000;
-/// The search for older unsettled events ends once this many rows were read.
-const UNSETTLED_MAX: usize = 100_000;
+/// The search for the first unsettled event looks at most this far back behind the tail: a power of two.
+const UNSETTLED_MAX: u64 = 1 << 17;
+/// How many events one round of that search reads, at one time.
+const PROBES: u64 = 16;
 
 /// The result of opening a room.
 #[derive(Debug)]
 pub(crate) struct OpenedRoom {
     pub(crate) stored: StoredRoom,
-    /// The events of the tail that an earlier owner may not have dispatched to everybody, oldest first.
-    pub(crate) unsettled: Vec<Event>,
+    /// The events of the tail that an earlier owner may not have dispatched to everybody.
+    pub(crate) left: Option<LeftEvents>,
     /// What of them the earlier owner pushed.
     pub(crate) pushed: Option<PushedRow>,
+}
+
+/// The events that an earlier owner may not have dispatched to everybody. They are the newest of the room.
+#[derive(Debug)]
+pub(crate) struct LeftEvents {
+    /// The head of the first one.
+    pub(crate) first: Head,
+    /// The last one. It is dispatched again for all of them: a node that misses any reads them.
+    pub(crate) last: Event,
 }
 
 impl JobContext {
@@ -30,36 +42,44 @@ impl JobContext {
         room: &RoomId,
         settled: Option<SettledRow>,
     ) -> Result<OpenedRoom, JobError> {
-        let row = self.store.room(room).await?;
-        let mut chain = self.store.chain(room).await?;
+        let (row, mut chain, members, pushed) = tokio::try_join!(
+            self.store.room(room),
+            self.store.chain(room),
+            self.store.all_members(room),
+            self.store.pushed(room)
+        )?;
         if row.is_none() && chain.newest().is_none() {
             self.pass_fence(tenure).await?;
-            return Ok(OpenedRoom { stored: StoredRoom::default(), unsettled: Vec::new(), pushed: None });
+            return Ok(OpenedRoom { stored: StoredRoom::default(), left: None, pushed: None });
         }
         let head_row = row.as_ref().map_or(0, |row| row.head.seq);
         if chain.newest().is_some_and(|newest| newest.epoch > tenure.epoch) {
             // Its owner raised the fence before.
             return Err(JobError::NotOwner(tenure.partition));
         }
-        let mut tail = self.read_tail(room, &chain, head_row, settled.as_ref()).await?;
+        let tail = self.read_up(room, &chain, tail_from(head_row), head_row).await?;
+        let mut tail = cut_at_hole(tail.into_iter().map(|row| (row.epoch, row.event)).collect(), head_row);
         // Nobody writes into a group any more that was deleted.
         let is_over = row.as_ref().is_some_and(|row| row.deleted && row.kind == RoomKind::Group);
-        if !chain.has(tenure.epoch) && !is_over {
-            let last = tail.last().map_or(head_row, |(_, event)| event.head.seq.max(head_row));
-            let start = Start { epoch: tenure.epoch, next_seq: last + 1, continues: chain.continued_at(last + 1) };
-            self.write(&[tenure], vec![Row::Start(room.clone(), start)]).await?;
+        let last = tail.last().map_or(head_row, |(_, event)| event.head.seq.max(head_row));
+        let begins = !chain.has(tenure.epoch) && !is_over;
+        let start = Start { epoch: tenure.epoch, next_seq: last + 1, continues: chain.continued_at(last + 1) };
+        let left = async { Ok(self.left_events(room, &chain, &tail, settled.as_ref()).await?) };
+        let ((), left) = tokio::try_join!(self.begin(tenure, room, begins.then_some(start)), left)?;
+        if begins {
             chain.begin(start);
         }
-        self.pass_fence(tenure).await?;
         let revised = self.revise_again(tenure, room, &chain, head_row, &mut tail).await?;
-        let members = self.store.all_members(room).await?;
-        let unsettled: Vec<Event> = tail
-            .iter()
-            .filter(|(epoch, event)| !is_settled(settled.as_ref(), *epoch, event.head.at))
-            .map(|(_, event)| event.clone())
-            .collect();
-        let pushed = if unsettled.is_empty() { None } else { self.store.pushed(room).await? };
-        Ok(OpenedRoom { stored: StoredRoom { row, members, chain, tail, revised }, unsettled, pushed })
+        let pushed = pushed.filter(|_| left.is_some());
+        Ok(OpenedRoom { stored: StoredRoom { row, members, chain, tail, revised }, left, pushed })
+    }
+
+    /// Writes the start of a room under this epoch, if there is none, and then passes the fence.
+    async fn begin(&self, tenure: Tenure, room: &RoomId, start: Option<Start>) -> Result<(), JobError> {
+        if let Some(start) = start {
+            self.write(tenure, vec![Row::Start(room.clone(), start)]).await?;
+        }
+        self.pass_fence(tenure).await
     }
 
     /// Overwrites the messages that events after the head row edited or deleted, as far as a crash may have come before
@@ -96,7 +116,7 @@ impl JobContext {
             }
         }
         let rows = self.keep_times(rows).await?;
-        self.write(&[tenure], rows).await?;
+        self.write(tenure, rows).await?;
         Ok(before)
     }
 
@@ -118,27 +138,41 @@ impl JobContext {
         }
     }
 
-    /// Reads everything after the head row, the newest 200 events up to it, and all older events that are not
-    /// settled.
-    async fn read_tail(
+    /// Returns what an earlier owner may not have dispatched to everybody. It may begin long before the tail.
+    async fn left_events(
         &self,
         room: &RoomId,
         chain: &EpochChain,
-        head_row: u64,
+        tail: &[(u64, Event)],
         settled: Option<&SettledRow>,
-    ) -> Result<Vec<(u64, Event)>, JobError> {
-        let mut rows = self.read_up(room, chain, tail_from(head_row), head_row).await?;
-        let is_open = |row: &EventRow| !is_settled(settled, row.epoch, row.event.head.at);
-        while let Some(first) = rows.first().filter(|row| row.event.head.seq > 1 && is_open(row)) {
-            let to = first.event.head.seq - 1;
-            let from = to.saturating_sub(PAGE as u64 - 1).max(1);
-            let older = chain.filter(self.store.timeline(room, from..=to, PAGE, true).await?);
-            if older.is_empty() || rows.len() > UNSETTLED_MAX {
-                break;
+    ) -> Result<Option<LeftEvents>, ReadError> {
+        let is_left = |epoch: u64, event: &Event| !is_settled(settled, epoch, event.head.at);
+        let Some(place) = tail.iter().position(|(epoch, event)| is_left(*epoch, event)) else { return Ok(None) };
+        let (Some((_, first)), Some((_, last))) = (tail.get(place), tail.last()) else { return Ok(None) };
+        let (mut first, last) = (first.head, last.clone());
+        let mut settled_at = if place > 0 { first.seq - 1 } else { first.seq.saturating_sub(UNSETTLED_MAX) };
+        let mut probes: Vec<u64> = (0..).map(|n| 1 << n).take_while(|back| *back < UNSETTLED_MAX).collect();
+        probes.iter_mut().for_each(|back| *back = first.seq.saturating_sub(*back));
+        // Times never fall in a room, so the settled events come first.
+        while settled_at + 1 < first.seq {
+            probes.retain(|seq| (settled_at + 1..first.seq).contains(seq));
+            probes.sort_unstable();
+            let read = probes.iter().map(|seq| self.store.timeline(room, *seq..=*seq, PAGE, false));
+            for (seq, rows) in probes.iter().zip(try_join_all(read).await?) {
+                // What has expired was settled long before.
+                match chain.filter(rows).into_iter().next() {
+                    Some(row) if is_left(row.epoch, &row.event) => {
+                        first = row.event.head;
+                        break;
+                    }
+                    _ => settled_at = *seq,
+                }
             }
-            rows.splice(0..0, older);
+            let between = first.seq - settled_at;
+            probes = (1..=PROBES).map(|n| settled_at + (between * n).div_ceil(PROBES + 1)).collect();
+            probes.dedup();
         }
-        Ok(cut_at_hole(rows.into_iter().map(|row| (row.epoch, row.event)).collect(), head_row))
+        Ok(Some(LeftEvents { first, last }))
     }
 
     /// Reads the timeline from `from` to its end, piece by piece. Where a piece ends early above the head row the

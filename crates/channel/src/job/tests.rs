@@ -8,7 +8,6 @@ use sendpi_store::{
     DeletedRoom, DeviceRow, EventRow, Fence, MemberRow, NonceRow, OrderRow, PushedRow, RoomOfUser, RoomRow, SettledRow,
     Start,
 };
-use tokio::sync::Barrier;
 
 use super::*;
 
@@ -17,22 +16,16 @@ use super::*;
 struct Scripted {
     writes: Mutex<VecDeque<Result<(), WriteError>>>,
     fences: Result<Vec<Fence>, ReadError>,
-    /// How many reads of the fence must be under way before one is answered.
-    together: Barrier,
 }
 
 impl Scripted {
     fn new(writes: impl IntoIterator<Item = Result<(), WriteError>>) -> Self {
-        Self {
-            writes: Mutex::new(writes.into_iter().collect()),
-            fences: Err(ReadError("closed".into())),
-            together: Barrier::new(1),
-        }
+        Self { writes: Mutex::new(writes.into_iter().collect()), fences: Err(ReadError("closed".into())) }
     }
 
     async fn write_once(&self) -> Result<(), JobError> {
         let tenure = Tenure { partition: Partition(1), epoch: 5, claim: 1 };
-        write_until_known(self, &[tenure], vec![Row::Partitions(8)]).await
+        write_until_known(self, tenure, vec![Row::Partitions(8)]).await
     }
 }
 
@@ -47,7 +40,6 @@ impl Store for Scripted {
     }
 
     async fn fences(&self, _: Partition, _: u64) -> Result<Vec<Fence>, ReadError> {
-        self.together.wait().await;
         self.fences.clone()
     }
 
@@ -155,16 +147,6 @@ fn unknown() -> Result<(), WriteError> {
 
 fn failed() -> Result<(), WriteError> {
     Err(WriteError::Failed("the store is closed".into()))
-}
-
-#[tokio::test]
-async fn the_fences_of_several_partitions_are_read_side_by_side() {
-    let tenures: Vec<_> = (0..64).map(|p| Tenure { partition: Partition(p), epoch: 5, claim: 1 }).collect();
-    let store = Scripted { fences: Ok(Vec::new()), together: Barrier::new(64), ..Scripted::new([]) };
-    tokio::time::timeout(Duration::from_secs(5), pass_fences(&store, &tenures)).await.unwrap().unwrap();
-    let fences = Ok(vec![Fence { epoch: 6, claim: "another".into() }]);
-    let store = Scripted { fences, ..Scripted::new([]) };
-    assert!(matches!(pass_fences(&store, &tenures).await, Err(JobError::NotOwner(Partition(0)))));
 }
 
 #[tokio::test]

@@ -17,8 +17,9 @@ use super::{AnswerAddress, Bounce, PageRequest};
 pub(crate) enum BatchStep {
     /// Dispatch the event to L1 and push it to L2.
     Event(Event),
-    /// Dispatch to L1, for a new owner, an event of an earlier one. Who does not come back is bounced it later.
-    Again(Event),
+    /// Dispatch to L1, for a new owner, an event of an earlier one, which stands for all from `first` on. Who does not
+    /// come back is bounced them later.
+    Again { event: Event, first: Head },
     /// Dispatch an ephemeral event to L1.
     Typing(Bytes),
     /// These users became members. Add those who are online to L1.

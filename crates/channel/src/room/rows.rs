@@ -6,6 +6,9 @@ use sendpi_store::{MemberRow, OrderRow, RoomOfUser, RoomRow, Row, Stamp};
 use super::last_message::LastMessage;
 use super::{Room, RoomMember};
 
+/// A room's row is written with a new head after this many events. A new owner reads what follows it, and the tail.
+const HEAD_EVERY: u64 = 256;
+
 impl Room {
     /// Returns what an activation for a durable event writes: the order rows of all members, the rows that a crash
     /// took, and, once those are stored, the head. A room that is never idle would otherwise keep its first head row,
@@ -21,6 +24,19 @@ impl Room {
             self.row = Some(row);
         }
         self.healed.clear();
+    }
+
+    /// Returns the room's row with its present head if that is far ahead, so that whoever opens the room reads few
+    /// events. It is to be written after a batch that writes no other rows, and counts as stored from now on: if it is
+    /// not, the room is forgotten.
+    pub(crate) fn head_far_ahead(&mut self) -> Option<Row> {
+        let stored = self.row.as_ref()?.head.seq;
+        if self.head.seq.saturating_sub(stored) < HEAD_EVERY {
+            return None;
+        }
+        let row = self.newer_head()?;
+        self.row = Some(row.clone());
+        Some(Row::Room(row))
     }
 
     /// Returns the room's row with its present head, if that is newer. The members whose rows a crash took are found by

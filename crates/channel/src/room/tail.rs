@@ -77,10 +77,13 @@ impl Tail {
         self.events.front().map_or(u64::MAX, |event| event.head.seq)
     }
 
-    /// Returns the seq of the oldest event after a time. `u64::MAX` if there is none.
-    pub(crate) fn first_after(&self, at: Millis) -> u64 {
-        let place = self.events.partition_point(|event| event.head.at <= at);
-        self.events.get(place).map_or(u64::MAX, |event| event.head.seq)
+    /// Returns a seq below which everything is settled, given the time up to which it is: that of the oldest event
+    /// after it, or `u64::MAX` if there is none. 0 if the tail does not reach back so far.
+    pub(crate) fn unsettled_from(&self, at: Millis) -> u64 {
+        match self.events.partition_point(|event| event.head.at <= at) {
+            0 if !self.events.is_empty() => 0,
+            place => self.events.get(place).map_or(u64::MAX, |event| event.head.seq),
+        }
     }
 
     /// Returns the event at `seq`.

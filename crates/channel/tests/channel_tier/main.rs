@@ -5,12 +5,13 @@
 mod removal;
 mod revisions;
 mod support;
+mod tenures;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use sendpi_bus::presence::{NodeKey, UserKeys};
+use sendpi_bus::presence::{NodeInfo, NodeKey, UserKeys};
 use sendpi_channel::ChannelConfig;
 use sendpi_model::link::AudienceReason;
 use sendpi_model::timing::ActivityWindow;
@@ -98,7 +99,8 @@ async fn who_joins_is_told_of_the_room_also_when_the_join_waited_for_new_order_r
     let age = Duration::from_secs(1);
     let tier = ChannelTier::start(config_with_rows_of(age), rows("r", 1, 1)).await;
     let stop = CancellationToken::new();
-    let _node_key = NodeKey::start(&tier.node, "{}".into(), stop.clone()).await.unwrap();
+    let info = NodeInfo::starting(Vec::new(), ([127, 0, 0, 1], 0).into());
+    let _node_key = NodeKey::start(&tier.node, info, stop.clone()).await.unwrap();
     let keys = UserKeys::start(&tier.node, stop.clone());
     let (_, written) = keys.signed_in(&user("zoe"));
     assert!(written.await.is_some());

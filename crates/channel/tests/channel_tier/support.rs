@@ -11,7 +11,7 @@ use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, Subscription};
 use sendpi_channel::{ChannelConfig, Worker};
 use sendpi_model::flow::{NumberedRequest, Requester, encode_message, encode_request};
-use sendpi_model::link::{AudienceAdded, AudienceReason, LinkItem, read_message};
+use sendpi_model::link::{AudienceAdded, AudienceReason, AudienceRemoved, LinkItem, read_message};
 use sendpi_model::{Fields, Partition, Partitions, RoomId, UserId, Verb};
 use sendpi_store::Row;
 use sendpi_tests::{DisturbedStore, NatsServer, TestStore, WorkerNode, until};
@@ -23,6 +23,9 @@ use tokio::time::{Instant, interval};
 struct Heard {
     answers: HashMap<(Partition, u64), Bytes>,
     added: Vec<AudienceAdded>,
+    removed: Vec<AudienceRemoved>,
+    /// How often each flow was refused.
+    refusals: HashMap<Partition, usize>,
 }
 
 /// A worker, its store, and a node that asks it.
@@ -31,6 +34,8 @@ pub(crate) struct ChannelTier {
     pub(crate) node: Bus,
     /// The numbers of the last requests, by partition.
     numbers: Mutex<HashMap<Partition, u64>>,
+    /// The lowest numbers of the flows that the worker is to begin with.
+    lows: Mutex<HashMap<Partition, u64>>,
     heard: Arc<Mutex<Heard>>,
     _worker: Worker,
     _worker_node: WorkerNode,
@@ -56,12 +61,15 @@ impl ChannelTier {
         let heard = Arc::<Mutex<Heard>>::default();
         let link = node.subscribe(subject::node(node.node(), NodeSubject::Link)).await.unwrap();
         tokio::spawn(hear(node.clone(), link, Arc::clone(&heard)));
+        let replies = node.subscribe(subject::flow_replies(node.node())).await.unwrap();
+        tokio::spawn(hear_refusals(replies, Arc::clone(&heard)));
         let worker = worker_node.run(store.clone(), config).await;
         // This node sends nothing again, so the worker must be subscribed before the first request.
         Self {
             store,
             node,
             numbers: Mutex::default(),
+            lows: Mutex::default(),
             heard,
             _worker: worker,
             _worker_node: worker_node,
@@ -83,10 +91,22 @@ impl ChannelTier {
         }
         let partition = requests[0].0;
         let numbered = requests.iter().map(|(_, n, request)| NumberedRequest { n: *n, first: None, request });
-        let message = encode_message(self.node.node(), 1, numbered);
+        let low = self.lows.lock().unwrap().get(&partition).copied().unwrap_or(1);
+        let message = encode_message(self.node.node(), low, numbered);
         let reply = subject::flow_reply(self.node.node(), partition);
         self.node.publish_with_reply(subject::room(partition), reply, message.into()).await.unwrap();
         requests.into_iter().map(|(partition, n, _)| (partition, n)).collect()
+    }
+
+    /// Has the flow to a partition begin with the next request, for an owner that does not know it.
+    pub(crate) fn begin_flow_anew(&self, partition: Partition) {
+        let next = self.numbers.lock().unwrap().get(&partition).map_or(1, |last| last + 1);
+        self.lows.lock().unwrap().insert(partition, next);
+    }
+
+    /// Returns how often the flow to a partition was refused, or nobody listened.
+    pub(crate) fn refusals(&self, partition: Partition) -> usize {
+        self.heard.lock().unwrap().refusals.get(&partition).copied().unwrap_or(0)
     }
 
     fn number(&self, user: &str, room: &str, json: &str) -> (Partition, u64, Vec<u8>) {
@@ -120,6 +140,12 @@ impl ChannelTier {
         heard.added.iter().filter(|added| added.user.as_str() == user).map(|added| added.reason).collect()
     }
 
+    /// Returns what the worker said of a user who was removed from an audience on the node.
+    pub(crate) fn removed(&self, user: &str) -> Vec<AudienceReason> {
+        let heard = self.heard.lock().unwrap();
+        heard.removed.iter().filter(|removed| removed.user.as_str() == user).map(|removed| removed.reason).collect()
+    }
+
     /// Returns whether a request is answered.
     pub(crate) fn is_answered(&self, place: (Partition, u64)) -> bool {
         self.heard.lock().unwrap().answers.contains_key(&place)
@@ -148,7 +174,8 @@ async fn hear(node: Bus, mut messages: Subscription, heard: Arc<Mutex<Heard>>) {
                     match item.unwrap() {
                         LinkItem::Answer { partition, n, frame } => drop(heard.answers.insert((partition, n), frame)),
                         LinkItem::Added(added) => heard.added.push(added),
-                        _ => {}
+                        LinkItem::Removed(removed) => heard.removed.push(removed),
+                        LinkItem::Event { .. } => {}
                     }
                 }
             }
@@ -157,5 +184,13 @@ async fn hear(node: Bus, mut messages: Subscription, heard: Arc<Mutex<Heard>>) {
         if let (Some(reply), Some(ack)) = (&reply, link.answer(|received| received, Instant::now())) {
             node.publish(reply.clone(), ack.encode()).await.unwrap();
         }
+    }
+}
+
+/// Counts the refusals of flows.
+async fn hear_refusals(mut replies: Subscription, heard: Arc<Mutex<Heard>>) {
+    while let Some(reply) = replies.next().await {
+        let partition = subject::partition_of(reply.subject()).unwrap();
+        *heard.lock().unwrap().refusals.entry(partition).or_default() += 1;
     }
 }

@@ -75,6 +75,9 @@ pub enum LinkItem {
     Event {
         /// The room.
         room: RoomId,
+        /// The seq of the first event that this one stands for. It is below `seq` if the event is dispatched by a new
+        /// owner, for all that the one before may have left: whoever misses some of them reads them from the owner.
+        first: u64,
         /// The seq of the event, or 0 if it is ephemeral.
         seq: u64,
         /// The client's frame.
@@ -99,15 +102,20 @@ const EVENT: u8 = 1;
 const ADDED: u8 = 2;
 const REMOVED: u8 = 3;
 const ANSWER: u8 = 4;
+/// An event that stands for those before it, too.
+const RANGE: u8 = 5;
 
 /// Appends `item` to a message.
 pub fn encode_item(message: &mut Vec<u8>, item: &LinkItem) {
     let start = message.len();
     message.put_u32_le(0);
     match item {
-        LinkItem::Event { room, seq, frame } => {
-            message.put_u8(EVENT);
+        LinkItem::Event { room, first, seq, frame } => {
+            message.put_u8(if first == seq { EVENT } else { RANGE });
             put_text(message, room.as_str());
+            if first != seq {
+                message.put_u64_le(*first);
+            }
             message.put_u64_le(*seq);
             message.put_slice(frame);
         }
@@ -142,7 +150,12 @@ pub(super) fn decode(mut bytes: Bytes) -> Result<Option<LinkItem>, LinkError> {
     let item = match bytes.try_get_u8().map_err(short)? {
         EVENT => {
             let (room, seq) = (get_room(&mut bytes)?, bytes.try_get_u64_le().map_err(short)?);
-            LinkItem::Event { room, seq, frame: bytes }
+            LinkItem::Event { room, first: seq, seq, frame: bytes }
+        }
+        RANGE => {
+            let room = get_room(&mut bytes)?;
+            let (first, seq) = (bytes.try_get_u64_le().map_err(short)?, bytes.try_get_u64_le().map_err(short)?);
+            LinkItem::Event { room, first: first.min(seq), seq, frame: bytes }
         }
         ADDED => {
             let (room, user) = (get_room(&mut bytes)?, get_user(&mut bytes)?);
@@ -202,10 +215,8 @@ mod tests {
         let json = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
         let reason = (0..6u8).prop_map(AudienceReason::from_number);
         let item = prop_oneof![
-            (room.clone(), any::<u64>(), json.clone()).prop_map(|(room, seq, frame)| LinkItem::Event {
-                room,
-                seq,
-                frame
+            (room.clone(), any::<u32>(), any::<u64>(), json.clone()).prop_map(|(room, more, seq, frame)| {
+                LinkItem::Event { room, first: seq.saturating_sub(u64::from(more % 3)), seq, frame }
             }),
             (room.clone(), user.clone(), reason.clone(), any::<u64>(), json.clone()).prop_map(
                 |(room, user, reason, seq, info)| LinkItem::Added(AudienceAdded { room, user, reason, seq, info })

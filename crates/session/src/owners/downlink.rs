@@ -110,7 +110,7 @@ impl NodeContext {
         let received = links.receive(worker.clone(), reply, (header, items, bytes), now);
         if let Some(link) = received.cut {
             tracing::warn!(%worker, "the link of a worker began a new incarnation");
-            self.change(effects, |state, _| state.cut(link));
+            self.change(effects, |state, _| _ = state.cut(link));
             self.resync.notify_one();
         }
         if received.again {
@@ -135,7 +135,9 @@ impl NodeContext {
         let most = if mutant(Mutant::LongMessagesCut) { 16 } else { usize::MAX };
         for item in items.take(most) {
             match item {
-                Ok(LinkItem::Event { room, seq, frame }) => state.event(from, &room, seq, &frame, now, effects),
+                Ok(LinkItem::Event { room, first, seq, frame }) => {
+                    state.event(from, &room, first..=seq, &frame, now, effects);
+                }
                 Ok(LinkItem::Added(added)) => state.added(from.link, &added, now, effects),
                 Ok(LinkItem::Removed(removed)) => state.removed(from.link, &removed, effects),
                 Ok(LinkItem::Answer { partition, n, frame }) => {
@@ -195,7 +197,7 @@ impl NodeContext {
         }
         for (worker, link) in links.tick(Instant::now()) {
             tracing::warn!(%worker, "the link of a worker is cut");
-            self.with(|state, _| state.cut(link));
+            self.with(|state, _| _ = state.cut(link));
             self.resync.notify_one();
         }
     }
@@ -203,10 +205,15 @@ impl NodeContext {
     /// Cuts the link of a worker whose node key is gone.
     pub(crate) fn worker_gone(self: &Arc<Self>, worker: &NodeId) {
         let mut links = self.links.lock();
-        if let Some(link) = links.cut(worker, Instant::now()) {
+        let Some(link) = links.cut(worker, Instant::now()) else { return };
+        // A worker that has handed over its partitions has ended their audiences, and nobody misses anything.
+        let mut had_audience = false;
+        self.with(|state, _| had_audience = state.cut(link));
+        if had_audience {
             tracing::warn!(%worker, "a worker is gone; its link is cut");
-            self.with(|state, _| state.cut(link));
             self.resync.notify_one();
+        } else {
+            tracing::info!(%worker, "a worker has ended");
         }
     }
 }

@@ -71,6 +71,14 @@ impl Flows {
         }
     }
 
+    /// Has everything unanswered in the flow to a partition resent at once, because a worker says that it serves it
+    /// from now on.
+    pub(crate) fn resend_now(&mut self, partition: Partition, now: Instant) {
+        if let Some(sender) = self.sender(partition) {
+            sender.resend_now(now);
+        }
+    }
+
     /// Schedules a resend in all flows. The connection was lost and made again, so anything under way may be lost.
     pub(crate) fn schedule_all_resends(&mut self, now: Instant, random: f64) {
         self.senders.iter_mut().for_each(|sender| sender.schedule_resend(now, random));

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use sendpi_bus::{NatsMessage, Subscription, subject};
-use sendpi_model::flow::FlowRefusal;
-use sendpi_model::{Millis, Partition};
+use sendpi_model::flow::{FlowRefusal, ORPHAN_VERSION, OrphanReport};
+use sendpi_model::{Millis, Partition, encode_json};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::context::NodeContext;
@@ -25,9 +24,9 @@ const IDLE: Duration = Duration::from_secs(3600);
 const DOWN: Duration = Duration::from_millis(50);
 
 /// Runs the uplink until the node's shutdown.
-pub(crate) async fn run(node: Arc<NodeContext>, replies: Subscription) {
+pub(crate) async fn run(node: Arc<NodeContext>, replies: Subscription, served: Subscription) {
     let shutdown = node.shutdown.clone();
-    let mut uplink = Uplink { node, replies, said_orphan: HashMap::new() };
+    let mut uplink = Uplink { node, replies, served, said_orphan: HashMap::new() };
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = uplink.serve() => tracing::error!("the uplink to the owners ended before shutdown"),
@@ -37,6 +36,8 @@ pub(crate) async fn run(node: Arc<NodeContext>, replies: Subscription) {
 struct Uplink {
     node: Arc<NodeContext>,
     replies: Subscription,
+    /// The word of workers that they serve a partition from now on.
+    served: Subscription,
     said_orphan: HashMap<Partition, Instant>,
 }
 
@@ -54,6 +55,13 @@ impl Uplink {
                     }
                     if connection.borrow_and_update().up {
                         self.node.flows.lock().schedule_all_resends(Instant::now(), rand::random());
+                    }
+                    None
+                }
+                served = self.served.next() => {
+                    let Some(served) = served else { return };
+                    if let Some(partition) = subject::partition_of(served.subject()) {
+                        self.node.flows.lock().resend_now(partition, Instant::now());
                     }
                     None
                 }
@@ -94,7 +102,7 @@ impl Uplink {
     /// Handles a message about a flow: NATS reports no responders, or a worker reports that it does not own the
     /// partition.
     async fn reply(&mut self, reply: &NatsMessage) {
-        let Some(partition) = subject::flow_reply_partition(reply.subject()) else { return };
+        let Some(partition) = subject::partition_of(reply.subject()) else { return };
         let orphan = reply.is_no_responders();
         if !orphan && serde_json::from_slice::<FlowRefusal>(reply.payload()).is_err() {
             tracing::warn!(%partition, "ignored an unknown reply about a flow");
@@ -105,8 +113,9 @@ impl Uplink {
         let said = self.said_orphan.get(&partition);
         if orphan && said.is_none_or(|said| now - *said >= ORPHAN_EVERY) {
             self.said_orphan.insert(partition, now);
-            let payload = Bytes::from_static(b"{\"v\":1}");
-            if let Ok(Err(error)) = timeout(PUBLISH, self.node.bus.publish(subject::orphan(partition), payload)).await {
+            let report = encode_json(&OrphanReport { v: ORPHAN_VERSION, dead: None });
+            let told = self.node.bus.publish(subject::orphan(partition), report.into());
+            if let Ok(Err(error)) = timeout(PUBLISH, told).await {
                 tracing::debug!(%error, "could not report that a partition has no owner");
             }
         }

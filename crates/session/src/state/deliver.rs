@@ -1,5 +1,7 @@
 //! Delivers the events of the links to sessions, and keeps the audiences that the links name.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use sendpi_model::RoomId;
 use sendpi_model::faults::{Mutant, mutant};
@@ -25,13 +27,13 @@ pub(crate) struct LinkOrigin {
 
 impl State {
     /// Delivers an event to the audience that the link named for the room. A durable event goes into the log of
-    /// unconfirmed events; for a user without sessions it is bounced at once. A `seq` of 0 means an ephemeral
-    /// event.
+    /// unconfirmed events; for a user without sessions it is bounced at once. `seqs` ends with its seq, and begins with
+    /// that of the first event that it stands for. A seq of 0 means an ephemeral event.
     pub(crate) fn event(
         &mut self,
         from: LinkOrigin,
         room: &RoomId,
-        seq: u64,
+        seqs: RangeInclusive<u64>,
         payload: &Bytes,
         now: Instant,
         effects: &mut Effects,
@@ -42,6 +44,7 @@ impl State {
         if room.audience(from.link).is_empty() {
             return;
         }
+        let (first, seq) = seqs.into_inner();
         let durable = seq > 0;
         if durable && unconfirmed.is_full() {
             effects.overrun = true;
@@ -49,7 +52,7 @@ impl State {
         let position = if durable { unconfirmed.push(from.link, from.number, key, now) } else { 0 };
         if durable {
             room.active = Some(now);
-            room.recent.push_back(UnconfirmedEvent { position, link: from.link, number: from.number, seq });
+            room.recent.push_back(UnconfirmedEvent { position, link: from.link, number: from.number, first, seq });
         }
         let frame = ws_frame::text(payload);
         let mut gone = Vec::new();
@@ -98,7 +101,7 @@ impl State {
         }
         let id = room.id.clone();
         for user in gone {
-            self.bounce(&id, &user, UntakenRange::of(seq, (from.link, from.number)), effects);
+            self.bounce(&id, &user, UntakenRange::of(first..=seq, (from.link, from.number)), effects);
         }
     }
 
@@ -173,16 +176,18 @@ impl State {
     }
 
     /// Handles the cut of a link. Its audiences are void. Its worker is responsible for everything that is not
-    /// settled.
-    pub(crate) fn cut(&mut self, link: LinkId) {
+    /// settled. Returns whether anybody was in its audiences.
+    pub(crate) fn cut(&mut self, link: LinkId) -> bool {
         let mut gone = Vec::new();
         for (key, room) in self.rooms.iter_mut() {
             gone.extend(room.cut(link).into_iter().map(|user| (key, user)));
         }
+        let had_audience = !gone.is_empty();
         for (room, user) in gone {
             self.forget_entry_if_gone(room, user);
         }
         self.unconfirmed.cut(link);
+        had_audience
     }
 
     /// Handles the cut of all links. Their workers are responsible for everything that is not settled, so the log

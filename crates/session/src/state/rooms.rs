@@ -31,13 +31,14 @@ pub(crate) struct LocalRoom {
     pub(crate) filling: bool,
 }
 
-/// An event that not every session has confirmed: its position in the log, the link message that brought it, and
-/// its seq.
+/// An event that not every session has confirmed: its position in the log, the link message that brought it, the seq of
+/// the first event that it stands for, and its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UnconfirmedEvent {
     pub(crate) position: u64,
     pub(crate) link: LinkId,
     pub(crate) number: u64,
+    pub(crate) first: u64,
     pub(crate) seq: u64,
 }
 
@@ -82,10 +83,10 @@ impl LocalRoom {
         let events = self.recent.range(from..).take_while(|event| event.position < positions.end);
         let mut range: Option<UntakenRange> = None;
         for event in events {
-            let origin = (event.link, event.number);
+            let (seqs, origin) = (event.first..=event.seq, (event.link, event.number));
             match &mut range {
-                Some(range) => range.add(event.seq, origin),
-                None => range = Some(UntakenRange::of(event.seq, origin)),
+                Some(range) => range.add(seqs, origin),
+                None => range = Some(UntakenRange::of(seqs, origin)),
             }
         }
         range

@@ -130,7 +130,7 @@ impl Test {
 
     fn event_of(&mut self, link: u32, number: u64, seq: u64) {
         let payload = Bytes::from(format!("e{seq} "));
-        self.state.event(LinkOrigin { link, number }, &room("r"), seq, &payload, self.now, &mut self.effects);
+        self.state.event(LinkOrigin { link, number }, &room("r"), seq..=seq, &payload, self.now, &mut self.effects);
     }
 
     /// Lets time pass in which ticks come in time. The sessions are looked at only at its end.

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use owner::Owner;
-use sendpi_bus::presence::NodeKey;
+use sendpi_bus::presence::{NodeInfo, NodeKey};
 use sendpi_bus::subject::{self, PRESENCE_BUCKET};
 use sendpi_bus::{Bucket, Bus};
 use sendpi_model::{Code, NodeId, Partitions, UserId};
@@ -66,7 +66,8 @@ impl Drop for World {
 }
 
 async fn node(bus: &Bus, store: &Arc<Rows>, config: SessionConfig, stop: &CancellationToken) -> UserTier {
-    let key = NodeKey::start(bus, "{}".into(), stop.clone()).await.unwrap();
+    let key =
+        NodeKey::start(bus, NodeInfo::starting(Vec::new(), ([127, 0, 0, 1], 0).into()), stop.clone()).await.unwrap();
     start(bus.clone(), Arc::clone(store) as _, Partitions::DEFAULT, key, config, stop.clone()).await.unwrap()
 }
 

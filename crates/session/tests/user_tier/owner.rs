@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use sendpi_bus::link::LinkEvent;
 use sendpi_bus::subject::{self, NodeSubject};
 use sendpi_bus::{Bus, flow, link};
 use sendpi_model::flow::{FlowMessage, FlowRequest};
@@ -187,7 +188,8 @@ impl Owner {
                 let event = Event::next(id, room.head, Millis::now(), user, nonce.as_ref(), &content);
                 room.head = event.head;
                 if !room.audience.is_empty() {
-                    link.event(partition, id, event.head.seq, event.head.at, &event.frame);
+                    let Head { seq, at, .. } = event.head;
+                    link.event(&LinkEvent { partition, room: id, first: seq, seq, at, frame: &event.frame });
                 }
                 let ok = OkAnswer::event(event.head, false).to_frame();
                 room.events.push(event);

@@ -176,3 +176,22 @@ fn beyond_its_limit_a_flow_takes_nothing() {
     flow.answered(1, now);
     assert_eq!(flow.push(request(&Verb::Peek), 7, now), Ok(()));
 }
+
+#[test]
+fn when_somebody_serves_again_all_unanswered_is_resent_at_once() {
+    let (mut flow, now) = flow();
+    flow.resend_now(now);
+    assert!(take(&mut flow, now).is_none(), "there is nothing");
+    push(&mut flow, [10, 11], now);
+    take(&mut flow, now);
+    // The pause has grown by now.
+    for _ in 0..6 {
+        flow.schedule_resend(now, 0.5);
+        flow.resend_at = None;
+    }
+    flow.schedule_resend(now, 0.5);
+    flow.resend_now(now);
+    assert_eq!(numbers(&take(&mut flow, now).unwrap()), [1, 2]);
+    flow.schedule_resend(now, 0.5);
+    assert_eq!(numbers(&take(&mut flow, now + Duration::from_millis(20)).unwrap()), [1, 2], "it begins anew");
+}

@@ -20,7 +20,18 @@ fn removed(name: &str) -> AudienceRemoved {
 }
 
 fn event(link: &mut LinkSender, seq: u64) {
-    link.event(Partition(3), &room(), seq, Millis(seq * 10), &Bytes::from_static(b"{}"));
+    range(link, seq, seq);
+}
+
+/// Sends an event that stands for all from `first` on.
+fn range(link: &mut LinkSender, first: u64, seq: u64) {
+    let (room, at, frame) = (&room(), Millis(first * 10), &Bytes::from_static(b"{}"));
+    link.event(&LinkEvent { partition: Partition(3), room, first, seq, at, frame });
+}
+
+fn large(link: &mut LinkSender, seq: u64, bytes: usize) {
+    let (room, at, frame) = (&room(), Millis(0), &Bytes::from(vec![b' '; bytes]));
+    link.event(&LinkEvent { partition: Partition(0), room, first: seq, seq, at, frame });
 }
 
 fn ack(received: u64, settled: u64) -> LinkAck {
@@ -38,10 +49,7 @@ fn what_waits_goes_out_as_one_message_and_is_cut_at_256_kib() {
     event(&mut link, 1);
     event(&mut link, 2);
     assert_eq!(numbers(&link.drain(now)), [(1, false)]);
-    let large = Bytes::from(vec![b' '; 200 * 1024]);
-    for seq in 3..6 {
-        link.event(Partition(0), &room(), seq, Millis(0), &large);
-    }
+    (3..6).for_each(|seq| large(&mut link, seq, 200 * 1024));
     assert_eq!(numbers(&link.drain(now)), [(2, false), (3, false)]);
     assert!(link.drain(now).is_empty());
 }
@@ -136,10 +144,7 @@ fn the_audience_of_an_undelivered_event_is_the_one_of_its_time() {
 fn half_a_window_makes_it_heavy_until_the_node_has_it() {
     let now = Instant::now();
     let mut link = LinkSender::new(7, now);
-    let large = Bytes::from(vec![b' '; 256 * 1024]);
-    for seq in 1..=32 {
-        link.event(Partition(0), &room(), seq, Millis(0), &large);
-    }
+    (1..=32).for_each(|seq| large(&mut link, seq, 256 * 1024));
     assert_eq!(link.load(), LinkLoad::Heavy);
     link.drain(now);
     link.ack(&ack(32, 0), now);
@@ -180,4 +185,15 @@ fn the_oldest_unsettled_event_is_that_of_the_lowest_time_in_whatever_order_they_
     assert_eq!(oldest(&link), [Millis(40)]);
     link.ack(&ack(3, 3), now);
     assert_eq!(oldest(&link), []);
+}
+
+#[test]
+fn an_event_that_stands_for_others_is_bounced_with_them() {
+    let now = Instant::now();
+    let mut link = LinkSender::new(7, now);
+    link.added(added("ann"));
+    range(&mut link, 5, 9);
+    link.drain(now);
+    let bounced: Vec<_> = link.give_up().undelivered().into_iter().map(|u| (u.first, u.last, u.at)).collect();
+    assert_eq!(bounced, [(5, 9, Millis(50))]);
 }

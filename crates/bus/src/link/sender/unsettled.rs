@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use sendpi_model::{Millis, Partition, RoomId, UserId};
 
+use super::LinkEvent;
+
 /// The events of a room that a user on a node that was given up may not have taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {
@@ -24,7 +26,10 @@ pub struct Undelivered {
 #[derive(Debug)]
 struct Entry {
     room: RoomId,
+    /// The first of the events that the entry is about.
+    first: u64,
     seq: u64,
+    /// The time of the first one.
     at: Millis,
     partition: Partition,
 }
@@ -71,8 +76,9 @@ impl Unsettled {
         self.entries.is_empty()
     }
 
-    pub(super) fn event(&mut self, number: u64, partition: Partition, room: &RoomId, seq: u64, at: Millis) {
-        self.entries.push_back(Entry { room: room.clone(), seq, at, partition });
+    pub(super) fn event(&mut self, number: u64, event: &LinkEvent<'_>) {
+        let LinkEvent { partition, room, first, seq, at, .. } = *event;
+        self.entries.push_back(Entry { room: room.clone(), first, seq, at, partition });
         *self.times.entry(partition).or_default().entry(at).or_default() += 1;
         let end = self.end();
         match self.messages.back_mut() {
@@ -162,11 +168,11 @@ impl Unsettled {
                 partition,
                 room: room.clone(),
                 user: user.clone(),
-                first: oldest.seq,
+                first: oldest.first,
                 last: newest.seq,
                 at,
             });
-            range.first = range.first.min(oldest.seq);
+            range.first = range.first.min(oldest.first);
             range.last = range.last.max(newest.seq);
             range.at = range.at.min(at);
         }

@@ -31,7 +31,19 @@ impl Executor {
             let room = room.clone();
             async move { context.look_up(tenure, &room, &chain, lookup).await }
         });
-        self.start_job(async move { JobResult::LookedUp { room, search, wanted, result: found.await } });
+        self.start_job(tenure, async move { JobResult::LookedUp { room, search, wanted, result: found.await } });
+    }
+
+    /// Notes that a search is over, whatever it found. Rooms that waited for its users go on.
+    pub(in crate::executor) fn search_ended(&mut self, wanted: &Wanted) {
+        for user in wanted.users() {
+            self.searching.remove(user);
+        }
+        for room in std::mem::take(&mut self.search_later) {
+            if self.rooms.get(&room).is_some_and(|entry| entry.aside.search.is_none()) {
+                self.bring_back(&room);
+            }
+        }
     }
 
     /// Receives the result of a search. If the store did not answer it, the requests that need it are refused.
@@ -42,14 +54,7 @@ impl Executor {
         wanted: Wanted,
         result: Result<Found, JobError>,
     ) {
-        for user in wanted.users() {
-            self.searching.remove(user);
-        }
-        for room in std::mem::take(&mut self.search_later) {
-            if self.rooms.get(&room).is_some_and(|entry| entry.aside.search.is_none()) {
-                self.bring_back(&room);
-            }
-        }
+        self.search_ended(&wanted);
         let Some(entry) = self.rooms.get_mut(id).filter(|entry| entry.aside.search == Some(search)) else { return };
         entry.aside.search = None;
         match result {

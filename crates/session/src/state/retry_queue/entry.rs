@@ -1,6 +1,7 @@
 //! What one user in one room is owed: a detach, and the ranges of events that no device of the user took.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sendpi_model::{Partition, RoomId, UserId};
@@ -32,16 +33,16 @@ pub(crate) struct UntakenRange {
 }
 
 impl UntakenRange {
-    /// Returns the range of one event.
-    pub(crate) fn of(seq: u64, origin: Origin) -> Self {
-        let origins = vec![origin];
-        Self { first: seq, last: seq, origins, refusals: 0, refused_since: None, released: false }
+    /// Returns the range of what one message of a link brought.
+    pub(crate) fn of(seqs: RangeInclusive<u64>, origin: Origin) -> Self {
+        let ((first, last), origins) = (seqs.into_inner(), vec![origin]);
+        Self { first, last, origins, refusals: 0, refused_since: None, released: false }
     }
 
-    /// Adds an event to the range.
-    pub(crate) fn add(&mut self, seq: u64, origin: Origin) {
-        self.first = self.first.min(seq);
-        self.last = self.last.max(seq);
+    /// Adds to the range what another message brought.
+    pub(crate) fn add(&mut self, seqs: RangeInclusive<u64>, origin: Origin) {
+        self.first = self.first.min(*seqs.start());
+        self.last = self.last.max(*seqs.end());
         self.note(origin);
     }
 

@@ -52,7 +52,7 @@ fn what_is_not_confirmed_is_asked_again_until_it_is() {
 fn a_bounce_waits_until_the_detach_before_it_is_confirmed() {
     let mut retries = RetryQueue::default();
     retries.detach(P, &room(), &user(1), 4);
-    retries.bounce(P, &room(), &user(1), UntakenRange::of(7, (1, 1)));
+    retries.bounce(P, &room(), &user(1), UntakenRange::of(7..=7, (1, 1)));
     let (key, text) = said(&mut retries, P).remove(0);
     assert_eq!((text.as_str(), said(&mut retries, P).len()), ("detach u1 4", 0));
     let now = Instant::now();
@@ -69,10 +69,10 @@ fn a_bounce_waits_until_the_detach_before_it_is_confirmed() {
 #[test]
 fn events_in_a_row_are_one_range_with_the_first_message_of_each_link() {
     let mut retries = RetryQueue::default();
-    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(7, (1, 5))), Some(vec![]));
-    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(8, (1, 6))), Some(vec![(1, 6)]));
-    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(9, (2, 1))), Some(vec![]));
-    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(12, (2, 4))), Some(vec![]));
+    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(7..=7, (1, 5))), Some(vec![]));
+    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(8..=8, (1, 6))), Some(vec![(1, 6)]));
+    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(9..=9, (2, 1))), Some(vec![]));
+    assert_eq!(retries.bounce(P, &room(), &user(1), UntakenRange::of(12..=12, (2, 4))), Some(vec![]));
     let (key, text) = said(&mut retries, P).remove(0);
     assert_eq!(text, "bounce u1 7-9");
     assert_eq!(retries.confirmed(key), Some((P, Confirmed::Bounce { origins: vec![(1, 5), (2, 1)] })));
@@ -83,7 +83,7 @@ fn events_in_a_row_are_one_range_with_the_first_message_of_each_link() {
 fn the_ranges_of_one_user_in_one_room_are_limited_and_lose_nothing() {
     let mut retries = RetryQueue::default();
     for seq in (0..100).step_by(2) {
-        retries.bounce(P, &room(), &user(1), UntakenRange::of(seq, (1, seq)));
+        retries.bounce(P, &room(), &user(1), UntakenRange::of(seq..=seq, (1, seq)));
     }
     let mut asked = Vec::new();
     while let Some((key, text)) = said(&mut retries, P).pop() {
@@ -109,8 +109,8 @@ fn only_so_many_are_under_way_to_one_partition() {
 #[test]
 fn forgotten_bounces_make_room() {
     let mut retries = RetryQueue::default();
-    retries.bounce(P, &room(), &user(1), UntakenRange::of(1, (1, 1)));
-    retries.bounce(P, &room(), &user(2), UntakenRange::of(1, (1, 1)));
+    retries.bounce(P, &room(), &user(1), UntakenRange::of(1..=1, (1, 1)));
+    retries.bounce(P, &room(), &user(2), UntakenRange::of(1..=1, (1, 1)));
     let key = retries.next(P).unwrap().key;
     retries.drop_bounces();
     assert_eq!(retries.len(), 1, "what is under way stays until its answer");
@@ -156,10 +156,10 @@ fn an_entry_that_is_refused_again_and_again_is_asked_ever_less_often() {
 fn a_range_that_the_owner_refuses_waits_behind_the_others_of_its_user() {
     let mut retries = RetryQueue::default();
     let now = Instant::now();
-    retries.bounce(P, &room(), &user(1), UntakenRange::of(7, (1, 1)));
+    retries.bounce(P, &room(), &user(1), UntakenRange::of(7..=7, (1, 1)));
     let key = retries.next(P).unwrap().key;
     assert_eq!(refuse(&mut retries, key, 50, now), []);
-    retries.bounce(P, &room(), &user(1), UntakenRange::of(8, (1, 2)));
+    retries.bounce(P, &room(), &user(1), UntakenRange::of(8..=8, (1, 2)));
     assert_eq!(texts(&mut retries), ["bounce u1 8-8"], "it is no part of what was refused");
     assert_eq!(retries.confirmed(key), Some((P, Confirmed::Bounce { origins: vec![(1, 2)] })));
     assert_eq!(texts(&mut retries), ["bounce u1 7-7"]);
@@ -170,7 +170,7 @@ fn what_was_released_is_asked_on_also_after_all_links_were_cut() {
     let mut retries = RetryQueue::default();
     let now = Instant::now();
     for seq in [7, 9] {
-        retries.bounce(P, &room(), &user(1), UntakenRange::of(seq, (1, seq)));
+        retries.bounce(P, &room(), &user(1), UntakenRange::of(seq..=seq, (1, seq)));
     }
     let key = retries.next(P).unwrap().key;
     assert_eq!(refuse(&mut retries, key, 0, now), []);
@@ -214,7 +214,7 @@ fn a_node_that_stops_asks_at_once_what_waits() {
 fn what_is_not_answered_is_asked_as_often_as_before() {
     let mut retries = RetryQueue::default();
     let mut now = Instant::now();
-    retries.bounce(P, &room(), &user(1), UntakenRange::of(7, (1, 7)));
+    retries.bounce(P, &room(), &user(1), UntakenRange::of(7..=7, (1, 7)));
     for _ in 0..100 {
         let key = retries.next(P).unwrap().key;
         let released = |origin| panic!("{origin:?} was released");

@@ -1,0 +1,116 @@
+//! A test's own fleet: a gateway and some workers, each a process, on one NATS and one keyspace.
+
+#![expect(clippy::missing_panics_doc, reason = "a test ends at what it does not expect")]
+
+use std::time::Duration;
+
+use crate::{Keyspace, NatsCluster, NatsServer, Recording, ServedNode, get, within};
+
+/// How soon the partitions are shared again after a change.
+const SHARED: Duration = Duration::from_secs(40);
+
+/// The NATS of a fleet.
+#[derive(Debug)]
+pub enum FleetNats {
+    /// One server.
+    Single(Box<NatsServer>),
+    /// Three of them.
+    Cluster(NatsCluster),
+}
+
+/// A gateway and some workers.
+#[derive(Debug)]
+pub struct TestFleet {
+    /// The NATS that they talk by.
+    pub nats: FleetNats,
+    keyspace: Keyspace,
+    gateway: ServedNode,
+    /// The workers, in the order in which they came.
+    pub workers: Vec<ServedNode>,
+    lines: String,
+}
+
+impl TestFleet {
+    /// Starts a gateway and so many workers, whose configuration has these further lines.
+    pub async fn start(nats: FleetNats, workers: usize, lines: &str) -> Self {
+        let keyspace = Keyspace::make().await;
+        let lines = format!("durability = \"relaxed\"\n{lines}");
+        let gateway = start(&nats, &keyspace, &lines, &["--role", "gateway,push", "--no-rates", "--no-push"]).await;
+        let mut fleet = Self { nats, keyspace, gateway, workers: Vec::new(), lines };
+        for _ in 0..workers {
+            fleet.add_worker(&[]).await;
+        }
+        fleet
+    }
+
+    /// Starts one more worker with these arguments, and waits until it has its share.
+    pub async fn add_worker(&mut self, args: &[&str]) {
+        let args = [&["--role", "channel"], args].concat();
+        let worker = start(&self.nats, &self.keyspace, &self.lines, &args).await;
+        self.workers.push(worker);
+        self.until_shared().await;
+    }
+
+    /// Kills a worker.
+    pub async fn kill9(&mut self, worker: usize) {
+        self.workers.remove(worker).kill9().await;
+    }
+
+    /// Stops a worker as an operator would. It must say that all went well.
+    pub async fn terminate(&mut self, worker: usize) {
+        let mut worker = self.workers.remove(worker);
+        assert!(worker.terminate().await.success());
+    }
+
+    /// Returns how many partitions each worker owns.
+    pub async fn shares(&self) -> Vec<u64> {
+        let mut shares = Vec::new();
+        for worker in &self.workers {
+            shares.push(metric(worker, "sendpi_owned_partitions").await);
+        }
+        shares
+    }
+
+    /// Waits until the live workers own all partitions, each some.
+    pub async fn until_shared(&self) {
+        within(SHARED, "all partitions are owned", async {
+            loop {
+                let shares = self.shares().await;
+                if shares.iter().sum::<u64>() == 64 && !shares.contains(&0) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Returns the sum of a metric of all workers.
+    pub async fn sum(&self, name: &str) -> u64 {
+        let mut sum = 0;
+        for worker in &self.workers {
+            sum += metric(worker, name).await;
+        }
+        sum
+    }
+
+    /// Signs a user in.
+    pub async fn connect(&self, user: &str, device: &str) -> Recording {
+        let token = ServedNode::token(user);
+        Recording::connect_with(self.gateway.url(), &token, user, device, Default::default()).await
+    }
+}
+
+async fn start(nats: &FleetNats, keyspace: &Keyspace, lines: &str, args: &[&str]) -> ServedNode {
+    match nats {
+        FleetNats::Single(server) => ServedNode::start(server, keyspace, lines, args).await,
+        FleetNats::Cluster(cluster) => ServedNode::start_on(&cluster.urls(), 3, keyspace, lines, args).await,
+    }
+}
+
+/// Returns a metric of a node, or 0 if the node does not answer.
+async fn metric(node: &ServedNode, name: &str) -> u64 {
+    let Ok(answer) = get(node.url(), "/metrics", &[]).await else { return 0 };
+    let line = answer.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    line.unwrap_or_else(|| panic!("there is no metric {name}"))
+}
