@@ -1,5 +1,7 @@
 //! The leases of partitions, which are claimed by compare-and-set in the partitions bucket.
 
+use std::time::Duration;
+
 use sendpi_model::{NodeId, Partition};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -7,6 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{WatchedKey, watch};
 use crate::{Bucket, Bus, KeyEntry, PutError, RequestError, Revision, subject};
+
+/// How often a release is tried again, and after which pause.
+const RELEASE_TRIES: u32 = 3;
+const RELEASE_PAUSE: Duration = Duration::from_millis(200);
 
 /// A lease: which worker owns a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +108,38 @@ impl Leases {
             return self.claim(partition, lease, revision).await;
         }
         Ok(won)
+    }
+
+    /// Releases a lease of ours, from the revision of its last write. If another write of the same lease was between,
+    /// it is released from that one.
+    ///
+    /// # Errors
+    /// [`RequestError`] if it is not known whether it was released, after several tries.
+    pub async fn release(
+        &self,
+        partition: Partition,
+        lease: &Lease,
+        mut revision: Revision,
+    ) -> Result<ClaimOutcome, RequestError> {
+        let released = Lease { released: true, ..lease.clone() };
+        let mut tries = 0;
+        loop {
+            let outcome = match self.claim(partition, &released, revision).await {
+                Ok(ClaimOutcome::Won(revision)) => return Ok(ClaimOutcome::Won(revision)),
+                Ok(ClaimOutcome::Lost) => self.read(partition).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok((Some(present), found)) if present == *lease => revision = found,
+                Ok(_) => return Ok(ClaimOutcome::Lost),
+                Err(error) if tries >= RELEASE_TRIES => return Err(error),
+                Err(_) => tokio::time::sleep(RELEASE_PAUSE).await,
+            }
+            tries += 1;
+            if tries > 2 * RELEASE_TRIES {
+                return Ok(ClaimOutcome::Lost);
+            }
+        }
     }
 
     /// Writes `lease` if the present one still has `revision`. An unknown outcome is resolved by reading from the

@@ -209,7 +209,7 @@ impl Executor {
         let (lost_leases, lost_presence) = (losses.borrow().partitions, losses.borrow().presence);
         let hearing = Hearing::new(&context.bus, Instant::now());
         let mut fleet = Fleet::new(key.node().clone());
-        fleet.alive(key.node(), key.info().share);
+        fleet.alive(key.node(), key.info().share, Instant::now());
         Self {
             pushes: PushQueue::new(context.bus.clone()),
             removal: Removal::default(),
@@ -401,7 +401,7 @@ impl Executor {
     async fn begin_stop(&mut self) {
         self.stopping = Some(Instant::now());
         let own = self.key.node().clone();
-        self.fleet.alive(&own, None);
+        self.fleet.alive(&own, None, Instant::now());
         let key = self.key.clone();
         // The others see by the key that they should own what this worker does.
         tokio::spawn(async move { key.set_share(None).await });
@@ -409,7 +409,8 @@ impl Executor {
     }
 
     fn has_stopped(&self) -> bool {
-        self.stopping.is_some_and(|since| self.partitions.is_empty() || since.elapsed() >= STOP_TIMEOUT)
+        let has_nothing = || self.partitions.is_empty() && !self.claims.is_claiming();
+        self.stopping.is_some_and(|since| has_nothing() || since.elapsed() >= STOP_TIMEOUT)
     }
 
     /// Ends the executor. It waits for the jobs and pushes under way, and until nodes have received what they were

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sendpi_bus::presence::WorkerShare;
-use sendpi_model::timing::NODE_KEY_TTL;
+use sendpi_model::timing::{NODE_KEY_REFRESH, NODE_KEY_TTL};
 use sendpi_model::{NodeId, Partition, rendezvous};
 use tokio::time::Instant;
 
@@ -16,6 +16,8 @@ pub(crate) struct Fleet {
     /// The nodes with a node key, workers or not. Those that NATS says are dead are not in it, although their keys may
     /// not have expired yet.
     live: Arc<HashSet<NodeId>>,
+    /// When each of them was last heard of, this one too.
+    heard: HashMap<NodeId, Instant>,
     /// Whether all nodes that there were when this worker started are known.
     all_known: bool,
     /// Until when a key that is gone says nothing of its node, because JetStream was away.
@@ -24,11 +26,19 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) fn new(own: NodeId) -> Self {
-        Self { own, workers: HashMap::new(), live: Arc::default(), all_known: false, trust_no_loss_until: None }
+        Self {
+            own,
+            workers: HashMap::new(),
+            live: Arc::default(),
+            heard: HashMap::new(),
+            all_known: false,
+            trust_no_loss_until: None,
+        }
     }
 
     /// Notes that a node lives, and its part in owning partitions. Returns whether that changes who should own what.
-    pub(crate) fn alive(&mut self, node: &NodeId, share: Option<WorkerShare>) -> bool {
+    pub(crate) fn alive(&mut self, node: &NodeId, share: Option<WorkerShare>, now: Instant) -> bool {
+        self.heard.insert(node.clone(), now);
         if !self.live.contains(node) {
             Arc::make_mut(&mut self.live).insert(node.clone());
         }
@@ -41,7 +51,24 @@ impl Fleet {
     /// Notes that a node's key is gone, or that NATS says that it is dead. Returns whether it was known to live.
     pub(crate) fn gone(&mut self, node: &NodeId) -> bool {
         self.workers.remove(node);
+        self.heard.remove(node);
         self.live.contains(node) && Arc::make_mut(&mut self.live).remove(node)
+    }
+
+    /// Notes that the watch brought this node's own key.
+    pub(crate) fn heard_of_itself(&mut self, now: Instant) {
+        self.heard.insert(self.own.clone(), now);
+    }
+
+    /// Returns the nodes of which nothing was heard for longer than their keys live. If the watch did not bring this
+    /// node's own key lately either, or JetStream was away, that says nothing.
+    pub(crate) fn missing(&self, now: Instant) -> Vec<NodeId> {
+        let brings = self.heard.get(&self.own).is_some_and(|heard| now - *heard < 3 * NODE_KEY_REFRESH);
+        if !brings || !self.trusts_loss(now) {
+            return Vec::new();
+        }
+        let silent = self.heard.iter().filter(|(node, heard)| **node != self.own && now - **heard > NODE_KEY_TTL);
+        silent.map(|(node, _)| node.clone()).collect()
     }
 
     /// Notes that all nodes that there were at the start are known.
@@ -124,7 +151,7 @@ mod tests {
     fn fleet(workers: &[(&str, &str)]) -> Fleet {
         let mut fleet = Fleet::new(node("a"));
         for (name, pinned) in workers {
-            assert!(fleet.alive(&node(name), pins(pinned)));
+            assert!(fleet.alive(&node(name), pins(pinned), Instant::now()));
         }
         fleet
     }
@@ -158,8 +185,9 @@ mod tests {
     #[test]
     fn who_hands_over_gets_nothing_and_a_change_is_told_once() {
         let mut fleet = fleet(&[("a", ""), ("b", "")]);
-        assert!(!fleet.alive(&node("b"), pins("")), "a refresh changes nothing");
-        assert!(fleet.alive(&node("b"), None) && !fleet.alive(&node("b"), None));
+        let now = Instant::now();
+        assert!(!fleet.alive(&node("b"), pins(""), now), "a refresh changes nothing");
+        assert!(fleet.alive(&node("b"), None, now) && !fleet.alive(&node("b"), None, now));
         assert!(owners(&fleet).iter().all(|owner| owner == "a") && fleet.is_live(&node("b")));
         assert_eq!(fleet.rightful_without(Partition(1), Some(&node("a"))), None);
     }
@@ -184,5 +212,18 @@ mod tests {
         fleet.jetstream_away(now);
         assert!(!fleet.trusts_loss(now + NODE_KEY_TTL - Duration::from_millis(1)));
         assert!(fleet.trusts_loss(now + NODE_KEY_TTL));
+    }
+    #[test]
+    fn a_node_whose_end_the_watch_did_not_bring_is_missed() {
+        let (mut fleet, began) = (fleet(&[("a", ""), ("b", "")]), Instant::now());
+        let late = began + NODE_KEY_TTL + Duration::from_secs(1);
+        assert!(fleet.missing(late).is_empty(), "the watch brings nothing at all");
+        fleet.heard_of_itself(late);
+        assert_eq!(fleet.missing(late), [node("b")]);
+        fleet.jetstream_away(late);
+        assert!(fleet.missing(late).is_empty());
+        fleet.trust_no_loss_until = None;
+        fleet.alive(&node("b"), pins(""), late);
+        assert!(fleet.missing(late).is_empty());
     }
 }

@@ -63,6 +63,11 @@ impl ClaimState {
         !self.under_way.contains(&partition) && self.pauses.get(&partition).is_none_or(|until| now >= *until)
     }
 
+    /// Returns whether a claim is under way.
+    pub(super) fn is_claiming(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
     /// Has a partition claimed again after a pause.
     pub(super) fn pause(&mut self, partition: Partition, pause: Duration) {
         self.pauses.insert(partition, Instant::now() + pause);
@@ -86,9 +91,10 @@ impl Executor {
     pub(super) fn survey_if_due(&mut self) {
         if self.claims.last_survey.elapsed() >= SURVEY_EVERY {
             self.claims.last_survey = Instant::now();
+            self.miss_nodes();
             self.survey(|_, _| true);
             self.release_stale();
-        } else if !self.claims.pauses.is_empty() {
+        } else if self.claims.pauses.extract_if(|_, until| *until <= Instant::now()).count() > 0 {
             self.claim_rightful();
         }
     }
@@ -148,6 +154,10 @@ impl Executor {
             Err(ClaimError::Held { owner, .. }) => {
                 tracing::debug!(%partition, %owner, "the partition is held by a live worker");
                 self.claims.held.insert(partition);
+                if !self.fleet.is_live(&owner) {
+                    // It answers, and its key is not there: it will put it again.
+                    self.claims.pause(partition, CLAIM_PAUSE);
+                }
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -186,7 +196,9 @@ impl Executor {
             return;
         };
         let Ok(report) = serde_json::from_slice::<OrphanReport>(message.payload()) else { return };
-        let (now, owner) = (Instant::now(), self.claims.lease(partition).map(|lease| lease.owner.clone()));
+        // Nobody owns what was released, whoever did that.
+        let lease = self.claims.lease(partition).filter(|lease| !lease.released);
+        let (now, owner) = (Instant::now(), lease.map(|lease| lease.owner.clone()));
         let is_own = self.partitions.contains_key(&partition) || owner.as_ref() == Some(self.key.node());
         // After this worker's own reconnect others may still be reconnecting.
         if is_own || self.stopping.is_some() || !self.fleet.knows_all() || !self.hearing.has_heard(now) {
@@ -249,8 +261,7 @@ impl Executor {
         for LeaseChange { partition, lease, revision } in stale.cloned().collect::<Vec<_>>() {
             let (leases, Some(lease)) = (self.leases.clone(), lease) else { continue };
             tokio::spawn(async move {
-                let released = Lease { released: true, ..lease };
-                if let Err(error) = leases.claim(partition, &released, revision).await {
+                if let Err(error) = leases.release(partition, &lease, revision).await {
                     tracing::warn!(%error, %partition, "a lease that is not needed could not be released");
                 }
             });

@@ -30,19 +30,30 @@ impl GivenUpNode {
 impl Executor {
     pub(super) fn node_change(&mut self, change: NodeChange) {
         match change {
+            // What this worker says of itself, it knows before the watch.
+            NodeChange::Alive(node, _) if node == *self.key.node() => self.fleet.heard_of_itself(Instant::now()),
             NodeChange::Alive(node, info) => {
-                let share = info.and_then(|info| info.share);
-                // What this worker says of itself, it knows before the watch.
-                if node != *self.key.node() && self.fleet.alive(&node, share) {
+                if self.fleet.alive(&node, info.and_then(|info| info.share), Instant::now()) {
                     self.claim_rightful();
                 }
             }
             NodeChange::AllKnown => self.probe_others(),
-            NodeChange::Gone(node, revision) => self.node_gone(&node, revision),
+            // It is put again with the next refresh. Others may have claimed what this worker owned.
+            NodeChange::Gone(node, _) if node == *self.key.node() => {}
+            NodeChange::Gone(node, revision) => self.node_gone(&node, Some(revision)),
         }
     }
 
-    fn node_gone(&mut self, node: &NodeId, revision: Revision) {
+    /// Handles that nothing was heard of some nodes for so long that their keys must have expired, although the watch
+    /// did not say so: it was away for longer than it is told afterwards.
+    pub(super) fn miss_nodes(&mut self) {
+        for node in self.fleet.missing(Instant::now()) {
+            tracing::info!(%node, "nothing was heard of the key of a node");
+            self.node_gone(&node, None);
+        }
+    }
+
+    fn node_gone(&mut self, node: &NodeId, revision: Option<Revision>) {
         let was_live = self.fleet.gone(node);
         if self.links.was_heard(node) {
             // It puts its key anew. If it is dead after all, its link falls silent.
@@ -53,7 +64,7 @@ impl Executor {
             tracing::info!(%node, "a node is gone");
             self.give_up(node);
         }
-        if self.fleet.is_heir_of(node) {
+        if let Some(revision) = revision.filter(|_| self.fleet.is_heir_of(node)) {
             let (bus, node) = (self.context.bus.clone(), node.clone());
             tokio::spawn(async move {
                 if let Err(error) = purge_node(&bus, &node, revision).await {

@@ -9,6 +9,7 @@ use tokio::time::{Duration, Instant};
 use super::Executor;
 use super::job_result::JobResult;
 use super::live_entry::LiveEntry;
+use super::moves::Move;
 use super::results::answered_by;
 use crate::claim::ClaimedPartition;
 use crate::ingest;
@@ -105,7 +106,8 @@ impl Executor {
             return;
         }
         self.last_resume = Instant::now();
-        let owned = self.partitions.values().filter(|owned| owned.suspended);
+        let is_renewed = |owned: &&OwnedPartition| owned.suspended && owned.moving != Some(Move::Releasing);
+        let owned = self.partitions.values().filter(is_renewed);
         let suspended: Vec<(Tenure, Lease, Revision)> =
             owned.map(|owned| (owned.tenure, owned.lease.clone(), owned.revision)).collect();
         let (key, leases, suspensions) = (self.key.clone(), self.leases.clone(), self.suspensions);
@@ -144,8 +146,10 @@ impl Executor {
     }
 
     async fn serve_again(&mut self, partition: Partition) {
-        if let Some(owned) = self.partitions.get_mut(&partition) {
-            owned.suspended = false;
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        owned.suspended = false;
+        if owned.moving.is_some() {
+            return;
         }
         if let Err(error) = self.subscribe_requests(partition).await {
             tracing::error!(%error, %partition, "cannot subscribe");

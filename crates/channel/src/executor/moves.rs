@@ -6,7 +6,7 @@
 //! for each room, which costs a node nothing if it has them all.
 
 use sendpi_bus::RequestError;
-use sendpi_bus::lease::{ClaimOutcome, Lease};
+use sendpi_bus::lease::ClaimOutcome;
 use sendpi_model::Partition;
 use sendpi_store::Row;
 use tokio::time::{Duration, Instant, timeout};
@@ -61,13 +61,16 @@ impl Executor {
     /// Releases the partitions of which everything that was received is finished.
     pub(super) fn continue_moves(&mut self) {
         let moving = self.partitions.iter().filter_map(|(partition, owned)| match owned.moving {
-            Some(Move::Finishing(since)) => Some((*partition, since)),
+            // While it is suspended, nothing of it can be finished.
+            Some(Move::Finishing(since)) if !owned.suspended => Some((*partition, since)),
             _ => None,
         });
         for (partition, since) in moving.collect::<Vec<_>>() {
             let is_late = since.elapsed() >= TIMEOUT;
-            // What was decided since may have added pushes.
-            self.pushes.hurry(Some(partition), Instant::now());
+            if self.pushes.has(partition) {
+                // What was decided since may have added some.
+                self.pushes.hurry(Some(partition), Instant::now());
+            }
             if is_late || self.is_finished(partition, since) {
                 if is_late {
                     tracing::warn!(%partition, "the partition is handed over with work left");
@@ -81,8 +84,9 @@ impl Executor {
     fn is_finished(&self, partition: Partition, since: Instant) -> bool {
         let Some(owned) = self.partitions.get(&partition) else { return true };
         let waits = |entry: &LiveEntry| entry.requests() > 0 || entry.stored.is_some();
-        let is_idle = owned.jobs == 0 && !self.pushes.has(partition) && !self.reads.waits(partition);
-        is_idle
+        owned.jobs == 0
+            && !self.pushes.has(partition)
+            && !self.reads.waits(partition)
             && (self.fleet.rightful(partition).is_some()
                 || self.links.is_settled()
                 || since.elapsed() >= SETTLE_TIMEOUT)
@@ -94,12 +98,11 @@ impl Executor {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         owned.moving = Some(Move::Releasing);
         let (tenure, revision) = (owned.tenure, owned.revision);
-        let (context, leases, lease) =
-            (self.context.clone(), self.leases.clone(), Lease { released: true, ..owned.lease.clone() });
+        let (context, leases, lease) = (self.context.clone(), self.leases.clone(), owned.lease.clone());
         let has_heir = self.fleet.rightful(partition).is_some();
         self.start_job(tenure, async move {
             let last = context.write_last(tenure, rows);
-            let release = leases.claim(partition, &lease, revision);
+            let release = leases.release(partition, &lease, revision);
             // Whoever takes over at once reads them after it has claimed. If they come late, more is dispatched again.
             let outcome = if has_heir {
                 tokio::join!(last, release).1
@@ -118,7 +121,10 @@ impl Executor {
             // The rooms in memory may count events that were never stored.
             return Vec::new();
         }
-        let mut rows = self.settled_rows(Some(partition));
+        // A room that could not be opened may have something left of an earlier epoch, of which a record of this one
+        // would say that it is settled.
+        let has_late = self.partitions.get(&partition).is_some_and(|owned| !owned.late_rooms().is_empty());
+        let mut rows = if has_late { Vec::new() } else { self.settled_rows(Some(partition)) };
         rows.extend(self.pushed_rows(Some(partition)));
         if self.fleet.rightful(partition).is_none() {
             // The head of a room with a batch under way counts events that may never be stored.
