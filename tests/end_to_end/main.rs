@@ -8,6 +8,7 @@ mod buckets;
 mod chat;
 mod clocks;
 mod crash;
+mod ctl;
 mod delivery;
 mod dev;
 mod devices;

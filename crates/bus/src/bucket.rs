@@ -152,6 +152,21 @@ impl Bucket {
         }
     }
 
+    /// Returns the keys that there are or were, as the stream's leader has them.
+    ///
+    /// # Errors
+    /// [`RequestError`] if the leader did not answer.
+    pub(crate) async fn keys(&self) -> Result<Vec<String>, RequestError> {
+        use futures_util::TryStreamExt;
+        let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
+        let stream = self.bus.jetstream().get_stream_no_info(self.stream()).await.map_err(|e| unknown(&e))?;
+        let prefix = self.prefix();
+        let subjects = stream.info_with_subjects(format!("{prefix}>")).await.map_err(|e| unknown(&e))?;
+        let subjects: Vec<String> =
+            subjects.map_ok(|(subject, _)| subject).try_collect().await.map_err(|e| unknown(&e))?;
+        Ok(subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix)).map(str::to_owned).collect())
+    }
+
     /// Returns the name of the bucket's stream.
     pub(crate) fn stream(&self) -> String {
         subject::bucket_stream(self.name)

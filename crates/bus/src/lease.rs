@@ -1,5 +1,6 @@
 //! The leases of partitions, which are claimed by compare-and-set in the partitions bucket.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sendpi_model::{NodeId, Partition};
@@ -39,6 +40,15 @@ pub struct LeaseChange {
     pub revision: Revision,
 }
 
+/// What the watch on leases brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionChange {
+    /// A lease changed.
+    Lease(LeaseChange),
+    /// An operator moved a partition to a worker, or back to where it belongs.
+    Pin(Partition, Option<NodeId>),
+}
+
 /// The outcome of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimOutcome {
@@ -62,15 +72,41 @@ impl Leases {
     /// Watches all leases until `stop` is cancelled, beginning with those that there are. What it brings may lag behind
     /// the bucket. At most 1,024 changes wait.
     #[must_use]
-    pub fn watch(&self, stop: CancellationToken) -> mpsc::Receiver<LeaseChange> {
-        let read = |change| match change {
-            WatchedKey::Changed(key, KeyEntry { revision, value }) => {
-                let lease = value.and_then(|value| serde_json::from_slice(&value).ok());
-                Some(LeaseChange { partition: Partition(key.parse().ok()?), lease, revision })
+    pub fn watch(&self, stop: CancellationToken) -> mpsc::Receiver<PartitionChange> {
+        let read = |change| {
+            let WatchedKey::Changed(key, KeyEntry { revision, value }) = change else { return None };
+            if let Some(partition) = key.strip_prefix(subject::PIN_KEYS) {
+                let node = value.and_then(|value| NodeId::parse(std::str::from_utf8(&value).ok()?).ok());
+                return Some(PartitionChange::Pin(Partition(partition.parse().ok()?), node));
             }
-            WatchedKey::AllKnown => None,
+            let lease = value.and_then(|value| serde_json::from_slice(&value).ok());
+            Some(PartitionChange::Lease(LeaseChange { partition: Partition(key.parse().ok()?), lease, revision }))
         };
         watch(self.0.clone(), "*", |losses| losses.partitions, read, stop)
+    }
+
+    /// Moves a partition to a worker for as long as that one lives. `None` lets it go back to where it belongs.
+    ///
+    /// # Errors
+    /// [`PutError`] if it is not known whether that was noted.
+    pub async fn pin(&self, partition: Partition, to: Option<&NodeId>) -> Result<(), PutError> {
+        let node = to.map_or_else(String::new, NodeId::to_string);
+        self.0.put(&subject::pin_key(partition), node.into(), None, None).await.map(drop)
+    }
+
+    /// Returns all leases that can be read, as they are about now.
+    ///
+    /// # Errors
+    /// [`RequestError`] if the bucket does not answer.
+    pub async fn all(&self) -> Result<BTreeMap<Partition, Lease>, RequestError> {
+        let mut leases = BTreeMap::new();
+        for key in self.0.keys().await? {
+            let Some(partition) = key.parse().ok().map(Partition) else { continue };
+            if let (Some(lease), _) = self.read(partition).await? {
+                leases.insert(partition, lease);
+            }
+        }
+        Ok(leases)
     }
 
     /// Returns the present lease of a partition, as the leader has it, with its revision. The revision is 0 if there

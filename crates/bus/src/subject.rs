@@ -21,6 +21,20 @@ pub const PUSH_LOG_STREAM: &str = "sendpi_push_log";
 pub const PUSH_LOG_SUBJECTS: &str = "sendpi.pushlog.*.*";
 /// The subject on which operators ask push workers.
 pub const CONTROL_PUSH: &str = "sendpi.ctl.push";
+/// Returns the subject on which operators ask a worker.
+#[must_use]
+pub fn control_worker(worker: &NodeId) -> String {
+    format!("sendpi.ctl.worker.{}", subject_token::encode(worker.as_str()))
+}
+
+/// What the keys in the partitions bucket begin with that hold to which worker an operator moved a partition.
+pub(crate) const PIN_KEYS: &str = "=pin-";
+
+/// Returns the key of a partition that an operator moved.
+pub(crate) fn pin_key(partition: Partition) -> String {
+    format!("{PIN_KEYS}{partition}")
+}
+
 /// The stream of what could not be used.
 pub const DEAD_STREAM: &str = "sendpi_dead";
 /// All subjects of what could not be used.

@@ -7,6 +7,7 @@
 mod aside;
 mod bounces;
 mod claims;
+mod control;
 mod dead_nodes;
 mod evict;
 mod inboxes;
@@ -37,8 +38,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use sendpi_bus::lease::{LeaseChange, Leases};
-use sendpi_bus::presence::{NodeChange, NodeKey};
+use sendpi_bus::lease::{Leases, PartitionChange};
+use sendpi_bus::presence::{NodeChange, NodeKey, WorkerShare};
 use sendpi_bus::{Hearing, StreamLosses, Subscription};
 use sendpi_model::{Partition, Partitions, RoomId, UserId};
 use sendpi_store::StoreHealth;
@@ -137,7 +138,11 @@ pub(crate) struct Executor {
     /// The reports that nobody answers for a partition.
     orphans: Subscription,
     changes: mpsc::Receiver<NodeChange>,
-    lease_changes: mpsc::Receiver<LeaseChange>,
+    lease_changes: mpsc::Receiver<PartitionChange>,
+    /// What operators ask.
+    controls: Subscription,
+    /// This worker's part in owning partitions, while it takes part.
+    share: WorkerShare,
     /// Requests that come from no node.
     own: mpsc::Receiver<OwnRequest>,
     /// Asks this executor for others of this worker.
@@ -188,7 +193,9 @@ pub(crate) struct ExecutorSetup {
     pub(crate) acks: Subscription,
     pub(crate) orphans: Subscription,
     pub(crate) changes: mpsc::Receiver<NodeChange>,
-    pub(crate) lease_changes: mpsc::Receiver<LeaseChange>,
+    pub(crate) lease_changes: mpsc::Receiver<PartitionChange>,
+    pub(crate) controls: Subscription,
+    pub(crate) share: WorkerShare,
     pub(crate) ask: mpsc::Sender<OwnRequest>,
     pub(crate) own: mpsc::Receiver<OwnRequest>,
     pub(crate) metrics: WorkerMetrics,
@@ -201,6 +208,7 @@ pub(crate) struct ExecutorSetup {
 impl Executor {
     pub(crate) fn new(setup: ExecutorSetup) -> Self {
         let ExecutorSetup { context, config, leases, key, all, acks, orphans, changes, lease_changes, .. } = setup;
+        let ExecutorSetup { controls, share, .. } = setup;
         let ExecutorSetup { ask, own, metrics, beat, stop, started, .. } = setup;
         let connects = context.bus.connection().borrow().connects;
         let health = context.store.health();
@@ -247,6 +255,8 @@ impl Executor {
             orphans,
             changes,
             lease_changes,
+            controls,
+            share,
             own,
             ask,
             own_waiting: HashMap::new(),
@@ -292,6 +302,7 @@ impl Executor {
                 Some(change) = self.changes.recv() => ExecutorInput::Node(change),
                 Some(change) = self.lease_changes.recv() => ExecutorInput::Lease(change),
                 Some(report) = self.orphans.next() => ExecutorInput::Orphan(report),
+                Some(request) = self.controls.next() => ExecutorInput::Control(request),
                 Ok(()) = connection.changed() => ExecutorInput::Connection,
                 Ok(()) = health.changed() => ExecutorInput::Store,
                 Ok(()) = self.losses.changed() => ExecutorInput::Streams,
@@ -337,7 +348,8 @@ impl Executor {
             ExecutorInput::Node(change) => self.node_change(change),
             ExecutorInput::Lease(change) => self.lease_changed(change),
             ExecutorInput::Orphan(report) => self.orphaned(&report),
-            ExecutorInput::Stop => self.begin_stop().await,
+            ExecutorInput::Control(request) => self.control(&request).await,
+            ExecutorInput::Stop => self.begin_stop(),
             ExecutorInput::Connection => self.connection_changed().await,
             ExecutorInput::Store => self.store_changed().await,
             ExecutorInput::Streams => self.streams_lost().await,
@@ -377,6 +389,7 @@ impl Executor {
         }
         if self.last_settle.elapsed() >= self.config.settle_every {
             self.last_settle = Instant::now();
+            self.partitions.values_mut().for_each(|owned| owned.measure(self.last_settle));
             self.open_backoff.forget_old(self.last_settle);
             if self.store_serves() {
                 self.settle();
@@ -398,14 +411,17 @@ impl Executor {
     }
 
     /// Begins to hand over all partitions.
-    async fn begin_stop(&mut self) {
+    fn begin_stop(&mut self) {
         self.stopping = Some(Instant::now());
-        let own = self.key.node().clone();
-        self.fleet.alive(&own, None, Instant::now());
-        let key = self.key.clone();
-        // The others see by the key that they should own what this worker does.
-        tokio::spawn(async move { key.set_share(None).await });
+        self.take_part(None);
         self.begin_moves();
+    }
+
+    /// Changes this worker's part in owning partitions. The others see it by its node key.
+    fn take_part(&mut self, share: Option<WorkerShare>) {
+        let (own, key) = (self.key.node().clone(), self.key.clone());
+        self.fleet.alive(&own, share.clone(), Instant::now());
+        tokio::spawn(async move { key.set_share(share).await });
     }
 
     fn has_stopped(&self) -> bool {

@@ -18,6 +18,8 @@ pub(crate) struct Fleet {
     live: Arc<HashSet<NodeId>>,
     /// When each of them was last heard of, this one too.
     heard: HashMap<NodeId, Instant>,
+    /// The workers to which an operator moved partitions. It counts while they live.
+    pins: HashMap<Partition, NodeId>,
     /// Whether all nodes that there were when this worker started are known.
     all_known: bool,
     /// Until when a key that is gone says nothing of its node, because JetStream was away.
@@ -31,6 +33,7 @@ impl Fleet {
             workers: HashMap::new(),
             live: Arc::default(),
             heard: HashMap::new(),
+            pins: HashMap::new(),
             all_known: false,
             trust_no_loss_until: None,
         }
@@ -53,6 +56,19 @@ impl Fleet {
         self.workers.remove(node);
         self.heard.remove(node);
         self.live.contains(node) && Arc::make_mut(&mut self.live).remove(node)
+    }
+
+    /// Notes that an operator moved a partition, or lets it go back.
+    pub(crate) fn pinned(&mut self, partition: Partition, node: Option<NodeId>) {
+        match node {
+            Some(node) => self.pins.insert(partition, node),
+            None => self.pins.remove(&partition),
+        };
+    }
+
+    /// Returns whether this worker takes part in owning partitions.
+    pub(crate) fn takes_part(&self) -> bool {
+        self.workers.contains_key(&self.own)
     }
 
     /// Notes that the watch brought this node's own key.
@@ -114,6 +130,9 @@ impl Fleet {
     /// Returns who should own a partition if one node were gone.
     pub(crate) fn rightful_without(&self, partition: Partition, without: Option<&NodeId>) -> Option<&NodeId> {
         let workers = || self.workers.iter().filter(|(node, _)| Some(*node) != without);
+        if let Some((node, _)) = self.pins.get(&partition).and_then(|pin| workers().find(|(node, _)| *node == pin)) {
+            return Some(node);
+        }
         let key = partition.to_string();
         let highest = |which: fn(&WorkerShare, Partition) -> bool| {
             let chosen = workers().filter(|(_, share)| which(share, partition));
@@ -180,6 +199,22 @@ mod tests {
         fleet.gone(&node("a"));
         fleet.gone(&node("b"));
         assert!(owners(&fleet).iter().all(|owner| owner == "q"));
+    }
+
+    #[test]
+    fn a_partition_that_an_operator_moved_stays_there_while_that_worker_lives() {
+        let mut fleet = fleet(&[("a", ""), ("b", "")]);
+        let before = owners(&fleet);
+        let partition = Partitions::DEFAULT.all().find(|p| *fleet.rightful(*p).unwrap() == node("a")).unwrap();
+        fleet.pinned(partition, Some(node("b")));
+        assert_eq!(fleet.rightful(partition), Some(&node("b")));
+        assert_eq!(fleet.rightful_without(partition, Some(&node("b"))), Some(&node("a")));
+        assert_eq!(owners(&fleet).iter().zip(&before).filter(|(is, was)| is != was).count(), 1);
+        fleet.gone(&node("b"));
+        assert_eq!(fleet.rightful(partition), Some(&node("a")));
+        fleet.alive(&node("b"), pins(""), Instant::now());
+        fleet.pinned(partition, None);
+        assert_eq!(owners(&fleet), before);
     }
 
     #[test]

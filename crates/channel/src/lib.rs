@@ -19,6 +19,7 @@
 //!   - `executor/store_failure`: a store that failed. `executor/open_backoff`: rooms that cannot be opened.
 //!   - `executor/claims`: what is claimed, and when. `executor/leases`: taking over, keeping and losing partitions.
 //!     `executor/moves`: handing them over. `executor/inboxes`: the subscriptions to their requests.
+//!   - `executor/control`: what operators ask.
 //!   - `executor/recovery`: rooms that are opened because an earlier owner may have left something.
 //!   - `executor/settle`, `executor/evict`: what is settled, and channels that end.
 //!   - `executor/removal`: what is left of deleted rooms.

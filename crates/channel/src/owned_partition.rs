@@ -6,6 +6,7 @@ use sendpi_bus::lease::Lease;
 use sendpi_bus::{Revision, flow};
 use sendpi_model::{Millis, RoomId};
 use sendpi_store::SettledRow;
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use crate::claim::ClaimedPartition;
@@ -36,6 +37,10 @@ pub(crate) struct OwnedPartition {
     pub(crate) jobs: usize,
     /// Ends the reading of its system events when it is dropped.
     pub(crate) ingest: Option<DropGuard>,
+    /// How many events it had since the rate was last measured, and when that was.
+    events: (u64, Instant),
+    /// Events a second.
+    rate: f64,
     /// The time of the last event. It never falls.
     clock: Millis,
     /// Events up to this time count as settled once that is written, so no event may get such a time any more.
@@ -60,11 +65,29 @@ impl OwnedPartition {
             moving: None,
             jobs: 0,
             ingest: None,
+            events: (0, Instant::now()),
+            rate: 0.0,
             clock,
             floor: clock,
             left: Millis(0),
         };
         (owned, active_rooms)
+    }
+
+    /// Counts events.
+    pub(crate) fn count_events(&mut self, events: u64) {
+        self.events.0 += events;
+    }
+
+    /// Measures how many events a second there were since the last call.
+    pub(crate) fn measure(&mut self, now: Instant) {
+        let (events, since) = std::mem::replace(&mut self.events, (0, now));
+        self.rate = events as f64 / (now - since).as_secs_f64().max(0.001);
+    }
+
+    /// Returns the durable events a second, as last measured.
+    pub(crate) fn event_rate(&self) -> f64 {
+        self.rate
     }
 
     /// Returns whether further requests are taken.

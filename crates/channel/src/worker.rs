@@ -100,6 +100,7 @@ pub async fn start(
     let guard = ended.clone().drop_guard();
     let acks = bus.subscribe(subject::link_replies(bus.node())).await?;
     let orphans = bus.subscribe(subject::ORPHANS.to_owned()).await?;
+    let controls = bus.subscribe(subject::control_worker(bus.node())).await?;
     answer_alive(bus, ended.clone()).await?;
     end_if_it_hangs(beat.clone(), ended.clone());
     let context = JobContext::new(store, Barrier::start(bus, key.clone()), bus.clone(), config.retention_days);
@@ -107,7 +108,7 @@ pub async fn start(
     let lease_changes = leases.watch(ended.clone());
     let ((ask, own), (started, is_started)) = (mpsc::channel(OWN_REQUESTS), oneshot::channel());
     let metrics = WorkerMetrics::default();
-    key.set_share(Some(share)).await;
+    key.set_share(Some(share.clone())).await;
     let executor = Executor::new(ExecutorSetup {
         context,
         config,
@@ -118,6 +119,8 @@ pub async fn start(
         orphans,
         changes,
         lease_changes,
+        controls,
+        share,
         ask,
         own,
         metrics: metrics.clone(),

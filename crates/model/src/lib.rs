@@ -13,6 +13,7 @@
 //!   `client_frame/rules`, `i_json`, `characters`: those that hold for clients only.
 //! - `server_frame`: what the server sends. It reads answers, too; `answer`, `notice` and `page` have the types.
 //! - `refusal`, `close`: error codes and close codes.
+//! - `control`: what operators ask workers.
 //! - `rights`: who may do what in a room.
 //! - `partition_set`: partitions as operators write them. `rendezvous`: which node something belongs to.
 //! - `flow`, `link`, `link/item`: the formats of what nodes and workers exchange.
@@ -24,6 +25,7 @@
 mod characters;
 mod client_frame;
 mod close;
+pub mod control;
 mod event;
 pub mod faults;
 mod fields;

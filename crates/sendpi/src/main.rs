@@ -9,6 +9,7 @@
 //! - `node`: one node and its roles, from start to stop. `node_args`: its options.
 //! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
 //! - `chat`: `sendpi chat`, a client in the terminal.
+//! - `ctl`: `sendpi ctl`, with `ctl/fleet_view`, what is seen of the fleet, and `ctl/table`.
 //! - `admin`: `sendpi admin`. `ask`: `sendpi push test` and `sendpi why`. `push_args`, `rate_args`: the options for
 //!   push notifications and for rates.
 //! - `token`: `sendpi token`. `token_args`: the options for keys. `token_key`: the key of a data folder's tokens.
@@ -19,6 +20,7 @@ mod chat;
 mod config_file;
 mod cql_address;
 mod cql_args;
+mod ctl;
 mod dev;
 mod free_space;
 mod logging;
@@ -74,6 +76,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Ask something of a running Sendpi as its operator.
     Admin(admin::AdminCommand),
+    /// See and change what workers own.
+    Ctl(ctl::CtlCommand),
     /// Measure Sendpi beside a bare broadcast server on this machine.
     Bench(sendpi_bench::BenchArgs),
 }
@@ -117,6 +121,7 @@ fn main() -> ExitCode {
         Command::Why(args) => runtime.block_on(ask::why(args)).map_err(Into::into),
         Command::Migrate(args) => runtime.block_on(migrate::run(args)).map_err(Into::into),
         Command::Admin(command) => runtime.block_on(admin::run(command)).map_err(Into::into),
+        Command::Ctl(command) => runtime.block_on(ctl::run(command)).map_err(Into::into),
         Command::Bench(args) => runtime.block_on(sendpi_bench::run(args)).map_err(Into::into),
     };
     // Everything has ended in order by now, except for a read of standard input, which cannot be ended.

@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sendpi_bus::lease::{Lease, LeaseChange};
+use sendpi_bus::lease::{Lease, LeaseChange, PartitionChange};
 use sendpi_bus::{NatsMessage, subject};
 use sendpi_model::flow::{ORPHAN_VERSION, OrphanReport};
 use sendpi_model::{NodeId, Partition, encode_json};
@@ -237,7 +237,14 @@ impl Executor {
     }
 
     /// Handles a lease that the watch brought.
-    pub(super) fn lease_changed(&mut self, change: LeaseChange) {
+    pub(super) fn lease_changed(&mut self, change: PartitionChange) {
+        let change = match change {
+            PartitionChange::Lease(change) => change,
+            PartitionChange::Pin(partition, node) => {
+                self.fleet.pinned(partition, node);
+                return self.claim_rightful();
+            }
+        };
         let partition = change.partition;
         let is_free = change.lease.as_ref().is_none_or(|lease| lease.released);
         self.claims.leases.insert(partition, change);

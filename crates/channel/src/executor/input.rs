@@ -1,7 +1,7 @@
 //! What an executor waits for, and what took longest in one of its rounds.
 
 use sendpi_bus::NatsMessage;
-use sendpi_bus::lease::LeaseChange;
+use sendpi_bus::lease::PartitionChange;
 use sendpi_bus::presence::NodeChange;
 use sendpi_model::Partition;
 use tokio::time::{Duration, Instant};
@@ -36,8 +36,9 @@ pub(super) enum ExecutorInput {
     Pushed(PushRound),
     Own(OwnRequest),
     Node(NodeChange),
-    Lease(LeaseChange),
+    Lease(PartitionChange),
     Orphan(NatsMessage),
+    Control(NatsMessage),
     Stop,
     Connection,
     Store,
@@ -57,6 +58,7 @@ impl ExecutorInput {
             Self::Node(_) => "node came or went",
             Self::Lease(_) => "a lease changed",
             Self::Orphan(_) => "nobody answers for a partition",
+            Self::Control(_) => "an operator asks",
             Self::Stop => "the worker stops",
             Self::Connection => "connection to NATS",
             Self::Store => "store failed or open again",

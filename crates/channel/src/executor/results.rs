@@ -230,6 +230,9 @@ impl Executor {
         let Some(room) = &mut entry.room else { return };
         let outcome = dispatch(room, entry.partition, batch.steps, online, &mut self.links);
         self.metrics.events.inc_by(outcome.heads.len() as u64);
+        if let Some(owned) = self.partitions.get_mut(&entry.partition) {
+            owned.count_events(outcome.heads.len() as u64);
+        }
         debug_assert!(room.dispatched <= room.head.seq, "an event was dispatched that the room does not have");
         let mut asked = batch.asked;
         for read in &mut asked {

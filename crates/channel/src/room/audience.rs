@@ -104,6 +104,11 @@ impl Audience {
         self.nodes.iter().map(|(node, _)| node)
     }
 
+    /// Returns how many users are in it, each counted once.
+    pub(crate) fn users(&self) -> usize {
+        self.places.chunk_by(|one, next| one.user == next.user).count()
+    }
+
     /// Returns everybody in it, with each node.
     pub(crate) fn places(&self) -> impl Iterator<Item = (&UserId, &NodeId)> {
         self.places.iter().map(|place| (&place.user, &place.node))

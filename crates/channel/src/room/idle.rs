@@ -68,6 +68,13 @@ impl IdleClock {
         self.alone_since = if somebody { None } else { self.alone_since.or(Some(now)) };
     }
 
+    /// Returns how many durable events a second there are, by the mean gap between them, or by the time since the last
+    /// one if that is longer.
+    pub(crate) fn events_a_second(&self, now: Instant) -> f64 {
+        let since = (now - self.last_event).as_millis() as f64;
+        self.mean_gap.map_or(0.0, |gap| 1_000.0 / gap.max(since).max(1.0))
+    }
+
     /// Returns N: clamp(3 g, min, max), or min if g is above max.
     pub(crate) fn patience(&self) -> Duration {
         match self.mean_gap {

@@ -1,0 +1,180 @@
+//! `sendpi ctl`: what operators see and change of the workers, over NATS.
+
+mod fleet_view;
+mod table;
+
+use std::time::Duration;
+
+use sendpi_bus::lease::Leases;
+use sendpi_bus::{Bus, BusConfig, ConnectError, PutError, RequestError, subject};
+use sendpi_model::control::{ControlDone, ControlRefusal, ControlRequest, ControlVerb, LiveRooms, VERSION};
+use sendpi_model::{NodeId, Partition, encode_json};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use self::fleet_view::FleetView;
+use self::table::Table;
+use crate::node::fresh_id;
+use crate::output::say;
+
+/// How long a worker may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// The options of `sendpi ctl`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CtlCommand {
+    /// The servers of a NATS cluster: nats://host:port, with commas.
+    #[arg(long, default_value = "nats://127.0.0.1:4222", env = "SENDPI_NATS", global = true)]
+    nats: String,
+    /// Print JSON, for scripts.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: CtlAction,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum CtlAction {
+    /// List the workers, with what they own.
+    Workers,
+    /// List the partitions, with who owns them.
+    Partitions,
+    /// List the live rooms of a partition, the busiest first.
+    Rooms {
+        /// The partition.
+        #[arg(value_parser = partition)]
+        partition: Partition,
+    },
+    /// Have a worker hand over all that it owns, as before it is stopped. It goes on to run.
+    Drain {
+        /// The worker, by the beginning of its id.
+        worker: String,
+        /// Let it take part again.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Move a partition to a worker, for as long as that one lives.
+    Move {
+        /// The partition.
+        #[arg(value_parser = partition)]
+        partition: Partition,
+        /// The worker, by the beginning of its id.
+        #[arg(required_unless_present = "back", conflicts_with = "back")]
+        worker: Option<String>,
+        /// Let the partition go back to where it belongs.
+        #[arg(long)]
+        back: bool,
+    },
+}
+
+fn partition(text: &str) -> Result<Partition, std::num::ParseIntError> {
+    text.parse().map(Partition)
+}
+
+/// The reason why `sendpi ctl` failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CtlError {
+    /// NATS cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The nodes could not be listed.
+    #[error("NATS does not list the nodes of a Sendpi: {0}")]
+    Nodes(&'static str),
+    /// No worker, or more than one, has an id that begins so.
+    #[error("{found} workers have an id that begins with {named}")]
+    Worker {
+        /// What was named.
+        named: String,
+        /// How many there are.
+        found: usize,
+    },
+    /// Nobody owns the partition now.
+    #[error("nobody owns partition {0} now")]
+    NoOwner(Partition),
+    /// A worker does not answer.
+    #[error("{node} does not answer: {source}")]
+    Silent {
+        /// The worker.
+        node: NodeId,
+        /// What NATS reported.
+        source: RequestError,
+    },
+    /// A worker refused.
+    #[error("{node}: {error}")]
+    Refused {
+        /// The worker.
+        node: NodeId,
+        /// Why.
+        error: String,
+    },
+    /// It is not known whether a move was noted.
+    #[error("the move was not noted: {0}")]
+    Move(#[from] PutError),
+}
+
+/// Runs `sendpi ctl`.
+pub(crate) async fn run(command: CtlCommand) -> Result<(), CtlError> {
+    let config = BusConfig { servers: command.nats.clone(), request_timeout: ANSWER };
+    let bus = Bus::connect(&config, fresh_id()).await?;
+    let view = FleetView::read(&bus).await?;
+    match command.action {
+        CtlAction::Workers => show(command.json, &view.workers_json(), || view.workers_table()),
+        CtlAction::Partitions => show(command.json, &view.partitions_json(), || view.partitions_table()),
+        CtlAction::Rooms { partition } => {
+            let owner = view.owner(partition).ok_or(CtlError::NoOwner(partition))?;
+            let rooms: LiveRooms = ask(&bus, owner, ControlVerb::Rooms { partition }).await?;
+            show(command.json, &json!(rooms), || rooms_table(&rooms));
+        }
+        CtlAction::Drain { worker, undo } => {
+            let node = view.worker(&worker)?;
+            let ControlDone { .. } = ask(&bus, &node, ControlVerb::Drain { undo }).await?;
+            let what = if undo { "takes part again" } else { "hands over what it owns" };
+            show(command.json, &json!({"node": node, "draining": !undo}), || Table::line(format!("{node} {what}")));
+        }
+        CtlAction::Move { partition, worker, .. } => {
+            let to = worker.map(|worker| view.worker(&worker)).transpose()?;
+            Leases::new(&bus).pin(partition, to.as_ref()).await?;
+            show(command.json, &json!({"partition": partition, "to": to}), || match &to {
+                Some(node) => Table::line(format!("partition {partition} moves to {node}")),
+                None => Table::line(format!("partition {partition} goes back to where it belongs")),
+            });
+        }
+    }
+    bus.close().await;
+    Ok(())
+}
+
+fn show(as_json: bool, value: &serde_json::Value, table: impl FnOnce() -> Table) {
+    if as_json { say(value) } else { say(table()) }
+}
+
+/// Asks a worker.
+async fn ask<T: DeserializeOwned>(bus: &Bus, node: &NodeId, verb: ControlVerb) -> Result<T, CtlError> {
+    let request = encode_json(&ControlRequest { v: VERSION, verb });
+    let answer = bus.request(subject::control_worker(node), request.into()).await;
+    let answer = answer.map_err(|source| CtlError::Silent { node: node.clone(), source })?;
+    serde_json::from_slice(answer.payload()).map_err(|error| {
+        let refusal = serde_json::from_slice::<ControlRefusal>(answer.payload());
+        let error = refusal.map_or_else(|_| format!("its answer cannot be read: {error}"), |refusal| refusal.error);
+        CtlError::Refused { node: node.clone(), error }
+    })
+}
+
+fn rooms_table(rooms: &LiveRooms) -> Table {
+    let mut table = Table::new(&["ROOM", "STATE", "MEMBERS", "ONLINE", "QUEUE", "EVENTS/S"]);
+    for room in &rooms.rooms {
+        let state = if room.active { "active" } else { "open" };
+        table.row([
+            room.room.to_string(),
+            state.to_owned(),
+            room.members.to_string(),
+            room.online.to_string(),
+            room.queue.to_string(),
+            format!("{:.2}", room.events),
+        ]);
+    }
+    if rooms.all > rooms.rooms.len() {
+        table.note(format!("{} more", rooms.all - rooms.rooms.len()));
+    }
+    table
+}

@@ -1,0 +1,180 @@
+//! What is seen of the fleet: the nodes by their keys, the leases, and what each worker says of itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sendpi_bus::Bus;
+use sendpi_bus::lease::{Lease, Leases};
+use sendpi_bus::presence::{NodeChange, NodeInfo, watch_nodes};
+use sendpi_model::control::{ControlVerb, PartitionState, PartitionStatus, WorkerStatus};
+use sendpi_model::{Millis, NodeId, Partition};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::table::Table;
+use super::{CtlError, ask};
+
+/// How long the list of nodes may take.
+const NODES: Duration = Duration::from_secs(5);
+
+/// A worker that lives, as far as its key shows.
+#[derive(Debug)]
+struct SeenWorker {
+    info: NodeInfo,
+    /// What it says of itself. `None` if it does not answer.
+    status: Option<WorkerStatus>,
+}
+
+/// What is seen of the fleet.
+#[derive(Debug)]
+pub(super) struct FleetView {
+    workers: BTreeMap<NodeId, SeenWorker>,
+    leases: BTreeMap<Partition, Lease>,
+}
+
+impl FleetView {
+    /// Looks at the fleet.
+    pub(super) async fn read(bus: &Bus) -> Result<Self, CtlError> {
+        let nodes = nodes(bus).await?;
+        let is_worker = |info: &NodeInfo| info.roles.iter().any(|role| role == "channel");
+        let workers = nodes.into_iter().filter(|(_, info)| is_worker(info));
+        let asked = workers.map(|(node, info)| async move {
+            let status = ask(bus, &node, ControlVerb::Status).await.ok();
+            (node, SeenWorker { info, status })
+        });
+        let workers = join_all(asked).await.into_iter().collect();
+        let leases = Leases::new(bus).all().await.map_err(|_| CtlError::Nodes("the leases could not be read"))?;
+        Ok(Self { workers, leases })
+    }
+
+    /// Returns the only worker whose id begins so.
+    pub(super) fn worker(&self, named: &str) -> Result<NodeId, CtlError> {
+        let found: Vec<&NodeId> = self.workers.keys().filter(|node| node.as_str().starts_with(named)).collect();
+        match found.as_slice() {
+            [node] => Ok((*node).clone()),
+            _ => Err(CtlError::Worker { named: named.to_owned(), found: found.len() }),
+        }
+    }
+
+    /// Returns who owns a partition.
+    pub(super) fn owner(&self, partition: Partition) -> Option<&NodeId> {
+        self.leases.get(&partition).filter(|lease| !lease.released).map(|lease| &lease.owner)
+    }
+
+    fn status_of(&self, partition: Partition) -> Option<&PartitionStatus> {
+        let status = self.workers.get(self.owner(partition)?)?.status.as_ref()?;
+        status.partitions.iter().find(|status| status.partition == partition)
+    }
+
+    pub(super) fn workers_json(&self) -> Value {
+        let workers = self.workers.iter().map(|(node, SeenWorker { info, status })| {
+            json!({
+                "node": node,
+                "roles": info.roles,
+                "address": info.address,
+                "started": info.started,
+                "weight": info.share.as_ref().map(|share| share.weight),
+                "pinned": info.share.as_ref().map(|share| share.pinned.to_string()),
+                "status": status,
+            })
+        });
+        workers.collect()
+    }
+
+    pub(super) fn workers_table(&self) -> Table {
+        let mut table = Table::new(&[
+            "WORKER",
+            "STATE",
+            "PARTITIONS",
+            "ROOMS",
+            "EVENTS/S",
+            "TAKEN OVER",
+            "MOVED",
+            "WEIGHT",
+            "PINNED",
+            "UP",
+            "ADDRESS",
+        ]);
+        for (node, SeenWorker { info, status }) in &self.workers {
+            let of = |show: fn(&WorkerStatus) -> String| status.as_ref().map_or_else(|| "?".to_owned(), show);
+            let state = match status {
+                None => "silent",
+                Some(status) if status.draining => "drained",
+                Some(_) => "up",
+            };
+            let share = info.share.as_ref();
+            table.row([
+                node.to_string(),
+                state.to_owned(),
+                of(|status| status.partitions.len().to_string()),
+                of(|status| status.partitions.iter().map(|p| p.rooms).sum::<usize>().to_string()),
+                of(|status| format!("{:.1}", status.partitions.iter().map(|p| p.events).sum::<f64>())),
+                of(|status| status.takeovers.to_string()),
+                of(|status| status.moves.to_string()),
+                share.map_or_else(|| "-".to_owned(), |share| share.weight.to_string()),
+                share.map_or_else(|| "-".to_owned(), |share| share.pinned.to_string()),
+                humantime::format_duration(Duration::from_secs(Millis::now().since(info.started).as_secs()))
+                    .to_string(),
+                info.address.to_string(),
+            ]);
+        }
+        table
+    }
+
+    pub(super) fn partitions_json(&self) -> Value {
+        let partitions = self.leases.iter().map(|(partition, lease)| {
+            json!({
+                "partition": partition,
+                "owner": self.owner(*partition),
+                "epoch": lease.epoch,
+                "status": self.status_of(*partition),
+            })
+        });
+        partitions.collect()
+    }
+
+    pub(super) fn partitions_table(&self) -> Table {
+        let mut table = Table::new(&["PARTITION", "OWNER", "EPOCH", "STATE", "ROOMS", "RECOVERING", "EVENTS/S"]);
+        for (partition, lease) in &self.leases {
+            let status = self.status_of(*partition);
+            let of = |show: fn(&PartitionStatus) -> String| status.map_or_else(|| "-".to_owned(), show);
+            let state = match (self.owner(*partition), status.map(|status| status.state)) {
+                (None, _) => "released",
+                (_, None) => "unknown",
+                (_, Some(PartitionState::Serving)) => "serving",
+                (_, Some(PartitionState::Suspended)) => "suspended",
+                (_, Some(PartitionState::Moving)) => "moving",
+            };
+            table.row([
+                partition.to_string(),
+                self.owner(*partition).map_or_else(|| "-".to_owned(), NodeId::to_string),
+                lease.epoch.to_string(),
+                state.to_owned(),
+                of(|status| status.rooms.to_string()),
+                of(|status| status.recovering.to_string()),
+                of(|status| format!("{:.1}", status.events)),
+            ]);
+        }
+        table
+    }
+}
+
+/// Returns the nodes with a key, with what they say there.
+async fn nodes(bus: &Bus) -> Result<BTreeMap<NodeId, NodeInfo>, CtlError> {
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let mut changes = watch_nodes(bus, stop);
+    let mut nodes = BTreeMap::new();
+    let listed = async {
+        while let Some(change) = changes.recv().await {
+            match change {
+                NodeChange::Alive(node, Some(info)) => drop(nodes.insert(node, info)),
+                NodeChange::Alive(_, None) | NodeChange::Gone(..) => {}
+                NodeChange::AllKnown => return,
+            }
+        }
+    };
+    tokio::time::timeout(NODES, listed).await.map_err(|_| CtlError::Nodes("there is no node, or no such bucket"))?;
+    Ok(nodes)
+}
