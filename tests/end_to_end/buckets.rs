@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sendpi_bus::presence::{NodeChange, dead_nodes, purge_node, watch_nodes};
+use sendpi_bus::presence::{NodeChange, NodeInfo, dead_nodes, purge_node, watch_nodes};
 use sendpi_bus::{Bucket, Bus, keep_streams, setup, subject};
 use sendpi_model::{NodeId, Partitions, UserId};
 use sendpi_tests::{NatsServer, PushRecorder, Recording, Sendpi, SendpiSetup, step, within};
@@ -24,6 +24,22 @@ pub(crate) async fn node_of(bus: &Bus) -> NodeId {
         Some(NodeChange::Alive(node, _)) => node,
         other => panic!("{other:?}"),
     }
+}
+
+/// Returns the only node that is no worker.
+async fn gateway_of(bus: &Bus) -> NodeId {
+    let stop = CancellationToken::new();
+    let mut changes = watch_nodes(bus, stop.clone());
+    let gateway = within(Duration::from_secs(10), "a gateway", async {
+        loop {
+            if let Some(NodeChange::Alive(node, Some(NodeInfo { share: None, .. }))) = changes.recv().await {
+                return node;
+            }
+        }
+    })
+    .await;
+    stop.cancel();
+    gateway
 }
 
 /// Waits until the bucket has the key, or has it no more.
@@ -181,10 +197,12 @@ async fn a_key_of_a_user_who_is_not_there_is_purged_after_a_reconnect() {
 #[tokio::test]
 async fn a_node_whose_link_is_heard_is_not_given_up_when_its_key_goes() {
     let nats = NatsServer::start().await;
-    let mut server = Sendpi::start_with(SendpiSetup { nats: Some(nats.url()), ..SendpiSetup::default() }).await;
+    let setup = SendpiSetup { nats: Some(nats.url()), nodes: 2, ..SendpiSetup::default() };
+    let mut server = Sendpi::start_with(setup).await;
     let bus = nats.connect("observer").await;
     let mut ann = Recording::connect(&server, "ann", "phone").await;
-    let bob = Recording::connect(&server, "bob", "laptop").await;
+    let token = server.token("bob").await;
+    let bob = Recording::connect_with(server.node(1), &token, "bob", "laptop", Default::default()).await;
     let room = ann.client().create("lobby", &["bob"]).await.unwrap().room;
     let mut known = ann.client().send(room.as_str(), "before").await.unwrap().seq;
     bob.until_seq(room.as_str(), known).await;
@@ -192,7 +210,7 @@ async fn a_node_whose_link_is_heard_is_not_given_up_when_its_key_goes() {
     tokio::time::sleep(sendpi_model::timing::LINK_NODE_SILENCE).await;
 
     step("the node's key is purged");
-    let key = subject::node_key(&node_of(&bus).await);
+    let key = subject::node_key(&gateway_of(&bus).await);
     Bucket::new(&bus, subject::PRESENCE_BUCKET).purge(&key).await.unwrap();
     server.until_logged("the key of a node is gone, but its link was heard of just now", 1).await;
     assert_eq!(server.logged("a node is gone"), server.logged("the key of a node is gone"));

@@ -27,7 +27,7 @@ pub enum ControlVerb {
 
 /// A request of an operator to a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ControlRequest {
+pub struct WorkerRequest {
     /// The version of this format.
     pub v: u8,
     /// What is asked.
@@ -125,9 +125,9 @@ mod tests {
 
     #[test]
     fn a_request_names_its_op_beside_the_version() {
-        let request = ControlRequest { v: VERSION, verb: ControlVerb::Rooms { partition: Partition(7) } };
+        let request = WorkerRequest { v: VERSION, verb: ControlVerb::Rooms { partition: Partition(7) } };
         let text = serde_json::to_string(&request).unwrap();
         assert_eq!(text, r#"{"v":1,"op":"rooms","partition":7}"#);
-        assert_eq!(serde_json::from_str::<ControlRequest>(&text).unwrap(), request);
+        assert_eq!(serde_json::from_str::<WorkerRequest>(&text).unwrap(), request);
     }
 }

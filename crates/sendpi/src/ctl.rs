@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use sendpi_bus::lease::Leases;
 use sendpi_bus::{Bus, BusConfig, ConnectError, PutError, RequestError, subject};
-use sendpi_model::control::{ControlDone, ControlRefusal, ControlRequest, ControlVerb, LiveRooms, VERSION};
+use sendpi_model::control::{ControlDone, ControlRefusal, ControlVerb, LiveRooms, VERSION, WorkerRequest};
 use sendpi_model::{NodeId, Partition, encode_json};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use self::fleet_view::FleetView;
-use self::table::Table;
+use self::table::TextTable;
 use crate::node::fresh_id;
 use crate::output::say;
 
@@ -129,14 +129,14 @@ pub(crate) async fn run(command: CtlCommand) -> Result<(), CtlError> {
             let node = view.worker(&worker)?;
             let ControlDone { .. } = ask(&bus, &node, ControlVerb::Drain { undo }).await?;
             let what = if undo { "takes part again" } else { "hands over what it owns" };
-            show(command.json, &json!({"node": node, "draining": !undo}), || Table::line(format!("{node} {what}")));
+            show(command.json, &json!({"node": node, "draining": !undo}), || TextTable::line(format!("{node} {what}")));
         }
         CtlAction::Move { partition, worker, .. } => {
             let to = worker.map(|worker| view.worker(&worker)).transpose()?;
             Leases::new(&bus).pin(partition, to.as_ref()).await?;
             show(command.json, &json!({"partition": partition, "to": to}), || match &to {
-                Some(node) => Table::line(format!("partition {partition} moves to {node}")),
-                None => Table::line(format!("partition {partition} goes back to where it belongs")),
+                Some(node) => TextTable::line(format!("partition {partition} moves to {node}")),
+                None => TextTable::line(format!("partition {partition} goes back to where it belongs")),
             });
         }
     }
@@ -144,13 +144,13 @@ pub(crate) async fn run(command: CtlCommand) -> Result<(), CtlError> {
     Ok(())
 }
 
-fn show(as_json: bool, value: &serde_json::Value, table: impl FnOnce() -> Table) {
+fn show(as_json: bool, value: &serde_json::Value, table: impl FnOnce() -> TextTable) {
     if as_json { say(value) } else { say(table()) }
 }
 
 /// Asks a worker.
 async fn ask<T: DeserializeOwned>(bus: &Bus, node: &NodeId, verb: ControlVerb) -> Result<T, CtlError> {
-    let request = encode_json(&ControlRequest { v: VERSION, verb });
+    let request = encode_json(&WorkerRequest { v: VERSION, verb });
     let answer = bus.request(subject::control_worker(node), request.into()).await;
     let answer = answer.map_err(|source| CtlError::Silent { node: node.clone(), source })?;
     serde_json::from_slice(answer.payload()).map_err(|error| {
@@ -160,8 +160,8 @@ async fn ask<T: DeserializeOwned>(bus: &Bus, node: &NodeId, verb: ControlVerb) -
     })
 }
 
-fn rooms_table(rooms: &LiveRooms) -> Table {
-    let mut table = Table::new(&["ROOM", "STATE", "MEMBERS", "ONLINE", "QUEUE", "EVENTS/S"]);
+fn rooms_table(rooms: &LiveRooms) -> TextTable {
+    let mut table = TextTable::new(&["ROOM", "STATE", "MEMBERS", "ONLINE", "QUEUE", "EVENTS/S"]);
     for room in &rooms.rooms {
         let state = if room.active { "active" } else { "open" };
         table.row([

@@ -2,7 +2,7 @@
 
 use sendpi_bus::{NatsMessage, subject};
 use sendpi_model::control::{
-    ControlDone, ControlRefusal, ControlRequest, ControlVerb, LiveRoom, LiveRooms, PartitionState, PartitionStatus,
+    ControlDone, ControlRefusal, ControlVerb, LiveRoom, LiveRooms, PartitionState, PartitionStatus, WorkerRequest,
     WorkerStatus,
 };
 use sendpi_model::{Partition, encode_json};
@@ -18,7 +18,7 @@ impl Executor {
     pub(super) async fn control(&mut self, message: &NatsMessage) {
         // Whoever may ask may not have the answer sent anywhere else.
         let Some(reply) = message.reply().filter(|reply| subject::is_inbox(reply)) else { return };
-        let answer = match serde_json::from_slice::<ControlRequest>(message.payload()) {
+        let answer = match serde_json::from_slice::<WorkerRequest>(message.payload()) {
             Ok(request) => self.carry_out_control(request.verb),
             Err(error) => encode_json(&ControlRefusal { error: format!("this release does not know that: {error}") }),
         };

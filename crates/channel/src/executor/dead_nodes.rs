@@ -39,7 +39,9 @@ impl Executor {
             }
             NodeChange::AllKnown => self.probe_others(),
             // It is put again with the next refresh. Others may have claimed what this worker owned.
-            NodeChange::Gone(node, _) if node == *self.key.node() => {}
+            NodeChange::Gone(node, _) if node == *self.key.node() => {
+                tracing::info!(%node, "this worker's own key was gone");
+            }
             NodeChange::Gone(node, revision) => self.node_gone(&node, Some(revision)),
         }
     }

@@ -12,7 +12,7 @@ use sendpi_model::{Millis, NodeId, Partition};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::table::Table;
+use super::table::TextTable;
 use super::{CtlError, ask};
 
 /// How long the list of nodes may take.
@@ -82,8 +82,8 @@ impl FleetView {
         workers.collect()
     }
 
-    pub(super) fn workers_table(&self) -> Table {
-        let mut table = Table::new(&[
+    pub(super) fn workers_table(&self) -> TextTable {
+        let mut table = TextTable::new(&[
             "WORKER",
             "STATE",
             "PARTITIONS",
@@ -134,8 +134,8 @@ impl FleetView {
         partitions.collect()
     }
 
-    pub(super) fn partitions_table(&self) -> Table {
-        let mut table = Table::new(&["PARTITION", "OWNER", "EPOCH", "STATE", "ROOMS", "RECOVERING", "EVENTS/S"]);
+    pub(super) fn partitions_table(&self) -> TextTable {
+        let mut table = TextTable::new(&["PARTITION", "OWNER", "EPOCH", "STATE", "ROOMS", "RECOVERING", "EVENTS/S"]);
         for (partition, lease) in &self.leases {
             let status = self.status_of(*partition);
             let of = |show: fn(&PartitionStatus) -> String| status.map_or_else(|| "-".to_owned(), show);

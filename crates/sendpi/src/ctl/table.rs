@@ -4,12 +4,12 @@ use std::fmt;
 
 /// A table.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct TextTable {
     rows: Vec<Vec<String>>,
     notes: Vec<String>,
 }
 
-impl Table {
+impl TextTable {
     /// Returns a table with these names of columns.
     pub(super) fn new(names: &[&str]) -> Self {
         Self { rows: vec![names.iter().map(|name| (*name).to_owned()).collect()], notes: Vec::new() }
@@ -31,7 +31,7 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for TextTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
@@ -55,10 +55,10 @@ mod tests {
 
     #[test]
     fn a_column_is_as_wide_as_its_widest_cell() {
-        let mut table = Table::new(&["ROOM", "N"]);
+        let mut table = TextTable::new(&["ROOM", "N"]);
         table.row(["lobby".to_owned(), "7".to_owned()]);
         table.note("3 more".to_owned());
         assert_eq!(table.to_string(), "ROOM   N\nlobby  7\n3 more");
-        assert_eq!(Table::line("done".to_owned()).to_string(), "done");
+        assert_eq!(TextTable::line("done".to_owned()).to_string(), "done");
     }
 }
