@@ -85,15 +85,6 @@ impl TestFleet {
         .await;
     }
 
-    /// Returns the sum of a metric of all workers.
-    pub async fn sum(&self, name: &str) -> u64 {
-        let mut sum = 0;
-        for worker in &self.workers {
-            sum += metric(worker, name).await;
-        }
-        sum
-    }
-
     /// Signs a user in.
     pub async fn connect(&self, user: &str, device: &str) -> Recording {
         let token = ServedNode::token(user);

@@ -152,16 +152,16 @@ impl Bucket {
         }
     }
 
-    /// Returns the keys that there are or were, as the stream's leader has them.
+    /// Returns the keys that match `filter`, those that left only a marker too, as the stream's leader has them.
     ///
     /// # Errors
     /// [`RequestError`] if the leader did not answer.
-    pub(crate) async fn keys(&self) -> Result<Vec<String>, RequestError> {
+    pub(crate) async fn keys(&self, filter: &str) -> Result<Vec<String>, RequestError> {
         use futures_util::TryStreamExt;
         let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
         let stream = self.bus.jetstream().get_stream_no_info(self.stream()).await.map_err(|e| unknown(&e))?;
         let prefix = self.prefix();
-        let subjects = stream.info_with_subjects(format!("{prefix}>")).await.map_err(|e| unknown(&e))?;
+        let subjects = stream.info_with_subjects(format!("{prefix}{filter}")).await.map_err(|e| unknown(&e))?;
         let subjects: Vec<String> =
             subjects.map_ok(|(subject, _)| subject).try_collect().await.map_err(|e| unknown(&e))?;
         Ok(subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix)).map(str::to_owned).collect())

@@ -91,6 +91,7 @@ mod tests {
         hearing.ticked = silent;
         assert!(hearing.note(silent, ConnectionState { connects: 2, ..UP }, at(1_000)), "NATS brings nothing");
     }
+
     #[test]
     fn who_has_just_begun_has_heard_others_although_not_all_may_be_there_yet() {
         let start = Instant::now();

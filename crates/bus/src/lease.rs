@@ -100,7 +100,7 @@ impl Leases {
     /// [`RequestError`] if the bucket does not answer.
     pub async fn all(&self) -> Result<BTreeMap<Partition, Lease>, RequestError> {
         let mut leases = BTreeMap::new();
-        for key in self.0.keys().await? {
+        for key in self.0.keys("*").await? {
             let Some(partition) = key.parse().ok().map(Partition) else { continue };
             if let (Some(lease), _) = self.read(partition).await? {
                 leases.insert(partition, lease);

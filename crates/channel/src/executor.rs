@@ -208,8 +208,7 @@ pub(crate) struct ExecutorSetup {
 impl Executor {
     pub(crate) fn new(setup: ExecutorSetup) -> Self {
         let ExecutorSetup { context, config, leases, key, all, acks, orphans, changes, lease_changes, .. } = setup;
-        let ExecutorSetup { controls, share, .. } = setup;
-        let ExecutorSetup { ask, own, metrics, beat, stop, started, .. } = setup;
+        let ExecutorSetup { controls, share, ask, own, metrics, beat, stop, started, .. } = setup;
         let connects = context.bus.connection().borrow().connects;
         let health = context.store.health();
         let failures = health.borrow().failures;
@@ -217,7 +216,7 @@ impl Executor {
         let (lost_leases, lost_presence) = (losses.borrow().partitions, losses.borrow().presence);
         let hearing = Hearing::new(&context.bus, Instant::now());
         let mut fleet = Fleet::new(key.node().clone());
-        fleet.alive(key.node(), key.info().share, Instant::now());
+        fleet.alive(key.node(), Some(share.clone()), Instant::now());
         Self {
             pushes: PushQueue::new(context.bus.clone()),
             removal: Removal::default(),

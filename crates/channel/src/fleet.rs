@@ -127,6 +127,16 @@ impl Fleet {
         self.rightful_without(partition, None)
     }
 
+    /// Returns whether this worker should own a partition.
+    pub(crate) fn is_own(&self, partition: Partition) -> bool {
+        self.rightful(partition) == Some(&self.own)
+    }
+
+    /// Returns whether another worker should own a partition.
+    pub(crate) fn is_anothers(&self, partition: Partition) -> bool {
+        self.rightful(partition).is_some_and(|rightful| *rightful != self.own)
+    }
+
     /// Returns who should own a partition if one node were gone.
     pub(crate) fn rightful_without(&self, partition: Partition, without: Option<&NodeId>) -> Option<&NodeId> {
         let workers = || self.workers.iter().filter(|(node, _)| Some(*node) != without);
@@ -248,6 +258,7 @@ mod tests {
         assert!(!fleet.trusts_loss(now + NODE_KEY_TTL - Duration::from_millis(1)));
         assert!(fleet.trusts_loss(now + NODE_KEY_TTL));
     }
+
     #[test]
     fn a_node_whose_end_the_watch_did_not_bring_is_missed() {
         let (mut fleet, began) = (fleet(&[("a", ""), ("b", "")]), Instant::now());

@@ -2,14 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use async_nats::jetstream::stream::InfoError;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use sendpi_model::{NodeId, UserId};
 use tokio_util::sync::CancellationToken;
 
 use crate::subject::NodeSubject;
-use crate::{Bus, RequestError, Revision, SendError, subject};
+use crate::{Bucket, Bus, RequestError, Revision, SendError, subject};
 
 /// Answers requests to this node's `alive` subject until `stop` is cancelled.
 ///
@@ -59,38 +58,27 @@ pub async fn purge_node(bus: &Bus, node: &NodeId, before: Revision) -> Result<()
 /// # Errors
 /// [`RequestError`] if the keys could not be read.
 pub async fn dead_nodes(bus: &Bus) -> Result<HashMap<NodeId, Revision>, RequestError> {
-    let prefix = subject::bucket_prefix(subject::PRESENCE_BUCKET);
-    let stream = stream(bus).await?;
-    let subjects = subjects(&stream, format!("{prefix}>")).await?;
+    let (bucket, stream) = (Bucket::new(bus, subject::PRESENCE_BUCKET), stream(bus).await?);
+    let keys = bucket.keys(">").await?;
     // It comes after the user keys and before the node keys: a node without a node key was dead at that revision.
     let info = stream.get_info().await.map_err(|e| RequestError::Unknown(e.to_string()))?;
     let before = info.state.last_sequence + 1;
-    let keys = || subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix));
     let mut live = HashSet::new();
-    for node in keys().filter_map(subject::node_of_key) {
+    for node in keys.iter().filter_map(|key| subject::node_of_key(key)) {
         // The marker of an expired key has a subject too. Only the value shows whether the key exists.
-        let entry = crate::Bucket::new(bus, subject::PRESENCE_BUCKET).read(&subject::node_key(&node)).await?;
+        let entry = bucket.read(&subject::node_key(&node)).await?;
         if entry.is_some_and(|entry| entry.value.is_some()) {
             live.insert(node);
         }
     }
-    let nodes = keys().filter_map(subject::user_of_key).map(|(_, node)| node);
+    let nodes = keys.iter().filter_map(|key| subject::user_of_key(key)).map(|(_, node)| node);
     Ok(nodes.filter(|node| !live.contains(node)).map(|node| (node, before)).collect())
 }
 
 /// Returns the users of `bus`'s node who have a key, or whose key left a marker, as the stream's leader has them.
 pub(super) async fn users_with_keys(bus: &Bus) -> Result<Vec<UserId>, RequestError> {
-    let prefix = subject::bucket_prefix(subject::PRESENCE_BUCKET);
-    let subjects = subjects(&stream(bus).await?, prefix.clone() + &subject::keys_of_node(bus.node())).await?;
-    let keys = subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix));
-    Ok(keys.filter_map(subject::user_of_key).map(|(user, _)| user).collect())
-}
-
-/// Returns the subjects of a stream that match `filter`, as its leader has them.
-async fn subjects(stream: &KeyStream, filter: String) -> Result<Vec<String>, RequestError> {
-    let unknown = |e: InfoError| RequestError::Unknown(e.to_string());
-    let subjects = stream.info_with_subjects(filter).await.map_err(unknown)?;
-    subjects.map_ok(|(subject, _)| subject).try_collect().await.map_err(unknown)
+    let keys = Bucket::new(bus, subject::PRESENCE_BUCKET).keys(&subject::keys_of_node(bus.node())).await?;
+    Ok(keys.iter().filter_map(|key| subject::user_of_key(key)).map(|(user, _)| user).collect())
 }
 
 type KeyStream = async_nats::jetstream::stream::Stream<()>;

@@ -79,12 +79,6 @@ impl NodeKey {
         answered.await.ok()
     }
 
-    /// Returns what the node says of itself.
-    #[must_use]
-    pub fn info(&self) -> NodeInfo {
-        self.info.borrow().clone()
-    }
-
     /// Changes the node's part in owning partitions, and publishes the key at once. If that fails, the next refresh
     /// tells it.
     pub async fn set_share(&self, share: Option<WorkerShare>) {

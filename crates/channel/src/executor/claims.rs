@@ -107,7 +107,7 @@ impl Executor {
         let due = self.all.all().filter(|partition| {
             !self.partitions.contains_key(partition)
                 && self.claims.may_claim(*partition, now)
-                && self.fleet.rightful(*partition) == Some(self.key.node())
+                && self.fleet.is_own(*partition)
                 && is_free(self, *partition)
         });
         for partition in due.collect::<Vec<_>>() {
@@ -176,10 +176,9 @@ impl Executor {
         }
         tracing::warn!(node = %dead, "NATS says that nobody listens there any more: the worker is dead");
         self.claim_rightful();
-        let own = self.key.node();
         let of_others = self.claims.leases.values().filter(|change| {
             let is_its = change.lease.as_ref().is_some_and(|lease| lease.owner == *dead && !lease.released);
-            is_its && self.fleet.rightful(change.partition) != Some(own)
+            is_its && !self.fleet.is_own(change.partition)
         });
         let report = OrphanReport { v: ORPHAN_VERSION, dead: Some(dead.clone()) };
         for partition in of_others.map(|change| change.partition).collect::<Vec<_>>() {
@@ -263,7 +262,7 @@ impl Executor {
             change.lease.as_ref().is_some_and(|lease| lease.owner == *own && !lease.released)
                 && !self.partitions.contains_key(&partition)
                 && !self.claims.under_way.contains(&partition)
-                && self.fleet.rightful(partition).is_some_and(|rightful| rightful != own)
+                && self.fleet.is_anothers(partition)
         });
         for LeaseChange { partition, lease, revision } in stale.cloned().collect::<Vec<_>>() {
             let (leases, Some(lease)) = (self.leases.clone(), lease) else { continue };
@@ -302,10 +301,8 @@ impl Executor {
         if self.claims.started.is_none() || !self.fleet.knows_all() {
             return;
         }
-        let own = self.key.node();
-        let is_done = |p: Partition| {
-            self.partitions.contains_key(&p) || self.claims.held.contains(&p) || self.fleet.rightful(p) != Some(own)
-        };
+        let is_done =
+            |p: Partition| self.partitions.contains_key(&p) || self.claims.held.contains(&p) || !self.fleet.is_own(p);
         if self.all.all().all(is_done)
             && let Some(started) = self.claims.started.take()
         {

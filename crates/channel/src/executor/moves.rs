@@ -42,10 +42,9 @@ impl Executor {
         let under_way = self.partitions.values().filter(|owned| owned.moving.is_some()).count();
         let is_last = self.stopping.is_some() && self.fleet.rightful(Partition(0)).is_none();
         let most = if is_last { usize::MAX } else { AT_ONCE };
-        let own = self.key.node();
         let due = self.partitions.iter().filter(|(partition, owned)| {
-            let is_anothers = self.fleet.rightful(**partition).is_some_and(|rightful| rightful != own);
-            owned.moving.is_none() && !owned.suspended && (is_anothers || self.stopping.is_some())
+            let leaves = self.stopping.is_some() || self.fleet.is_anothers(**partition);
+            owned.moving.is_none() && !owned.suspended && leaves
         });
         let due: Vec<Partition> = due.map(|(partition, _)| *partition).take(most.saturating_sub(under_way)).collect();
         for partition in due {
