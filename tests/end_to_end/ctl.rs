@@ -4,7 +4,7 @@ use std::process::Output;
 
 use futures_util::StreamExt;
 use sendpi_bus::subject;
-use sendpi_model::{NodeId, Partitions, RoomId};
+use sendpi_model::{NodeId, Partitions, RoomId, rendezvous};
 use sendpi_tests::{Keyspace, NatsServer, Recording, Sendpi, ServedNode, step, until};
 use serde_json::Value;
 
@@ -51,9 +51,15 @@ async fn an_operator_sees_who_owns_what_and_drains_and_moves_it() {
     let partition = number.to_string();
 
     step("both workers share the partitions, and the room is among those of its partition");
-    until("both to have some", async || {
-        let owned = owned(&nats).await;
-        owned.len() == 2 && owned.iter().map(|(_, owned)| owned).sum::<usize>() == 64 && owned.iter().all(|w| w.1 > 0)
+    until("each to have what it should", async || {
+        let workers: Vec<NodeId> = owned(&nats).await.iter().map(|(node, _)| NodeId::parse(node).unwrap()).collect();
+        let partitions = json(&nats, &["partitions"]).await;
+        let is_rightful = |partition: &Value| {
+            let key = partition["partition"].to_string();
+            let rightful = rendezvous::highest(&key, workers.iter().map(|worker| (worker, 1)));
+            rightful.is_some_and(|worker| partition["owner"] == worker.as_str())
+        };
+        workers.len() == 2 && partitions.as_array().unwrap().iter().all(is_rightful)
     })
     .await;
     let table = text(&nats, &["workers"]).await;

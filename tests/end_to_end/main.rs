@@ -28,6 +28,7 @@ mod membership;
 mod messages;
 mod migrate;
 mod mutants;
+mod nats_rights;
 mod nonce;
 mod page;
 mod push;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sendpi_bus::NatsLogin;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct NatsClient {
     stream: BufReader<TcpStream>,
+    inbox: String,
     asked: u64,
 }
 
@@ -26,11 +28,78 @@ impl NatsClient {
     /// # Panics
     /// If there is no server.
     pub async fn connect(url: &str) -> Self {
-        let stream = TcpStream::connect(url.trim_start_matches("nats://")).await;
-        let stream = stream.unwrap_or_else(|error| panic!("no NATS server at {url}: {error}"));
-        let mut client = Self { stream: BufReader::new(stream), asked: 0 };
+        let mut client = Self::connect_silently(url, "inbox").await;
         client.write("CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB inbox.* 1\r\n").await;
         client
+    }
+
+    /// Connects to a server that lets in only whom it knows, as the user of this login, who gets answers on subjects
+    /// that begin with `inbox`.
+    ///
+    /// # Panics
+    /// If the server does not let it in.
+    pub async fn connect_as(url: &str, login: &NatsLogin, inbox: &str) -> Self {
+        let mut client = Self::connect_silently(url, inbox).await;
+        let mut info = String::new();
+        let read = client.stream.read_line(&mut info).await;
+        assert!(read.is_ok(), "no NATS server at {url}");
+        let info: Value = serde_json::from_str(info.trim_start_matches("INFO ")).unwrap_or_default();
+        let mut hello = login.answer(info["nonce"].as_str().unwrap_or_default());
+        for (name, value) in [("verbose", false), ("headers", true), ("no_responders", true)] {
+            hello.insert(name.to_owned(), value.into());
+        }
+        client.write(&format!("CONNECT {}\r\nSUB {inbox}.* 1\r\n", Value::Object(hello))).await;
+        assert_eq!(client.said().await, Vec::<String>::new(), "{login:?} is not let in");
+        client
+    }
+
+    async fn connect_silently(url: &str, inbox: &str) -> Self {
+        let stream = TcpStream::connect(url.trim_start_matches("nats://")).await;
+        let stream = stream.unwrap_or_else(|error| panic!("no NATS server at {url}: {error}"));
+        Self { stream: BufReader::new(stream), inbox: inbox.to_owned(), asked: 0 }
+    }
+
+    /// Publishes a message, with a reply subject if this is one, and returns whether the server lets it.
+    ///
+    /// # Panics
+    /// If the server breaks off.
+    pub async fn may_publish(&mut self, subject: &str, reply: &str, payload: &str) -> bool {
+        self.write(&format!("PUB {subject} {reply} {}\r\n{payload}\r\n", payload.len())).await;
+        !self.said().await.iter().any(|line| line.contains("Permissions Violation for Publish"))
+    }
+
+    /// Subscribes for a moment, and returns whether the server lets it.
+    ///
+    /// # Panics
+    /// If the server breaks off.
+    pub async fn may_subscribe(&mut self, subject: &str) -> bool {
+        self.asked += 1;
+        let sid = 1_000 + self.asked;
+        self.write(&format!("SUB {subject} {sid}\r\nUNSUB {sid}\r\n")).await;
+        !self.said().await.iter().any(|line| line.contains("Permissions Violation for Subscription"))
+    }
+
+    /// Returns the errors that the server tells until it has handled everything so far.
+    async fn said(&mut self) -> Vec<String> {
+        self.write("PING\r\n").await;
+        let mut errors = Vec::new();
+        let answered = async {
+            loop {
+                let mut line = String::new();
+                let read = self.stream.read_line(&mut line).await;
+                assert!(read.is_ok_and(|bytes| bytes > 0), "NATS closed the connection: {errors:?}");
+                let words: Vec<&str> = line.split_whitespace().collect();
+                match words.as_slice() {
+                    ["PONG"] => return,
+                    ["PING"] => self.write("PONG\r\n").await,
+                    ["-ERR", ..] => errors.push(line),
+                    ["MSG" | "HMSG", .., length] => drop(self.body(length).await),
+                    _ => {}
+                }
+            }
+        };
+        within(LIMIT, "an answer of NATS", answered).await;
+        errors
     }
 
     async fn write(&mut self, text: &str) {
@@ -44,7 +113,7 @@ impl NatsClient {
     pub async fn publish(&mut self, subject: &str, id: Option<&str>, payload: &str) -> Value {
         self.asked += 1;
         let headers = id.map_or_else(String::new, |id| format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n\r\n"));
-        let (inbox, all) = (format!("inbox.{}", self.asked), headers.len() + payload.len());
+        let (inbox, all) = (format!("{}.{}", self.inbox, self.asked), headers.len() + payload.len());
         if headers.is_empty() {
             self.write(&format!("PUB {subject} {inbox} {all}\r\n{payload}\r\n")).await;
         } else {

@@ -191,7 +191,7 @@ pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
 ///
 /// # Panics
 /// If there is none. The message says how to get one.
-pub(crate) fn nats_server() -> PathBuf {
+pub fn nats_server() -> PathBuf {
     let local = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/nats-server");
     let told = std::env::var_os("SENDPI_NATS_SERVER").map(PathBuf::from);
     told.into_iter()

@@ -3,6 +3,7 @@
 //! This module sends raw requests to the bucket's stream. The client's own `update` loses the time-to-live, and its
 //! errors do not distinguish a refusal from an unknown outcome.
 
+mod batch;
 mod watch;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use crate::{Bus, RequestError, subject};
 
+pub(crate) use self::batch::{BatchMiss, LastValues};
 pub(crate) use self::watch::{WatchedKey, watch};
 
 /// The sequence of a write in the bucket's stream.
@@ -143,8 +145,10 @@ impl Bucket {
             .map_err(|e| RequestError::Unknown(e.to_string()))?;
         match stream.get_last_raw_message_by_subject(&format!("{}{key}", self.prefix())).await {
             Ok(message) => {
-                let gone = message.headers.get("KV-Operation").is_some()
-                    || message.headers.get("Nats-Marker-Reason").is_some();
+                // The last is the answer to a direct get, which somebody had sent to this subject; see `rights`.
+                let gone = ["KV-Operation", "Nats-Marker-Reason", "Nats-Stream"]
+                    .iter()
+                    .any(|name| message.headers.get(*name).is_some());
                 Ok(Some(KeyEntry { revision: message.sequence, value: (!gone).then_some(message.payload) }))
             }
             Err(e) if e.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),

@@ -1,6 +1,8 @@
 //! The connection of one node to NATS.
 
+mod login;
 mod pulse;
+mod version;
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,10 +15,14 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sendpi_model::NodeId;
 use sendpi_model::timing::{NATS_PING, NATS_REQUEST};
+use sendpi_tls::{TlsFiles, TlsFilesError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub use self::login::{NatsLogin, NatsLoginError};
 use self::pulse::Pulse;
+pub use self::version::{NATS_VERSIONS, is_safe_nats};
+use crate::rights::NatsRole;
 use crate::{StreamLosses, subject};
 
 /// The least `max_payload` of a NATS server that carries everything that Sendpi sends, in bytes. It is the default.
@@ -29,16 +35,30 @@ pub struct BusConfig {
     pub servers: String,
     /// How long a request may take before its outcome counts as unknown.
     pub request_timeout: Duration,
+    /// What this process is to NATS.
+    pub role: NatsRole,
+    /// Who it is, if the servers do not let everybody in. A name and a password can be part of `servers`.
+    pub login: Option<NatsLogin>,
+    /// How to encrypt the connections. Without it, they are encrypted if a server asks for it or begins with `tls://`,
+    /// and the authorities of the operating system are trusted.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self { servers: "nats://127.0.0.1:4222".to_owned(), request_timeout: NATS_REQUEST }
+        Self {
+            servers: "nats://127.0.0.1:4222".to_owned(),
+            request_timeout: NATS_REQUEST,
+            role: NatsRole::Node,
+            login: None,
+            tls: None,
+        }
     }
 }
 
 impl BusConfig {
-    fn server_list(&self) -> Vec<&str> {
+    /// Returns the address of each server.
+    pub(crate) fn server_list(&self) -> Vec<&str> {
         self.servers.split(',').map(str::trim).filter(|server| !server.is_empty()).collect()
     }
 }
@@ -53,6 +73,17 @@ pub enum ConnectError {
         servers: String,
         /// What the client library reported.
         source: async_nats::ConnectError,
+    },
+    /// A file with a certificate or a key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFilesError),
+    /// The server is of a release with known defects.
+    #[error("the NATS server at {servers} is {found}, which can lose what it acknowledged; it must be {NATS_VERSIONS}")]
+    Version {
+        /// The servers.
+        servers: String,
+        /// Its version.
+        found: String,
     },
     /// The server takes only small messages. Links would be cut for ever.
     #[error("the NATS server at {servers} has max_payload {found}; Sendpi needs {MAX_PAYLOAD} or more (the default)")]
@@ -97,7 +128,8 @@ pub struct Bus {
     connection: watch::Receiver<ConnectionState>,
     pulse: Arc<Pulse>,
     losses: Arc<watch::Sender<StreamLosses>>,
-    timeout: Duration,
+    refusals: watch::Receiver<String>,
+    config: Arc<BusConfig>,
 }
 
 impl fmt::Debug for Bus {
@@ -113,9 +145,10 @@ impl Bus {
     /// [`ConnectError`] if no server can be reached, or if it does not carry what Sendpi sends.
     pub async fn connect(config: &BusConfig, node: NodeId) -> Result<Self, ConnectError> {
         let (state, connection) = watch::channel(ConnectionState::default());
-        let client = async_nats::ConnectOptions::new()
+        let (refused, refusals) = watch::channel(String::new());
+        let mut options = async_nats::ConnectOptions::new()
             .name(node.as_str())
-            .custom_inbox_prefix(subject::inbox(&node))
+            .custom_inbox_prefix(subject::inbox(&node, config.role))
             // A server that leaves two pings unanswered is given up.
             .ping_interval(NATS_PING)
             .request_timeout(Some(config.request_timeout))
@@ -127,20 +160,36 @@ impl Bus {
                     }
                     async_nats::Event::Disconnected => state.send_modify(|c| c.up = false),
                     async_nats::Event::SlowConsumer(id) => tracing::error!(id, "a subscription overran its buffer"),
+                    async_nats::Event::ServerError(async_nats::ServerError::Other(error)) => {
+                        tracing::error!(error, "NATS refuses what this node does");
+                        refused.send_replace(error);
+                    }
                     _ => {}
                 }
                 async {}
-            })
+            });
+        if let Some(login) = &config.login {
+            options = login.apply(options);
+        }
+        if let Some(tls) = &config.tls {
+            options = options.require_tls(true).tls_client_config((*tls.client_config()?).clone());
+        }
+        let client = options
             .connect(config.server_list())
             .await
             .map_err(|source| ConnectError::Unreachable { servers: config.servers.clone(), source })?;
+        let found = client.server_info().version;
+        if !is_safe_nats(&found) {
+            return Err(ConnectError::Version { servers: config.servers.clone(), found });
+        }
         let found = client.max_payload();
         if found < MAX_PAYLOAD {
             return Err(ConnectError::MaxPayload { servers: config.servers.clone(), found });
         }
         let pulse = Arc::new(Pulse::start(client.clone(), subject::pulse(&node), connection.clone()));
         let losses = Arc::new(watch::Sender::default());
-        Ok(Self { client, node, connection, pulse, losses, timeout: config.request_timeout })
+        let config = Arc::new(config.clone());
+        Ok(Self { client, node, connection, pulse, losses, refusals, config })
     }
 
     /// Returns the node whose connection this is.
@@ -181,7 +230,17 @@ impl Bus {
     /// Returns how long a request may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.timeout
+        self.config.request_timeout
+    }
+
+    /// Returns how NATS was reached.
+    pub(crate) fn config(&self) -> &BusConfig {
+        &self.config
+    }
+
+    /// Returns a receiver of what a server said when it last refused a subject.
+    pub(crate) fn refusals(&self) -> watch::Receiver<String> {
+        self.refusals.clone()
     }
 
     /// Returns the JetStream context, for this crate's own use.

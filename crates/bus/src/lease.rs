@@ -110,19 +110,19 @@ impl Leases {
     }
 
     /// Returns the present lease of a partition, as the leader has it, with its revision. The revision is 0 if there
-    /// never was a lease.
+    /// never was a lease. What is no lease counts as none: the store's fence tells the next epoch, too.
     ///
     /// # Errors
-    /// [`RequestError`] if the leader did not answer, or if the value cannot be read.
+    /// [`RequestError`] if the leader did not answer.
     pub async fn read(&self, partition: Partition) -> Result<(Option<Lease>, Revision), RequestError> {
         let Some(entry) = self.0.read(&partition.to_string()).await? else { return Ok((None, 0)) };
-        let lease = match entry.value {
-            Some(value) => Some(
-                serde_json::from_slice(&value)
-                    .map_err(|e| RequestError::Unknown(format!("lease of {partition}: {e}")))?,
-            ),
-            None => None,
-        };
+        let lease = entry.value.and_then(|value| match serde_json::from_slice(&value) {
+            Ok(lease) => Some(lease),
+            Err(error) => {
+                tracing::warn!(%error, %partition, "what the bucket has for a partition is no lease");
+                None
+            }
+        });
         Ok((lease, entry.revision))
     }
 

@@ -2,6 +2,7 @@
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::AckKind;
+use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sendpi_model::subject_token::encode;
@@ -91,8 +92,6 @@ pub async fn count_jobs(bus: &Bus) -> Result<u64, RequestError> {
 pub const ACK_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 /// The most jobs that are fetched and not done, of all push workers together.
 pub const JOBS_UNDER_WAY: usize = 10_000;
-/// The consumer that all push workers share.
-const CONSUMER: &str = "push-workers";
 
 /// A job that was fetched from the work queue.
 #[derive(Debug)]
@@ -158,6 +157,20 @@ impl FetchedJob {
     }
 }
 
+/// Returns the consumer that all push workers share, which is made if it is missing.
+pub(crate) async fn push_consumer(bus: &Bus) -> Result<PullConsumer, RequestError> {
+    let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
+    let stream = bus.jetstream().get_stream(subject::PUSH_STREAM).await.map_err(|e| unknown(&e))?;
+    let config = pull::Config {
+        durable_name: Some(subject::PUSH_CONSUMER.to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: JOBS_UNDER_WAY as i64,
+        ..pull::Config::default()
+    };
+    stream.get_or_create_consumer(subject::PUSH_CONSUMER, config).await.map_err(|e| unknown(&e))
+}
+
 /// Fetches the jobs of the work queue, which all push workers share. A job that cannot be read is dropped and logged.
 ///
 /// # Errors
@@ -165,17 +178,8 @@ impl FetchedJob {
 pub async fn fetch_jobs(
     bus: &Bus,
 ) -> Result<impl Stream<Item = Result<FetchedJob, RequestError>> + Unpin + use<>, RequestError> {
-    use async_nats::jetstream::consumer::{AckPolicy, pull};
     let unknown = |e: &dyn std::fmt::Display| RequestError::Unknown(e.to_string());
-    let stream = bus.jetstream().get_stream(subject::PUSH_STREAM).await.map_err(|e| unknown(&e))?;
-    let config = pull::Config {
-        durable_name: Some(CONSUMER.to_owned()),
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: ACK_WAIT,
-        max_ack_pending: JOBS_UNDER_WAY as i64,
-        ..pull::Config::default()
-    };
-    let consumer = stream.get_or_create_consumer(CONSUMER, config).await.map_err(|e| unknown(&e))?;
+    let consumer = push_consumer(bus).await?;
     let messages = consumer.messages().await.map_err(|e| unknown(&e))?;
     Ok(Box::pin(messages.filter_map(|message| async {
         let message = match message {

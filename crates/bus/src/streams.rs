@@ -9,6 +9,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use sendpi_model::Partitions;
 
 pub use self::keeper::{StreamLosses, keep_streams};
+use crate::push_stream::push_consumer;
 use crate::{Bucket, Bus, PutError, subject};
 
 /// The version of the cluster's schema, which is part of the value under `=config` in the partitions bucket.
@@ -42,6 +43,12 @@ pub enum SetupError {
         /// What NATS reported.
         why: String,
     },
+    /// Something is missing, and this node may not make it.
+    #[error(
+        "buckets and streams are missing, and NATS refuses to let this node make them ({0}); an operator makes \
+             them with `sendpi nats setup`"
+    )]
+    Refused(String),
     /// The cluster was made with another number of partitions, or by a release with another schema.
     #[error("this cluster was made with {found}, and this node is configured for {expected}")]
     Mismatch {
@@ -61,9 +68,19 @@ pub enum SetupError {
 /// # Errors
 /// [`SetupError`] if NATS refuses, or if the cluster was made for something else.
 pub async fn setup(bus: &Bus, partitions: Partitions, replicas: usize) -> Result<(), SetupError> {
-    make_missing(bus, partitions, replicas).await?;
-    keep_all_pushes(bus).await?;
-    check_config(bus, partitions).await
+    let mut refusals = bus.refusals();
+    refusals.mark_unchanged();
+    let setup = async {
+        make_missing(bus, partitions, replicas).await?;
+        keep_all_pushes(bus).await?;
+        push_consumer(bus).await.map_err(|e| SetupError::Nats { what: subject::PUSH_CONSUMER, why: e.to_string() })?;
+        check_config(bus, partitions).await
+    };
+    // A server answers nothing to what it refuses.
+    tokio::select! {
+        done = setup => done,
+        Ok(()) = refusals.changed() => Err(SetupError::Refused(refusals.borrow().clone())),
+    }
 }
 
 /// When each bucket and stream was made. A later time means that it was lost in between.
@@ -182,16 +199,22 @@ async fn check_config(bus: &Bus, partitions: Partitions) -> Result<(), SetupErro
     let what = subject::PARTITIONS_BUCKET;
     let bucket = Bucket::new(bus, what);
     let ours = serde_json::json!({"partitions": partitions.count(), "schema": SCHEMA_VERSION}).to_string();
-    match bucket.put(subject::CLUSTER_CONFIG_KEY, ours.clone().into(), Some(0), None).await {
-        Ok(_) => return Ok(()),
-        Err(PutError::WrongRevision) => {}
-        Err(e) => return Err(SetupError::Nats { what, why: e.to_string() }),
+    let failed = |e: &dyn std::fmt::Display| SetupError::Nats { what, why: e.to_string() };
+    loop {
+        let entry = bucket.read(subject::CLUSTER_CONFIG_KEY).await.map_err(|e| failed(&e))?;
+        let revision = entry.as_ref().map_or(0, |entry| entry.revision);
+        match entry.and_then(|entry| entry.value) {
+            Some(found) if found == ours.as_bytes() => return Ok(()),
+            Some(found) => {
+                let found = String::from_utf8_lossy(&found).into_owned();
+                return Err(SetupError::Mismatch { found, expected: ours });
+            }
+            None => match bucket.put(subject::CLUSTER_CONFIG_KEY, ours.clone().into(), Some(revision), None).await {
+                Ok(_) => return Ok(()),
+                // Another node was faster.
+                Err(PutError::WrongRevision) => {}
+                Err(e) => return Err(failed(&e)),
+            },
+        }
     }
-    let entry =
-        bucket.read(subject::CLUSTER_CONFIG_KEY).await.map_err(|e| SetupError::Nats { what, why: e.to_string() })?;
-    let found = entry.and_then(|e| e.value).unwrap_or_default();
-    if found == ours.as_bytes() {
-        return Ok(());
-    }
-    Err(SetupError::Mismatch { found: String::from_utf8_lossy(&found).into_owned(), expected: ours })
 }

@@ -1,6 +1,14 @@
-//! Every subject, stream name and key in one place. No other file writes one.
+//! Every subject, stream name and, in `key`, every key of a bucket in one place. No other file writes one.
+
+mod key;
 
 use sendpi_model::{NodeId, Partition, RoomId, UserId, subject_token};
+
+pub use self::key::{
+    CLUSTER_CONFIG_KEY, NODE_KEYS, keys_of_node, node_key, node_of_key, user_key, user_keys, user_of_key,
+};
+pub(crate) use self::key::{PIN_KEYS, pin_key};
+use crate::rights::NatsRole;
 
 /// The bucket of the partitions' leases.
 pub const PARTITIONS_BUCKET: &str = "sendpi_partitions";
@@ -10,6 +18,8 @@ pub const PRESENCE_BUCKET: &str = "sendpi_presence";
 pub const PUSH_STREAM: &str = "sendpi_push";
 /// All subjects of the work queue of push jobs.
 pub const PUSH_SUBJECTS: &str = "sendpi.push.*";
+/// The consumer of that queue that all push workers share.
+pub(crate) const PUSH_CONSUMER: &str = "push-workers";
 
 /// The stream of system events that services publish.
 pub const INGEST_STREAM: &str = "sendpi_ingest";
@@ -27,14 +37,6 @@ pub fn control_worker(worker: &NodeId) -> String {
     format!("sendpi.ctl.worker.{}", subject_token::encode(worker.as_str()))
 }
 
-/// What the keys in the partitions bucket begin with that hold to which worker an operator moved a partition.
-pub(crate) const PIN_KEYS: &str = "=pin-";
-
-/// Returns the key of a partition that an operator moved.
-pub(crate) fn pin_key(partition: Partition) -> String {
-    format!("{PIN_KEYS}{partition}")
-}
-
 /// The stream of what could not be used.
 pub const DEAD_STREAM: &str = "sendpi_dead";
 /// All subjects of what could not be used.
@@ -43,8 +45,24 @@ pub const DEAD_SUBJECTS: &str = "sendpi.dead.>";
 /// What every node's inbox begins with.
 const INBOX: &str = "_INBOX_sendpi.";
 
-/// The key in the partitions bucket that holds what the cluster was made for.
-pub const CLUSTER_CONFIG_KEY: &str = "=config";
+/// The filter of all [`room`] subjects.
+pub(crate) const ROOMS: &str = "sendpi.room.*";
+/// The filter of all [`user`] subjects.
+pub(crate) const USERS: &str = "sendpi.user.*";
+/// The filter of all [`control_worker`] subjects.
+pub(crate) const CONTROL_WORKERS: &str = "sendpi.ctl.worker.*";
+/// The filter of all [`dead_ingest`] subjects.
+pub(crate) const DEAD_INGEST: &str = "sendpi.dead.ingest.>";
+/// The filter of all [`dead_push`] subjects.
+pub(crate) const DEAD_PUSH: &str = "sendpi.dead.push.>";
+/// The filter of the [`flow_reply`] subjects of all nodes.
+pub(crate) const ALL_FLOW_REPLIES: &str = "_INBOX_sendpi.*.flow.*";
+/// The filter of the [`link_reply`] subjects of all workers.
+pub(crate) const ALL_LINK_REPLIES: &str = "_INBOX_sendpi.*.link.*";
+/// The filter of all [`pulse`] subjects.
+pub(crate) const PULSES: &str = "_INBOX_sendpi.*.pulse";
+/// The filter of the inboxes of services, whose clients must have this inbox prefix.
+pub(crate) const SERVICE_INBOXES: &str = "_INBOX_service.>";
 
 /// Returns the name of the stream that keeps a bucket.
 #[must_use]
@@ -122,17 +140,27 @@ pub enum NodeSubject {
     Sessions,
 }
 
+impl NodeSubject {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Alive => "alive",
+            Self::SignIn => "signin",
+            Self::SignOut => "signout",
+            Self::Sessions => "sessions",
+        }
+    }
+}
+
 /// Returns a subject of one node.
 #[must_use]
 pub fn node(node: &NodeId, what: NodeSubject) -> String {
-    let what = match what {
-        NodeSubject::Link => "link",
-        NodeSubject::Alive => "alive",
-        NodeSubject::SignIn => "signin",
-        NodeSubject::SignOut => "signout",
-        NodeSubject::Sessions => "sessions",
-    };
-    format!("sendpi.node.{}.{what}", subject_token::encode(node.as_str()))
+    format!("sendpi.node.{}.{}", subject_token::encode(node.as_str()), what.name())
+}
+
+/// Returns the filter of one subject of all nodes.
+pub(crate) fn all_nodes(what: NodeSubject) -> String {
+    format!("sendpi.node.*.{}", what.name())
 }
 
 /// Returns the subject of what concerns one user's devices and may be lost.
@@ -184,41 +212,51 @@ pub fn push(partition: Partition) -> String {
     format!("sendpi.push.{partition}")
 }
 
-/// Returns the prefix of all subjects on which a node receives answers. Everybody knows it, so that a worker never
-/// answers anywhere else: NATS does not check a requester's right to its reply subject.
+/// Returns the prefix of all subjects on which a node receives answers to its requests. Everybody knows what it begins
+/// with, so that a worker never answers anywhere else: NATS does not check a requester's right to its reply subject.
 #[must_use]
-pub fn inbox(node: &NodeId) -> String {
+pub fn inbox(node: &NodeId, role: NatsRole) -> String {
+    format!("{}.{}", of_node(node), role.name())
+}
+
+/// Returns the filter of the inboxes of all nodes that have a role.
+pub(crate) fn inboxes(role: NatsRole) -> String {
+    format!("{INBOX}*.{}.>", role.name())
+}
+
+/// Returns the prefix of all subjects on which only one node receives.
+fn of_node(node: &NodeId) -> String {
     format!("{INBOX}{}", subject_token::encode(node.as_str()))
 }
 
 /// Returns the subject on which a node receives what it sends to itself.
 #[must_use]
 pub fn pulse(node: &NodeId) -> String {
-    format!("{}.pulse", inbox(node))
+    format!("{}.pulse", of_node(node))
 }
 
 /// Returns the subject on which a node receives "no responders" and refusals for its flow to a partition.
 #[must_use]
 pub fn flow_reply(node: &NodeId, partition: Partition) -> String {
-    format!("{}.flow.{partition}", inbox(node))
+    format!("{}.flow.{partition}", of_node(node))
 }
 
 /// Returns the filter of all [`flow_reply`] subjects of a node.
 #[must_use]
 pub fn flow_replies(node: &NodeId) -> String {
-    format!("{}.flow.*", inbox(node))
+    format!("{}.flow.*", of_node(node))
 }
 
 /// Returns the subject on which a worker receives a node's answers to its link, and "no responders" from NATS.
 #[must_use]
 pub fn link_reply(worker: &NodeId, node: &NodeId) -> String {
-    format!("{}.link.{}", inbox(worker), subject_token::encode(node.as_str()))
+    format!("{}.link.{}", of_node(worker), subject_token::encode(node.as_str()))
 }
 
 /// Returns the filter of all [`link_reply`] subjects of a worker.
 #[must_use]
 pub fn link_replies(worker: &NodeId) -> String {
-    format!("{}.link.*", inbox(worker))
+    format!("{}.link.*", of_node(worker))
 }
 
 /// Returns the node of a [`link_reply`].
@@ -232,46 +270,6 @@ pub fn link_reply_node(subject: &str) -> Option<NodeId> {
 pub fn link_reply_worker(subject: &str) -> Option<NodeId> {
     let token = subject.strip_prefix(INBOX)?.split('.').next()?;
     NodeId::parse(&subject_token::decode(token)?).ok()
-}
-
-/// Returns the key of a node in the presence bucket.
-#[must_use]
-pub fn node_key(node: &NodeId) -> String {
-    format!("=n.{}", subject_token::encode(node.as_str()))
-}
-
-/// The filter of all node keys in the presence bucket.
-pub const NODE_KEYS: &str = "=n.*";
-
-/// Returns the node of a [`node_key`].
-#[must_use]
-pub fn node_of_key(key: &str) -> Option<NodeId> {
-    NodeId::parse(&subject_token::decode(key.strip_prefix("=n.")?)?).ok()
-}
-
-/// Returns the key of a user on a node in the presence bucket.
-#[must_use]
-pub fn user_key(user: &UserId, node: &NodeId) -> String {
-    format!("{}.{}", subject_token::encode(user.as_str()), subject_token::encode(node.as_str()))
-}
-
-/// Returns the filter of a user's keys on all nodes.
-#[must_use]
-pub fn user_keys(user: &UserId) -> String {
-    format!("{}.*", subject_token::encode(user.as_str()))
-}
-
-/// Returns the filter of all user keys of a node.
-#[must_use]
-pub fn keys_of_node(node: &NodeId) -> String {
-    format!("*.{}", subject_token::encode(node.as_str()))
-}
-
-/// Returns the user and the node of a [`user_key`].
-#[must_use]
-pub fn user_of_key(key: &str) -> Option<(UserId, NodeId)> {
-    let (user, node) = key.split_once('.')?;
-    Some((UserId::parse(&subject_token::decode(user)?).ok()?, NodeId::parse(&subject_token::decode(node)?).ok()?))
 }
 
 fn last_token(subject: &str) -> Option<&str> {

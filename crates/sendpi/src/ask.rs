@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use sendpi_bus::{Bus, BusConfig, ConnectError, RequestError, subject};
+use sendpi_bus::rights::NatsRole;
+use sendpi_bus::{Bus, ConnectError, NatsLoginError, RequestError, subject};
 use sendpi_model::{IdError, RoomId, UserId, encode_json};
 use sendpi_push::{ControlAnswer, ControlRequest, Explanation};
 
+use crate::nats_args::NatsArgs;
 use crate::node::fresh_id;
 use crate::output::say;
 
@@ -19,6 +21,8 @@ pub(crate) struct WhereArgs {
     /// The NATS server of the Sendpi to ask: nats://host:port. The default is that of the data folder.
     #[arg(long, env = "SENDPI_NATS")]
     nats: Option<String>,
+    #[command(flatten)]
+    access: NatsArgs,
     /// The data folder of the Sendpi to ask.
     #[arg(long, default_value = ".sendpi", env = "SENDPI_DATA")]
     data: PathBuf,
@@ -71,6 +75,9 @@ pub(crate) enum AskError {
     /// It is not known where NATS is.
     #[error("no Sendpi runs on the data in {0}; start one, or name its NATS with --nats")]
     NoData(PathBuf),
+    /// The key for NATS cannot be used.
+    #[error(transparent)]
+    Login(#[from] NatsLoginError),
     /// NATS cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -99,7 +106,7 @@ impl WhereArgs {
                 known.map_err(|_| AskError::NoData(self.data.clone()))?
             }
         };
-        let config = BusConfig { servers: url.trim().to_owned(), ..BusConfig::default() };
+        let config = self.access.config(url.trim(), NatsRole::Operator)?;
         let bus = Bus::connect(&config, fresh_id()).await?;
         let answer = bus.request(subject::CONTROL_PUSH.to_owned(), Bytes::from(encode_json(request))).await;
         bus.close().await;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use sendpi_store::cql::{CqlConfig, CqlLogin, CqlTls};
+use sendpi_store::cql::{CqlConfig, CqlLogin};
+use sendpi_tls::TlsFiles;
 
 /// How to reach ScyllaDB, or Apache Cassandra.
 #[derive(Debug, clap::Args)]
@@ -42,8 +43,8 @@ impl CqlArgs {
             .as_ref()
             .map(|user| CqlLogin { user: user.clone(), password: self.cql_password.clone().unwrap_or_default() });
         let (nodes, keyspace) = (self.cql.clone(), self.keyspace.clone());
-        let tls = self.cql_ca.as_ref().map(|authorities| CqlTls {
-            authorities: authorities.clone(),
+        let tls = self.cql_ca.as_ref().map(|authorities| TlsFiles {
+            authorities: Some(authorities.clone()),
             identity: self.cql_certificate.clone().zip(self.cql_key.clone()),
         });
         CqlConfig { nodes, keyspace, login, tls, datacenter: self.cql_datacenter.clone() }

@@ -6,7 +6,8 @@ mod table;
 use std::time::Duration;
 
 use sendpi_bus::lease::Leases;
-use sendpi_bus::{Bus, BusConfig, ConnectError, PutError, RequestError, subject};
+use sendpi_bus::rights::NatsRole;
+use sendpi_bus::{Bus, ConnectError, NatsLoginError, PutError, RequestError, subject};
 use sendpi_model::control::{ControlDone, ControlRefusal, ControlVerb, LiveRooms, VERSION, WorkerRequest};
 use sendpi_model::{NodeId, Partition, encode_json};
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use self::fleet_view::FleetView;
 use self::table::TextTable;
+use crate::nats_args::NatsArgs;
 use crate::node::fresh_id;
 use crate::output::say;
 
@@ -26,6 +28,8 @@ pub(crate) struct CtlCommand {
     /// The servers of a NATS cluster: nats://host:port, with commas.
     #[arg(long, default_value = "nats://127.0.0.1:4222", env = "SENDPI_NATS", global = true)]
     nats: String,
+    #[command(flatten)]
+    access: NatsArgs,
     /// Print JSON, for scripts.
     #[arg(long, global = true)]
     json: bool,
@@ -74,6 +78,9 @@ fn partition(text: &str) -> Result<Partition, std::num::ParseIntError> {
 /// The reason why `sendpi ctl` failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CtlError {
+    /// The key for NATS cannot be used.
+    #[error(transparent)]
+    Login(#[from] NatsLoginError),
     /// NATS cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -114,7 +121,7 @@ pub(crate) enum CtlError {
 
 /// Runs `sendpi ctl`.
 pub(crate) async fn run(command: CtlCommand) -> Result<(), CtlError> {
-    let config = BusConfig { servers: command.nats.clone(), request_timeout: ANSWER };
+    let config = command.access.config_within(&command.nats, NatsRole::Operator, ANSWER)?;
     let bus = Bus::connect(&config, fresh_id()).await?;
     let view = FleetView::read(&bus).await?;
     match command.action {

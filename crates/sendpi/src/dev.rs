@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sendpi_bus::presence::WorkerShare;
+use sendpi_bus::rights::NatsRole;
 use sendpi_gateway::{BindError, Gateway};
 use sendpi_model::Partitions;
 use sendpi_model::faults::{Mutant, mutant};
@@ -280,7 +281,7 @@ fn plan(
     worker: bool,
 ) -> Result<NodeOptions, DevError> {
     Ok(NodeOptions {
-        bus: sendpi_bus::BusConfig { servers: url.to_owned(), ..sendpi_bus::BusConfig::default() },
+        bus: args.node.nats_access.config(url, NatsRole::Node).map_err(NodeArgsError::from)?,
         store: Arc::clone(store),
         partitions: Partitions::new(args.partition_count).unwrap_or(Partitions::DEFAULT),
         replicas: 1,

@@ -10,6 +10,7 @@
 //! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
 //! - `chat`: `sendpi chat`, a client in the terminal.
 //! - `ctl`: `sendpi ctl`, with `ctl/fleet_view`, what is seen of the fleet, and `ctl/table`.
+//! - `nats_command`: `sendpi nats`, for clusters of NATS with rights. `nats_args`: how a process signs in there.
 //! - `admin`: `sendpi admin`. `ask`: `sendpi push test` and `sendpi why`. `push_args`, `rate_args`: the options for
 //!   push notifications and for rates.
 //! - `token`: `sendpi token`. `token_args`: the options for keys. `token_key`: the key of a data folder's tokens.
@@ -25,6 +26,8 @@ mod dev;
 mod free_space;
 mod logging;
 mod migrate;
+mod nats_args;
+mod nats_command;
 mod nats_server;
 mod node;
 mod node_args;
@@ -78,6 +81,8 @@ enum Command {
     Admin(admin::AdminCommand),
     /// See and change what workers own.
     Ctl(ctl::CtlCommand),
+    /// Set up a NATS cluster on which each role has a user of its own.
+    Nats(nats_command::NatsCommand),
     /// Measure Sendpi beside a bare broadcast server on this machine.
     Bench(sendpi_bench::BenchArgs),
 }
@@ -122,6 +127,7 @@ fn main() -> ExitCode {
         Command::Migrate(args) => runtime.block_on(migrate::run(args)).map_err(Into::into),
         Command::Admin(command) => runtime.block_on(admin::run(command)).map_err(Into::into),
         Command::Ctl(command) => runtime.block_on(ctl::run(command)).map_err(Into::into),
+        Command::Nats(command) => runtime.block_on(nats_command::run(command)).map_err(Into::into),
         Command::Bench(args) => runtime.block_on(sendpi_bench::run(args)).map_err(Into::into),
     };
     // Everything has ended in order by now, except for a read of standard input, which cannot be ended.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use sendpi_bus::{NATS_VERSIONS, is_safe_nats};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -30,7 +31,7 @@ pub(crate) enum NatsServerError {
         source: std::io::Error,
     },
     /// The program is too old to be trusted with durable data.
-    #[error("{path} is nats-server {found}; 2.12.12, 2.14.3 or newer is needed")]
+    #[error("{path} is nats-server {found}; it must be {NATS_VERSIONS}")]
     TooOld {
         /// The program.
         path: PathBuf,
@@ -112,14 +113,7 @@ async fn check_version(path: &Path) -> Result<(), NatsServerError> {
         .map_err(|source| NatsServerError::Start { path: path.to_owned(), source })?;
     let text = String::from_utf8_lossy(&output.stdout);
     let found = text.trim().rsplit(['v', ' ']).next().unwrap_or_default().to_owned();
-    if is_new_enough(&found) { Ok(()) } else { Err(NatsServerError::TooOld { path: path.to_owned(), found }) }
-}
-
-/// Returns whether a version is new enough. Older releases have known defects in the guarantees of JetStream.
-fn is_new_enough(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version >= (2, 14, 3) || ((2, 12, 12)..(2, 13, 0)).contains(&version)
+    if is_safe_nats(&found) { Ok(()) } else { Err(NatsServerError::TooOld { path: path.to_owned(), found }) }
 }
 
 /// Ends a server that may still run because its `sendpi` was killed. Fails if it does not end within `limit`.
@@ -272,21 +266,6 @@ jetstream {{
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_with_known_holes_are_refused() {
-        for (version, good) in [
-            ("2.15.1", true),
-            ("2.14.3", true),
-            ("2.14.2", false),
-            ("2.12.12", true),
-            ("2.12.11", false),
-            ("2.13.9", false),
-            ("3.0.0", true),
-        ] {
-            assert_eq!(is_new_enough(version), good, "{version}");
-        }
-    }
 
     #[tokio::test]
     async fn an_earlier_server_that_does_not_stop_is_an_error() {

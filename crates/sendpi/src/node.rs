@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use sendpi_bus::presence::{NodeChange, NodeInfo, NodeKey, WorkerShare, watch_nodes};
+use sendpi_bus::presence::{NodeInfo, NodeKey, WorkerShare, poll_gone_nodes, watch_nodes};
 use sendpi_bus::{Bus, PutError, SendError, keep_streams, setup};
 use sendpi_channel::Worker;
 use sendpi_gateway::Gateway;
@@ -82,7 +82,7 @@ impl Node {
     /// [`NodeError`], which says which part could not start.
     pub(crate) async fn start(plan: NodeOptions) -> Result<Self, NodeError> {
         let NodeOptions { bus, store, partitions, replicas, mut sessions, channel, push, gateway } = plan;
-        sessions.servers = Some(bus.servers.clone());
+        sessions.clients = gateway.serves_clients();
         let bus = Bus::connect(&bus, fresh_id()).await?;
         setup(&bus, partitions, replicas).await?;
         let mut registry = Registry::with_prefix("sendpi");
@@ -98,11 +98,12 @@ impl Node {
         let sessions =
             sendpi_session::start(bus.clone(), Arc::clone(&store), partitions, key.clone(), sessions, stop.clone())
                 .await?;
-        let (tell_worker, changes) = mpsc::channel(1024);
-        tokio::spawn(share_changes(watch_nodes(&bus, stop.clone()), tell_worker, sessions.clone()));
+        if gateway.serves_clients() {
+            tokio::spawn(tell_gone(poll_gone_nodes(&bus, stop.clone()), sessions.clone()));
+        }
         let worker = match channel {
             Some(config) => {
-                let store = Arc::clone(&store);
+                let (store, changes) = (Arc::clone(&store), watch_nodes(&bus, stop.clone()));
                 Some(sendpi_channel::start(&bus, store, partitions, key.clone(), changes, config).await?)
             }
             None => None,
@@ -158,20 +159,10 @@ impl Node {
     }
 }
 
-/// Forwards the changes of one watch to the worker and to the user tier.
-async fn share_changes(
-    mut changes: mpsc::Receiver<NodeChange>,
-    worker: mpsc::Sender<NodeChange>,
-    sessions: sendpi_session::UserTier,
-) {
-    while let Some(change) = changes.recv().await {
-        if let NodeChange::Gone(node, _) = &change {
-            sessions.worker_gone(node);
-        }
-        if worker.send(change).await.is_err() {
-            // This node has no worker. The user tier needs only the nodes that are gone.
-            continue;
-        }
+/// Tells the user tier of the nodes that are gone.
+async fn tell_gone(mut gone: mpsc::Receiver<NodeId>, sessions: sendpi_session::UserTier) {
+    while let Some(node) = gone.recv().await {
+        sessions.worker_gone(&node);
     }
 }
 

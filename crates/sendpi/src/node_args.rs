@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use sendpi_bus::NatsLoginError;
 use sendpi_channel::{ChannelConfig, IdleConfig};
 use sendpi_gateway::GatewayConfig;
 use sendpi_model::timing::{ActivityWindow, ActivityWindowError, PONG_TIMEOUT};
 use sendpi_push::{PushConfig, WebhookConfigError};
 use sendpi_session::{SessionConfig, SessionConfigError};
 
+use crate::nats_args::NatsArgs;
 use crate::push_args::PushArgs;
 use crate::rate_args::{RateArgs, RateArgsError};
 use crate::token_args::{TokenArgs, TokenArgsError};
@@ -43,6 +45,8 @@ pub(crate) struct NodeArgs {
     #[arg(long = "allowed-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
     #[command(flatten)]
+    pub(crate) nats_access: NatsArgs,
+    #[command(flatten)]
     tokens: TokenArgs,
     #[command(flatten)]
     push: PushArgs,
@@ -71,6 +75,9 @@ pub(crate) enum NodeArgsError {
     /// The webhook cannot be used.
     #[error(transparent)]
     Webhook(#[from] WebhookConfigError),
+    /// The key for NATS cannot be used.
+    #[error(transparent)]
+    NatsKey(#[from] NatsLoginError),
     /// A rate cannot be set.
     #[error(transparent)]
     Rates(#[from] RateArgsError),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use sendpi_bus::BusConfig;
 use sendpi_bus::presence::WorkerShare;
+use sendpi_bus::rights::NatsRole;
 use sendpi_gateway::{BindError, Gateway};
 use sendpi_model::{Partition, PartitionSet, Partitions};
 use sendpi_store::cql::{Cql, CqlOpenError};
@@ -19,7 +19,7 @@ use crate::output::say;
 use crate::signals::EndSignals;
 
 /// The NATS servers and the replicas of a row with which the loss of one loses nothing.
-const STRICT_REPLICAS: usize = 3;
+pub(crate) const STRICT_REPLICAS: usize = 3;
 
 /// The options of `sendpi serve`.
 #[derive(Debug, clap::Args)]
@@ -77,6 +77,16 @@ enum ServedRole {
     Channel,
     /// Posts push notifications.
     Push,
+}
+
+/// Returns what a node with these roles is to NATS.
+fn nats_role(roles: &[ServedRole]) -> NatsRole {
+    match roles {
+        [ServedRole::Gateway] => NatsRole::Gateway,
+        [ServedRole::Channel] => NatsRole::Channel,
+        [ServedRole::Push] => NatsRole::Push,
+        _ => NatsRole::Node,
+    }
 }
 
 /// What may be lost with one machine.
@@ -190,7 +200,7 @@ async fn start(args: &ServeArgs, gateway: Gateway) -> Result<Node, ServeError> {
     let has = |role| args.roles.contains(&role);
     let share = WorkerShare { weight: args.weight, pinned: args.partitions.clone().unwrap_or_default() };
     let node = Node::start(NodeOptions {
-        bus: BusConfig { servers: args.nats.clone(), ..BusConfig::default() },
+        bus: args.node.nats_access.config(&args.nats, nats_role(&args.roles)).map_err(NodeArgsError::from)?,
         store,
         partitions: Partitions::new(args.partition_count).unwrap_or(Partitions::DEFAULT),
         replicas: usize::from(args.nats_replicas),

@@ -11,10 +11,8 @@ use sendpi_model::timing::{
 /// The settings of the user tier of one node.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// The NATS servers, in the form in which the node's own connection was given them. If they are set, the
-    /// subjects of all users share one plain connection, which saves 5 KB per user. If they are not set, or if one
-    /// of them needs TLS, the subjects use the node's own connection.
-    pub servers: Option<String>,
+    /// Whether the node serves clients. One that does not subscribes to nothing, which it may have no right to.
+    pub clients: bool,
     /// The interval of a session's heartbeats.
     pub heartbeat: Duration,
     /// How long a client may take to answer a heartbeat.
@@ -58,7 +56,7 @@ pub struct SessionConfig {
 impl Default for SessionConfig {
     fn default() -> Self {
         Self {
-            servers: None,
+            clients: true,
             heartbeat: HEARTBEAT,
             pong_timeout: PONG_TIMEOUT,
             outbox_bytes: 1024 * 1024,

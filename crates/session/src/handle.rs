@@ -60,12 +60,7 @@ pub async fn start(
 ) -> Result<UserTier, UserTierStartError> {
     config.check()?;
     let now = Instant::now();
-    let messages = bus.subscribe(subject::node(bus.node(), NodeSubject::Link)).await?;
-    let replies = bus.subscribe(subject::flow_replies(bus.node())).await?;
-    let served = bus.subscribe(subject::SERVED.to_owned()).await?;
-    let questions = bus.subscribe(subject::node(bus.node(), NodeSubject::SignIn)).await?;
-    let sign_outs = bus.subscribe(subject::node(bus.node(), NodeSubject::SignOut)).await?;
-    let (subjects, about_users) = UserSubjects::start(&bus, config.servers.as_deref());
+    let (subjects, about_users) = UserSubjects::start(&bus);
     let (markers, notices) = PendingMarkers::new();
     let node = Arc::new(NodeContext {
         keys: UserKeys::start(&bus, shutdown.clone()),
@@ -92,9 +87,18 @@ pub async fn start(
         markers,
         shutdown,
     });
+    if !node.config.clients {
+        return Ok(UserTier(node));
+    }
+    let bus = &node.bus;
+    let messages = bus.subscribe(subject::node(bus.node(), NodeSubject::Link)).await?;
+    let replies = bus.subscribe(subject::flow_replies(bus.node())).await?;
+    let served = bus.subscribe(subject::SERVED.to_owned()).await?;
+    let questions = bus.subscribe(subject::node(bus.node(), NodeSubject::SignIn)).await?;
+    let sign_outs = bus.subscribe(subject::node(bus.node(), NodeSubject::SignOut)).await?;
     let asked = Arc::clone(&node);
     let look = move |user: &UserId, room: &RoomId| asked.state.lock().sessions_in(user, room);
-    answer_sessions(&node.bus, node.shutdown.clone(), look).await?;
+    answer_sessions(bus, node.shutdown.clone(), look).await?;
     let tasks = node.tasks.clone();
     tasks.spawn(uplink::run(Arc::clone(&node), replies, served));
     tasks.spawn(downlink::run(Arc::clone(&node), messages));

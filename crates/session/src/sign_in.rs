@@ -145,19 +145,10 @@ async fn announce(
         // The user has left.
         () = tell.closed() => return,
     };
-    let written = match subscribed {
-        Ok(subscription) => {
-            let sign_in = |user: &UserId| node.keys.signed_in(user);
-            let written = node.with(|state, _| state.subscribed(key, number, Some(subscription), sign_in));
-            match written {
-                Some(written) => written.await,
-                None => None,
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "could not subscribe to a user's subject");
-            None
-        }
+    let sign_in = |user: &UserId| node.keys.signed_in(user);
+    let written = match node.with(|state, _| state.subscribed(key, number, Some(subscribed), sign_in)) {
+        Some(written) => written.await,
+        None => None,
     };
     node.with(|state, _| state.announced(key, number, written.is_some()));
     if written.is_some() {

@@ -21,11 +21,12 @@ pub mod schema;
 mod statements;
 mod store;
 mod timeline;
-mod tls;
 mod tuning;
 mod writer;
 
 use std::sync::Arc;
+
+use sendpi_tls::TlsFilesError;
 
 use self::active_hours::ActiveHours;
 use self::client::CqlClient;
@@ -34,7 +35,6 @@ use self::schema::SchemaError;
 
 pub use self::config::{CqlConfig, CqlLogin, Replication};
 pub use self::fingerprint::{Fingerprint, Fingerprints};
-pub use self::tls::{CqlTls, CqlTlsError};
 pub use self::tuning::{DatabaseKind, tune};
 
 /// The reason why the store of a cluster could not be opened.
@@ -50,7 +50,7 @@ pub enum CqlOpenError {
     },
     /// A file with a certificate or a key cannot be used.
     #[error(transparent)]
-    Tls(#[from] CqlTlsError),
+    Tls(#[from] TlsFilesError),
     /// The tables are not those that this release works with.
     #[error(transparent)]
     Schema(#[from] SchemaError),

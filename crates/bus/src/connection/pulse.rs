@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{ConnectionState, MAX_PAYLOAD};
+use super::{ConnectionState, MAX_PAYLOAD, NATS_VERSIONS, is_safe_nats};
 
 /// The pulse of one connection. It ends when this is dropped.
 #[derive(Debug)]
@@ -59,9 +59,16 @@ async fn beat(
                 }
             }
             Ok(()) = connection.changed() => {
+                if !connection.borrow_and_update().up {
+                    continue;
+                }
                 let max_payload = client.max_payload();
-                if connection.borrow_and_update().up && max_payload < MAX_PAYLOAD {
+                if max_payload < MAX_PAYLOAD {
                     tracing::error!(max_payload, "the NATS server has a max_payload below {MAX_PAYLOAD}; raise it");
+                }
+                let version = client.server_info().version;
+                if !is_safe_nats(&version) {
+                    tracing::error!(version, "the NATS server can lose what it acknowledged; use {NATS_VERSIONS}");
                 }
             }
         }

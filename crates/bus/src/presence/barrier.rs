@@ -7,13 +7,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
 use sendpi_model::{NodeId, UserId};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::NodeKey;
+use crate::bucket::{BatchMiss, LastValues};
 use crate::{Bucket, Bus, Revision, subject};
 
 /// Where each user is online: on which live nodes, with which sign-in number. Users who are offline are not in it.
@@ -59,17 +58,6 @@ struct PresenceReader {
     key: NodeKey,
 }
 
-/// Why a batch of keys was not read.
-enum Miss {
-    /// Too many keys match: ask for fewer.
-    TooMany,
-    /// The copy was older than the barrier, or there was no answer: ask again.
-    Again,
-}
-
-/// The last value of each key that matched.
-type Keys = Vec<(String, Revision, Option<Bytes>)>;
-
 impl PresenceReader {
     async fn run(self, mut asks: mpsc::Receiver<ReadRequest>) {
         let mut waiting = Vec::new();
@@ -103,74 +91,39 @@ impl PresenceReader {
                     online.extend(found);
                     give_up = Instant::now() + GIVE_UP_AFTER;
                 }
-                Err(Miss::TooMany) if part.len() > 1 => {
+                Err(BatchMiss::TooMany) if part.len() > 1 => {
                     let (left, right) = part.split_at(part.len() / 2);
                     rest.extend([right, left]);
                 }
-                Err(Miss::TooMany) => return None,
-                Err(Miss::Again) if Instant::now() < give_up => rest.push(part),
-                Err(Miss::Again) => return None,
+                Err(BatchMiss::TooMany) => return None,
+                Err(BatchMiss::Again) if Instant::now() < give_up => rest.push(part),
+                Err(BatchMiss::Again) => return None,
             }
         }
         Some(online)
     }
 
-    async fn read_part(&self, users: &[UserId], barrier: Revision, give_up: Instant) -> Result<Online, Miss> {
+    async fn read_part(&self, users: &[UserId], barrier: Revision, give_up: Instant) -> Result<Online, BatchMiss> {
         let mut filters: Vec<String> = users.iter().map(subject::user_keys).collect();
         filters.push(subject::NODE_KEYS.to_owned());
-        let keys = self.multi_last(&filters, give_up).await?;
+        let keys = self.bucket.multi_last(&filters, give_up).await?;
         let own = subject::node_key(self.key.node());
         if !keys.iter().any(|(key, revision, value)| *key == own && *revision >= barrier && value.is_some()) {
-            return Err(Miss::Again);
+            return Err(BatchMiss::Again);
         }
         Ok(online_of(&keys))
     }
-
-    /// Reads the last value of each key that matches one of `filters`. This is a batched direct get, which the
-    /// client's API does not have.
-    async fn multi_last(&self, filters: &[String], give_up: Instant) -> Result<Keys, Miss> {
-        let (bus, prefix) = (self.bucket.bus(), self.bucket.prefix());
-        let subjects: Vec<String> = filters.iter().map(|filter| format!("{prefix}{filter}")).collect();
-        let inbox = bus.new_inbox();
-        let mut answers = bus.subscribe(inbox.clone()).await.map_err(|_| Miss::Again)?;
-        let request = serde_json::json!({ "multi_last": subjects, "batch": 1024 }).to_string();
-        let api = subject::direct_get(&self.bucket.stream());
-        bus.publish_with_reply(api, inbox, request.into()).await.map_err(|_| Miss::Again)?;
-        let mut keys = Keys::new();
-        let read = async {
-            while let Some(answer) = answers.next().await {
-                match answer.status() {
-                    // The end mark of a batch, or the answer if nothing matches.
-                    Some(204 | 404) => return Ok(()),
-                    Some(413) => return Err(Miss::TooMany),
-                    Some(_) => return Err(Miss::Again),
-                    None => keys.extend(key_of(&answer, &prefix)),
-                }
-            }
-            Err(Miss::Again)
-        };
-        let deadline = give_up.min(Instant::now() + bus.timeout());
-        timeout_at(deadline, read).await.unwrap_or(Err(Miss::Again))?;
-        Ok(keys)
-    }
-}
-
-fn key_of(answer: &crate::NatsMessage, prefix: &str) -> Option<(String, Revision, Option<Bytes>)> {
-    let key = answer.header("Nats-Subject")?.strip_prefix(prefix)?.to_owned();
-    let revision = answer.header("Nats-Sequence")?.parse().ok()?;
-    let gone = answer.header("KV-Operation").is_some() || answer.header("Nats-Marker-Reason").is_some();
-    Some((key, revision, (!gone).then(|| answer.payload().clone())))
 }
 
 /// Returns where users are online. A user is online on a node if that node is *live* and has a key for the user.
-fn online_of(keys: &Keys) -> Online {
+fn online_of(keys: &LastValues) -> Online {
     let present = || keys.iter().filter_map(|(key, _, value)| value.as_ref().map(|value| (key, value)));
     let live: HashSet<NodeId> = present().filter_map(|(key, _)| subject::node_of_key(key)).collect();
     let mut online = Online::new();
     for (key, value) in present() {
         let Some((user, node)) = subject::user_of_key(key) else { continue };
-        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-        if live.contains(&node) {
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        if let Some(number) = number.filter(|_| live.contains(&node)) {
             online.entry(user).or_default().push((node, number));
         }
     }
@@ -179,6 +132,8 @@ fn online_of(keys: &Keys) -> Online {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]

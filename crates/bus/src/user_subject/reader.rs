@@ -1,4 +1,4 @@
-//! A reader of all subscriptions on one plain connection. It reconnects and subscribes again by itself.
+//! A reader of all subscriptions on one connection. It reconnects and subscribes again by itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -6,48 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use sendpi_model::UserId;
 use sendpi_model::timing::NATS_PING;
-use sendpi_model::{NodeId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::UserMessage;
+use super::handshake::{ServerAddress, connect};
 use super::protocol::{ServerOp, next};
-use crate::subject;
+use crate::{Bus, BusConfig, subject};
 
-const CONNECT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(250);
 /// A server that has sent no byte since this many pings of the clock is given up.
 const UNHEARD_PINGS: u32 = 2;
-
-/// The address of a server, and how to sign in there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
-    host: String,
-    user: Option<(String, String)>,
-}
-
-/// Parses a list of servers. Returns `None` if one of them cannot be reached by a plain connection.
-pub(super) fn addresses(servers: &str) -> Option<Vec<Address>> {
-    let parse = |server: &str| {
-        let rest = match server.split_once("://") {
-            Some(("nats", rest)) => rest,
-            Some(_) => return None,
-            None => server,
-        };
-        let rest = rest.trim_end_matches('/');
-        let (user, host) = match rest.rsplit_once('@') {
-            Some((user, host)) => (Some(user.split_once(':')?), host),
-            None => (None, rest),
-        };
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let host = if has_port { host.to_owned() } else { format!("{host}:4222") };
-        Some(Address { host, user: user.map(|(name, password)| (name.to_owned(), password.to_owned())) })
-    };
-    servers.split(',').map(str::trim).filter(|server| !server.is_empty()).map(parse).collect()
-}
 
 /// The subscriptions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -143,9 +115,10 @@ impl SubscriptionTable {
 }
 
 impl SubjectReader {
-    pub(super) fn start(addresses: Vec<Address>, node: &NodeId, tell: mpsc::Sender<UserMessage>) -> Self {
+    pub(super) fn start(bus: &Bus, tell: mpsc::Sender<UserMessage>) -> Self {
         let shared = Arc::new(SharedTable::default());
-        let task = ReaderTask { shared: Arc::clone(&shared), addresses, name: format!("{node} users"), tell };
+        let (config, name) = (bus.config().clone(), format!("{} users", bus.node()));
+        let task = ReaderTask { shared: Arc::clone(&shared), config, name, tell };
         tokio::spawn(task.run());
         Self(shared)
     }
@@ -174,7 +147,7 @@ impl SubjectReader {
 
 struct ReaderTask {
     shared: Arc<SharedTable>,
-    addresses: Vec<Address>,
+    config: BusConfig,
     name: String,
     tell: mpsc::Sender<UserMessage>,
 }
@@ -182,32 +155,26 @@ struct ReaderTask {
 impl ReaderTask {
     /// Runs until nobody receives the messages any more.
     async fn run(self) {
-        for address in self.addresses.iter().cycle() {
+        let addresses: Vec<ServerAddress> =
+            self.config.server_list().into_iter().filter_map(ServerAddress::parse).collect();
+        for address in addresses.iter().cycle() {
             let ended = tokio::select! {
                 () = self.tell.closed() => return,
                 ended = self.connection(address) => ended,
             };
             self.shared.table().connected = false;
             if let Err(error) = ended {
-                tracing::warn!(%error, server = address.host, "the connection for users' subjects is made anew");
+                tracing::warn!(%error, server = address.host(), "the connection for users' subjects is made anew");
             }
             sleep(PAUSE).await;
         }
     }
 
-    async fn connection(&self, address: &Address) -> io::Result<()> {
-        let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
-        let mut stream = timeout(CONNECT, TcpStream::connect(&address.host)).await.map_err(timed_out)??;
-        stream.set_nodelay(true)?;
-        let (user, password) = address.user.clone().unzip();
-        let hello = serde_json::json!({
-            "verbose": false, "pedantic": false, "lang": "rust", "version": env!("CARGO_PKG_VERSION"), "protocol": 1,
-            "name": self.name, "user": user, "pass": password,
-        });
-        stream.write_all(format!("CONNECT {hello}\r\n").as_bytes()).await?;
+    async fn connection(&self, address: &ServerAddress) -> io::Result<()> {
+        let stream = connect(address, &self.config, &self.name).await?;
         self.shared.table().connected();
         self.shared.news.notify_one();
-        let (mut from, mut to) = stream.split();
+        let (mut from, mut to) = tokio::io::split(stream);
         tokio::try_join!(self.read(&mut from), self.write(&mut to)).map(|_| ())
     }
 

@@ -246,7 +246,11 @@ impl Executor {
         };
         let partition = change.partition;
         let is_free = change.lease.as_ref().is_none_or(|lease| lease.released);
+        let (is_none, revision) = (change.lease.is_none(), change.revision);
         self.claims.leases.insert(partition, change);
+        if is_none {
+            self.lease_vanished(partition, revision);
+        }
         if is_free {
             self.claims.pauses.remove(&partition);
             self.claim_rightful();

@@ -93,6 +93,16 @@ impl Executor {
         }
     }
 
+    /// Writes the lease of a partition of ours again, which was deleted or overwritten with something else.
+    pub(super) fn lease_vanished(&mut self, partition: Partition, revision: Revision) {
+        let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| owned.revision < revision) else { return };
+        tracing::warn!(%partition, "the lease of a partition of this worker is gone; it is written again");
+        self.suspensions += 1;
+        owned.suspended = true;
+        self.inboxes.close(partition);
+        self.renew_leases();
+    }
+
     async fn suspend(&mut self) {
         self.suspensions += 1;
         self.partitions.values_mut().for_each(|owned| owned.suspended = true);

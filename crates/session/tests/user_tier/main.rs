@@ -46,7 +46,6 @@ impl World {
         let owner = Owner::start(nats.connect("w1").await).await;
         let store = Arc::new(Rows::default());
         let stop = CancellationToken::new();
-        let config = SessionConfig { servers: Some(nats.url()), ..config };
         let handle = node(&bus, &store, config, &stop).await;
         Self { nats, owner, store, bus, handle, stop }
     }

@@ -10,9 +10,10 @@ use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::policies::speculative_execution::{SimpleSpeculativeExecutionPolicy, SpeculativeExecutionPolicy};
 use scylla::statement::Consistency;
+use sendpi_tls::TlsFiles;
 
+use super::CqlOpenError;
 use super::schema::run;
-use super::{CqlOpenError, CqlTls};
 
 /// How long one try may take. The database gives up a write after 2 s by default, and says so.
 const TRY_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -26,8 +27,10 @@ pub struct CqlConfig {
     pub keyspace: String,
     /// The user and the password, if the cluster asks for them.
     pub login: Option<CqlLogin>,
-    /// How to encrypt the connections, if they are.
-    pub tls: Option<CqlTls>,
+    /// How to encrypt the connections, if they are. A node is known by the IP address at which it is reached, so its
+    /// certificate must name that one, and not only its host name: the driver knows the nodes by the addresses that
+    /// they tell each other.
+    pub tls: Option<TlsFiles>,
     /// The datacenter of this node, whose replicas are a LOCAL_QUORUM.
     pub datacenter: Option<String>,
 }
@@ -103,7 +106,7 @@ impl CqlConfig {
     }
 
     async fn build(&self, builder: SessionBuilder) -> Result<Session, CqlOpenError> {
-        let tls = self.tls.as_ref().map(CqlTls::client_config).transpose()?;
+        let tls = self.tls.as_ref().map(TlsFiles::client_config).transpose()?;
         builder
             .tls_context(tls)
             .build()

@@ -1,15 +1,6 @@
 use super::*;
 
 #[test]
-fn servers_are_taken_apart() {
-    let plain = |host: &str| Address { host: host.to_owned(), user: None };
-    assert_eq!(addresses("nats://a:1, b"), Some(vec![plain("a:1"), plain("b:4222")]));
-    let user = Some(("u".to_owned(), "p@w".to_owned()));
-    assert_eq!(addresses("nats://u:p@w@a:1"), Some(vec![Address { host: "a:1".to_owned(), user }]));
-    assert_eq!(addresses("tls://a"), None);
-}
-
-#[test]
 fn after_a_reconnect_all_is_subscribed_to_again_and_waiters_wait_for_that() {
     let mut table = SubscriptionTable::default();
     let (tell, mut known) = oneshot::channel();
