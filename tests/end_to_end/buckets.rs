@@ -238,7 +238,10 @@ async fn the_purge_of_what_a_dead_node_left_spares_what_it_puts_when_it_comes_ba
     assert_eq!(dead.keys().collect::<Vec<_>>(), [&node]);
 
     step("the node comes back with bob");
-    presence.put(&subject::node_key(&node), "{}".into(), None, None).await.unwrap();
+    presence
+        .put(&subject::node_key(&node), NodeInfo::starting(Vec::new(), ([127, 0, 0, 1], 1).into()).encode(), None, None)
+        .await
+        .unwrap();
     presence.put(&key("bob"), "1".into(), None, None).await.unwrap();
     purge_node(&bus, &node, dead[&node]).await.unwrap();
     until_key(&presence, &key("ann"), false).await;

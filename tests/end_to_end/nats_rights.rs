@@ -7,34 +7,43 @@ use std::time::Duration;
 use sendpi_bus::rights::NatsRole::{self, Channel, Gateway, Node, Operator, Push, Service};
 use sendpi_model::server_frame::ServerFrame;
 use sendpi_tests::{
-    Keyspace, NatsClient, NatsWithRights, Recording, Sendpi, ServedNode, WebhookServer, nats_server, step, within,
+    Keyspace, NatsClient, NatsWithRights, Recording, Sendpi, ServedNode, WebhookServer, nats_server, step, until,
+    within,
 };
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
+async fn start(nats: &NatsWithRights, keyspace: &Keyspace, role: NatsRole, more: &str, args: &[&str]) -> ServedNode {
+    let key = nats.key(role).display().to_string();
+    let lines = format!("durability = \"relaxed\"\nrole = [\"{}\"]\nnats-key = {key:?}\n{more}", role.name());
+    ServedNode::start(&nats.server, keyspace, &lines, args).await
+}
+
 /// Nodes, each with the key of its role.
 struct Nodes {
     gateways: [ServedNode; 2],
-    _channel: ServedNode,
-    _push: ServedNode,
+    channel: ServedNode,
+    push: ServedNode,
     webhook: WebhookServer,
-    _keyspace: Keyspace,
+    keyspace: Keyspace,
 }
 
 impl Nodes {
     async fn start(nats: &NatsWithRights, more: &str) -> Self {
         let (keyspace, webhook) = (Keyspace::make().await, WebhookServer::start().await);
-        let start = async |role: NatsRole, args: &[&str]| {
-            let key = nats.key(role).display().to_string();
-            let lines = format!("durability = \"relaxed\"\nrole = [\"{}\"]\nnats-key = {key:?}\n{more}", role.name());
-            ServedNode::start(&nats.server, &keyspace, &lines, args).await
-        };
+        let start = async |role: NatsRole, args: &[&str]| start(nats, &keyspace, role, more, args).await;
         let hook = webhook.args();
         let hook: Vec<&str> = hook.iter().map(String::as_str).collect();
         let (channel, push) = (start(Channel, &[]).await, start(Push, &hook).await);
         let gateways = [start(Gateway, &[]).await, start(Gateway, &[]).await];
-        Self { gateways, _channel: channel, _push: push, webhook, _keyspace: keyspace }
+        Self { gateways, channel, push, webhook, keyspace }
+    }
+
+    /// Starts one more worker.
+    async fn worker(&self, nats: &NatsWithRights, more: &str) -> ServedNode {
+        start(nats, &self.keyspace, Channel, more, &[]).await
     }
 
     async fn connect(&self, gateway: usize, user: &str, device: &str) -> Recording {
@@ -68,11 +77,23 @@ impl Nodes {
         }
         room
     }
+
+    /// Lets users talk in rooms of all partitions.
+    async fn talk_again(&self) {
+        let (ann, bob) = (self.connect(0, "ann", "phone").await, self.connect(1, "bob", "phone").await);
+        for n in 0..8 {
+            let info = ann.client().create(&format!("room {n}"), &["bob"]).await.unwrap();
+            let sent = ann.client().send(info.room.as_str(), "hi").await.unwrap();
+            bob.until_seq(info.room.as_str(), sent.seq).await;
+        }
+        ann.finish().await;
+        bob.finish().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_role_does_what_it_must_with_its_own_key_and_an_encrypted_connection() {
-    let nats = NatsWithRights::start(true).await;
+    let mut nats = NatsWithRights::start(true).await;
     let files = nats.certificates();
     let (ca, (certificate, key)) = (files.authority(), files.client());
     let (ca, certificate, key) =
@@ -101,14 +122,25 @@ async fn each_role_does_what_it_must_with_its_own_key_and_an_encrypted_connectio
     let nodes = Nodes::start(&nats, &more).await;
     nodes.talk().await;
 
-    step("an operator sees who owns what, and a node that is gone is seen to be");
+    step("a worker that was connected to a server that was restarted hears of leases and nodes again");
+    nats.server.restart().await;
     let operator = nats.key(Operator).display().to_string();
     let url = nats.server.url();
-    let args = [&["ctl", "partitions", "--json", "--nats", &url, "--nats-key", &operator], tls.as_slice()].concat();
-    let output = Sendpi::run(&args).await;
-    let listed: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(listed.len(), 64);
-    for node in nodes.gateways.iter().chain([&nodes._channel, &nodes._push]) {
+    let ctl = async |args: &[&str]| {
+        let access = ["--json", "--nats", &url, "--nats-key", &operator];
+        Sendpi::run(&[&["ctl"], args, &access, tls.as_slice()].concat()).await.stdout
+    };
+    let rows = async |args: &[&str]| serde_json::from_slice::<Vec<Value>>(&ctl(args).await).unwrap_or_default();
+    until("all to be served again", async || rows(&["partitions"]).await.len() == 64).await;
+    let second = nodes.worker(&nats, &more).await;
+    until("the new worker to have its share", async || {
+        let workers = rows(&["workers"]).await;
+        let owned = |worker: &Value| worker["status"]["partitions"].as_array().map_or(0, Vec::len);
+        workers.len() == 2 && workers.iter().all(|worker| owned(worker) > 0)
+    })
+    .await;
+    nodes.talk_again().await;
+    for node in nodes.gateways.iter().chain([&nodes.channel, &nodes.push, &second]) {
         assert_eq!(node.logged("NATS refuses"), 0, "it tries what it has no right to");
     }
 }
@@ -232,8 +264,14 @@ fn may_use(verb: &str, stream: &str) -> &'static [NatsRole] {
         ("STREAM.MSG.GET", _) => &[Operator],
         ("DIRECT.GET", "KV_sendpi_presence") => ALL_NODES,
         ("STREAM.PURGE", "KV_sendpi_presence") => &[Channel, Node],
-        ("CONSUMER.CREATE", "KV_sendpi_presence") => &[Channel, Node, Operator],
-        ("CONSUMER.CREATE", "KV_sendpi_partitions") => &[Channel, Node],
+        (
+            "CONSUMER.CREATE" | "CONSUMER.CREATE/c" | "CONSUMER.CREATE/push-workers" | "CONSUMER.DELETE/c",
+            "KV_sendpi_presence",
+        ) => &[Channel, Node, Operator],
+        (
+            "CONSUMER.CREATE" | "CONSUMER.CREATE/c" | "CONSUMER.CREATE/push-workers" | "CONSUMER.DELETE/c",
+            "KV_sendpi_partitions",
+        ) => &[Channel, Node],
         ("CONSUMER.CREATE/push-workers", "sendpi_push") => &[Operator],
         ("CONSUMER.INFO/push-workers", "sendpi_push") => ALL_NODES,
         ("CONSUMER.MSG.NEXT/push-workers", "sendpi_push") => &[Push, Node],
@@ -309,7 +347,8 @@ async fn a_request_with_a_foreign_reply_subject_changes_nothing() {
 
     step("what nodes and workers answer");
     let worker = keys["owner"].as_str().unwrap().to_owned();
-    let foreign = "$KV.sendpi_partitions.999";
+    let foreign = "$KV.sendpi_partitions.=config";
+    let config = operator.last_kept("KV_sendpi_partitions", foreign).await;
     let asks = [
         (Gateway, "sendpi.room.5".to_owned()),
         (Gateway, format!("sendpi.node.{worker}.signout")),
@@ -328,7 +367,7 @@ async fn a_request_with_a_foreign_reply_subject_changes_nothing() {
     assert!(Sendpi::run(&["ctl", "workers", "--nats", &url, "--nats-key", &key]).await.status.success());
     let why = ["why", "--room", &room, "--seq", "2", "--user", "bob", "--nats", &url, "--nats-key", &key];
     assert!(Sendpi::run(&why).await.status.success());
-    assert_eq!(operator.last_kept("KV_sendpi_partitions", foreign).await, None);
+    assert_eq!(operator.last_kept("KV_sendpi_partitions", foreign).await, config);
 
     step("NATS itself answers to any subject, and what it writes so is no lease");
     let mut gateway = nats.connect(Gateway).await;
@@ -336,6 +375,9 @@ async fn a_request_with_a_foreign_reply_subject_changes_nothing() {
         let foreign = format!("$KV.sendpi_partitions.{partition}");
         assert!(gateway.may_publish("$JS.API.STREAM.INFO.KV_sendpi_presence", &foreign, "").await);
     }
+    assert!(gateway.may_publish("$JS.API.STREAM.INFO.KV_sendpi_presence", foreign, "").await);
+    nats.set_up(&[]).await;
+    assert_eq!(operator.last_kept("KV_sendpi_partitions", foreign).await, config);
     let ann = nodes.connect(0, "ann", "phone").await;
     let bob = nodes.connect(1, "bob", "phone").await;
     let is_lease = async |operator: &mut NatsClient, partition: u16| {

@@ -29,7 +29,7 @@ use crate::{StreamLosses, subject};
 const MAX_PAYLOAD: usize = 1024 * 1024;
 
 /// How to reach NATS.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BusConfig {
     /// The servers, separated by commas.
     pub servers: String,
@@ -56,7 +56,19 @@ impl Default for BusConfig {
     }
 }
 
+impl fmt::Debug for BusConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BusConfig").field("servers", &self.hosts()).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
 impl BusConfig {
+    /// Returns the servers without names and passwords, to be shown to people.
+    fn hosts(&self) -> String {
+        let host = |server: &&str| server.rsplit_once('@').map_or(*server, |(_, host)| host).to_owned();
+        self.server_list().iter().map(host).collect::<Vec<_>>().join(",")
+    }
+
     /// Returns the address of each server.
     pub(crate) fn server_list(&self) -> Vec<&str> {
         self.servers.split(',').map(str::trim).filter(|server| !server.is_empty()).collect()
@@ -177,14 +189,14 @@ impl Bus {
         let client = options
             .connect(config.server_list())
             .await
-            .map_err(|source| ConnectError::Unreachable { servers: config.servers.clone(), source })?;
+            .map_err(|source| ConnectError::Unreachable { servers: config.hosts(), source })?;
         let found = client.server_info().version;
         if !is_safe_nats(&found) {
-            return Err(ConnectError::Version { servers: config.servers.clone(), found });
+            return Err(ConnectError::Version { servers: config.hosts(), found });
         }
         let found = client.max_payload();
         if found < MAX_PAYLOAD {
-            return Err(ConnectError::MaxPayload { servers: config.servers.clone(), found });
+            return Err(ConnectError::MaxPayload { servers: config.hosts(), found });
         }
         let pulse = Arc::new(Pulse::start(client.clone(), subject::pulse(&node), connection.clone()));
         let losses = Arc::new(watch::Sender::default());

@@ -125,6 +125,17 @@ impl Rights {
         self.subscribe([subject::inboxes(role), subject::PULSES.to_owned()]);
     }
 
+    /// It may watch a bucket. The consumer of a watch has no name at first, and one after a reconnect or a gap, when
+    /// the client makes it anew.
+    fn watch(&mut self, bucket: &str) {
+        self.publish([
+            api("CONSUMER.CREATE", bucket),
+            api("CONSUMER.CREATE", bucket) + ".>",
+            api("CONSUMER.DELETE", bucket) + ".*",
+            format!("$JS.FC.{bucket}.>"),
+        ]);
+    }
+
     /// It may answer these roles.
     fn answer(&mut self, roles: &[NatsRole]) {
         self.publish(roles.iter().map(|role| subject::inboxes(*role)));
@@ -165,8 +176,7 @@ impl Rights {
         // Operators ask it, and workers ask each other whether they live.
         self.answer(&[NatsRole::Channel, NatsRole::Node, NatsRole::Operator]);
         for bucket in [leases(), presence()] {
-            // The consumer of a watch has no name.
-            self.publish([api("CONSUMER.CREATE", &bucket), format!("$JS.FC.{bucket}.>")]);
+            self.watch(&bucket);
         }
         let ingest = subject::INGEST_STREAM;
         self.publish(["CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT"].map(|verb| {
@@ -200,14 +210,12 @@ impl Rights {
 
     fn operator(&mut self, role: NatsRole) {
         self.node(role);
+        self.watch(&presence());
         for verb in ["STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.MSG.GET"] {
             self.publish(streams().iter().map(|stream| api(verb, stream)));
         }
         self.publish([
             api("CONSUMER.CREATE", subject::PUSH_STREAM) + "." + subject::PUSH_CONSUMER,
-            // It watches which nodes there are.
-            api("CONSUMER.CREATE", &presence()),
-            format!("$JS.FC.{}.>", presence()),
             key(subject::PARTITIONS_BUCKET, "*"),
             subject::CONTROL_WORKERS.to_owned(),
             subject::CONTROL_PUSH.to_owned(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, SubjectTransform};
 use sendpi_model::Partitions;
+use serde::Deserialize;
 
 pub use self::keeper::{StreamLosses, keep_streams};
 use crate::push_stream::push_consumer;
@@ -195,6 +196,15 @@ async fn make(bus: &Bus, what: &'static str, config: Config) -> Result<DateTime,
         .map_err(|e| SetupError::Nats { what, why: e.to_string() })
 }
 
+/// What a cluster was made for, as every release has written it.
+#[derive(Debug, Deserialize)]
+struct ClusterConfig {
+    #[serde(rename = "partitions")]
+    _partitions: u64,
+    #[serde(rename = "schema")]
+    _schema: u64,
+}
+
 async fn check_config(bus: &Bus, partitions: Partitions) -> Result<(), SetupError> {
     let what = subject::PARTITIONS_BUCKET;
     let bucket = Bucket::new(bus, what);
@@ -205,11 +215,12 @@ async fn check_config(bus: &Bus, partitions: Partitions) -> Result<(), SetupErro
         let revision = entry.as_ref().map_or(0, |entry| entry.revision);
         match entry.and_then(|entry| entry.value) {
             Some(found) if found == ours.as_bytes() => return Ok(()),
-            Some(found) => {
+            // What is no configuration is written anew. The store knows the number of partitions, too.
+            Some(found) if serde_json::from_slice::<ClusterConfig>(&found).is_ok() => {
                 let found = String::from_utf8_lossy(&found).into_owned();
                 return Err(SetupError::Mismatch { found, expected: ours });
             }
-            None => match bucket.put(subject::CLUSTER_CONFIG_KEY, ours.clone().into(), Some(revision), None).await {
+            _ => match bucket.put(subject::CLUSTER_CONFIG_KEY, ours.clone().into(), Some(revision), None).await {
                 Ok(_) => return Ok(()),
                 // Another node was faster.
                 Err(PutError::WrongRevision) => {}

@@ -37,6 +37,7 @@
 //! - `metrics`: what operators are told of a worker.
 //! - `room_counts`: in how many rooms users are, for the limit. *Pure.*
 //! - `dispatch`: what a batch does once it is stored: links, push orders, answers.
+//! - `protocol_model`: the model of the protocol, for the tests.
 //! - `outbound_links`: the links of this worker. `pending_pushes`: what is not pushed yet.
 
 mod claim;
@@ -51,6 +52,8 @@ mod metrics;
 mod outbound_links;
 mod owned_partition;
 mod pending_pushes;
+#[cfg(test)]
+mod protocol_model;
 mod room;
 mod room_counts;
 mod tenure;

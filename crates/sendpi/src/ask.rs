@@ -19,7 +19,7 @@ const NATS_URL: &str = "nats-url";
 #[derive(Debug, clap::Args)]
 pub(crate) struct WhereArgs {
     /// The NATS server of the Sendpi to ask: nats://host:port. The default is that of the data folder.
-    #[arg(long, env = "SENDPI_NATS")]
+    #[arg(long, env = "SENDPI_NATS", hide_env_values = true)]
     nats: Option<String>,
     #[command(flatten)]
     access: NatsArgs,

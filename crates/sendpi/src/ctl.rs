@@ -26,7 +26,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 pub(crate) struct CtlCommand {
     /// The servers of a NATS cluster: nats://host:port, with commas.
-    #[arg(long, default_value = "nats://127.0.0.1:4222", env = "SENDPI_NATS", global = true)]
+    #[arg(long, default_value = "nats://127.0.0.1:4222", env = "SENDPI_NATS", hide_env_values = true, global = true)]
     nats: String,
     #[command(flatten)]
     access: NatsArgs,

@@ -41,7 +41,7 @@ pub(crate) struct DevArgs {
     #[arg(long, env = "SENDPI_NATS_SERVER")]
     nats_server: Option<PathBuf>,
     /// Use this running NATS server instead of starting one: nats://host:port.
-    #[arg(long, env = "SENDPI_NATS")]
+    #[arg(long, env = "SENDPI_NATS", hide_env_values = true)]
     nats: Option<String>,
     /// The number of partitions of a new data folder.
     #[arg(long, default_value_t = Partitions::DEFAULT.count(), value_parser = clap::value_parser!(u16).range(1..))]

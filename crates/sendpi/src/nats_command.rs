@@ -1,5 +1,6 @@
 //! `sendpi nats`: what an operator needs of a NATS cluster on which each role has a user of its own.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ enum NatsAction {
     /// Make the buckets and streams that are missing. Nodes whose NATS user may do so make them by themselves.
     Setup {
         /// The servers of the NATS cluster: nats://host:port, with commas.
-        #[arg(long, default_value = "nats://127.0.0.1:4222", env = "SENDPI_NATS")]
+        #[arg(long, default_value = "nats://127.0.0.1:4222", env = "SENDPI_NATS", hide_env_values = true)]
         nats: String,
         #[command(flatten)]
         access: NatsArgs,
@@ -100,21 +101,24 @@ fn make_keys(folder: &Path) -> Result<(), NatsCommandError> {
             NatsLogin::read(&path)?
         } else {
             let login = NatsLogin::generate();
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(failed(&path))?;
-            writeln!(file, "{}", login.seed()).map_err(failed(&path))?;
+            write_whole(&path, login.seed(), 0o600).map_err(failed(&path))?;
             login
         };
         public += &format!("{}: \"{}\"\n", variable(role), login.public_key());
     }
     let path = folder.join(PUBLIC);
-    std::fs::write(&path, public).map_err(failed(&path))?;
+    write_whole(&path, public.trim_end(), 0o644).map_err(failed(&path))?;
     say(format_args!("the keys are in {}", folder.display()));
     Ok(())
+}
+
+/// Writes a file so that it is whole, or not there.
+fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&unfinished)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    std::fs::rename(unfinished, path)
 }
 
 #[cfg(test)]

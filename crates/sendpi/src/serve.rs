@@ -41,7 +41,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value = "0.0.0.0:8080", env = "SENDPI_LISTEN")]
     listen: SocketAddr,
     /// The servers of a NATS cluster: nats://host:port, with commas.
-    #[arg(long, default_value = "nats://127.0.0.1:4222", env = "SENDPI_NATS")]
+    #[arg(long, default_value = "nats://127.0.0.1:4222", env = "SENDPI_NATS", hide_env_values = true)]
     nats: String,
     /// How many NATS servers keep each bucket and stream.
     #[arg(long, default_value_t = STRICT_REPLICAS as u8, value_parser = clap::value_parser!(u8).range(1..=5))]

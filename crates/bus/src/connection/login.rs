@@ -81,11 +81,11 @@ impl NatsLogin {
 
     fn parse(text: &str) -> Option<Self> {
         let jwt = section(text, "-----BEGIN NATS USER JWT-----");
-        let seed = match jwt {
-            Some(_) => section(text, "-----BEGIN USER NKEY SEED-----")?,
-            None => text.split_whitespace().find(|word| word.starts_with("SU"))?,
+        let of_user = |seed: &str| seed.starts_with("SU").then(|| KeyPair::from_seed(seed).ok()).flatten();
+        let (seed, key) = match jwt {
+            Some(_) => section(text, "-----BEGIN USER NKEY SEED-----").and_then(|seed| Some((seed, of_user(seed)?)))?,
+            None => text.split_whitespace().find_map(|word| Some((word, of_user(word)?)))?,
         };
-        let key = KeyPair::from_seed(seed).ok()?;
         Some(Self { jwt: jwt.map(str::to_owned), seed: seed.to_owned(), key: Arc::new(key) })
     }
 
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_file_holds_a_seed_or_the_credentials_of_a_user() {
         let seed = KeyPair::new_user().seed().unwrap();
-        let alone = NatsLogin::parse(&format!("# gateway\n{seed}\n")).unwrap();
+        let alone = NatsLogin::parse(&format!("# SUPPORT: gateway\n{seed}\n")).unwrap();
         assert_eq!((alone.jwt.as_deref(), alone.seed.as_str()), (None, seed.as_str()));
         let creds = format!(
             "-----BEGIN NATS USER JWT-----\neyJ0.e30.sig\n------END NATS USER JWT------\n\nIMPORTANT\n\

@@ -11,7 +11,7 @@ use sendpi_model::{NodeId, UserId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::NodeKey;
+use super::{NodeInfo, NodeKey};
 use crate::bucket::{BatchMiss, LastValues};
 use crate::{Bucket, Bus, Revision, subject};
 
@@ -118,7 +118,8 @@ impl PresenceReader {
 /// Returns where users are online. A user is online on a node if that node is *live* and has a key for the user.
 fn online_of(keys: &LastValues) -> Online {
     let present = || keys.iter().filter_map(|(key, _, value)| value.as_ref().map(|value| (key, value)));
-    let live: HashSet<NodeId> = present().filter_map(|(key, _)| subject::node_of_key(key)).collect();
+    let live = present().filter(|(_, value)| NodeInfo::parse(value).is_some());
+    let live: HashSet<NodeId> = live.filter_map(|(key, _)| subject::node_of_key(key)).collect();
     let mut online = Online::new();
     for (key, value) in present() {
         let Some((user, node)) = subject::user_of_key(key) else { continue };
@@ -140,8 +141,10 @@ mod tests {
     fn a_user_is_online_only_where_a_live_node_has_its_key() {
         let key = |key: &str, value: Option<&str>| (key.to_owned(), 1, value.map(|v| Bytes::from(v.to_owned())));
         let keys = vec![
-            key("=n.n1", Some("{}")),
+            key("=n.n1", Some(r#"{"roles":[],"address":"127.0.0.1:1","started":1}"#)),
             key("=n.n2", None),
+            key("=n.n3", Some(r#"{"stream":"sendpi_ingest","seq":7}"#)),
+            key("ann.n3", Some("9")),
             key("ann.n1", Some("3")),
             key("ann.n2", Some("4")),
             key("bob.n2", Some("5")),

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use sendpi_model::{NodeId, UserId};
 use tokio_util::sync::CancellationToken;
 
+use super::NodeInfo;
 use crate::subject::NodeSubject;
 use crate::{Bucket, Bus, RequestError, Revision, SendError, subject};
 
@@ -67,7 +68,7 @@ pub async fn dead_nodes(bus: &Bus) -> Result<HashMap<NodeId, Revision>, RequestE
     for node in keys.iter().filter_map(|key| subject::node_of_key(key)) {
         // The marker of an expired key has a subject too. Only the value shows whether the key exists.
         let entry = bucket.read(&subject::node_key(&node)).await?;
-        if entry.is_some_and(|entry| entry.value.is_some()) {
+        if entry.and_then(|entry| entry.value).is_some_and(|value| NodeInfo::parse(&value).is_some()) {
             live.insert(node);
         }
     }

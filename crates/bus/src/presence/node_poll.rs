@@ -3,12 +3,14 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use sendpi_model::NodeId;
 use sendpi_model::timing::NODE_KEY_REFRESH;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::NodeInfo;
 use crate::{Bucket, Bus, subject};
 
 /// The most nodes that wait to be told.
@@ -32,7 +34,8 @@ async fn poll(bucket: &Bucket, tell: &mpsc::Sender<NodeId>) {
         ticks.tick().await;
         // A copy that cannot be read now is looked at the next time.
         let Ok(keys) = bucket.multi_last(&filter, Instant::now() + NODE_KEY_REFRESH).await else { continue };
-        let there = keys.iter().filter(|(_, _, value)| value.is_some());
+        let is_node = |value: &Bytes| NodeInfo::parse(value).is_some();
+        let there = keys.iter().filter(|(_, _, value)| value.as_ref().is_some_and(is_node));
         let there: HashSet<NodeId> = there.filter_map(|(key, _, _)| subject::node_of_key(key)).collect();
         let missing: Vec<NodeId> = known.difference(&there).cloned().collect();
         known.extend(there);

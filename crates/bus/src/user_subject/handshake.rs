@@ -44,8 +44,8 @@ impl ServerAddress {
     /// Parses `[nats://|tls://][user:password@|token@]host[:port]`. Returns `None` for another scheme.
     pub(super) fn parse(server: &str) -> Option<Self> {
         let (tls, rest) = match server.split_once("://") {
-            Some(("nats", rest)) => (false, rest),
-            Some(("tls", rest)) => (true, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("nats") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tls") => (true, rest),
             Some(_) => return None,
             None => (false, server),
         };
@@ -131,6 +131,7 @@ async fn try_connect(address: &ServerAddress, config: &BusConfig, name: &str) ->
         fields[name] = value;
     }
     stream.write_all(format!("CONNECT {fields}\r\n").as_bytes()).await?;
+    stream.flush().await?;
     Ok(stream)
 }
 
@@ -157,7 +158,7 @@ mod tests {
         let password = |name: &str, password: &str| Some(UrlLogin::Password(name.to_owned(), password.to_owned()));
         assert_eq!(ServerAddress::parse("nats://a:1"), address("a:1", false, None));
         assert_eq!(ServerAddress::parse("b"), address("b:4222", false, None));
-        assert_eq!(ServerAddress::parse("tls://b/"), address("b:4222", true, None));
+        assert_eq!(ServerAddress::parse("TLS://b/"), address("b:4222", true, None));
         assert_eq!(ServerAddress::parse("nats://u:p%40w@a:1"), address("a:1", false, password("u", "p@w")));
         assert_eq!(ServerAddress::parse("t@a:1"), address("a:1", false, Some(UrlLogin::Token("t".to_owned()))));
         assert_eq!(ServerAddress::parse("ws://a"), None);

@@ -222,6 +222,8 @@ impl ReaderTask {
                 std::mem::take(&mut table.out)
             };
             to.write_all(&out).await?;
+            // TLS may hold back the end of it.
+            to.flush().await?;
             tokio::select! {
                 () = self.shared.news.notified() => {}
                 _ = pings.tick() => {
