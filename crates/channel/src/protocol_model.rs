@@ -2,12 +2,15 @@
 //! count ([`sendpi_store::EpochChain`]) and which fence lets an owner pass ([`crate::tenure::Tenure`]).
 //!
 //! - `ownership`: claims, crashes, frozen owners that go on, and late writes of the store.
+//! - `sign_in`: a sign-in against the activation of a channel, its eviction, and the death of a node.
 
 mod ownership;
+mod sign_in;
 
 use stateright::{Checker, Model};
 
 use self::ownership::Ownership;
+use self::sign_in::SignIn;
 
 /// One thing that the protocol demands, left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +29,12 @@ enum Broken {
     NoHandingOutAgain,
     /// An attach is answered without a look at the fence.
     AttachWithoutFence,
+    /// Presence is read from whatever copy answers.
+    NoBarrier,
+    /// Presence is read before the channel is in the live table.
+    PresenceBeforeLive,
+    /// The order row is written behind the barrier.
+    OrderRowAfterBarrier,
 }
 
 /// Returns the names of what does not hold of a model, and of what it never reaches.
@@ -38,7 +47,8 @@ where
     let checker = model.checker().spawn_bfs().join();
     assert!(checker.is_done() && checker.unique_state_count() > 10_000, "{}", checker.unique_state_count());
     let found = checker.discoveries();
-    let is_violated = |name: &&str| found.contains_key(*name) != (*name == ownership::REACHED);
+    let is_violated =
+        |name: &&str| found.contains_key(*name) != [ownership::REACHED, sign_in::CAME_BACK].contains(name);
     names.into_iter().filter(is_violated).collect()
 }
 
@@ -59,6 +69,18 @@ fn each_part_of_the_protocol_of_ownership_is_needed() {
     ] {
         let violated = violated(Ownership(Some(broken)));
         assert!(violated.contains(&what), "{broken:?} violates only {violated:?}");
+    }
+}
+
+#[test]
+fn who_signs_in_has_every_event_and_who_is_away_gets_a_push() {
+    assert_eq!(violated(SignIn(None)), Vec::<&str>::new());
+}
+
+#[test]
+fn each_part_of_the_protocol_of_signing_in_is_needed() {
+    for broken in [Broken::NoBarrier, Broken::PresenceBeforeLive, Broken::OrderRowAfterBarrier] {
+        assert_eq!(violated(SignIn(Some(broken))), [sign_in::UP_HAS_ALL], "{broken:?}");
     }
 }
 
