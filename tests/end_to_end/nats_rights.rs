@@ -78,7 +78,7 @@ impl Nodes {
         room
     }
 
-    /// Lets users talk in rooms of all partitions.
+    /// Lets users talk in new rooms.
     async fn talk_again(&self) {
         let (ann, bob) = (self.connect(0, "ann", "phone").await, self.connect(1, "bob", "phone").await);
         for n in 0..8 {

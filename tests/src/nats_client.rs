@@ -28,9 +28,7 @@ impl NatsClient {
     /// # Panics
     /// If there is no server.
     pub async fn connect(url: &str) -> Self {
-        let mut client = Self::connect_silently(url, "inbox").await;
-        client.write("CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB inbox.* 1\r\n").await;
-        client
+        Self::enter(url, None, "inbox").await
     }
 
     /// Connects to a server that lets in only whom it knows, as the user of this login, who gets answers on subjects
@@ -39,24 +37,25 @@ impl NatsClient {
     /// # Panics
     /// If the server does not let it in.
     pub async fn connect_as(url: &str, login: &NatsLogin, inbox: &str) -> Self {
-        let mut client = Self::connect_silently(url, inbox).await;
+        Self::enter(url, Some(login), inbox).await
+    }
+
+    async fn enter(url: &str, login: Option<&NatsLogin>, inbox: &str) -> Self {
+        let stream = TcpStream::connect(url.trim_start_matches("nats://")).await;
+        let stream = stream.unwrap_or_else(|error| panic!("no NATS server at {url}: {error}"));
+        let mut client = Self { stream: BufReader::new(stream), inbox: inbox.to_owned(), asked: 0 };
         let mut info = String::new();
         let read = client.stream.read_line(&mut info).await;
         assert!(read.is_ok(), "no NATS server at {url}");
         let info: Value = serde_json::from_str(info.trim_start_matches("INFO ")).unwrap_or_default();
-        let mut hello = login.answer(info["nonce"].as_str().unwrap_or_default());
+        let nonce = info["nonce"].as_str().unwrap_or_default();
+        let mut hello = login.map(|login| login.answer(nonce)).unwrap_or_default();
         for (name, value) in [("verbose", false), ("headers", true), ("no_responders", true)] {
             hello.insert(name.to_owned(), value.into());
         }
         client.write(&format!("CONNECT {}\r\nSUB {inbox}.* 1\r\n", Value::Object(hello))).await;
         assert_eq!(client.said().await, Vec::<String>::new(), "{login:?} is not let in");
         client
-    }
-
-    async fn connect_silently(url: &str, inbox: &str) -> Self {
-        let stream = TcpStream::connect(url.trim_start_matches("nats://")).await;
-        let stream = stream.unwrap_or_else(|error| panic!("no NATS server at {url}: {error}"));
-        Self { stream: BufReader::new(stream), inbox: inbox.to_owned(), asked: 0 }
     }
 
     /// Publishes a message, with a reply subject if this is one, and returns whether the server lets it.

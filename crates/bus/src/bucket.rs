@@ -53,6 +53,11 @@ pub struct Bucket {
 /// The server's error code for a wrong last sequence.
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 
+/// Returns whether a message with these headers is the marker of a key that is gone.
+fn is_marker(has_header: impl Fn(&str) -> bool) -> bool {
+    ["KV-Operation", "Nats-Marker-Reason"].into_iter().any(has_header)
+}
+
 impl Bucket {
     /// Returns the bucket `name`, reached through `bus`.
     #[must_use]
@@ -146,9 +151,8 @@ impl Bucket {
         match stream.get_last_raw_message_by_subject(&format!("{}{key}", self.prefix())).await {
             Ok(message) => {
                 // The last is the answer to a direct get, which somebody had sent to this subject; see `rights`.
-                let gone = ["KV-Operation", "Nats-Marker-Reason", "Nats-Stream"]
-                    .iter()
-                    .any(|name| message.headers.get(*name).is_some());
+                let gone = is_marker(|name| message.headers.get(name).is_some())
+                    || message.headers.get("Nats-Stream").is_some();
                 Ok(Some(KeyEntry { revision: message.sequence, value: (!gone).then_some(message.payload) }))
             }
             Err(e) if e.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),

@@ -223,19 +223,6 @@ impl Rights {
     }
 }
 
-/// Returns whether a filter, as NATS has them, matches a subject.
-#[must_use]
-pub fn matches(filter: &str, subject: &str) -> bool {
-    let (mut filter, mut subject) = (filter.split('.'), subject.split('.'));
-    loop {
-        match (filter.next(), subject.next()) {
-            (Some(">"), Some(_)) | (None, None) => return true,
-            (Some(part), Some(token)) if part == "*" || part == token => {}
-            _ => return false,
-        }
-    }
-}
-
 /// Returns the part of a NATS server's configuration that gives each role its rights. The public keys of the users are
 /// the variables `SENDPI_NKEY_<ROLE>`.
 #[must_use]
@@ -272,6 +259,18 @@ pub fn variable(role: NatsRole) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Returns whether a filter, as NATS has them, matches a subject.
+    fn matches(filter: &str, subject: &str) -> bool {
+        let (mut filter, mut subject) = (filter.split('.'), subject.split('.'));
+        loop {
+            match (filter.next(), subject.next()) {
+                (Some(">"), Some(_)) | (None, None) => return true,
+                (Some(part), Some(token)) if part == "*" || part == token => {}
+                _ => return false,
+            }
+        }
+    }
 
     #[test]
     fn filters_match_as_those_of_nats() {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Bucket, Revision};
+use super::{Bucket, Revision, is_marker};
 use crate::{NatsMessage, subject};
 
 /// Why a batch of keys was not read.
@@ -52,6 +52,6 @@ impl Bucket {
 fn key_of(answer: &NatsMessage, prefix: &str) -> Option<(String, Revision, Option<Bytes>)> {
     let key = answer.header("Nats-Subject")?.strip_prefix(prefix)?.to_owned();
     let revision = answer.header("Nats-Sequence")?.parse().ok()?;
-    let gone = answer.header("KV-Operation").is_some() || answer.header("Nats-Marker-Reason").is_some();
+    let gone = is_marker(|name| answer.header(name).is_some());
     Some((key, revision, (!gone).then(|| answer.payload().clone())))
 }

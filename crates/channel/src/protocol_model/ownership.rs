@@ -15,7 +15,8 @@ pub(super) const NO_CONTRADICTION: &str = "no two answers contradict each other"
 pub(super) const NEVER_BACK: &str = "a reader's head never goes back";
 pub(super) const HANDED_OUT: &str = "what was answered is dispatched by the owner or the next one";
 pub(super) const REACHED: &str = "all messages are answered under the last epoch";
-/// The highest epoch that is claimed. The first one is claimed by a worker that is not disturbed.
+
+/// The highest epoch that is claimed.
 const EPOCHS: u64 = 3;
 /// The messages that a client sends, each until it has an answer.
 const MESSAGES: u8 = 2;
@@ -37,6 +38,13 @@ pub(super) enum LateWrite {
     Fence(u64),
     Start { epoch: u64, next_seq: Seq, continues: Option<u64> },
     Row { epoch: u64, seq: Seq, message: u8 },
+}
+
+/// How an event is told: to its sender, or to everybody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Telling {
+    Answer,
+    Dispatch,
 }
 
 /// What an owner knows of the room.
@@ -80,8 +88,7 @@ pub(super) enum OwnerPhase {
     Tells {
         room: OwnedRoom,
         message: u8,
-        answered: bool,
-        dispatched: bool,
+        untold: BTreeSet<Telling>,
     },
 }
 
@@ -108,8 +115,7 @@ pub(super) enum OwnershipStep {
     Step(usize),
     Request(usize, u8),
     Attach(usize),
-    Answer(usize),
-    Dispatch(usize),
+    Tell(usize, Telling),
     EarlyFenceRead(usize),
     Done(LateWrite),
 }
@@ -234,13 +240,8 @@ impl Model for Ownership {
                         actions.push(OwnershipStep::Step(n));
                     }
                 }
-                OwnerPhase::Tells { answered, dispatched, .. } => {
-                    if !answered {
-                        actions.push(OwnershipStep::Answer(n));
-                    }
-                    if !dispatched {
-                        actions.push(OwnershipStep::Dispatch(n));
-                    }
+                OwnerPhase::Tells { untold, .. } => {
+                    actions.extend(untold.iter().map(|telling| OwnershipStep::Tell(n, *telling)));
                 }
             }
             actions.push(OwnershipStep::Crash(n));
@@ -285,7 +286,7 @@ impl Model for Ownership {
                     } else {
                         let seq = at as u64 + 1;
                         world.answered.insert((seq, message));
-                        world.tell(world.seen.max(seq));
+                        world.seen = world.seen.max(seq);
                     }
                 } else {
                     let seq = room.events.len() as u64 + 1;
@@ -301,23 +302,18 @@ impl Model for Ownership {
                     world.tell(room.events.len() as u64);
                 }
             }
-            OwnershipStep::Answer(n) => {
-                if let OwnerPhase::Tells { room, message, answered, .. } = &mut world.workers[n] {
-                    *answered = true;
-                    let event = (room.events.len() as u64, *message);
-                    world.answered.insert(event);
-                    world.seen = world.seen.max(event.0);
+            OwnershipStep::Tell(n, telling) => {
+                let OwnerPhase::Tells { room, message, untold } = &mut world.workers[n] else { return None };
+                untold.remove(&telling);
+                let event = (room.events.len() as u64, *message);
+                world.seen = world.seen.max(event.0);
+                match telling {
+                    Telling::Answer => world.answered.insert(event),
+                    Telling::Dispatch => world.dispatched.insert(event),
+                };
+                if untold.is_empty() {
+                    world.workers[n] = OwnerPhase::Serves { room: room.clone() };
                 }
-                world.rest(n);
-            }
-            OwnershipStep::Dispatch(n) => {
-                if let OwnerPhase::Tells { room, message, dispatched, .. } = &mut world.workers[n] {
-                    *dispatched = true;
-                    let event = (room.events.len() as u64, *message);
-                    world.dispatched.insert(event);
-                    world.seen = world.seen.max(event.0);
-                }
-                world.rest(n);
             }
             OwnershipStep::Step(n) => match last.workers[n].clone() {
                 OwnerPhase::RaisesFence { epoch, tail } => {
@@ -354,7 +350,11 @@ impl Model for Ownership {
                     let fence = early.unwrap_or(world.fence);
                     if self.is(Broken::NoFenceCheck) || OwnershipState::passes_at(room.epoch, fence) {
                         room.events.push(message);
-                        world.workers[n] = OwnerPhase::Tells { room, message, answered: false, dispatched: false };
+                        world.workers[n] = OwnerPhase::Tells {
+                            room,
+                            message,
+                            untold: BTreeSet::from([Telling::Answer, Telling::Dispatch]),
+                        };
                     } else {
                         world.workers[n] = OwnerPhase::Idle;
                     }
@@ -386,14 +386,5 @@ impl Model for Ownership {
                 world.answered.len() == usize::from(MESSAGES) && world.fence == EPOCHS
             }),
         ]
-    }
-}
-
-impl OwnershipState {
-    /// Lets a worker that has told everything serve again.
-    fn rest(&mut self, n: usize) {
-        if let OwnerPhase::Tells { room, answered: true, dispatched: true, .. } = &self.workers[n] {
-            self.workers[n] = OwnerPhase::Serves { room: room.clone() };
-        }
     }
 }
