@@ -285,10 +285,10 @@ impl SessionState {
     }
 
     /// Keeps only the floors that the live events have not reached yet. `last` returns the seq of a room's last
-    /// live event.
+    /// live event, or `None` if none came yet: the first may be one that a new owner hands out again.
     pub(crate) fn prune_floors(&mut self, last: impl Fn(&RoomId) -> Option<u64>) {
         if let Some(floors) = self.floors.as_mut() {
-            floors.retain(|room, floor| last(room).is_some_and(|last| last < *floor));
+            floors.retain(|room, floor| last(room).is_none_or(|last| last < *floor));
             floors.shrink_to_fit();
             if floors.is_empty() {
                 self.floors = None;

@@ -67,6 +67,30 @@ async fn no_room_falls_between_the_recent_and_the_other_rooms_of_a_list() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_that_does_not_answer_holds_up_no_resume_and_what_a_client_has_does_not_come_again() {
+    let world = World::new().await;
+    for room in ["r", "silent"] {
+        world.store.active("ann", room);
+        world.store.member("ann", room, 1, Millis(1));
+        world.owner.happen(room, 6);
+    }
+    world.owner.disturb("silent", Some(Disturbance::Silent));
+    let began = Instant::now();
+    let ann = SocketlessClient::connect(&world.handle, "ann");
+    ann.hello(r#"{"op":"hello","device":"d","resume":{"r":4,"silent":5}}"#).await.unwrap();
+    assert_eq!(ann.next().await["op"], "welcome");
+    assert_eq!(ann.seqs(2).await, [5, 6]);
+    let resumed = ann.next_of("resumed").await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let rooms = serde_json::json!({"r": {"seq": 6}, "silent": {"seq": 5, "truncated": true}});
+    assert_eq!(resumed["rooms"], rooms);
+    // The row of the room says that she has only seen the first event.
+    world.owner.disturb("silent", None);
+    let event = ann.next_of("event").await;
+    assert_eq!((&event["room"], &event["seq"]), (&"silent".into(), &6.into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_resume_waits_for_the_first() {
     let world = World::new().await;
     for room in ["r", "s"] {

@@ -32,9 +32,13 @@ struct Step {
 enum Outcome {
     /// The client has everything up to this seq.
     At(u64),
-    /// The client has to page through `history` itself. The seq is the room's head, or the client's own if the
-    /// owner did not answer.
-    Truncated(u64),
+    /// The client has to page through `history` itself.
+    Truncated {
+        /// The room's head, or the client's own seq if the owner did not answer.
+        head: u64,
+        /// What the client has, and must not get again.
+        has: u64,
+    },
     /// The user is not in the room, or there is no such room.
     Gone,
 }
@@ -54,13 +58,15 @@ impl ResumePlan {
         for (room, seen) in asked {
             let outcome = match found.get(room).copied().unwrap_or(FoundRoom::Unreachable) {
                 FoundRoom::Gone => Outcome::Gone,
-                FoundRoom::Unreachable => Outcome::Truncated(*seen),
+                FoundRoom::Unreachable => Outcome::Truncated { head: *seen, has: *seen },
                 FoundRoom::Head(head) if head == *seen || mutant(Mutant::ReplayOff) => Outcome::At(head),
-                FoundRoom::Head(head) if head < *seen || mutant(Mutant::ReplayTruncated) => Outcome::Truncated(head),
+                FoundRoom::Head(head) if head < *seen || mutant(Mutant::ReplayTruncated) => {
+                    Outcome::Truncated { head, has: head.min(*seen) }
+                }
                 FoundRoom::Head(head) => {
                     let missing = usize::try_from(head - seen).unwrap_or(usize::MAX);
                     if missing > limits::RESUME_ROOM_EVENTS || events + missing > limits::RESUME_EVENTS {
-                        Outcome::Truncated(head)
+                        Outcome::Truncated { head, has: *seen }
                     } else {
                         events += missing;
                         replay.steps.push_back(Step { room: room.clone(), after: *seen, head });
@@ -94,7 +100,7 @@ impl ResumePlan {
             self.finish(Outcome::At(after));
         } else if !more || after == before {
             // The timeline does not continue where it should. The client has to use `history`.
-            self.finish(Outcome::Truncated(head));
+            self.finish(Outcome::Truncated { head, has: after });
         }
         frames
     }
@@ -102,8 +108,8 @@ impl ResumePlan {
     /// Ends the current room because its owner refused a page. `gone` says that the user is not a member any more.
     pub(crate) fn refused(&mut self, gone: bool) {
         if let Some(step) = self.steps.front() {
-            let head = step.head;
-            self.finish(if gone { Outcome::Gone } else { Outcome::Truncated(head) });
+            let (head, has) = (step.head, step.after);
+            self.finish(if gone { Outcome::Gone } else { Outcome::Truncated { head, has } });
         }
     }
 
@@ -113,11 +119,11 @@ impl ResumePlan {
         }
     }
 
-    /// Returns the seq up to which each fully replayed room is covered. The live events continue after it.
+    /// Returns the seq up to which the client has each room. The live events up to it must not come again.
     pub(crate) fn covered(&self) -> Vec<(RoomId, u64)> {
         let at = self.outcomes.iter().filter_map(|(room, outcome)| match outcome {
-            Outcome::At(seq) => Some((room.clone(), *seq)),
-            Outcome::Truncated(_) | Outcome::Gone => None,
+            Outcome::At(seq) | Outcome::Truncated { has: seq, .. } => Some((room.clone(), *seq)),
+            Outcome::Gone => None,
         });
         at.collect()
     }
@@ -126,7 +132,7 @@ impl ResumePlan {
     pub(crate) fn resumed(&self) -> Resumed {
         let state = |outcome: &Outcome| match outcome {
             Outcome::At(seq) => ResumedRoom { seq: Some(*seq), ..ResumedRoom::default() },
-            Outcome::Truncated(seq) => ResumedRoom { seq: Some(*seq), truncated: true, gone: false },
+            Outcome::Truncated { head, .. } => ResumedRoom { seq: Some(*head), truncated: true, gone: false },
             Outcome::Gone => ResumedRoom { gone: true, ..ResumedRoom::default() },
         };
         Resumed { rooms: self.outcomes.iter().map(|(room, outcome)| (room.clone(), state(outcome))).collect() }
@@ -176,7 +182,7 @@ mod tests {
         assert_eq!(replay.next(), None);
         let rooms = r#"{"a":{"seq":1001,"truncated":true},"b":{"seq":8,"truncated":true},"c":{"seq":4}}"#;
         assert_eq!(told(&replay), format!(r#"{{"op":"resumed","rooms":{rooms}}}"#));
-        assert_eq!(replay.covered(), [(id("c"), 4)]);
+        assert_eq!(replay.covered(), [(id("a"), 0), (id("b"), 8), (id("c"), 4)]);
     }
 
     #[test]
@@ -184,7 +190,7 @@ mod tests {
         let names = ["a", "b", "c", "d", "e", "f"];
         let replay = plan(&names.map(|name| (name, 0, FoundRoom::Head(1_000))));
         assert_eq!(replay.steps.len(), 5);
-        assert_eq!(replay.outcomes.get(&id("f")), Some(&Outcome::Truncated(1_000)));
+        assert_eq!(replay.outcomes.get(&id("f")), Some(&Outcome::Truncated { head: 1_000, has: 0 }));
     }
 
     #[test]
@@ -200,6 +206,14 @@ mod tests {
     fn a_timeline_that_does_not_go_on_ends_the_replay_of_its_room() {
         let mut replay = plan(&[("a", 1, FoundRoom::Head(5))]);
         assert!(replay.page(events(3..=5), false).is_empty());
-        assert_eq!((replay.next(), replay.covered()), (None, vec![]));
+        assert_eq!((replay.next(), replay.covered()), (None, vec![(id("a"), 1)]));
+    }
+
+    #[test]
+    fn what_a_client_has_of_a_room_that_is_not_replayed_to_its_end_does_not_come_again() {
+        let mut replay = plan(&[("a", 1, FoundRoom::Head(9)), ("b", 16, FoundRoom::Unreachable)]);
+        replay.page(events(2..=5), true);
+        replay.refused(false);
+        assert_eq!(replay.covered(), [(id("a"), 5), (id("b"), 16)]);
     }
 }

@@ -7,18 +7,22 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use sendpi_model::server_frame::{MarkerFrame, OpFrame, with_id};
 use sendpi_model::{FrameId, RoomId, UserId, Verb, limits};
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 use crate::catch_up::resume::plan::{FoundRoom, ResumePlan};
 use crate::client::outbound::Outbound;
 use crate::client::ws_frame;
 use crate::context::NodeContext;
 use crate::keys::SessionKey;
-use crate::owners::answer::{HistoryPage, is_not_a_member};
+use crate::owners::answer::{HistoryPage, is_not_a_member, unavailable};
+use crate::owners::patience::Patience;
 use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
 use crate::sign_in::room_list::markers_of;
 use crate::state::State;
 use crate::state::lateness::WaitBegan;
+
+/// How many times as long as a sign-in a resume waits for an owner. A worker that dies is replaced in about a second.
+const WAITS: u32 = 3;
 
 /// Replays the events that a client missed in these rooms, whose live events are held back, and then releases the
 /// live events. Closes the session if that takes too long since `began`, when the client asked, because what is held
@@ -60,7 +64,10 @@ async fn replay_all(
     let mut replay = ResumePlan::plan(&rooms, &found);
     while let Some((room, after)) = replay.next() {
         let history = Verb::History { before: None, after: Some(after), limit: limits::PAGE_MESSAGES as u32 };
-        match node.ask(room, &user, history).await.and_then(|answer| HistoryPage::read(&answer)) {
+        // Meanwhile the live events of all rooms are held back. The client reads the rest of this one itself.
+        let page = timeout(WAITS * node.config.owner_patience, node.ask(room, &user, history)).await;
+        let page = page.unwrap_or_else(|_| Err(unavailable())).and_then(|answer| HistoryPage::read(&answer));
+        match page {
             Ok(page) => {
                 for frame in replay.page(page.events, page.more) {
                     if !outbound.has_room().await {
@@ -92,6 +99,7 @@ async fn push_markers(node: &NodeContext, outbound: &Outbound, user: &UserId, re
     }
 }
 
+/// Looks at the rooms. Those that are missing in the answer could not be reached.
 async fn find(node: &Arc<NodeContext>, user: &UserId, rooms: Vec<RoomId>) -> HashMap<RoomId, FoundRoom> {
     let peeks = rooms.into_iter().map(|room| async move {
         let found = match peek(node, user, &room).await {
@@ -101,5 +109,11 @@ async fn find(node: &Arc<NodeContext>, user: &UserId, rooms: Vec<RoomId>) -> Has
         };
         (room, found)
     });
-    futures_util::stream::iter(peeks).buffer_unordered(OWNERS_IN_PARALLEL).collect().await
+    let mut peeks = futures_util::stream::iter(peeks).buffer_unordered(OWNERS_IN_PARALLEL);
+    // An owner that does not answer must not hold up the other rooms.
+    let (mut patience, mut found) = (Patience::new(WAITS * node.config.owner_patience), HashMap::new());
+    while let Some((room, state)) = patience.next(&mut peeks).await {
+        found.insert(room, state);
+    }
+    found
 }
