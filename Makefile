@@ -1,6 +1,6 @@
 # The two that matter: `make run` (a whole Sendpi on this machine) and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench mutants
+.PHONY: help run test lint bench mutants soak
 
 # The nats-server that tests/tools found or installed.
 NATS_SERVER = $$(tests/tools --print nats)
@@ -26,6 +26,9 @@ bench: ## measure this machine's Sendpi (ARGS are passed on)
 	@echo "bench: building the release binary"
 	@cargo build --quiet --release -p sendpi
 	@SENDPI_NATS_SERVER="$(NATS_SERVER)" exec target/release/sendpi bench $(ARGS)
+
+soak: ## play chaos for an hour and see that nothing leaks (SECONDS=600 for less)
+	@SENDPI_SOAK_SECONDS=$(or $(SECONDS),3600) tests/soak
 
 mutants: ## break each promise on purpose and see that a test notices
 	@tests/mutants

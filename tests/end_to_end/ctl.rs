@@ -5,7 +5,7 @@ use std::process::Output;
 use futures_util::StreamExt;
 use sendpi_bus::subject;
 use sendpi_model::{NodeId, Partitions, RoomId, rendezvous};
-use sendpi_tests::{Keyspace, NatsServer, Recording, Sendpi, ServedNode, step, until};
+use sendpi_tests::{ChatTerminal, Keyspace, NatsServer, Recording, Sendpi, ServedNode, sendpi_binary, step, until};
 use serde_json::Value;
 
 const RELAXED: &str = "durability = \"relaxed\"";
@@ -89,6 +89,14 @@ async fn an_operator_sees_who_owns_what_and_drains_and_moves_it() {
     text(&nats, &["move", &partition, "--back"]).await;
     until("the first one to own it again", async || owner().await.as_ref() == Some(&before)).await;
     ann.client().send(room, "back").await.unwrap();
+
+    step("somebody watches");
+    let program = sendpi_binary();
+    let line = format!("stty cols 120 rows 30; '{}' ctl --nats {} watch", program.display(), nats.url());
+    let mut terminal = ChatTerminal::run(&line);
+    terminal.enter("q").await;
+    assert!(terminal.ended().await);
+    assert!(terminal.count("looking at the fleet") > 0);
 
     step("one worker is drained, and takes part again");
     let shares = owned(&nats).await;

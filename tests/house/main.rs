@@ -50,7 +50,7 @@ fn promises_name_tests_and_mutants_that_exist() {
         for test in documents::quoted(&row[3]) {
             let found = match (test.split_once("::"), test.split_once(": ")) {
                 (Some((module, name)), _) => source.file_defines(&format!("tests/end_to_end/{module}.rs"), name),
-                (None, Some((target @ ("database" | "fleet"), name))) => {
+                (None, Some((target @ ("chaos" | "database" | "fleet"), name))) => {
                     source.file_defines(&format!("tests/{target}/main.rs"), name)
                 }
                 (None, Some((folder, name))) => source.crate_defines(folder, name),

@@ -1,5 +1,6 @@
 //! A database that speaks CQL: nodes of Apache Cassandra of a test's own, or one that all tests of a process share.
 
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::process::{Process, in_path, loopback_network};
-use crate::{CqlProxy, TestCertificates, until};
+use crate::{CqlProxy, TestCertificates, within};
 
 /// How long a node may take to start. It takes about 5 s alone on a machine.
 const START: Duration = Duration::from_secs(120);
@@ -64,6 +65,16 @@ impl CassandraServer {
     /// If Java or Cassandra are missing (the message says how to get them), or if a node does not start.
     pub async fn start(nodes: u8) -> Self {
         Self::start_as(Kind::Durable, nodes).await
+    }
+
+    /// Starts one node that tells its clients an address at which nobody listens yet, for a proxy. Returns the address.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_for_proxies() -> (Self, SocketAddrV4) {
+        let server = Self::start_as(Kind::BehindProxy, 1).await;
+        let told = server.broadcast(0).parse().unwrap_or_else(|error| panic!("{error}"));
+        (server, told)
     }
 
     /// Starts one node that clients reach through a proxy.
@@ -172,7 +183,12 @@ impl CassandraServer {
         process.printed(START, "that it listens", is_ready).await;
         // It prints that before it does.
         let address = format!("{}:{PORT}", self.address(node));
-        until("Cassandra to take connections", async || TcpStream::connect(&address).await.is_ok()).await;
+        within(START, "Cassandra takes connections", async {
+            while TcpStream::connect(&address).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
         process
     }
 }

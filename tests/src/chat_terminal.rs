@@ -21,10 +21,18 @@ impl ChatTerminal {
     /// If it cannot be started.
     #[must_use]
     pub fn start(url: &str, args: &str) -> Self {
-        let line = format!("'{}' chat --url {url} {args}", sendpi_binary().display());
+        Self::run(&format!("'{}' chat --url {url} {args}", sendpi_binary().display()))
+    }
+
+    /// Runs a line of a shell.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn run(line: &str) -> Self {
         let mut command = Command::new("script");
-        command.args(["-qfec", &line, "/dev/null"]).env("TERM", "xterm");
-        Self(Process::start("sendpi chat", command))
+        command.args(["-qfec", line, "/dev/null"]).env("TERM", "xterm");
+        Self(Process::start("sendpi at a terminal", command))
     }
 
     /// Types a line, or keys, and presses Enter.

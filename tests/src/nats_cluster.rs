@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::process::{Process, loopback_network, nats_server};
-use crate::{get, within};
+use crate::{Proxy, get, within};
 
 const START: Duration = Duration::from_secs(30);
 /// The number of servers.
@@ -19,6 +19,8 @@ pub struct NatsCluster {
     servers: Vec<Process>,
     /// The first three numbers of all addresses.
     network: String,
+    /// What the servers reach each other by, with the two that each proxy connects. Empty if they do directly.
+    routes: Vec<(u8, u8, Proxy)>,
     data: TempDir,
 }
 
@@ -28,18 +30,44 @@ impl NatsCluster {
     /// # Panics
     /// If there is no nats-server or one does not start.
     pub async fn start() -> Self {
-        let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for NATS: {error}"));
+        Self::start_with(loopback_network(), Vec::new()).await
+    }
+
+    /// Starts servers that reach each other by proxies, so that [`Self::cut_routes`] can keep them apart.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_with_routes() -> Self {
         let network = loopback_network();
-        let routes: Vec<String> = (1..=SERVERS).map(|n| format!("nats://{network}.{n}:6222")).collect();
+        let mut routes = Vec::new();
+        for from in 1..=SERVERS {
+            // The one to itself is what it tells the others to come by.
+            for to in 1..=SERVERS {
+                routes.push((from, to, Proxy::start(&format!("{network}.{to}:6222")).await));
+            }
+        }
+        Self::start_with(network, routes).await
+    }
+
+    async fn start_with(network: String, routes: Vec<(u8, u8, Proxy)>) -> Self {
+        let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for NATS: {error}"));
+        let route = |from: u8, to: u8| match routes.iter().find(|(a, b, _)| (*a, *b) == (from, to)) {
+            Some((_, _, proxy)) => proxy.address(),
+            None => format!("{network}.{to}:6222"),
+        };
         let mut servers = Vec::new();
         for n in 1..=SERVERS {
             let (folder, address) = (data.path().join(n.to_string()), format!("{network}.{n}"));
+            let others = (1..=SERVERS).filter(|to| *to != n).map(|to| format!("nats://{}", route(n, to)));
             let config = format!(
                 "server_name: nats-{n}\nlisten: \"{address}:4222\"\nhttp: \"{address}:8222\"\n\
                  jetstream {{ store_dir: \"{}\", sync_interval: always }}\n\
-                 cluster {{ name: sendpi, listen: \"{address}:6222\", routes: [{}] }}\n",
+                 lame_duck_duration: 30s\nlame_duck_grace_period: 2s\n\
+                 cluster {{ name: sendpi, listen: \"{address}:6222\", advertise: \"{}\", routes: [{}], \
+                 no_advertise: true }}\n",
                 folder.display(),
-                routes.join(", ")
+                route(n, n),
+                others.collect::<Vec<_>>().join(", ")
             );
             let file = data.path().join(format!("{n}.conf"));
             std::fs::write(&file, config).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
@@ -57,7 +85,23 @@ impl NatsCluster {
             };
             server.printed(START, "who leads the cluster", has_leader).await;
         }
-        Self { servers, network, data }
+        Self { servers, network, routes, data }
+    }
+
+    /// Cuts a server, counted from 0, off from the others, but not from its clients, or all from each other if it is
+    /// `None`. What is under way between them is lost.
+    pub fn cut_routes(&self, server: Option<usize>) {
+        self.routes_of(server).for_each(Proxy::cut);
+    }
+
+    /// Lets a server that was cut off reach the others again.
+    pub fn mend_routes(&self, server: Option<usize>) {
+        self.routes_of(server).for_each(Proxy::mend);
+    }
+
+    fn routes_of(&self, server: Option<usize>) -> impl Iterator<Item = &Proxy> {
+        let is_of = move |n: u8| server.is_none_or(|server| usize::from(n) == server + 1);
+        self.routes.iter().filter(move |(from, to, _)| is_of(*from) || is_of(*to)).map(|(_, _, proxy)| proxy)
     }
 
     /// Kills a server, counted from 0, and starts it again. Waits until it has everything that the others have.
@@ -65,9 +109,33 @@ impl NatsCluster {
     /// # Panics
     /// If it does not in time.
     pub async fn restart(&mut self, server: usize) {
+        self.kill9(server).await;
+        self.start_again(server);
+        self.until_well(server).await;
+    }
+
+    /// Kills a server at once, and waits until it has ended.
+    pub async fn kill9(&mut self, server: usize) {
         self.servers[server].kill_group();
         self.servers[server].ended().await;
+    }
+
+    /// Starts a server again that has ended, and does not wait for it.
+    pub fn start_again(&mut self, server: usize) {
         self.servers[server] = launch(&self.data.path().join(format!("{}.conf", server + 1)));
+    }
+
+    /// Sends a signal to a server: `STOP` freezes it, `CONT` lets it go on, and `USR2` has it say good-bye to its
+    /// clients, one after the other within 30 seconds, and end (lame duck mode).
+    pub fn signal(&self, server: usize, signal: &str) {
+        self.servers[server].signal(signal);
+    }
+
+    /// Waits until a server has everything that the others have.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    pub async fn until_well(&self, server: usize) {
         let monitor = format!("http://{}.{}:8222", self.network, server + 1);
         within(2 * START, "a server is well", async {
             while !get(&monitor, "/healthz", &[]).await.is_ok_and(|answer| answer.status == 200) {
@@ -80,8 +148,13 @@ impl NatsCluster {
     /// Returns the URLs of all servers, with commas.
     #[must_use]
     pub fn urls(&self) -> String {
-        let urls: Vec<String> = (1..=SERVERS).map(|n| format!("nats://{}.{n}:4222", self.network)).collect();
-        urls.join(",")
+        self.addresses().iter().map(|address| format!("nats://{address}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// Returns the addresses of all servers, as `host:port`.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        (1..=SERVERS).map(|n| format!("{}.{n}:4222", self.network)).collect()
     }
 }
 

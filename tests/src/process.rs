@@ -10,7 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 
-use crate::within;
+use crate::test_log::TestLog;
+use crate::within::{at_step, within};
 
 /// How many lines of each process's output a failed test shows.
 const SHOWN: usize = 80;
@@ -19,7 +20,8 @@ const END: Duration = Duration::from_secs(30);
 
 /// Returns the first three numbers of loopback addresses that nobody else on this machine uses, except by a chance of
 /// one in 32,768.
-pub(crate) fn loopback_network() -> String {
+#[must_use]
+pub fn loopback_network() -> String {
     let [a, b] = rand::random::<[u8; 2]>();
     format!("127.{}.{b}", a | 1)
 }
@@ -54,13 +56,14 @@ impl Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let output = watch::Sender::new(Vec::new());
+        let (stdin, group) = (child.stdin.take(), child.id().unwrap_or_default());
+        let log = TestLog::open(&format!("{group}-{name}"));
         if let Some(stdout) = child.stdout.take().filter(|_| read_output) {
-            tokio::spawn(pump(stdout, output.clone()));
+            tokio::spawn(pump(stdout, output.clone(), log.clone()));
         }
         if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(pump(stderr, output.clone()));
+            tokio::spawn(pump(stderr, output.clone(), log));
         }
-        let (stdin, group) = (child.stdin.take(), child.id().unwrap_or_default());
         Self { name: name.to_owned(), child, stdin, group, output, watchdog: Watchdog::start(group, pid_file) }
     }
 
@@ -69,6 +72,16 @@ impl Process {
     /// # Panics
     /// If the process ends before that, or if it takes longer than `limit`.
     pub(crate) async fn printed<T>(&mut self, limit: Duration, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
+        self.try_printed(limit, what, find).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits like [`Self::printed`], and returns as an error why there is nothing to wait for.
+    pub(crate) async fn try_printed<T>(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        find: impl Fn(&[String]) -> Option<T>,
+    ) -> Result<T, String> {
         let mut output = self.output.subscribe();
         let found = async {
             loop {
@@ -81,9 +94,10 @@ impl Process {
                 }
             }
         };
-        match within(limit, &format!("{} prints {what}", self.name), found).await {
-            Ok(found) => found,
-            Err(status) => panic!("{} ended before it printed {what}: {status:?}", self.name),
+        match tokio::time::timeout(limit, found).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(status)) => Err(format!("{} ended before it printed {what}: {status:?}", self.name)),
+            Err(_) => Err(format!("not within {limit:?}: {} prints {what}{}", self.name, at_step())),
         }
     }
 
@@ -114,6 +128,11 @@ impl Process {
         if self.group != 0 {
             kill("KILL", &format!("-{}", self.group));
         }
+    }
+
+    /// Returns whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Waits until the process has ended.
@@ -173,10 +192,19 @@ pub(crate) fn kill(signal: &str, target: &str) {
     let _ = std::process::Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
 }
 
-async fn pump(from: impl AsyncRead + Unpin, output: watch::Sender<Vec<String>>) {
+/// How many lines of a process are kept.
+const KEPT: usize = 100_000;
+
+async fn pump(from: impl AsyncRead + Unpin, output: watch::Sender<Vec<String>>, log: TestLog) {
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        output.send_modify(|lines| lines.push(line));
+        log.write(&line);
+        output.send_modify(|lines| {
+            if lines.len() >= KEPT {
+                lines.drain(..KEPT / 2);
+            }
+            lines.push(line);
+        });
     }
 }
 

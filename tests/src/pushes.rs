@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
+use sendpi_bus::Bus;
 use sendpi_bus::push_stream::{PushJob, fetch_jobs, publish_job};
 use sendpi_bus::subject::PUSH_STREAM;
 use sendpi_model::Partition;
@@ -39,6 +40,9 @@ pub async fn put_push_job(nats: &NatsServer, job: &PushJob) {
     publish_job(&bus, Partition(0), job).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
+/// How soon the push stream is asked again when it broke off.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// A push of one event to one user: room, seq and user.
 pub type Push = (String, u64, String);
 
@@ -56,16 +60,26 @@ impl PushRecorder {
     /// # Panics
     /// If the push stream cannot be reached.
     pub async fn start(nats: &NatsServer) -> Self {
-        let bus = nats.connect("test-pushes").await;
-        let mut fetched =
-            fetch_jobs(&bus).await.unwrap_or_else(|error| panic!("cannot reach the push stream: {error}"));
+        Self::start_on(nats.connect("test-pushes").await).await
+    }
+
+    /// Starts to fetch the jobs of the Sendpi to whose NATS a connection leads. Goes on when NATS comes back.
+    ///
+    /// # Panics
+    /// If the push stream cannot be reached.
+    pub async fn start_on(bus: Bus) -> Self {
+        let fetched = fetch_jobs(&bus).await.unwrap_or_else(|error| panic!("cannot reach the push stream: {error}"));
         let (tell, jobs) = watch::channel(Vec::new());
         let task = tokio::spawn(async move {
-            while let Some(Ok(taken)) = fetched.next().await {
-                // If the acknowledgement fails, the job comes again.
-                if taken.receipt.done().await.is_ok() {
+            let mut fetched = Some(fetched);
+            loop {
+                while let Some(Ok(taken)) = next_of(&mut fetched).await {
                     tell.send_modify(|jobs| jobs.push(taken.job));
+                    // If this fails the job may come again, or not.
+                    let _ = taken.receipt.done().await;
                 }
+                tokio::time::sleep(AGAIN).await;
+                fetched = fetch_jobs(&bus).await.ok();
             }
         });
         Self { jobs, task }
@@ -93,6 +107,10 @@ impl PushRecorder {
     pub fn seen(&self) -> BTreeSet<Push> {
         events(&self.jobs.borrow()).collect()
     }
+}
+
+async fn next_of<S: Stream + Unpin>(stream: &mut Option<S>) -> Option<S::Item> {
+    stream.as_mut()?.next().await
 }
 
 fn events(jobs: &[PushJob]) -> impl Iterator<Item = Push> {

@@ -171,8 +171,14 @@ impl Recording {
     /// # Panics
     /// If it does not come in time.
     pub async fn until_seq(&self, room: &str, seq: u64) {
-        let find = |all: &All| all.timelines.room(room).last().filter(|last| *last >= seq);
+        let find = |all: &All| all.timelines.last(room).filter(|last| *last >= seq);
         self.until(&format!("seq {seq} in {room}"), find).await;
+    }
+
+    /// Returns the seq up to which this client has seen a room, or `None` if it has seen nothing yet.
+    #[must_use]
+    pub fn last(&self, room: &str) -> Option<u64> {
+        self.seen.lock().timelines.last(room)
     }
 
     /// Waits for a frame, other than a durable event, for which `wanted` returns `Some`, and returns the value.
@@ -244,6 +250,18 @@ impl Recording {
     /// # Panics
     /// If one was.
     pub async fn finish(mut self) {
+        self.end().await;
+    }
+
+    /// Closes the connection, and returns which promises were broken, with what was seen of these rooms.
+    pub async fn finish_with(mut self, rooms: &[String]) -> (Vec<String>, BTreeMap<String, Timeline>) {
+        self.end().await;
+        let mut all = std::mem::take(&mut *self.seen.lock());
+        let rooms = rooms.iter().map(|room| (room.clone(), all.timelines.take(room))).collect();
+        (all.timelines.violations().iter().chain(&all.unreadable).cloned().collect(), rooms)
+    }
+
+    async fn end(&mut self) {
         self.client.close().await;
         let _ = (&mut self.recorder).await;
     }

@@ -92,11 +92,23 @@ impl Sendpi {
         if setup.keyspace.is_none() && setup.store_mib.is_none() && is_cql() {
             setup.keyspace = Some(Arc::new(Keyspace::make().await));
         }
+        Self::start_as(setup).await
+    }
+
+    async fn start_as(setup: SendpiSetup) -> Self {
         let data = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for Sendpi: {error}"));
         let store_disk = setup.store_mib.map(|mib| SmallDisk::mount(&data.path().join("sendpi/store"), mib));
         set_clock(&data, 0);
         let (process, urls) = launch(&setup, &data, 0).await;
         Self { setup, process, urls, store_disk, data }
+    }
+
+    /// Starts a Sendpi with the embedded store, whatever the variable `SENDPI_TEST_STORE` says.
+    ///
+    /// # Panics
+    /// If the binary has not been built or does not start.
+    pub async fn start_embedded(setup: SendpiSetup) -> Self {
+        Self::start_as(setup).await
     }
 
     /// Returns the disk of the store.

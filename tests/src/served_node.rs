@@ -36,12 +36,27 @@ impl ServedNode {
     /// # Panics
     /// If it does not start.
     pub async fn start_on(nats: &str, replicas: u8, keyspace: &Keyspace, lines: &str, args: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
+        let started = Self::try_start_on(nats, replicas, keyspace, lines, args).await;
+        started.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Starts a node like [`Self::start_on`], where what it needs may be away.
+    ///
+    /// # Errors
+    /// What it printed, if it ends instead, or does not serve in time.
+    pub async fn try_start_on(
+        nats: &str,
+        replicas: u8,
+        keyspace: &Keyspace,
+        lines: &str,
+        args: &[&str],
+    ) -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
         let command = command(folder.path(), (nats, replicas), keyspace, lines, args);
         let mut process = Process::start("sendpi serve", command);
-        let url = process.printed(START, "where it listens", |lines| lines.iter().find_map(|line| listening(line)));
-        let url = url.await;
-        Self { process, url, _folder: folder }
+        let url = process.try_printed(START, "where it listens", |lines| lines.iter().find_map(|line| listening(line)));
+        let url = url.await?;
+        Ok(Self { process, url, _folder: folder })
     }
 
     /// Starts a node that does not start, and returns what it printed.
@@ -82,6 +97,11 @@ impl ServedNode {
     #[must_use]
     pub fn logged(&self, text: &str) -> usize {
         self.process.lines().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Returns whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
     }
 
     /// Stops the node as an operator would, waits until it has ended, and returns how.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sendpi_client::{EventFrame, Resumed};
-use sendpi_model::{RoomId, RoomInfo};
+use sendpi_model::{Millis, RoomId, RoomInfo};
 
 /// All rooms of one client, over all its connections.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Timeline {
     events: BTreeMap<u64, EventFrame>,
     /// The seqs that were pushed, live or by a replay, in the order of arrival.
     pushed: Vec<u64>,
+    /// When each event first came, however it came.
+    came: BTreeMap<u64, Millis>,
 }
 
 impl Timeline {
@@ -42,6 +44,12 @@ impl Timeline {
     #[must_use]
     pub fn pushed(&self) -> &[u64] {
         &self.pushed
+    }
+
+    /// Returns when an event first came, pushed or read.
+    #[must_use]
+    pub fn came(&self, seq: u64) -> Option<Millis> {
+        self.came.get(&seq).copied()
     }
 
     /// Returns the texts of the known messages, in order.
@@ -62,6 +70,17 @@ impl Timelines {
     #[must_use]
     pub fn room(&self, room: &str) -> Timeline {
         self.rooms.get(room).cloned().unwrap_or_default()
+    }
+
+    /// Takes away what is known about a room.
+    pub(crate) fn take(&mut self, room: &str) -> Timeline {
+        self.rooms.remove(room).unwrap_or_default()
+    }
+
+    /// Returns the seq up to which this client has seen a room, or `None` if it has seen nothing yet.
+    #[must_use]
+    pub fn last(&self, room: &str) -> Option<u64> {
+        self.rooms.get(room)?.last()
     }
 
     /// Returns the violations of promises so far.
@@ -173,7 +192,9 @@ impl Timelines {
     fn keep(&mut self, event: EventFrame) {
         let (Some(seq), Some(count)) = (event.seq, event.count) else { return };
         let room = event.room.clone();
-        let events = &mut self.rooms.entry(room.clone()).or_default().events;
+        let timeline = self.rooms.entry(room.clone()).or_default();
+        timeline.came.entry(seq).or_insert_with(Millis::now);
+        let events = &mut timeline.events;
         if let Some(known) = events.get(&seq).filter(|known| !is_same(known, &event)) {
             self.violations.push(format!("{room}: {seq} is {event:?}, and was {known:?} before"));
         }

@@ -23,12 +23,13 @@ pub fn step(what: impl Into<String>) {
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(limit, future).await {
         Ok(value) => value,
-        Err(_) => {
-            let step =
-                STEP.with_borrow(|step| if step.is_empty() { String::new() } else { format!(" (step: {step})") });
-            panic!("not within {limit:?}: {what}{step}")
-        }
+        Err(_) => panic!("not within {limit:?}: {what}{}", at_step()),
     }
+}
+
+/// Returns words that name the current step.
+pub(crate) fn at_step() -> String {
+    STEP.with_borrow(|step| if step.is_empty() { String::new() } else { format!(" (step: {step})") })
 }
 
 /// Waits until `fact` holds, for at most 20 s, and looks 100 times a second.

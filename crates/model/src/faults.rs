@@ -114,6 +114,8 @@ pub enum Mutant {
     JobsCountTwice,
     /// Nobody is held to a rate.
     RatesOff,
+    /// The newest epoch that began at or before a seq owns it, whether or not the chain of starts leads there.
+    StartsChainOff,
 }
 
 /// A failure of the bus that a test build can simulate.

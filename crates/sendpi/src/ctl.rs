@@ -2,6 +2,7 @@
 
 mod fleet_view;
 mod table;
+mod watch;
 
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ enum CtlAction {
     Workers,
     /// List the partitions, with who owns them.
     Partitions,
+    /// Show the fleet as it changes: who owns what, what happens there, and which partitions changed hands.
+    Watch,
     /// List the live rooms of a partition, the busiest first.
     Rooms {
         /// The partition.
@@ -114,6 +117,12 @@ pub(crate) enum CtlError {
         /// Why.
         error: String,
     },
+    /// There is no terminal to show it in.
+    #[error("watch needs a terminal; --json prints what it shows, once a second")]
+    NoTerminal,
+    /// The terminal cannot be used.
+    #[error("the terminal cannot be used: {0}")]
+    Terminal(#[source] std::io::Error),
     /// It is not known whether a move was noted.
     #[error("the move was not noted: {0}")]
     Move(#[from] PutError),
@@ -123,8 +132,14 @@ pub(crate) enum CtlError {
 pub(crate) async fn run(command: CtlCommand) -> Result<(), CtlError> {
     let config = command.access.config_within(&command.nats, NatsRole::Operator, ANSWER)?;
     let bus = Bus::connect(&config, fresh_id()).await?;
+    if let CtlAction::Watch = command.action {
+        let watched = watch::run(&bus, command.json).await;
+        bus.close().await;
+        return watched;
+    }
     let view = FleetView::read(&bus).await?;
     match command.action {
+        CtlAction::Watch => {}
         CtlAction::Workers => show(command.json, &view.workers_json(), || view.workers_table()),
         CtlAction::Partitions => show(command.json, &view.partitions_json(), || view.partitions_table()),
         CtlAction::Rooms { partition } => {

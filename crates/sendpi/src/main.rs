@@ -7,7 +7,8 @@
 //!   schema`. `cql_args`: the options for the database.
 //! - `migrate`: `sendpi migrate`. `progress_bar`: how far it is.
 //! - `node`: one node and its roles, from start to stop. `node_args`: its options.
-//! - `logging`: logs. `output`: lines for people. `signals`: the signals that end a process.
+//! - `process_metrics`: what a process uses. `logging`: logs. `output`: lines for people. `signals`: the signals that
+//!   end a process.
 //! - `chat`: `sendpi chat`, a client in the terminal.
 //! - `ctl`: `sendpi ctl`, with `ctl/fleet_view`, what is seen of the fleet, and `ctl/table`.
 //! - `nats_command`: `sendpi nats`, for clusters of NATS with rights. `nats_args`: how a process signs in there.
@@ -32,6 +33,7 @@ mod nats_server;
 mod node;
 mod node_args;
 mod output;
+mod process_metrics;
 mod progress_bar;
 mod push_args;
 mod rate_args;

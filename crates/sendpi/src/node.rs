@@ -87,6 +87,7 @@ impl Node {
         setup(&bus, partitions, replicas).await?;
         let mut registry = Registry::with_prefix("sendpi");
         store.register_metrics(&mut registry);
+        crate::process_metrics::register(&mut registry);
         let stop = CancellationToken::new();
         // A node that cannot start, or whose start is given up, leaves nothing running.
         let guard = stop.clone().drop_guard();

@@ -4,6 +4,8 @@
 //! from the newest, that is at or before the seq. Only the row of this start's epoch counts. Rows of other epochs
 //! and starts outside the chain are void.
 
+use sendpi_model::faults::{Mutant, mutant};
+
 use crate::{EventRow, Start};
 
 /// The starts of a room that are in the chain, newest first.
@@ -15,6 +17,11 @@ impl EpochChain {
     #[must_use]
     pub fn of(starts: &[Start]) -> Self {
         let mut chain = Vec::new();
+        if mutant(Mutant::StartsChainOff) {
+            chain.extend(starts);
+            chain.sort_by_key(|start: &Start| std::cmp::Reverse(start.epoch));
+            return Self(chain);
+        }
         let mut next = starts.iter().max_by_key(|start| start.epoch);
         while let Some(start) = next {
             chain.push(*start);

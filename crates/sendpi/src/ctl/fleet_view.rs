@@ -48,6 +48,24 @@ impl FleetView {
         Ok(Self { workers, leases })
     }
 
+    /// Returns a fleet with these silent workers, and these owners and epochs of the partitions from 0 on.
+    #[cfg(test)]
+    pub(super) fn of(workers: &[&str], owners: &[(&str, u64)]) -> Self {
+        let id = |name: &str| NodeId::parse(name).unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8080));
+        let info = || NodeInfo::starting(vec!["channel".to_owned()], address);
+        let lease = |(owner, epoch): &(&str, u64)| Lease {
+            owner: id(owner),
+            claim: "c".to_owned(),
+            epoch: *epoch,
+            released: false,
+        };
+        Self {
+            workers: workers.iter().map(|name| (id(name), SeenWorker { info: info(), status: None })).collect(),
+            leases: (0..).map(Partition).zip(owners.iter().map(lease)).collect(),
+        }
+    }
+
     /// Returns the only worker whose id begins so.
     pub(super) fn worker(&self, named: &str) -> Result<NodeId, CtlError> {
         let found: Vec<&NodeId> = self.workers.keys().filter(|node| node.as_str().starts_with(named)).collect();
@@ -60,6 +78,47 @@ impl FleetView {
     /// Returns who owns a partition.
     pub(super) fn owner(&self, partition: Partition) -> Option<&NodeId> {
         self.leases.get(&partition).filter(|lease| !lease.released).map(|lease| &lease.owner)
+    }
+
+    /// Returns the lease of each partition.
+    pub(super) fn leases(&self) -> impl Iterator<Item = (&Partition, &Lease)> {
+        self.leases.iter()
+    }
+
+    /// Returns whether a worker lives.
+    pub(super) fn is_live(&self, node: &NodeId) -> bool {
+        self.workers.contains_key(node)
+    }
+
+    /// Returns how many workers live.
+    pub(super) fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Returns how many partitions have a live owner, and how many there are.
+    pub(super) fn owned(&self) -> (usize, usize) {
+        let owned =
+            self.leases.keys().filter(|partition| self.owner(**partition).is_some_and(|node| self.is_live(node)));
+        (owned.count(), self.leases.len())
+    }
+
+    /// Returns how many rooms are in memory.
+    pub(super) fn rooms(&self) -> usize {
+        self.statuses().map(|status| status.rooms).sum()
+    }
+
+    /// Returns how many durable events there are a second.
+    pub(super) fn events(&self) -> f64 {
+        self.statuses().map(|status| status.events).sum()
+    }
+
+    /// Returns how many partitions the live workers claimed because their owner was dead, since they started.
+    pub(super) fn takeovers(&self) -> u64 {
+        self.workers.values().filter_map(|worker| worker.status.as_ref()).map(|status| status.takeovers).sum()
+    }
+
+    fn statuses(&self) -> impl Iterator<Item = &PartitionStatus> {
+        self.workers.values().filter_map(|worker| worker.status.as_ref()).flat_map(|status| &status.partitions)
     }
 
     fn status_of(&self, partition: Partition) -> Option<&PartitionStatus> {

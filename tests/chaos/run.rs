@@ -1,0 +1,214 @@
+//! A run: people talk while a script happens, and what they saw is held against the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sendpi_client::EventFrame;
+use sendpi_tests::{Proxy, PushRecorder, Recording, within};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::call_log::{CallLog, CallOutcome};
+use crate::checker::Evidence;
+use crate::device::{ChaosDevice, Habit, SharedByDevices};
+use crate::script::{ChaosAction, ChaosCast, Script};
+
+/// How many rooms there are. Some of them are quiet.
+const ROOMS: usize = 9;
+/// How soon everybody has seen everything when nothing more happens, and how soon everything is pushed.
+const QUIET: Duration = Duration::from_secs(60);
+/// How long people talk before anything happens: longer than it takes to give up a node.
+const CALM: Duration = Duration::from_secs(6);
+/// Who is there, with which devices.
+const PEOPLE: [(&str, &[&str], Habit); 7] = [
+    ("ann", &["phone", "laptop"], Habit::Talks),
+    ("bob", &["phone", "tablet"], Habit::Talks),
+    ("cleo", &["phone"], Habit::Talks),
+    ("dora", &["laptop"], Habit::Talks),
+    ("emil", &["phone"], Habit::Talks),
+    ("fred", &["phone"], Habit::ComesAndGoes),
+    ("gina", &["phone"], Habit::ComesAndGoes),
+];
+/// Who is a member and never comes.
+const NEVER_THERE: &str = "zoe";
+
+/// What a worker logs when it gives a node up.
+pub(crate) const GIVEN_UP: &str = "it counts as unreachable";
+
+/// What a script acts on.
+pub(crate) trait ChaosStage {
+    /// Returns how many there are of what things happen to.
+    fn cast(&self) -> ChaosCast;
+    /// Returns the addresses of the gateways.
+    fn gateways(&self) -> Vec<String>;
+    /// Takes over the lines of the devices of a run.
+    fn set_devices(&mut self, devices: Vec<Arc<Proxy>>);
+    /// Returns a token of a user.
+    async fn token(&self, user: &str) -> String;
+    /// Begins to fetch all push jobs.
+    async fn pushes(&self) -> PushRecorder;
+    /// Does one step of a script.
+    async fn perform(&mut self, action: ChaosAction);
+    /// Waits until everything is up. Nothing is wrong any more at the end of a script.
+    async fn heal(&mut self);
+    /// Returns how often a worker that is up has given a node up.
+    fn times_given_up(&self) -> usize;
+    /// Returns what processes did that no fault explains.
+    fn violations(&mut self) -> Vec<String>;
+    /// Returns the events of rooms in the store.
+    async fn truth(&mut self, rooms: &[String]) -> BTreeMap<String, Vec<EventFrame>>;
+}
+
+/// Plays the script of a seed, and returns every violation.
+pub(crate) async fn play(
+    stage: &mut impl ChaosStage,
+    pushes: &PushRecorder,
+    seed: u64,
+    length: Duration,
+) -> Vec<String> {
+    let run = format!("{seed}-{:08x}", rand::random::<u32>());
+    let rooms = make_rooms(stage, &run).await;
+    let (tell_gateways, gateways) = watch::channel(stage.gateways());
+    let (stop, stops) = watch::channel(false);
+    let shared = Arc::new(SharedByDevices { rooms: rooms.clone(), log: CallLog::default(), gateways, stops });
+    let (mut lines, mut living) = (Vec::new(), Vec::new());
+    for (name, devices, habit) in PEOPLE {
+        let user = user(name, &run);
+        let token = stage.token(&user).await;
+        for device in devices {
+            let gateways = stage.gateways();
+            let number = lines.len();
+            let line = Arc::new(Proxy::start(&gateways[number % gateways.len()]).await);
+            lines.push(Arc::clone(&line));
+            let device =
+                ChaosDevice::sign_in((&user, device), &token, habit, line, Arc::clone(&shared), seed + number as u64);
+            living.push(tokio::spawn(device.await.live()));
+        }
+    }
+    stage.set_devices(lines);
+
+    // While nothing happens, nobody may take a node that is well for dead.
+    let before = stage.times_given_up();
+    sleep(CALM).await;
+    let given_up = stage.times_given_up() - before;
+    let wrong = (given_up > 0).then(|| format!("{given_up} times a node was given up while all was well"));
+    let mut violations: Vec<String> = wrong.into_iter().collect();
+
+    let script = Script::of(seed, length, stage.cast());
+    println!("the script of seed {seed}:\n{script}");
+    let began = Instant::now();
+    for (at, action) in &script.0 {
+        sleep_until(began + *at).await;
+        let late = began.elapsed().saturating_sub(*at);
+        stage.perform(*action).await;
+        tell_gateways.send_replace(stage.gateways());
+        if late > Duration::from_secs(1) {
+            println!("{action:?} was {late:?} late");
+        }
+    }
+    stage.heal().await;
+    println!("seed {seed}: all is well after {:?}", began.elapsed());
+
+    stop.send_replace(true);
+    let mut devices = Vec::new();
+    for device in living {
+        devices.push(device.await.unwrap_or_else(|error| panic!("{error}")));
+    }
+    violations.extend(catch_up(stage, &mut devices, &rooms, &run).await);
+    println!("seed {seed}: everybody has everything after {:?}", began.elapsed());
+    let mut witnesses = Vec::new();
+    for device in devices {
+        witnesses.push(device.testify().await);
+    }
+    violations.extend(stage.violations());
+    let truth = stage.truth(&rooms).await;
+    let members = PEOPLE.iter().map(|(name, ..)| *name).chain([NEVER_THERE]).map(|name| user(name, &run)).collect();
+    let calls = shared.log.calls();
+    let mut evidence = Evidence { calls, witnesses, truth, members, pushes: BTreeSet::new() };
+    let _unreached = timeout(QUIET, async {
+        loop {
+            evidence.pushes = pushes.seen();
+            if evidence.unreached().is_empty() {
+                return;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await;
+    violations.extend(evidence.violations());
+    println!("seed {seed}: {}, {} violations, {:?}", told(&evidence), violations.len(), began.elapsed());
+    violations
+}
+
+fn user(name: &str, run: &str) -> String {
+    format!("{name}-{run}")
+}
+
+async fn sign_in(stage: &impl ChaosStage, name: &str, device: &str, run: &str) -> Recording {
+    let (user, gateways) = (user(name, run), stage.gateways());
+    Recording::connect_with(&gateways[0], &stage.token(&user).await, &user, device, Default::default()).await
+}
+
+/// Makes the rooms of a run, with everybody in them.
+async fn make_rooms(stage: &impl ChaosStage, run: &str) -> Vec<String> {
+    let founder = sign_in(stage, PEOPLE[0].0, "founder", run).await;
+    let others: Vec<String> =
+        PEOPLE[1..].iter().map(|(name, ..)| *name).chain([NEVER_THERE]).map(|name| user(name, run)).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let mut rooms = Vec::new();
+    for number in 0..ROOMS {
+        let made = founder.client().create(&format!("room {number}"), &others).await;
+        rooms.push(made.unwrap_or_else(|error| panic!("no room: {error}")).room.to_string());
+    }
+    founder.finish().await;
+    rooms
+}
+
+/// Waits until all devices have seen everything that there is. Returns who has not in time.
+async fn catch_up(stage: &impl ChaosStage, devices: &mut [ChaosDevice], rooms: &[String], run: &str) -> Vec<String> {
+    let reader = sign_in(stage, PEOPLE[0].0, "reader", run).await;
+    let (mut violations, mut heads) = (Vec::new(), Vec::new());
+    loop {
+        let mut now = Vec::new();
+        for room in rooms {
+            now.push(head(&reader, room).await);
+        }
+        // An event of a call that nobody waits for any more may still come.
+        if now == heads || !violations.is_empty() {
+            reader.finish().await;
+            return violations;
+        }
+        heads = now;
+        for device in &mut *devices {
+            for (room, head) in rooms.iter().zip(&heads) {
+                violations.extend(device.catch_up(room, *head, QUIET).await.err());
+            }
+        }
+    }
+}
+
+/// Returns the seq of the last event of a room. Its owner may still be on its way to the database.
+async fn head(reader: &Recording, room: &str) -> u64 {
+    within(QUIET, "a room can be read when all is well", async {
+        loop {
+            if let Ok(events) = reader.whole_history(room).await {
+                return events.last().and_then(|event| event.seq).unwrap_or(0);
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await
+}
+
+fn told(evidence: &Evidence) -> String {
+    let count = |wanted: fn(&CallOutcome) -> bool| evidence.calls.iter().filter(|call| wanted(&call.outcome)).count();
+    format!(
+        "{} calls done, {} failed, {} unknown; {} events, {} pushes",
+        count(|outcome| matches!(outcome, CallOutcome::Done { .. })),
+        count(|outcome| matches!(outcome, CallOutcome::Failed(_))),
+        count(|outcome| matches!(outcome, CallOutcome::Unknown(_))),
+        evidence.truth.values().map(Vec::len).sum::<usize>(),
+        evidence.pushes.iter().filter(|(room, ..)| evidence.truth.contains_key(room)).count(),
+    )
+}
