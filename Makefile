@@ -27,7 +27,7 @@ bench: ## measure this machine's Sendpi (ARGS are passed on)
 	@cargo build --quiet --release -p sendpi
 	@SENDPI_NATS_SERVER="$(NATS_SERVER)" exec target/release/sendpi bench $(ARGS)
 
-soak: ## play chaos for an hour and see that nothing leaks (SECONDS=600 for less)
+soak: ## play chaos for an hour and see that nothing leaks (SECONDS=1200 for less)
 	@SENDPI_SOAK_SECONDS=$(or $(SECONDS),3600) tests/soak
 
 mutants: ## break each promise on purpose and see that a test notices

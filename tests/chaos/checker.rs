@@ -15,6 +15,9 @@ const SURELY_GONE: Duration = Duration::from_secs(45);
 /// So long after the answer the next owner may hand an event out again, to who has come back meanwhile.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Where an event is, from whom, and of which time.
+type Place<'a> = (&'a str, u64, &'a str, Millis);
+
 /// What one device saw.
 #[derive(Debug)]
 pub(crate) struct Witness {
@@ -48,6 +51,7 @@ impl Evidence {
             violations.extend(dense(room, events));
         }
         violations.extend(self.calls());
+        violations.extend(self.order());
         for witness in &self.witnesses {
             let who = format!("{} of {}", witness.device, witness.user);
             violations.extend(witness.violations.iter().map(|violation| format!("{who}: {violation}")));
@@ -61,11 +65,11 @@ impl Evidence {
 
     /// Nothing acknowledged is missing, what failed is not there, and nothing is there twice.
     fn calls(&self) -> Vec<String> {
-        let mut stored: HashMap<&str, Vec<(&str, u64)>> = HashMap::new();
+        let mut stored: HashMap<&str, Vec<Place<'_>>> = HashMap::new();
         for (room, events) in &self.truth {
             for event in events {
                 if let (Some(text), Some(seq)) = (event.text(), event.seq) {
-                    stored.entry(text).or_default().push((room, seq));
+                    stored.entry(text).or_default().push((room, seq, event.from.as_str(), event.at));
                 }
             }
         }
@@ -73,15 +77,41 @@ impl Evidence {
         for call in &self.calls {
             let found = stored.remove(call.text.as_str()).unwrap_or_default();
             let right = match &call.outcome {
-                CallOutcome::Done { seq, .. } => found == [(call.room.as_str(), *seq)],
-                CallOutcome::Failed(code) => found.is_empty() && *code != Code::Internal,
-                CallOutcome::Unknown(_) => found.len() <= 1 && found.iter().all(|(room, _)| *room == call.room),
+                CallOutcome::Done { seq, at } => found == [(call.room.as_str(), *seq, call.user.as_str(), *at)],
+                // Who sends is a member, and nobody is held to a rate.
+                CallOutcome::Failed(_) => false,
+                CallOutcome::Unknown(_) => {
+                    found.len() <= 1
+                        && found.iter().all(|(room, _, from, _)| (*room, *from) == (&call.room, &call.user))
+                }
             };
             if !right {
                 violations.push(format!("the store has it at {found:?}: {call:?}"));
             }
         }
         violations.extend(stored.into_keys().map(|text| format!("nobody sent {text:?}, and it is stored")));
+        violations
+    }
+
+    /// What was sent after something was acknowledged follows it in the timeline.
+    fn order(&self) -> Vec<String> {
+        let mut done: Vec<(&str, u64, &Call)> = Vec::new();
+        for call in &self.calls {
+            if let CallOutcome::Done { seq, .. } = call.outcome {
+                done.push((&call.room, seq, call));
+            }
+        }
+        done.sort_by_key(|(room, seq, _)| (*room, *seq));
+        let mut violations = Vec::new();
+        for room in done.chunk_by(|a, b| a.0 == b.0) {
+            let mut first_ended: Option<&Call> = None;
+            for (_, _, call) in room.iter().rev() {
+                if let Some(later) = first_ended.filter(|later| later.ended < call.began) {
+                    violations.push(format!("{later:?} was done before this began, and comes after it: {call:?}"));
+                }
+                first_ended = Some(first_ended.filter(|first| first.ended <= call.ended).unwrap_or(call));
+            }
+        }
         violations
     }
 
@@ -200,7 +230,7 @@ mod tests {
 
     fn call(text: &str, outcome: CallOutcome) -> Call {
         let (user, room) = ("ann".to_owned(), "r".to_owned());
-        Call { user, room, text: text.to_owned(), began: Millis(1), ended: Millis(100_000), tries: 1, outcome }
+        Call { user, room, text: text.to_owned(), began: Millis(99_000), ended: Millis(100_000), tries: 1, outcome }
     }
 
     fn done(seq: u64) -> CallOutcome {
@@ -246,6 +276,21 @@ mod tests {
         found(&Evidence { truth: twice, calls: vec![unknown.clone()], ..run() }, "the store has it at");
         assert_eq!(Evidence { calls: vec![unknown], ..run() }.violations(), Vec::<String>::new());
         found(&Evidence { calls: Vec::new(), ..run() }, "nobody sent");
+    }
+
+    #[test]
+    fn what_was_sent_later_and_comes_before_is_found() {
+        let truth = BTreeMap::from([("r".to_owned(), vec![event(1, "late", 100_000), event(2, "hi", 100_000)])]);
+        let late = Call { began: Millis(100_001), ended: Millis(100_002), ..call("late", done(1)) };
+        found(&Evidence { truth, calls: vec![call("hi", done(2)), late], ..run() }, "comes after it");
+    }
+
+    #[test]
+    fn an_answer_with_another_time_or_to_somebody_else_is_found() {
+        let wrong = CallOutcome::Done { seq: 1, at: Millis(100_001) };
+        found(&Evidence { calls: vec![call("hi", wrong)], ..run() }, "the store has it at");
+        let of_bob = Call { user: "bob".to_owned(), ..call("hi", done(1)) };
+        found(&Evidence { calls: vec![of_bob], ..run() }, "the store has it at");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl ChaosDevice {
                         self.go_away().await;
                         turn = Instant::now() + millis(&mut self.rng, 5_000..25_000);
                     }
-                    if timeout(PATIENCE, self.recording.client().ping()).await.is_ok_and(|answer| answer.is_ok()) {
+                    if self.is_connected().await {
                         self.pause(500..2_000).await;
                     } else {
                         self.come_back().await;
@@ -108,7 +108,7 @@ impl ChaosDevice {
                 let who = format!("{} of {}", self.name, self.recording.user());
                 return Err(format!("{who} saw {room} up to {last:?}, not up to {seq}, for {limit:?}"));
             }
-            if self.recording.client().ping().await.is_err() {
+            if !self.is_connected().await {
                 self.come_back().await;
             }
             sleep(Duration::from_millis(50)).await;
@@ -126,6 +126,11 @@ impl ChaosDevice {
 
     fn stops(&self) -> bool {
         *self.shared.stops.borrow()
+    }
+
+    /// Returns whether the server answers on the connection that there is.
+    async fn is_connected(&self) -> bool {
+        timeout(PATIENCE, self.recording.client().ping()).await.is_ok_and(|answer| answer.is_ok())
     }
 
     /// Waits for some of these milliseconds, or until everybody is to stop.
@@ -163,7 +168,7 @@ impl ChaosDevice {
             if sendings.is_empty() {
                 return;
             }
-            if timeout(PATIENCE, self.recording.client().ping()).await.is_ok_and(|answer| answer.is_ok()) {
+            if self.is_connected().await {
                 self.pause(50..500).await;
             } else {
                 self.come_back().await;
@@ -212,14 +217,14 @@ impl ChaosDevice {
 
 /// A message under way.
 #[derive(Debug)]
-struct Sending {
-    call: Call,
+pub(crate) struct Sending {
+    pub(crate) call: Call,
     /// The seq of the room that was known when it was first sent.
     known: u64,
 }
 
 impl Sending {
-    fn new(room: &str, text: String, by: &Recording) -> Self {
+    pub(crate) fn new(room: &str, text: String, by: &Recording) -> Self {
         let (user, room, outcome) =
             (by.user().to_owned(), room.to_owned(), CallOutcome::Unknown("not sent".to_owned()));
         let known = by.last(&room).unwrap_or(0);
@@ -227,7 +232,7 @@ impl Sending {
         Self { call: Call { user, room, text, began, ended: began, tries: 0, outcome }, known }
     }
 
-    async fn send(&mut self, by: &Recording) {
+    pub(crate) async fn send(&mut self, by: &Recording) {
         let retry = (self.call.tries > 0).then_some(self.known);
         let nonce = Some(self.call.text.replace(' ', "-"));
         let options = SendOptions { nonce, retry, ..SendOptions::default() };

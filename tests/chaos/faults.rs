@@ -160,7 +160,7 @@ impl Fault {
             Self::HalfOpenThere => at_once(HalfOpen(nats, self::HalfOpen::Server), Duration::from_secs(12)),
             Self::LameDuck => for_a_while(rng, LameDuck(part), 33_000..34_000, Start(part)),
             Self::KillNats => for_a_while(rng, Kill(ChaosPart::Nats(0)), 500..15_000, Start(ChaosPart::Nats(0))),
-            Self::Isolate => for_a_while(rng, Cut(Line::RoutesOf(part)), 1_000..9_000, Mend(Line::RoutesOf(part))),
+            Self::Isolate => for_a_while(rng, Cut(Line::RoutesOf(part)), 2_000..9_000, Mend(Line::RoutesOf(part))),
             Self::CutRoutes => for_a_while(rng, Cut(Line::AllRoutes), 50..1_500, Mend(Line::AllRoutes)),
             Self::FreezeAndKill => {
                 let frozen = millis(rng, 3_000..18_000);

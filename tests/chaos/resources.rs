@@ -80,10 +80,10 @@ impl fmt::Display for ResourceSample {
 /// Returns what has risen: of the runs after the first, which warms everything up, the last third uses more than the
 /// first.
 pub(crate) fn risen(samples: &[ResourceSample]) -> Vec<String> {
-    let [_, warm @ ..] = samples else { return Vec::new() };
+    let warm = samples.get(1..).unwrap_or_default();
     let third = warm.len() / 3;
     if third == 0 {
-        return Vec::new();
+        return vec![format!("{} runs are too few to tell", samples.len())];
     }
     let median = |samples: &[ResourceSample], name: &str| {
         let mut values: Vec<u64> = samples.iter().filter_map(|sample| sample.0.get(name).copied()).collect();
@@ -110,6 +110,6 @@ mod tests {
     fn what_rises_is_found_and_what_varies_is_not() {
         assert_eq!(risen(&samples(&[5, 70, 71, 70, 70, 69, 71])), Vec::<String>::new());
         assert_eq!(risen(&samples(&[5, 70, 71, 75, 80, 85, 90])), ["keys: 90, and 71 at first"]);
-        assert_eq!(risen(&samples(&[5, 70])), Vec::<String>::new());
+        assert_eq!(risen(&samples(&[5, 70])), ["2 runs are too few to tell"]);
     }
 }

@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::call_log::{CallLog, CallOutcome};
 use crate::checker::Evidence;
-use crate::device::{ChaosDevice, Habit, SharedByDevices};
+use crate::device::{ChaosDevice, Habit, Sending, SharedByDevices};
 use crate::script::{ChaosAction, ChaosCast, Script};
 
 /// How many rooms there are. Some of them are quiet.
 const ROOMS: usize = 9;
 /// How soon everybody has seen everything when nothing more happens, and how soon everything is pushed.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(100);
 /// How long people talk before anything happens: longer than it takes to give up a node.
 const CALM: Duration = Duration::from_secs(6);
 /// Who is there, with which devices.
@@ -91,7 +91,7 @@ pub(crate) async fn play(
     // While nothing happens, nobody may take a node that is well for dead.
     let before = stage.times_given_up();
     sleep(CALM).await;
-    let given_up = stage.times_given_up() - before;
+    let given_up = stage.times_given_up().saturating_sub(before);
     let wrong = (given_up > 0).then(|| format!("{given_up} times a node was given up while all was well"));
     let mut violations: Vec<String> = wrong.into_iter().collect();
 
@@ -115,7 +115,13 @@ pub(crate) async fn play(
     for device in living {
         devices.push(device.await.unwrap_or_else(|error| panic!("{error}")));
     }
-    violations.extend(catch_up(stage, &mut devices, &rooms, &run).await);
+    let reader = sign_in(stage, PEOPLE[0].0, "reader", &run).await;
+    for (number, room) in rooms.iter().enumerate() {
+        let text = format!("{} says good-bye {number}", reader.user());
+        within(QUIET, "a message is acknowledged when all is well", send(&reader, room, text, &shared.log)).await;
+    }
+    violations.extend(catch_up(&reader, &mut devices, &rooms).await);
+    reader.finish().await;
     println!("seed {seed}: everybody has everything after {:?}", began.elapsed());
     let mut witnesses = Vec::new();
     for device in devices {
@@ -165,18 +171,28 @@ async fn make_rooms(stage: &impl ChaosStage, run: &str) -> Vec<String> {
     rooms
 }
 
+/// Sends a message until it is acknowledged.
+async fn send(by: &Recording, room: &str, text: String, log: &CallLog) {
+    let mut sending = Sending::new(room, text, by);
+    loop {
+        sending.send(by).await;
+        if !matches!(sending.call.outcome, CallOutcome::Unknown(_)) {
+            return log.add(sending.call);
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// Waits until all devices have seen everything that there is. Returns who has not in time.
-async fn catch_up(stage: &impl ChaosStage, devices: &mut [ChaosDevice], rooms: &[String], run: &str) -> Vec<String> {
-    let reader = sign_in(stage, PEOPLE[0].0, "reader", run).await;
+async fn catch_up(reader: &Recording, devices: &mut [ChaosDevice], rooms: &[String]) -> Vec<String> {
     let (mut violations, mut heads) = (Vec::new(), Vec::new());
     loop {
         let mut now = Vec::new();
         for room in rooms {
-            now.push(head(&reader, room).await);
+            now.push(head(reader, room).await);
         }
         // An event of a call that nobody waits for any more may still come.
         if now == heads || !violations.is_empty() {
-            reader.finish().await;
             return violations;
         }
         heads = now;

@@ -79,6 +79,15 @@ enum FaultTarget {
     Routes(ChaosPart),
 }
 
+impl FaultTarget {
+    /// Returns whether nothing may happen to this one while something happens to the other. With a NATS server away,
+    /// the two that are left must reach each other: without two of three nobody can claim anything, and little happens.
+    fn excludes(self, other: Self) -> bool {
+        let is_nats = |target| matches!(target, Self::Routes(_) | Self::Part(ChaosPart::Nats(_)));
+        self == other || is_nats(self) && is_nats(other)
+    }
+}
+
 impl Script {
     /// Returns the script of a seed that lasts so long. At its end all is well, but for what takes time to start.
     pub(crate) fn of(seed: u64, length: Duration, cast: ChaosCast) -> Self {
@@ -104,7 +113,12 @@ impl Script {
             let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(101).wrapping_add(number));
             let next = millis(&mut rng, 500..5_000);
             // Without the database nothing goes on, and there would be little to lose.
-            let pauses = if targets == [FaultTarget::Part(ChaosPart::Database)] { 10_000..30_000 } else { 500..8_000 };
+            let pauses = match targets.first() {
+                Some(FaultTarget::Part(ChaosPart::Database)) => 10_000..30_000,
+                // The two lanes of NATS wait for each other.
+                Some(FaultTarget::Part(ChaosPart::Nats(_))) => 5_000..20_000,
+                _ => 500..8_000,
+            };
             Lane { faults, targets, deck: Vec::new(), rng, next, pauses }
         });
         let mut lanes: Vec<Lane> = lanes.collect();
@@ -139,7 +153,7 @@ impl Lane {
         }
         let now = self.next;
         let mut free: Vec<FaultTarget> = self.targets.clone();
-        free.retain(|target| busy.get(target).is_none_or(|until| *until < now));
+        free.retain(|target| !busy.iter().any(|(other, until)| *until >= now && target.excludes(*other)));
         free.shuffle(&mut self.rng);
         let (Some(fault), Some(first)) = (self.deck.pop(), free.first().copied()) else {
             self.next += millis(&mut self.rng, 500..2_000);
@@ -235,7 +249,8 @@ mod tests {
                     ChaosAction::Kill(part @ ChaosPart::Nats(_)) | ChaosAction::Freeze(part @ ChaosPart::Nats(_)) => {
                         away.push(part)
                     }
-                    ChaosAction::LameDuck(part) => away.push(part),
+                    ChaosAction::LameDuck(part) | ChaosAction::Cut(Line::RoutesOf(part)) => away.push(part),
+                    ChaosAction::Mend(Line::RoutesOf(part)) => away.retain(|other| *other != part),
                     ChaosAction::Start(part) | ChaosAction::Thaw(part) => away.retain(|other| *other != part),
                     _ => {}
                 }

@@ -69,7 +69,7 @@ impl Seat {
         }
         self.state = SeatState::Changes(tokio::spawn(async move {
             match before {
-                SeatState::Changes(ending) => drop(ending.await),
+                SeatState::Changes(ending) => drop(ending.await.unwrap_or_else(|error| panic!("{error}"))),
                 SeatState::Up(_) | SeatState::Down => {}
             }
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -122,10 +122,7 @@ impl Seat {
 
     /// Waits until the node is up that was started last.
     pub(crate) async fn until_up(&mut self) {
-        while let SeatState::Changes(task) = &mut self.state {
-            let node = task.await.unwrap_or_else(|error| panic!("{error}"));
-            self.state = node.map_or(SeatState::Down, |node| SeatState::Up(Box::new(node)));
-        }
+        self.until_settled().await;
         assert!(self.node().is_some(), "nothing was started here");
     }
 

@@ -41,9 +41,13 @@ impl NatsCluster {
         let network = loopback_network();
         let mut routes = Vec::new();
         for from in 1..=SERVERS {
-            // The one to itself is what it tells the others to come by.
             for to in 1..=SERVERS {
-                routes.push((from, to, Proxy::start(&format!("{network}.{to}:6222")).await));
+                let proxy = Proxy::start(&format!("{network}.{to}:6222")).await;
+                if from == to {
+                    // It is what the server tells the others to come by, where they would come unseen.
+                    proxy.cut();
+                }
+                routes.push((from, to, proxy));
             }
         }
         Self::start_with(network, routes).await
@@ -101,7 +105,8 @@ impl NatsCluster {
 
     fn routes_of(&self, server: Option<usize>) -> impl Iterator<Item = &Proxy> {
         let is_of = move |n: u8| server.is_none_or(|server| usize::from(n) == server + 1);
-        self.routes.iter().filter(move |(from, to, _)| is_of(*from) || is_of(*to)).map(|(_, _, proxy)| proxy)
+        let between = self.routes.iter().filter(|(from, to, _)| from != to);
+        between.filter(move |(from, to, _)| is_of(*from) || is_of(*to)).map(|(_, _, proxy)| proxy)
     }
 
     /// Kills a server, counted from 0, and starts it again. Waits until it has everything that the others have.

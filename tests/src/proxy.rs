@@ -237,15 +237,18 @@ async fn forward(
         let Ok(Way { pace, delay }) = way.wait_for(|way| way.pace != Pace::Nothing).await.map(|way| *way) else {
             return;
         };
+        let due = under_way.front().map(|(due, _)| *due);
         let most = match pace {
             Pace::BytesPerSecond(bytes) => {
-                turns.tick().await;
+                // A turn is for reading.
+                if due.is_none() {
+                    turns.tick().await;
+                }
                 (bytes as usize * TURN.as_millis() as usize / 1_000).clamp(1, buffer.len())
             }
             Pace::Cut => return,
             Pace::Everything | Pace::Nothing => buffer.len(),
         };
-        let due = under_way.front().map(|(due, _)| *due);
         tokio::select! {
             biased;
             _ = way.changed() => {}

@@ -16,7 +16,9 @@ impl TestLog {
     /// # Panics
     /// If the file cannot be opened.
     pub(crate) fn open(name: &str) -> Self {
-        let Some(folder) = std::env::var_os("SENDPI_TEST_LOGS") else { return Self(None) };
+        let Some(folder) = std::env::var_os("SENDPI_TEST_LOGS").filter(|folder| !folder.is_empty()) else {
+            return Self(None);
+        };
         let path = Path::new(&folder).join(format!("{}.log", name.replace(' ', "-")));
         let file = File::options().create(true).append(true).open(&path);
         Self(Some(Arc::new(file.unwrap_or_else(|error| panic!("{}: {error}", path.display())))))

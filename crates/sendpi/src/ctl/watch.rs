@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use sendpi_bus::Bus;
 use sendpi_bus::lease::Lease;
@@ -101,8 +102,10 @@ pub(super) async fn run(bus: &Bus, as_json: bool) -> Result<(), CtlError> {
     if as_json {
         loop {
             looks.tick().await;
-            let view = FleetView::read(bus).await?;
-            say(json!({"workers": view.workers_json(), "partitions": view.partitions_json()}));
+            say(match FleetView::read(bus).await {
+                Ok(view) => json!({"workers": view.workers_json(), "partitions": view.partitions_json()}),
+                Err(error) => json!({"error": error.to_string()}),
+            });
         }
     }
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
@@ -111,10 +114,16 @@ pub(super) async fn run(bus: &Bus, as_json: bool) -> Result<(), CtlError> {
     let mut terminal = ratatui::try_init().map_err(CtlError::Terminal)?;
     let shown = async {
         let (mut keys, mut watched) = (read_keys(), Watched::default());
+        // A look takes seconds while NATS is away, and keys must not wait for it.
+        let mut looking = None;
         loop {
             terminal.draw(|frame| draw(frame, &watched)).map_err(CtlError::Terminal)?;
             tokio::select! {
-                _ = looks.tick() => watched.look(FleetView::read(bus).await),
+                _ = looks.tick(), if looking.is_none() => looking = Some(Box::pin(FleetView::read(bus))),
+                view = OptionFuture::from(looking.as_mut()), if looking.is_some() => {
+                    looking = None;
+                    view.into_iter().for_each(|view| watched.look(view));
+                }
                 key = keys.recv() => match key {
                     Some(Key::Scroll(rows)) => watched.scroll(rows),
                     Some(Key::Draw) => {}

@@ -7,9 +7,6 @@ use sendpi_model::{Refusal, RoomId, UserId, Verb};
 use crate::context::NodeContext;
 use crate::owners::answer::RoomAnswer;
 
-/// The most owners that one attach, list or resume of a user asks at one time.
-pub(crate) const OWNERS_IN_PARALLEL: usize = 32;
-
 /// Asks how the user sees the room, without attaching the user to its live events.
 ///
 /// # Errors

@@ -15,6 +15,9 @@ use crate::client::outbound::Outbound;
 use crate::keys::UserKey;
 use crate::state::effects::Effects;
 
+/// With so many floors, those of rooms of which nothing came yet are forgotten. It is more than a resume names.
+const UNKNOWN_FLOORS: usize = 400;
+
 /// A frame that is delivered to a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delivery<'a> {
@@ -288,7 +291,8 @@ impl SessionState {
     /// live event, or `None` if none came yet: the first may be one that a new owner hands out again.
     pub(crate) fn prune_floors(&mut self, last: impl Fn(&RoomId) -> Option<u64>) {
         if let Some(floors) = self.floors.as_mut() {
-            floors.retain(|room, floor| last(room).is_none_or(|last| last < *floor));
+            let few = floors.len() <= UNKNOWN_FLOORS;
+            floors.retain(|room, floor| last(room).map_or(few, |last| last < *floor));
             floors.shrink_to_fit();
             if floors.is_empty() {
                 self.floors = None;

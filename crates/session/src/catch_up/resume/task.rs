@@ -1,12 +1,12 @@
 //! Carries out a resume: reads what a client missed, and queues it only as fast as the client reads.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use sendpi_model::server_frame::{MarkerFrame, OpFrame, with_id};
-use sendpi_model::{FrameId, RoomId, UserId, Verb, limits};
+use sendpi_model::{FrameId, Partition, RoomId, UserId, Verb, limits};
 use tokio::time::{interval, timeout};
 
 use crate::catch_up::resume::plan::{FoundRoom, ResumePlan};
@@ -16,7 +16,7 @@ use crate::context::NodeContext;
 use crate::keys::SessionKey;
 use crate::owners::answer::{HistoryPage, is_not_a_member, unavailable};
 use crate::owners::patience::Patience;
-use crate::owners::peek::{OWNERS_IN_PARALLEL, peek};
+use crate::owners::peek::peek;
 use crate::sign_in::room_list::markers_of;
 use crate::state::State;
 use crate::state::lateness::WaitBegan;
@@ -62,11 +62,22 @@ async fn replay_all(
     let (key, outbound) = session;
     let found = find(&node, &user, rooms.keys().cloned().collect()).await;
     let mut replay = ResumePlan::plan(&rooms, &found);
+    let mut silent: HashSet<Partition> = HashSet::new();
     while let Some((room, after)) = replay.next() {
         let history = Verb::History { before: None, after: Some(after), limit: limits::PAGE_MESSAGES as u32 };
-        // Meanwhile the live events of all rooms are held back. The client reads the rest of this one itself.
-        let page = timeout(WAITS * node.config.owner_patience, node.ask(room, &user, history)).await;
-        let page = page.unwrap_or_else(|_| Err(unavailable())).and_then(|answer| HistoryPage::read(&answer));
+        let partition = node.partitions.of(room);
+        let page = match silent.contains(&partition) {
+            true => Err(unavailable()),
+            false => match timeout(WAITS * node.config.owner_patience, node.ask(room, &user, history)).await {
+                Ok(answer) => answer.and_then(|answer| HistoryPage::read(&answer)),
+                // Meanwhile the live events of all rooms are held back. What its owner does not answer in time the
+                // client reads itself.
+                Err(_) => {
+                    silent.insert(partition);
+                    Err(unavailable())
+                }
+            },
+        };
         match page {
             Ok(page) => {
                 for frame in replay.page(page.events, page.more) {
@@ -109,7 +120,7 @@ async fn find(node: &Arc<NodeContext>, user: &UserId, rooms: Vec<RoomId>) -> Has
         };
         (room, found)
     });
-    let mut peeks = futures_util::stream::iter(peeks).buffer_unordered(OWNERS_IN_PARALLEL);
+    let mut peeks = futures_util::stream::iter(peeks).buffer_unordered(limits::RESUME_ROOMS);
     // An owner that does not answer must not hold up the other rooms.
     let (mut patience, mut found) = (Patience::new(WAITS * node.config.owner_patience), HashMap::new());
     while let Some((room, state)) = patience.next(&mut peeks).await {
