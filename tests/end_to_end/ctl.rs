@@ -96,7 +96,8 @@ async fn an_operator_sees_who_owns_what_and_drains_and_moves_it() {
     let mut terminal = ChatTerminal::run(&line);
     terminal.enter("q").await;
     assert!(terminal.ended().await);
-    assert!(terminal.count("looking at the fleet") > 0);
+    // What it printed last may still be on its way.
+    until("the screen to have been shown", async || terminal.count("looking at the fleet") > 0).await;
 
     step("one worker is drained, and takes part again");
     let shares = owned(&nats).await;

@@ -237,27 +237,28 @@ async fn forward(
         let Ok(Way { pace, delay }) = way.wait_for(|way| way.pace != Pace::Nothing).await.map(|way| *way) else {
             return;
         };
+        if pace == Pace::Cut {
+            return;
+        }
         let due = under_way.front().map(|(due, _)| *due);
+        if due.is_some_and(|due| due <= Instant::now()) {
+            let Some((_, piece)) = under_way.pop_front() else { continue };
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
+            continue;
+        }
         let most = match pace {
             Pace::BytesPerSecond(bytes) => {
-                // A turn is for reading.
-                if due.is_none() {
-                    turns.tick().await;
-                }
+                turns.tick().await;
                 (bytes as usize * TURN.as_millis() as usize / 1_000).clamp(1, buffer.len())
             }
-            Pace::Cut => return,
-            Pace::Everything | Pace::Nothing => buffer.len(),
+            Pace::Everything | Pace::Nothing | Pace::Cut => buffer.len(),
         };
         tokio::select! {
             biased;
             _ = way.changed() => {}
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                let Some((_, piece)) = under_way.pop_front() else { continue };
-                if to.write_all(&piece).await.is_err() {
-                    return;
-                }
-            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             read = from.read(&mut buffer[..most]), if open && under_way.len() < UNDER_WAY => match read {
                 Ok(count @ 1..) => {
                     rename(&mut buffer[..count], renamed);
