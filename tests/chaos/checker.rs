@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use sendpi_client::EventFrame;
-use sendpi_model::{Code, Millis};
+use sendpi_model::Millis;
 use sendpi_tests::{Push, Timeline};
 
 use crate::call_log::{Call, CallOutcome};
@@ -217,6 +217,7 @@ fn dense(room: &str, events: &[EventFrame]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use sendpi_model::Code;
     use serde_json::json;
 
     use super::*;

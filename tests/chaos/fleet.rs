@@ -88,12 +88,15 @@ impl ChaosFleet {
         self.seats.get_mut(&part).unwrap_or_else(|| panic!("there is no {part:?}"))
     }
 
-    fn on_lines(&mut self, line: Line, change: impl Fn(&Proxy)) {
+    fn on_line(&mut self, line: Line, action: ChaosAction) {
+        let change = |proxy: &Proxy| action.change(proxy);
         match line {
             Line::ToNats(part) => self.seat(part).nats.iter().for_each(change),
             Line::ToDatabase(part) => change(&self.seat(part).database),
             Line::Device(device) => change(&self.devices[device]),
-            Line::RoutesOf(_) | Line::AllRoutes => unreachable!("they are only cut and mended"),
+            Line::RoutesOf(ChaosPart::Nats(n)) => self.nats.routes(Some(n)).for_each(change),
+            Line::AllRoutes => self.nats.routes(None).for_each(change),
+            Line::RoutesOf(_) => unreachable!("only NATS servers have routes"),
         }
     }
 
@@ -138,16 +141,10 @@ impl ChaosStage for ChaosFleet {
     }
 
     async fn perform(&mut self, action: ChaosAction) {
+        if let Some(line) = action.line() {
+            return self.on_line(line, action);
+        }
         match action {
-            ChaosAction::Cut(Line::RoutesOf(ChaosPart::Nats(n))) => self.nats.cut_routes(Some(n)),
-            ChaosAction::Mend(Line::RoutesOf(ChaosPart::Nats(n))) => self.nats.mend_routes(Some(n)),
-            ChaosAction::Cut(Line::AllRoutes) => self.nats.cut_routes(None),
-            ChaosAction::Mend(Line::AllRoutes) => self.nats.mend_routes(None),
-            ChaosAction::Cut(line) => self.on_lines(line, Proxy::cut),
-            ChaosAction::Vanish(line) => self.on_lines(line, Proxy::vanish),
-            ChaosAction::Mend(line) => self.on_lines(line, Proxy::mend),
-            ChaosAction::Delay(line, up, down) => self.on_lines(line, |proxy| proxy.delay(up, down)),
-            ChaosAction::HalfOpen(line, stays) => self.on_lines(line, |proxy| proxy.half_open(stays)),
             ChaosAction::Kill(ChaosPart::Nats(n)) => self.nats.kill9(n).await,
             ChaosAction::Start(ChaosPart::Nats(n)) => {
                 // One that said good-bye may not have ended yet.
@@ -166,7 +163,7 @@ impl ChaosStage for ChaosFleet {
             ChaosAction::Start(part) => self.seat(part).start(),
             ChaosAction::Freeze(part) => self.seat(part).signal("STOP").await,
             ChaosAction::Thaw(part) => self.seat(part).signal("CONT").await,
-            ChaosAction::LameDuck(_) => unreachable!("only NATS servers say good-bye"),
+            _ => unreachable!("{action:?} is not for a fleet"),
         }
     }
 

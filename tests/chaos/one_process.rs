@@ -54,12 +54,10 @@ impl ChaosStage for OneProcess {
     }
 
     async fn perform(&mut self, action: ChaosAction) {
+        if let Some(Line::Device(device)) = action.line() {
+            return action.change(&self.devices[device]);
+        }
         match action {
-            ChaosAction::Cut(Line::Device(device)) => self.devices[device].cut(),
-            ChaosAction::Vanish(Line::Device(device)) => self.devices[device].vanish(),
-            ChaosAction::Mend(Line::Device(device)) => self.devices[device].mend(),
-            ChaosAction::Delay(Line::Device(device), up, down) => self.devices[device].delay(up, down),
-            ChaosAction::HalfOpen(Line::Device(device), stays) => self.devices[device].half_open(stays),
             ChaosAction::Kill(ChaosPart::Nats(_)) => self.nats.kill9().await,
             ChaosAction::Start(ChaosPart::Nats(_)) => self.nats.start_again().await,
             ChaosAction::Kill(_) => self.server.kill9().await,

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use sendpi_tests::{get, within};
+use sendpi_bus::subject::{
+    DEAD_STREAM, INGEST_STREAM, PARTITIONS_BUCKET, PRESENCE_BUCKET, PUSH_LOG_STREAM, PUSH_STREAM,
+};
+use sendpi_tests::{get, metric, within};
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -12,9 +15,9 @@ use crate::fleet::ChaosFleet;
 
 /// How soon the keys of those who were online are gone.
 const GONE: Duration = Duration::from_secs(90);
-/// The streams and buckets of Sendpi.
-const STREAMS: [&str; 6] =
-    ["KV_sendpi_partitions", "KV_sendpi_presence", "sendpi_dead", "sendpi_ingest", "sendpi_push", "sendpi_push_log"];
+/// The buckets of Sendpi, and its other streams.
+const BUCKETS: [&str; 2] = [PARTITIONS_BUCKET, PRESENCE_BUCKET];
+const STREAMS: [&str; 4] = [DEAD_STREAM, INGEST_STREAM, PUSH_STREAM, PUSH_LOG_STREAM];
 /// What is measured, and by how much it may rise on its own: a share of what it was, and so many more.
 const MEASURED: [(&str, f64, u64); 5] = [
     // Allocators keep what they once needed.
@@ -38,9 +41,10 @@ impl ResourceSample {
             answer.ok().and_then(|answer| serde_json::from_slice(answer.payload()).ok()).unwrap_or_default()
         };
         let nodes = fleet.nodes().count() as u64;
-        let keys = async |bucket: &str| info(bucket).await["state"]["num_subjects"].as_u64();
+        let bucket = |name: &str| format!("KV_{name}");
+        let keys = async || info(&bucket(PRESENCE_BUCKET)).await["state"]["num_subjects"].as_u64();
         within(GONE, "only nodes have keys of presence", async {
-            while keys("KV_sendpi_presence").await.is_none_or(|keys| keys > nodes) {
+            while keys().await.is_none_or(|keys| keys > nodes) {
                 sleep(Duration::from_millis(500)).await;
             }
         })
@@ -50,21 +54,16 @@ impl ResourceSample {
         let mut largest = 0;
         for node in fleet.nodes() {
             let metrics = get(node.url(), "/metrics", &[]).await.map(|answer| answer.body).unwrap_or_default();
-            let metric = |name: &str| -> u64 {
-                let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-                line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("there is no metric {name}"))
-            };
-            largest = largest.max(metric("sendpi_resident_bytes") / (1024 * 1024));
-            add("tasks", metric("sendpi_tasks"));
-            add("open files", metric("sendpi_open_files"));
+            largest = largest.max(metric(&metrics, "sendpi_resident_bytes") / (1024 * 1024));
+            add("tasks", metric(&metrics, "sendpi_tasks"));
+            add("open files", metric(&metrics, "sendpi_open_files"));
         }
         add("memory of the largest node in MiB", largest);
-        for stream in STREAMS {
-            let info = info(stream).await;
-            add("consumers", info["state"]["consumer_count"].as_u64().unwrap_or(0));
-            if stream.starts_with("KV_") {
-                add("keys", info["state"]["num_subjects"].as_u64().unwrap_or(0));
-            }
+        for stream in BUCKETS.map(bucket).into_iter().chain(STREAMS.map(str::to_owned)) {
+            add("consumers", info(&stream).await["state"]["consumer_count"].as_u64().unwrap_or(0));
+        }
+        for stream in BUCKETS.map(bucket) {
+            add("keys", info(&stream).await["state"]["num_subjects"].as_u64().unwrap_or(0));
         }
         Self(sample)
     }

@@ -129,7 +129,7 @@ pub(crate) async fn play(
     }
     violations.extend(stage.violations());
     let truth = stage.truth(&rooms).await;
-    let members = PEOPLE.iter().map(|(name, ..)| *name).chain([NEVER_THERE]).map(|name| user(name, &run)).collect();
+    let members = everybody(&run).into_iter().collect();
     let calls = shared.log.calls();
     let mut evidence = Evidence { calls, witnesses, truth, members, pushes: BTreeSet::new() };
     let _unreached = timeout(QUIET, async {
@@ -151,6 +151,11 @@ fn user(name: &str, run: &str) -> String {
     format!("{name}-{run}")
 }
 
+/// Returns all members of a run's rooms, who makes them first.
+fn everybody(run: &str) -> Vec<String> {
+    PEOPLE.iter().map(|(name, ..)| *name).chain([NEVER_THERE]).map(|name| user(name, run)).collect()
+}
+
 async fn sign_in(stage: &impl ChaosStage, name: &str, device: &str, run: &str) -> Recording {
     let (user, gateways) = (user(name, run), stage.gateways());
     Recording::connect_with(&gateways[0], &stage.token(&user).await, &user, device, Default::default()).await
@@ -159,9 +164,8 @@ async fn sign_in(stage: &impl ChaosStage, name: &str, device: &str, run: &str) -
 /// Makes the rooms of a run, with everybody in them.
 async fn make_rooms(stage: &impl ChaosStage, run: &str) -> Vec<String> {
     let founder = sign_in(stage, PEOPLE[0].0, "founder", run).await;
-    let others: Vec<String> =
-        PEOPLE[1..].iter().map(|(name, ..)| *name).chain([NEVER_THERE]).map(|name| user(name, run)).collect();
-    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let everybody = everybody(run);
+    let others: Vec<&str> = everybody[1..].iter().map(String::as_str).collect();
     let mut rooms = Vec::new();
     for number in 0..ROOMS {
         let made = founder.client().create(&format!("room {number}"), &others).await;

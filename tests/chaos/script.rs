@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
-use sendpi_tests::HalfOpen;
+use sendpi_tests::{HalfOpen, Proxy};
 
 use crate::faults::{DATABASE, DEVICE, Fault, GATEWAY, NATS, PROCESS, ROUTES, WORKER};
 
@@ -53,6 +53,29 @@ pub(crate) enum ChaosAction {
     Delay(Line, Duration, Duration),
     HalfOpen(Line, HalfOpen),
     Mend(Line),
+}
+
+impl ChaosAction {
+    /// Returns the line that it happens to. `None` if it happens to a process.
+    pub(crate) fn line(self) -> Option<Line> {
+        match self {
+            Self::Cut(line) | Self::Vanish(line) | Self::Mend(line) => Some(line),
+            Self::Delay(line, ..) | Self::HalfOpen(line, _) => Some(line),
+            _ => None,
+        }
+    }
+
+    /// Does what happens to a line to one of its proxies.
+    pub(crate) fn change(self, proxy: &Proxy) {
+        match self {
+            Self::Cut(_) => proxy.cut(),
+            Self::Vanish(_) => proxy.vanish(),
+            Self::Mend(_) => proxy.mend(),
+            Self::Delay(_, up, down) => proxy.delay(up, down),
+            Self::HalfOpen(_, stays) => proxy.half_open(stays),
+            _ => unreachable!("{self:?} happens to a process"),
+        }
+    }
 }
 
 /// How many there are of what things happen to.

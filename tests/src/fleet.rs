@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{Keyspace, NatsCluster, NatsServer, Recording, ServedNode, get, within};
+use crate::{Keyspace, NatsCluster, NatsServer, Recording, ServedNode, get, metric, within};
 
 /// How soon the partitions are shared again after a change.
 const SHARED: Duration = Duration::from_secs(40);
@@ -66,7 +66,7 @@ impl TestFleet {
     pub async fn shares(&self) -> Vec<u64> {
         let mut shares = Vec::new();
         for worker in &self.workers {
-            shares.push(metric(worker, "sendpi_owned_partitions").await);
+            shares.push(metric_of(worker, "sendpi_owned_partitions").await);
         }
         shares
     }
@@ -100,8 +100,6 @@ async fn start(nats: &FleetNats, keyspace: &Keyspace, lines: &str, args: &[&str]
 }
 
 /// Returns a metric of a node, or 0 if the node does not answer.
-async fn metric(node: &ServedNode, name: &str) -> u64 {
-    let Ok(answer) = get(node.url(), "/metrics", &[]).await else { return 0 };
-    let line = answer.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    line.unwrap_or_else(|| panic!("there is no metric {name}"))
+async fn metric_of(node: &ServedNode, name: &str) -> u64 {
+    get(node.url(), "/metrics", &[]).await.map_or(0, |answer| metric(&answer.body, name))
 }

@@ -69,3 +69,13 @@ pub async fn api(method: &str, address: &str, path: &str, token: &str, body: &st
     let json = serde_json::from_str(&answer.body);
     (answer.status, json.unwrap_or_else(|error| panic!("{method} {path}: {error}: {}", answer.body)))
 }
+
+/// Returns a metric in what `/metrics` answered.
+///
+/// # Panics
+/// If it is not there.
+#[must_use]
+pub fn metric(metrics: &str, name: &str) -> u64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("there is no metric {name}"))
+}

@@ -48,7 +48,7 @@ pub use chat_terminal::ChatTerminal;
 pub use cql_proxy::CqlProxy;
 pub use disturbed_store::DisturbedStore;
 pub use fleet::{FleetNats, TestFleet};
-pub use http::{HttpAnswer, api, get, request};
+pub use http::{HttpAnswer, api, get, metric, request};
 pub use keyspace::Keyspace;
 pub use load::{Messages, SteadyLoad};
 pub use nats::NatsServer;

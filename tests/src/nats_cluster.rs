@@ -33,7 +33,7 @@ impl NatsCluster {
         Self::start_with(loopback_network(), Vec::new()).await
     }
 
-    /// Starts servers that reach each other by proxies, so that [`Self::cut_routes`] can keep them apart.
+    /// Starts servers that reach each other by proxies, which are [`Self::routes`], so that a test can keep them apart.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -92,18 +92,9 @@ impl NatsCluster {
         Self { servers, network, routes, data }
     }
 
-    /// Cuts a server, counted from 0, off from the others, but not from its clients, or all from each other if it is
-    /// `None`. What is under way between them is lost.
-    pub fn cut_routes(&self, server: Option<usize>) {
-        self.routes_of(server).for_each(Proxy::cut);
-    }
-
-    /// Lets a server that was cut off reach the others again.
-    pub fn mend_routes(&self, server: Option<usize>) {
-        self.routes_of(server).for_each(Proxy::mend);
-    }
-
-    fn routes_of(&self, server: Option<usize>) -> impl Iterator<Item = &Proxy> {
+    /// Returns the proxies by which a server, counted from 0, and the others reach each other, or all that there are if
+    /// it is `None`. To cut them loses what is under way between servers, and tells no client.
+    pub fn routes(&self, server: Option<usize>) -> impl Iterator<Item = &Proxy> {
         let is_of = move |n: u8| server.is_none_or(|server| usize::from(n) == server + 1);
         let between = self.routes.iter().filter(|(from, to, _)| from != to);
         between.filter(move |(from, to, _)| is_of(*from) || is_of(*to)).map(|(_, _, proxy)| proxy)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use sendpi_bus::Bus;
 use sendpi_bus::push_stream::{PushJob, fetch_jobs, publish_job};
 use sendpi_bus::subject::PUSH_STREAM;
@@ -73,10 +73,12 @@ impl PushRecorder {
         let task = tokio::spawn(async move {
             let mut fetched = Some(fetched);
             loop {
-                while let Some(Ok(taken)) = next_of(&mut fetched).await {
-                    tell.send_modify(|jobs| jobs.push(taken.job));
-                    // If this fails the job may come again, or not.
-                    let _ = taken.receipt.done().await;
+                if let Some(mut fetched) = fetched.take() {
+                    while let Some(Ok(taken)) = fetched.next().await {
+                        tell.send_modify(|jobs| jobs.push(taken.job));
+                        // If this fails the job may come again, or not.
+                        let _ = taken.receipt.done().await;
+                    }
                 }
                 tokio::time::sleep(AGAIN).await;
                 fetched = fetch_jobs(&bus).await.ok();
@@ -107,10 +109,6 @@ impl PushRecorder {
     pub fn seen(&self) -> BTreeSet<Push> {
         events(&self.jobs.borrow()).collect()
     }
-}
-
-async fn next_of<S: Stream + Unpin>(stream: &mut Option<S>) -> Option<S::Item> {
-    stream.as_mut()?.next().await
 }
 
 fn events(jobs: &[PushJob]) -> impl Iterator<Item = Push> {

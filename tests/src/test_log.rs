@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// A file in the folder that `SENDPI_TEST_LOGS` names, or nothing if it names none.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct TestLog(Option<Arc<File>>);
 
 impl TestLog {

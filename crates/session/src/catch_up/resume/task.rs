@@ -1,7 +1,6 @@
 //! Carries out a resume: reads what a client missed, and queues it only as fast as the client reads.
 
-use std::collections::BTreeMap;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
