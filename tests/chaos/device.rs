@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// How often a message is sent before it is left as it is.
 const TRIES: usize = 4;
 /// How many of the rooms hear something all the time. The others are quiet, and their channels come and go.
-const BUSY: usize = 6;
+pub(crate) const BUSY: usize = 6;
 
 /// How a device spends its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

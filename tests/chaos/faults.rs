@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
 use rand::rngs::StdRng;
 use sendpi_tests::HalfOpen;
 
@@ -43,9 +42,6 @@ pub(crate) enum Fault {
     LateWrites,
     /// Others take it for dead while it writes, and it does not know.
     Superseded,
-    /// Two are killed one after the other, and what they were writing goes in later, that of the first after the second
-    /// has read and that of the second after the third has.
-    LateOwners,
     /// The NATS server says good-bye, and is started again when it has ended.
     LameDuck,
     /// The NATS server loses the others, but not its clients. Owners and nodes there go on without knowing.
@@ -85,7 +81,6 @@ pub(crate) const WORKER: &[Fault] = &[
     Fault::DelayDatabase,
     Fault::LateWrites,
     Fault::Superseded,
-    Fault::LateOwners,
 ];
 
 /// What happens to gateways.
@@ -124,13 +119,8 @@ pub(crate) const DEVICE: &[Fault] =
 type Steps = (Vec<(Duration, ChaosAction)>, Duration);
 
 impl Fault {
-    /// Returns whether it happens to two at once.
-    pub(crate) fn needs_two(self) -> bool {
-        self == Self::LateOwners
-    }
-
-    /// Returns the steps of the fault on a process, and on another one of its kind, if there is one that is well.
-    pub(crate) fn on_part(self, rng: &mut StdRng, part: ChaosPart, other: Option<ChaosPart>) -> Steps {
+    /// Returns the steps of the fault on a process.
+    pub(crate) fn on_part(self, rng: &mut StdRng, part: ChaosPart) -> Steps {
         use ChaosAction::{Cut, Delay, Freeze, HalfOpen, Kill, LameDuck, Mend, Start, Stop, Thaw, Vanish};
         let (nats, database) = (Line::ToNats(part), Line::ToDatabase(part));
         let for_a_while = |rng: &mut StdRng, begin, range, end| {
@@ -179,24 +169,6 @@ impl Fault {
                 let (end, lasts) = (half + Duration::from_secs(8), half + Duration::from_secs(13));
                 let gone = HalfOpen(nats, self::HalfOpen::Client);
                 (vec![(Duration::ZERO, begin), (half, gone), (end, Mend(database))], lasts)
-            }
-            Self::LateOwners => {
-                let Some(other) = other else { return Self::LateWrites.on_part(rng, part, None) };
-                let others = Line::ToDatabase(other);
-                let (late, slow) = (rng.random_range(5_000..10_000), rng.random_range(500..2_000));
-                let (first, second) = (millis(rng, 300..1_000), millis(rng, 3_000..8_000));
-                let back = Duration::from_millis(late) + second;
-                let steps = vec![
-                    (Duration::ZERO, Delay(database, Duration::from_millis(late), Duration::ZERO)),
-                    (Duration::ZERO, Delay(others, Duration::from_millis(slow), Duration::ZERO)),
-                    (first, Kill(part)),
-                    (first + second, Kill(other)),
-                    (back, Mend(database)),
-                    (back, Mend(others)),
-                    (back, Start(part)),
-                    (back, Start(other)),
-                ];
-                (steps, back)
             }
             Self::CutDevice | Self::VanishDevice | Self::DelayDevice | Self::HalfOpenDevice | Self::HalfOpenGateway => {
                 unreachable!("it happens to devices")

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sendpi_bus::{Bus, BusConfig};
 use sendpi_client::EventFrame;
 use sendpi_model::NodeId;
-use sendpi_store::cql::Cql;
+use sendpi_store::cql::{Cql, CqlConfig};
 use sendpi_tests::{CassandraServer, Keyspace, NatsCluster, Proxy, PushRecorder, ServedNode, loopback_network, within};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -20,9 +20,9 @@ use crate::seat::Seat;
 use crate::truth;
 
 /// How many there are.
-const GATEWAYS: usize = 2;
-const WORKERS: usize = 3;
-const NATS: usize = 3;
+pub(crate) const GATEWAYS: usize = 2;
+pub(crate) const WORKERS: usize = 3;
+pub(crate) const NATS: usize = 3;
 /// How soon everything is up again when nothing more happens.
 const HEALED: Duration = Duration::from_secs(90);
 
@@ -84,6 +84,11 @@ impl ChaosFleet {
         Bus::connect(&config, node).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Returns where its keyspace is, without proxies.
+    pub(crate) fn keyspace_config(&self) -> &CqlConfig {
+        self.keyspace.config()
+    }
+
     fn seat(&mut self, part: ChaosPart) -> &mut Seat {
         self.seats.get_mut(&part).unwrap_or_else(|| panic!("there is no {part:?}"))
     }
@@ -140,6 +145,10 @@ impl ChaosStage for ChaosFleet {
         PushRecorder::start_on(self.bus().await).await
     }
 
+    async fn before_script(&mut self, seed: u64, rooms: &[String]) -> Vec<String> {
+        self.two_owners(seed, rooms).await
+    }
+
     async fn perform(&mut self, action: ChaosAction) {
         if let Some(line) = action.line() {
             return self.on_line(line, action);
@@ -193,7 +202,7 @@ impl ChaosStage for ChaosFleet {
     }
 
     async fn truth(&mut self, rooms: &[String]) -> BTreeMap<String, Vec<EventFrame>> {
-        let store = Cql::open(self.keyspace.config()).await;
+        let store = Cql::open(self.keyspace_config()).await;
         truth::of(&store.unwrap_or_else(|error| panic!("cannot open the store: {error}")), rooms).await
     }
 }

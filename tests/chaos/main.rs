@@ -16,6 +16,7 @@ mod run;
 mod script;
 mod seat;
 mod truth;
+mod two_owners;
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -31,7 +32,7 @@ use self::resources::{ResourceSample, risen};
 use self::run::{ChaosStage, play};
 
 /// For how long things happen to a fleet in a run, and to one process, in seconds.
-const FLEET_SECONDS: u64 = 110;
+const FLEET_SECONDS: u64 = 90;
 const PROCESS_SECONDS: u64 = 45;
 /// How many violations are shown.
 const SHOWN: usize = 40;

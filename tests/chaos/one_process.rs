@@ -53,6 +53,10 @@ impl ChaosStage for OneProcess {
         PushRecorder::start(&self.nats).await
     }
 
+    async fn before_script(&mut self, _: u64, _: &[String]) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn perform(&mut self, action: ChaosAction) {
         if let Some(Line::Device(device)) = action.line() {
             return action.change(&self.devices[device]);

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::call_log::{CallLog, CallOutcome};
 use crate::checker::Evidence;
-use crate::device::{ChaosDevice, Habit, Sending, SharedByDevices};
+use crate::device::{BUSY, ChaosDevice, Habit, Sending, SharedByDevices};
 use crate::script::{ChaosAction, ChaosCast, Script};
 
 /// How many rooms there are. Some of them are quiet.
@@ -48,6 +48,8 @@ pub(crate) trait ChaosStage {
     async fn token(&self, user: &str) -> String;
     /// Begins to fetch all push jobs.
     async fn pushes(&self) -> PushRecorder;
+    /// Has happen what scripts do not bring about, in rooms where people talk. Returns what did not come about.
+    async fn before_script(&mut self, seed: u64, rooms: &[String]) -> Vec<String>;
     /// Does one step of a script.
     async fn perform(&mut self, action: ChaosAction);
     /// Waits until everything is up. Nothing is wrong any more at the end of a script.
@@ -94,6 +96,7 @@ pub(crate) async fn play(
     let given_up = stage.times_given_up().saturating_sub(before);
     let wrong = (given_up > 0).then(|| format!("{given_up} times a node was given up while all was well"));
     let mut violations: Vec<String> = wrong.into_iter().collect();
+    violations.extend(stage.before_script(seed, &rooms[..BUSY]).await);
 
     let script = Script::of(seed, length, stage.cast());
     println!("the script of seed {seed}:\n{script}");

@@ -182,21 +182,15 @@ impl Lane {
             self.next += millis(&mut self.rng, 500..2_000);
             return Vec::new();
         };
-        let (steps, lasts) = match (first, free.get(1)) {
-            (FaultTarget::Device(device), _) => fault.on_device(&mut self.rng, device),
-            (FaultTarget::Routes(server), _) => fault.on_part(&mut self.rng, server, None),
-            (FaultTarget::Part(part), Some(FaultTarget::Part(other))) => {
-                fault.on_part(&mut self.rng, part, Some(*other))
-            }
-            (FaultTarget::Part(part), _) => fault.on_part(&mut self.rng, part, None),
+        let (steps, lasts) = match first {
+            FaultTarget::Device(device) => fault.on_device(&mut self.rng, device),
+            FaultTarget::Routes(part) | FaultTarget::Part(part) => fault.on_part(&mut self.rng, part),
         };
         self.next = now + lasts + millis(&mut self.rng, self.pauses.clone());
         if now + lasts > length {
             return Vec::new();
         }
-        for target in free.iter().take(if fault.needs_two() { 2 } else { 1 }) {
-            busy.insert(*target, now + lasts);
-        }
+        busy.insert(first, now + lasts);
         steps.into_iter().map(|(at, action)| (now + at, action)).collect()
     }
 }

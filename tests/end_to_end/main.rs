@@ -30,6 +30,7 @@ mod migrate;
 mod mutants;
 mod nats_rights;
 mod nonce;
+mod operator_pages;
 mod page;
 mod push;
 mod rates;

@@ -6,7 +6,7 @@
 //! A [`WorkerNode`] runs workers within the test, on a [`TestStore`], or a [`DisturbedStore`] if they are to meet a
 //! bad one.
 //! A [`TestFleet`] is a gateway and workers, each a process.
-//! [`Browser`] is a headless Chromium, [`ChatTerminal`] a user at a terminal. A [`Proxy`] is a bad network,
+//! [`OperatorPages`] is what operators open in a browser. [`Browser`] is a headless Chromium, [`ChatTerminal`] a user at a terminal. A [`Proxy`] is a bad network,
 //! a [`CqlProxy`] one between Sendpi and its database. A
 //! [`Recording`] is a client that remembers what it received and checks it against the promises of the protocol.
 
@@ -25,6 +25,7 @@ mod nats_client;
 mod nats_cluster;
 mod nats_rights;
 mod node_program;
+mod operator_pages;
 mod process;
 mod proxy;
 mod pushes;
@@ -56,6 +57,7 @@ pub use nats_client::NatsClient;
 pub use nats_cluster::NatsCluster;
 pub use nats_rights::NatsWithRights;
 pub use node_program::NodeProgram;
+pub use operator_pages::OperatorPages;
 pub use process::{loopback_network, nats_server};
 pub use proxy::{HalfOpen, Proxy};
 pub use pushes::{Push, PushRecorder, limit_push_stream, put_push_job};

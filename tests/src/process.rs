@@ -123,6 +123,14 @@ impl Process {
         }
     }
 
+    /// Returns whether the process is frozen.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let Some(pid) = self.child.id() else { return false };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Its name may contain anything, and is in brackets.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// Kills the process and everything that it started in its group.
     pub(crate) fn kill_group(&self) {
         if self.group != 0 {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
+use sendpi_model::Partition;
+use sendpi_model::faults::FreezePoint;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -19,7 +21,7 @@ const START: Duration = Duration::from_secs(60);
 pub struct ServedNode {
     process: Process,
     url: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl ServedNode {
@@ -56,7 +58,7 @@ impl ServedNode {
         let mut process = Process::start("sendpi serve", command);
         let url = process.try_printed(START, "where it listens", |lines| lines.iter().find_map(|line| listening(line)));
         let url = url.await?;
-        Ok(Self { process, url, _folder: folder })
+        Ok(Self { process, url, folder })
     }
 
     /// Starts a node that does not start, and returns what it printed.
@@ -93,6 +95,23 @@ impl ServedNode {
         self.process.signal(signal);
     }
 
+    /// Has the node freeze itself when it next reaches a point with this partition, or at no point. It goes on with the
+    /// signal `CONT`.
+    ///
+    /// # Panics
+    /// If the file that says so cannot be written.
+    pub fn freeze_at(&self, point: Option<(FreezePoint, Partition)>) {
+        let text = point.map(|(point, partition)| format!("{point:?} {partition}")).unwrap_or_default();
+        let written = std::fs::write(fail_point_file(self.folder.path()), text);
+        written.unwrap_or_else(|error| panic!("cannot set a freeze point: {error}"));
+    }
+
+    /// Returns whether the node is frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.process.is_frozen()
+    }
+
     /// Returns how many lines that contain `text` the process has printed so far.
     #[must_use]
     pub fn logged(&self, text: &str) -> usize {
@@ -111,6 +130,10 @@ impl ServedNode {
     }
 }
 
+fn fail_point_file(folder: &Path) -> PathBuf {
+    folder.join("fail-point")
+}
+
 fn command(folder: &Path, (nats, replicas): (&str, u8), keyspace: &Keyspace, lines: &str, args: &[&str]) -> Command {
     let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/keys/rs.pub");
     let config = keyspace.config();
@@ -125,5 +148,6 @@ fn command(folder: &Path, (nats, replicas): (&str, u8), keyspace: &Keyspace, lin
     std::fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
     let mut command = Command::new(sendpi_binary());
     command.arg("serve").arg("--config").arg(file).args(args).env("RUST_LOG", "info,async_nats=warn");
+    command.env("SENDPI_FAIL_POINT_FILE", fail_point_file(folder));
     command
 }

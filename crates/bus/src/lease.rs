@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt};
 use sendpi_model::{NodeId, Partition};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -11,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bucket::{WatchedKey, watch};
 use crate::{Bucket, Bus, KeyEntry, PutError, RequestError, Revision, subject};
 
+/// How many leases are read at one time.
+const READS_AT_ONCE: usize = 16;
 /// How often a release is tried again, and after which pause.
 const RELEASE_TRIES: u32 = 3;
 const RELEASE_PAUSE: Duration = Duration::from_millis(200);
@@ -99,14 +102,11 @@ impl Leases {
     /// # Errors
     /// [`RequestError`] if the bucket does not answer.
     pub async fn all(&self) -> Result<BTreeMap<Partition, Lease>, RequestError> {
-        let mut leases = BTreeMap::new();
-        for key in self.0.keys("*").await? {
-            let Some(partition) = key.parse().ok().map(Partition) else { continue };
-            if let (Some(lease), _) = self.read(partition).await? {
-                leases.insert(partition, lease);
-            }
-        }
-        Ok(leases)
+        let keys = self.0.keys("*").await?;
+        let partitions = keys.into_iter().filter_map(|key| key.parse().ok().map(Partition));
+        let reads = partitions.map(|partition| async move { Ok((partition, self.read(partition).await?.0)) });
+        let reads = futures_util::stream::iter(reads).buffer_unordered(READS_AT_ONCE);
+        reads.try_filter_map(|(partition, lease)| async move { Ok(lease.map(|lease| (partition, lease))) }).try_collect().await
     }
 
     /// Returns the present lease of a partition, as the leader has it, with its revision. The revision is 0 if there

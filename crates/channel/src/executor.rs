@@ -345,7 +345,7 @@ impl Executor {
             ExecutorInput::Pushed(pushed) => self.pushed(pushed),
             ExecutorInput::Own(own) => self.receive_own(own),
             ExecutorInput::Node(change) => self.node_change(change),
-            ExecutorInput::Lease(change) => self.lease_changed(change),
+            ExecutorInput::Lease(change) => self.lease_changed(change).await,
             ExecutorInput::Orphan(report) => self.orphaned(&report),
             ExecutorInput::Control(request) => self.control(&request).await,
             ExecutorInput::Stop => self.begin_stop(),

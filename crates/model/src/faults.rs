@@ -1,5 +1,6 @@
-//! Faults that test builds can switch on: mutants, which break one promise on purpose; failures of the bus; and
-//! fail points, at which the process ends as if it had been killed.
+//! Faults that test builds can switch on: mutants, which break one promise on purpose; failures of the bus; fail
+//! points, at which the process ends as if it had been killed; and freeze points, at which it stops until it is told
+//! to go on.
 //!
 //! Without the feature `faults` they are constants, and nothing of them is left in the program.
 
@@ -142,9 +143,21 @@ pub enum FailPoint {
     AfterPush,
 }
 
+/// A point at which a test build can freeze the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FreezePoint {
+    /// A batch is made, and nothing of it is written.
+    BeforeBatch,
+    /// A room is read, and its start is not written.
+    BeforeStart,
+}
+
 #[cfg(feature = "faults")]
 mod on {
+    use std::process::Command;
     use std::sync::OnceLock;
+
+    use crate::Partition;
 
     /// Returns whether the environment variable `SENDPI_MUTANT` names this mutant.
     #[must_use]
@@ -172,6 +185,15 @@ mod on {
     pub fn fail_point(which: super::FailPoint) {
         if fail_point_armed(which) {
             std::process::abort();
+        }
+    }
+
+    /// Freezes the process until the signal `CONT`, once, if the file names this point and this partition, such as
+    /// `BeforeStart 7`.
+    pub fn freeze_point(which: super::FreezePoint, partition: Partition) {
+        let file = armed(&format_args!("{which:?} {partition}"));
+        if file.is_some_and(|file| std::fs::write(file, "").is_ok()) {
+            let _stopped = Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status();
         }
     }
 
@@ -209,9 +231,13 @@ mod off {
     /// Does nothing, because this build has no fail points.
     #[inline(always)]
     pub const fn fail_point(_: super::FailPoint) {}
+
+    /// Does nothing, because this build has no freeze points.
+    #[inline(always)]
+    pub const fn freeze_point(_: super::FreezePoint, _: crate::Partition) {}
 }
 
 #[cfg(not(feature = "faults"))]
-pub use off::{bus_fault, fail_point, fail_point_armed, mutant};
+pub use off::{bus_fault, fail_point, fail_point_armed, freeze_point, mutant};
 #[cfg(feature = "faults")]
-pub use on::{bus_fault, fail_point, fail_point_armed, mutant};
+pub use on::{bus_fault, fail_point, fail_point_armed, freeze_point, mutant};

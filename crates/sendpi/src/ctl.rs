@@ -1,17 +1,18 @@
 //! `sendpi ctl`: what operators see and change of the workers, over NATS.
 
+mod control;
+mod fleet_history;
 mod fleet_view;
+mod pages;
 mod table;
 mod watch;
 
 use std::time::Duration;
 
-use sendpi_bus::lease::Leases;
 use sendpi_bus::rights::NatsRole;
-use sendpi_bus::{Bus, ConnectError, NatsLoginError, PutError, RequestError, subject};
-use sendpi_model::control::{ControlDone, ControlRefusal, ControlVerb, LiveRooms, VERSION, WorkerRequest};
-use sendpi_model::{NodeId, Partition, encode_json};
-use serde::de::DeserializeOwned;
+use sendpi_bus::{Bus, ConnectError, NatsLoginError, PutError, RequestError};
+use sendpi_model::control::LiveRooms;
+use sendpi_model::{NodeId, Partition};
 use serde_json::json;
 
 use self::fleet_view::FleetView;
@@ -20,6 +21,8 @@ use crate::nats_args::NatsArgs;
 use crate::node::fresh_id;
 use crate::output::say;
 
+/// How often the fleet is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -40,12 +43,21 @@ pub(crate) struct CtlCommand {
 
 #[derive(Debug, clap::Subcommand)]
 enum CtlAction {
+    #[command(flatten)]
+    Once(OnceAction),
+    /// Show the fleet as it changes: who owns what, what happens there, and which partitions changed hands.
+    Watch,
+    /// Serve all of this as a page for browsers.
+    Pages(pages::PagesArgs),
+}
+
+/// What looks at the fleet once.
+#[derive(Debug, clap::Subcommand)]
+enum OnceAction {
     /// List the workers, with what they own.
     Workers,
     /// List the partitions, with who owns them.
     Partitions,
-    /// Show the fleet as it changes: who owns what, what happens there, and which partitions changed hands.
-    Watch,
     /// List the live rooms of a partition, the busiest first.
     Rooms {
         /// The partition.
@@ -101,6 +113,9 @@ pub(crate) enum CtlError {
     /// Nobody owns the partition now.
     #[error("nobody owns partition {0} now")]
     NoOwner(Partition),
+    /// There is no such partition.
+    #[error("there is no partition {0}")]
+    NoSuchPartition(Partition),
     /// A worker does not answer.
     #[error("{node} does not answer: {source}")]
     Silent {
@@ -123,6 +138,9 @@ pub(crate) enum CtlError {
     /// The terminal cannot be used.
     #[error("the terminal cannot be used: {0}")]
     Terminal(#[source] std::io::Error),
+    /// The pages cannot be served.
+    #[error(transparent)]
+    Pages(#[from] pages::PagesError),
     /// It is not known whether a move was noted.
     #[error("the move was not noted: {0}")]
     Move(#[from] PutError),
@@ -132,54 +150,43 @@ pub(crate) enum CtlError {
 pub(crate) async fn run(command: CtlCommand) -> Result<(), CtlError> {
     let config = command.access.config_within(&command.nats, NatsRole::Operator, ANSWER)?;
     let bus = Bus::connect(&config, fresh_id()).await?;
-    if let CtlAction::Watch = command.action {
-        let watched = watch::run(&bus, command.json).await;
-        bus.close().await;
-        return watched;
-    }
-    let view = FleetView::read(&bus).await?;
-    match command.action {
-        CtlAction::Watch => {}
-        CtlAction::Workers => show(command.json, &view.workers_json(), || view.workers_table()),
-        CtlAction::Partitions => show(command.json, &view.partitions_json(), || view.partitions_table()),
-        CtlAction::Rooms { partition } => {
-            let owner = view.owner(partition).ok_or(CtlError::NoOwner(partition))?;
-            let rooms: LiveRooms = ask(&bus, owner, ControlVerb::Rooms { partition }).await?;
-            show(command.json, &json!(rooms), || rooms_table(&rooms));
+    let ran = match command.action {
+        CtlAction::Watch => watch::run(&bus, command.json).await,
+        CtlAction::Pages(args) => pages::run(&bus, &args).await,
+        CtlAction::Once(once) => run_once(&bus, once, command.json).await,
+    };
+    bus.close().await;
+    ran
+}
+
+/// Looks at the fleet, and shows or changes something.
+async fn run_once(bus: &Bus, action: OnceAction, as_json: bool) -> Result<(), CtlError> {
+    let view = FleetView::read(bus).await?;
+    match action {
+        OnceAction::Workers => show(as_json, &view.workers_json(), || view.workers_table()),
+        OnceAction::Partitions => show(as_json, &view.partitions_json(), || view.partitions_table()),
+        OnceAction::Rooms { partition } => {
+            let rooms = control::rooms(bus, &view, partition).await?;
+            show(as_json, &json!(rooms), || rooms_table(&rooms));
         }
-        CtlAction::Drain { worker, undo } => {
-            let node = view.worker(&worker)?;
-            let ControlDone { .. } = ask(&bus, &node, ControlVerb::Drain { undo }).await?;
+        OnceAction::Drain { worker, undo } => {
+            let node = control::drain(bus, &view, &worker, undo).await?;
             let what = if undo { "takes part again" } else { "hands over what it owns" };
-            show(command.json, &json!({"node": node, "draining": !undo}), || TextTable::line(format!("{node} {what}")));
+            show(as_json, &json!({"node": node, "draining": !undo}), || TextTable::line(format!("{node} {what}")));
         }
-        CtlAction::Move { partition, worker, .. } => {
-            let to = worker.map(|worker| view.worker(&worker)).transpose()?;
-            Leases::new(&bus).pin(partition, to.as_ref()).await?;
-            show(command.json, &json!({"partition": partition, "to": to}), || match &to {
+        OnceAction::Move { partition, worker, .. } => {
+            let to = control::move_to(bus, &view, partition, worker.as_deref()).await?;
+            show(as_json, &json!({"partition": partition, "to": to}), || match &to {
                 Some(node) => TextTable::line(format!("partition {partition} moves to {node}")),
                 None => TextTable::line(format!("partition {partition} goes back to where it belongs")),
             });
         }
     }
-    bus.close().await;
     Ok(())
 }
 
 fn show(as_json: bool, value: &serde_json::Value, table: impl FnOnce() -> TextTable) {
     if as_json { say(value) } else { say(table()) }
-}
-
-/// Asks a worker.
-async fn ask<T: DeserializeOwned>(bus: &Bus, node: &NodeId, verb: ControlVerb) -> Result<T, CtlError> {
-    let request = encode_json(&WorkerRequest { v: VERSION, verb });
-    let answer = bus.request(subject::control_worker(node), request.into()).await;
-    let answer = answer.map_err(|source| CtlError::Silent { node: node.clone(), source })?;
-    serde_json::from_slice(answer.payload()).map_err(|error| {
-        let refusal = serde_json::from_slice::<ControlRefusal>(answer.payload());
-        let error = refusal.map_or_else(|_| format!("its answer cannot be read: {error}"), |refusal| refusal.error);
-        CtlError::Refused { node: node.clone(), error }
-    })
 }
 
 fn rooms_table(rooms: &LiveRooms) -> TextTable {

@@ -235,8 +235,10 @@ impl Executor {
         }
     }
 
-    /// Handles a lease that the watch brought.
-    pub(super) fn lease_changed(&mut self, change: PartitionChange) {
+    /// Handles a lease that the watch brought. If it is of a later epoch than this worker's, the partition is lost at
+    /// once, not only when the fence is met: two owners share the requests of one queue group, and take each other's
+    /// consumer of system events.
+    pub(super) async fn lease_changed(&mut self, change: PartitionChange) {
         let change = match change {
             PartitionChange::Lease(change) => change,
             PartitionChange::Pin(partition, node) => {
@@ -246,10 +248,14 @@ impl Executor {
         };
         let partition = change.partition;
         let is_free = change.lease.as_ref().is_none_or(|lease| lease.released);
-        let (is_none, revision) = (change.lease.is_none(), change.revision);
+        let (epoch, revision) = (change.lease.as_ref().map(|lease| lease.epoch), change.revision);
         self.claims.leases.insert(partition, change);
-        if is_none {
-            self.lease_vanished(partition, revision);
+        match (epoch, self.partitions.get(&partition)) {
+            (None, _) => self.lease_vanished(partition, revision),
+            (Some(epoch), Some(owned)) if epoch > owned.tenure.epoch => {
+                self.lose_partition(partition, Vec::new()).await;
+            }
+            _ => {}
         }
         if is_free {
             self.claims.pauses.remove(&partition);

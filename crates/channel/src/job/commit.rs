@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sendpi_bus::presence::Online;
 use sendpi_model::RoomId;
-use sendpi_model::faults::{FailPoint, Mutant, fail_point, mutant};
+use sendpi_model::faults::{FailPoint, FreezePoint, Mutant, fail_point, freeze_point, mutant};
 use sendpi_store::Row;
 
 use super::{JobContext, JobError};
@@ -66,6 +66,7 @@ impl JobContext {
             });
             return Ok(());
         }
+        freeze_point(FreezePoint::BeforeBatch, tenure.partition);
         self.write(tenure, rows).await?;
         fail_point(FailPoint::AfterStore);
         self.pass_fence(tenure).await?;

@@ -2,6 +2,7 @@
 //! passed.
 
 use futures_util::future::try_join_all;
+use sendpi_model::faults::{FreezePoint, freeze_point};
 use sendpi_model::{Event, Head, MessageRevision, RoomId, RoomKind};
 use sendpi_store::{EpochChain, EventRow, PushedRow, ReadError, Row, SettledRow, Start, TIMELINE_BUCKET};
 
@@ -77,6 +78,7 @@ impl JobContext {
     /// Writes the start of a room under this epoch, if there is none, and then passes the fence.
     async fn begin(&self, tenure: Tenure, room: &RoomId, start: Option<Start>) -> Result<(), JobError> {
         if let Some(start) = start {
+            freeze_point(FreezePoint::BeforeStart, tenure.partition);
             self.write(tenure, vec![Row::Start(room.clone(), start)]).await?;
         }
         self.pass_fence(tenure).await

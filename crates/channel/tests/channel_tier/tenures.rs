@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sendpi_bus::lease::{ClaimOutcome, Lease, Leases};
 use sendpi_bus::{RequestError, subject};
 use sendpi_channel::ChannelConfig;
 use sendpi_model::Partitions;
@@ -68,13 +69,38 @@ async fn a_partition_that_is_lost_is_not_listened_to_and_has_no_audience() {
     assert!(tier.removed("ann").is_empty());
     lose(&tier, &second).await;
     until("the audience to end", async || tier.removed("ann").len() == 1).await;
-    let to = subject::room(Partitions::DEFAULT.of(&room(&first)));
-    // It is claimed again after a second.
+    nobody_listens(&tier, &first).await;
+}
+
+/// Waits until nobody listens for requests of a room. A partition that was lost is claimed again after a second.
+async fn nobody_listens(tier: &ChannelTier, id: &str) {
+    let to = subject::room(Partitions::DEFAULT.of(&room(id)));
     let nobody = async || {
         let asked = timeout(Duration::from_millis(20), tier.node.request(to.clone(), "{}".into())).await;
         matches!(asked, Ok(Err(RequestError::NoResponders)))
     };
     until("nobody to listen", nobody).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_whose_lease_another_worker_took_is_lost_without_a_request() {
+    let tier = ChannelTier::start(ChannelConfig::default(), rows("r", 1, 1)).await;
+    let (partition, leases) = (Partitions::DEFAULT.of(&room("r")), Leases::new(&tier.node));
+    assert_eq!(tier.ask("ann", "r", &send("before")).await["seq"], 2);
+    let (own, revision) = leases.read(partition).await.unwrap();
+    let own = own.unwrap();
+    // It takes the lease, and ends before it raises the fence.
+    let taken = Lease { owner: tier.node.node().clone(), claim: "another".into(), epoch: own.epoch + 1, ..own.clone() };
+    let outcome = leases.claim(partition, &taken, revision).await.unwrap();
+    assert!(matches!(outcome, ClaimOutcome::Won(_)), "{outcome:?}");
+    nobody_listens(&tier, "r").await;
+    until("the worker to claim it again", async || {
+        let lease = leases.read(partition).await.unwrap().0.unwrap();
+        lease.owner == own.owner && lease.epoch > taken.epoch
+    })
+    .await;
+    tier.begin_flow_anew(partition);
+    assert_eq!(tier.ask("ann", "r", &send("after")).await["seq"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

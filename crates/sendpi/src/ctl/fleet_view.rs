@@ -12,8 +12,9 @@ use sendpi_model::{Millis, NodeId, Partition};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::CtlError;
+use super::control::ask;
 use super::table::TextTable;
-use super::{CtlError, ask};
 
 /// How long the list of nodes may take.
 const NODES: Duration = Duration::from_secs(5);
@@ -75,6 +76,11 @@ impl FleetView {
         }
     }
 
+    /// Returns whether there is such a partition. Each has a lease as soon as it was claimed once.
+    pub(super) fn has(&self, partition: Partition) -> bool {
+        self.leases.contains_key(&partition)
+    }
+
     /// Returns who owns a partition.
     pub(super) fn owner(&self, partition: Partition) -> Option<&NodeId> {
         self.leases.get(&partition).filter(|lease| !lease.released).map(|lease| &lease.owner)
@@ -88,6 +94,11 @@ impl FleetView {
     /// Returns whether a worker lives.
     pub(super) fn is_live(&self, node: &NodeId) -> bool {
         self.workers.contains_key(node)
+    }
+
+    /// Returns whether a worker answers. The key of one that was killed outlives it.
+    pub(super) fn answers(&self, node: &NodeId) -> bool {
+        self.workers.get(node).is_some_and(|worker| worker.status.is_some())
     }
 
     /// Returns how many workers live.
@@ -112,6 +123,14 @@ impl FleetView {
         self.statuses().map(|status| status.events).sum()
     }
 
+    /// Returns how many durable events there are a second in what each worker owns, which is none if it does not answer.
+    pub(super) fn events_by_worker(&self) -> impl Iterator<Item = (&NodeId, f64)> {
+        self.workers.iter().map(|(node, worker)| {
+            let partitions = worker.status.iter().flat_map(|status| &status.partitions);
+            (node, partitions.map(|partition| partition.events).sum())
+        })
+    }
+
     /// Returns how many partitions the live workers claimed because their owner was dead, since they started.
     pub(super) fn takeovers(&self) -> u64 {
         self.workers.values().filter_map(|worker| worker.status.as_ref()).map(|status| status.takeovers).sum()
@@ -124,6 +143,19 @@ impl FleetView {
     fn status_of(&self, partition: Partition) -> Option<&PartitionStatus> {
         let status = self.workers.get(self.owner(partition)?)?.status.as_ref()?;
         status.partitions.iter().find(|status| status.partition == partition)
+    }
+
+    /// Returns what a person looks at first.
+    pub(super) fn summary_json(&self) -> Value {
+        let (owned, all) = self.owned();
+        json!({
+            "workers": self.worker_count(),
+            "owned": owned,
+            "partitions": all,
+            "rooms": self.rooms(),
+            "events": self.events(),
+            "takeovers": self.takeovers(),
+        })
     }
 
     pub(super) fn workers_json(&self) -> Value {

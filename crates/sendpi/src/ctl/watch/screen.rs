@@ -6,7 +6,8 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table};
 
-use super::{OwnerChange, Watched};
+use super::Watched;
+use crate::ctl::fleet_history::{FleetHistory, OwnerChange};
 use crate::ctl::table::TextTable;
 
 /// The rows of the chart of events, its frame included.
@@ -18,7 +19,8 @@ const CHANGES: u16 = 60;
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, watched: &Watched) {
-    let workers = watched.view.as_ref().map(|view| view.workers_table());
+    let history = &watched.history;
+    let workers = history.view.as_ref().map(|view| view.workers_table());
     let height = workers.as_ref().map_or(3, |table| u16::try_from(table.rows().len()).unwrap_or(WORKERS) + 2);
     let parts = [
         Constraint::Length(1),
@@ -29,22 +31,22 @@ pub(super) fn draw(frame: &mut Frame<'_>, watched: &Watched) {
     ];
     let [title, chart, workers_at, rest, help] = Layout::vertical(parts).areas(frame.area());
     let [partitions, changes] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(CHANGES)]).areas(rest);
-    frame.render_widget(Paragraph::new(summary(watched)), title);
-    draw_events(frame, chart, watched);
-    if let (Some(view), Some(workers)) = (&watched.view, &workers) {
+    frame.render_widget(Paragraph::new(summary(history)), title);
+    draw_events(frame, chart, history);
+    if let (Some(view), Some(workers)) = (&history.view, &workers) {
         draw_table(frame, workers_at, "workers", workers, 0);
         draw_table(frame, partitions, "partitions", &view.partitions_table(), watched.first_row);
     }
-    draw_changes(frame, changes, watched);
+    draw_changes(frame, changes, history);
     frame.render_widget(Paragraph::new("q ends it, arrows and page keys move the partitions"), help);
 }
 
-fn summary(watched: &Watched) -> Line<'static> {
+fn summary(history: &FleetHistory) -> Line<'static> {
     let style = Style::default().add_modifier(Modifier::BOLD);
-    if let Some(failure) = &watched.failure {
+    if let Some(failure) = &history.failure {
         return Line::styled(failure.clone(), style.fg(Color::Red));
     }
-    let Some(view) = &watched.view else { return Line::styled("looking at the fleet", style) };
+    let Some(view) = &history.view else { return Line::styled("looking at the fleet", style) };
     let (owned, all) = view.owned();
     let text = format!(
         "{} workers, {owned} of {all} partitions owned, {} live rooms, {:.0} events/s, {} failovers",
@@ -56,13 +58,13 @@ fn summary(watched: &Watched) -> Line<'static> {
     Line::styled(text, if owned == all { style } else { style.fg(Color::Yellow) })
 }
 
-fn draw_events(frame: &mut Frame<'_>, area: Rect, watched: &Watched) {
-    let most = watched.events.iter().max().copied().unwrap_or(0);
+fn draw_events(frame: &mut Frame<'_>, area: Rect, history: &FleetHistory) {
+    let most = history.events.iter().max().copied().unwrap_or(0);
     let block = Block::bordered().title(format!("events/s, at most {most}"));
     // The newest are at the right.
     let fitting = usize::from(area.width.saturating_sub(2));
-    let skipped = watched.events.len().saturating_sub(fitting);
-    let events: Vec<u64> = watched.events.iter().skip(skipped).copied().collect();
+    let skipped = history.events.len().saturating_sub(fitting);
+    let events: Vec<u64> = history.events.iter().skip(skipped).copied().collect();
     frame.render_widget(Sparkline::default().block(block).data(&events), area);
 }
 
@@ -86,13 +88,13 @@ fn style_of(row: &[String]) -> Style {
     }
 }
 
-fn draw_changes(frame: &mut Frame<'_>, area: Rect, watched: &Watched) {
+fn draw_changes(frame: &mut Frame<'_>, area: Rect, history: &FleetHistory) {
     let line = |change: &OwnerChange| {
-        let OwnerChange { partition, from, to, epoch, is_gone } = change;
+        let OwnerChange { partition, from, to, epoch, is_gone, .. } = change;
         let left = if *is_gone { " (gone)" } else { "" };
         let text = format!("{partition}: {from}{left} → {to}, epoch {epoch}");
         Line::styled(text, if *is_gone { Style::default().fg(Color::Red) } else { Style::default() })
     };
-    let lines: Vec<Line<'_>> = watched.changes.iter().take(usize::from(area.height)).map(line).collect();
+    let lines: Vec<Line<'_>> = history.changes.iter().take(usize::from(area.height)).map(line).collect();
     frame.render_widget(Paragraph::new(lines).block(Block::bordered().title("changes of owners")), area);
 }

@@ -1,0 +1,169 @@
+//! Two owners of a partition at one time, which a script brings about too seldom: each step waits for what the one
+//! before it is for.
+
+use std::future::Future;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use sendpi_model::faults::FreezePoint;
+use sendpi_model::timing::RECONNECT_GRACE;
+use sendpi_model::{Partition, Partitions, RoomId};
+use sendpi_store::Store;
+use sendpi_store::cql::Cql;
+use sendpi_tests::{Proxy, ServedNode};
+use tokio::time::{sleep, timeout};
+
+use crate::fleet::{ChaosFleet, GATEWAYS, NATS, WORKERS};
+use crate::script::ChaosPart;
+use crate::seat::Seat;
+
+/// How soon each step must show.
+const STEP: Duration = Duration::from_secs(30);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the two sides of a split stay apart at most. After 10 s without NATS a worker stops by itself.
+const APART: Duration = Duration::from_secs(9);
+/// How long both sides go on after the other one has taken over.
+const BOTH: Duration = Duration::from_secs(2);
+
+/// What workers log when they begin to own a partition, and when they find that they do not.
+const TAKEN_OVER: &str = "the partition is taken over";
+const LOST: &str = "was lost to another worker";
+
+impl ChaosFleet {
+    /// Brings about two owners in both of these ways. Returns what did not come about.
+    pub(crate) async fn two_owners(&mut self, seed: u64, rooms: &[String]) -> Vec<String> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let split = self.split(&mut rng).await;
+        let late = self.late_owners(&mut rng, rooms).await;
+        [split, late].into_iter().filter_map(Result::err).collect()
+    }
+
+    /// Splits a worker, a gateway and a NATS server off from the others, who take the worker for dead. It goes on to
+    /// own what it owns, for those at that gateway, until it meets the fence.
+    async fn split(&mut self, rng: &mut StdRng) -> Result<(), String> {
+        let worker = ChaosPart::Worker(rng.random_range(0..WORKERS));
+        let gateway = ChaosPart::Gateway(rng.random_range(0..GATEWAYS));
+        let server = rng.random_range(0..NATS);
+        let near = (server + 1) % NATS;
+        println!("{worker:?}, {gateway:?} and NATS server {server} are split off");
+        let addresses = self.nats.addresses();
+        for (part, seat) in &self.seats {
+            let is_off = [worker, gateway].contains(part);
+            for (to, line) in seat.nats.iter().enumerate() {
+                let to = if is_off { server } else { [to, near][usize::from(to == server)] };
+                line.aim(&addresses[to]);
+                line.cut();
+            }
+        }
+        // Until the proxies have ended what there was.
+        sleep(LOOK * 4).await;
+        self.lines().for_each(Proxy::mend);
+        // With the leaders of the buckets on the other side, that one can claim.
+        let (bus, leader) = (self.bus().await, format!(r#"{{"placement":{{"preferred":"nats-{}"}}}}"#, near + 1));
+        for bucket in ["KV_sendpi_partitions", "KV_sendpi_presence"] {
+            let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{bucket}");
+            bus.request(subject, leader.clone().into()).await.map_err(|error| format!("{bucket}: {error}"))?;
+        }
+        // Until nobody gives others the benefit of the doubt any more because of the reconnects.
+        sleep(2 * RECONNECT_GRACE).await;
+
+        let taken = |fleet: &Self| {
+            let others = fleet.seats.iter().filter(|(part, _)| **part != worker);
+            others.filter_map(|(_, seat)| seat.node()).map(|node| node.logged(TAKEN_OVER)).sum::<usize>()
+        };
+        let before = taken(self);
+        self.nats.routes(Some(server)).for_each(Proxy::cut);
+        let taken_over = timeout(APART - BOTH, until(|| taken(self) > before)).await.is_ok();
+        sleep(BOTH).await;
+        self.nats.routes(Some(server)).for_each(Proxy::mend);
+        for seat in self.seats.values() {
+            seat.nats.iter().zip(&addresses).for_each(|(line, address)| line.aim(address));
+        }
+        if taken_over { Ok(()) } else { Err(format!("nobody took over from {worker:?} within {APART:?}")) }
+    }
+
+    /// Has two owners write late: the first one a batch, after the second one has read the room, and the second one the
+    /// start of the room, after the third one has read it with that batch.
+    async fn late_owners(&mut self, rng: &mut StdRng, rooms: &[String]) -> Result<(), String> {
+        let room = &rooms[rng.random_range(0..rooms.len())];
+        let room = RoomId::parse(room).map_err(|error| error.to_string())?;
+        let partition = Partitions::DEFAULT.of(&room);
+        let mut workers: Vec<ChaosPart> = (0..WORKERS).map(ChaosPart::Worker).collect();
+        workers.shuffle(rng);
+
+        self.freeze_at(&workers, Some((FreezePoint::BeforeBatch, partition)));
+        let first = self.frozen(&workers, "a worker writes into a busy room").await?;
+        workers.retain(|part| *part != first);
+        self.freeze_at(&workers, Some((FreezePoint::BeforeStart, partition)));
+        self.lines_of(first).for_each(Proxy::cut);
+        let second = self.frozen(&workers, "the partition of a worker that is gone is taken over").await?;
+        workers.retain(|part| *part != second);
+        self.freeze_at(&workers, None);
+        println!("{first:?} and {second:?} are frozen as owners of partition {partition}");
+
+        let store = Cql::open(self.keyspace_config()).await.map_err(|error| error.to_string())?;
+        let newest = newest_epoch(&store, &room).await?;
+        self.thaw(first).await?;
+        self.lines_of(second).for_each(Proxy::cut);
+        step("the partition is taken over again, and its room is opened", async {
+            while newest_epoch(&store, &room).await.ok() <= Some(newest) {
+                sleep(LOOK).await;
+            }
+        })
+        .await?;
+        self.thaw(second).await?;
+        [first, second].into_iter().for_each(|part| self.lines_of(part).for_each(Proxy::mend));
+        Ok(())
+    }
+
+    fn freeze_at(&self, workers: &[ChaosPart], point: Option<(FreezePoint, Partition)>) {
+        workers.iter().filter_map(|part| self.node(*part)).for_each(|node| node.freeze_at(point));
+    }
+
+    /// Waits until one of these is frozen.
+    async fn frozen(&self, workers: &[ChaosPart], what: &str) -> Result<ChaosPart, String> {
+        let is_frozen = |part: &&ChaosPart| self.node(**part).is_some_and(ServedNode::is_frozen);
+        step(what, until(|| workers.iter().any(|part| is_frozen(&part)))).await?;
+        workers.iter().find(is_frozen).copied().ok_or_else(|| what.to_owned())
+    }
+
+    /// Lets a worker go on that is not an owner any more, and waits until it has found that out.
+    async fn thaw(&self, part: ChaosPart) -> Result<(), String> {
+        let Some(node) = self.node(part) else { return Err(format!("{part:?} ended")) };
+        let before = node.logged(LOST);
+        node.signal("CONT");
+        step("a former owner writes, and finds that it is not the owner any more", until(|| node.logged(LOST) > before))
+            .await
+    }
+
+    fn node(&self, part: ChaosPart) -> Option<&ServedNode> {
+        self.seats.get(&part).and_then(Seat::node)
+    }
+
+    /// Returns the lines of all nodes to NATS.
+    fn lines(&self) -> impl Iterator<Item = &Proxy> {
+        self.seats.values().flat_map(|seat| &seat.nats)
+    }
+
+    fn lines_of(&self, part: ChaosPart) -> impl Iterator<Item = &Proxy> {
+        self.seats.get(&part).into_iter().flat_map(|seat| &seat.nats)
+    }
+}
+
+async fn newest_epoch(store: &Cql, room: &RoomId) -> Result<u64, String> {
+    let chain = store.chain(room).await.map_err(|error| error.to_string())?;
+    Ok(chain.newest().map_or(0, |start| start.epoch))
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        sleep(LOOK).await;
+    }
+}
+
+async fn step(what: &str, done: impl Future<Output = ()>) -> Result<(), String> {
+    timeout(STEP, done).await.map_err(|_| format!("not within {STEP:?}: {what}"))
+}
