@@ -1,17 +1,19 @@
 //! A device that sends and receives on a bad network, and remembers what it was told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use sendpi_client::{ClientError, Options, SendOptions};
+use sendpi_client::{Client, ClientError, Options, SendOptions};
 use sendpi_model::Millis;
 use sendpi_tests::{Proxy, Recording};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::call_log::{Call, CallLog, CallOutcome};
 use crate::checker::Witness;
@@ -21,6 +23,9 @@ use crate::script::millis;
 const PATIENCE: Duration = Duration::from_secs(12);
 /// How often a message is sent before it is left as it is.
 const TRIES: usize = 4;
+/// How many messages of a device to one room are under way at most. Rooms whose owner is away keep nobody from talking in
+/// the others.
+const UNDER_WAY: usize = 6;
 /// How many of the rooms hear something all the time. The others are quiet, and their channels come and go.
 pub(crate) const BUSY: usize = 6;
 
@@ -54,6 +59,11 @@ pub(crate) struct ChaosDevice {
     rng: StdRng,
     shared: Arc<SharedByDevices>,
     sent: u64,
+    under_way: JoinSet<Sending>,
+    /// How many of them there are, by room.
+    counts: BTreeMap<String, usize>,
+    /// What is to be sent again.
+    again: Vec<Sending>,
     online: Vec<(Millis, Millis)>,
     /// When it last began to be online or to try to be.
     since: Option<Millis>,
@@ -73,7 +83,8 @@ impl ChaosDevice {
         let options = Options { timeout: PATIENCE, ..Options::default() };
         let recording = Recording::connect_with(line.url(), token, user, name, options).await;
         let (name, rng) = (name.to_owned(), StdRng::seed_from_u64(seed));
-        Self { name, habit, line, recording, rng, shared, sent: 0, online: Vec::new(), since }
+        let (under_way, counts, again, online) = (JoinSet::new(), BTreeMap::new(), Vec::new(), Vec::new());
+        Self { name, habit, line, recording, rng, shared, sent: 0, under_way, counts, again, online, since }
     }
 
     /// Does what the device does until everybody is to stop. Then it is online, with every call answered or given up.
@@ -94,6 +105,9 @@ impl ChaosDevice {
                     }
                 }
             }
+        }
+        while !self.under_way.is_empty() || !self.again.is_empty() {
+            self.settle(Instant::now() + Duration::from_secs(1)).await;
         }
         self
     }
@@ -139,45 +153,56 @@ impl ChaosDevice {
         let _stopped = timeout(millis(&mut self.rng, range), stops.wait_for(|stops| *stops)).await;
     }
 
-    /// Sends a few messages at once, and comes back if the connection is dead.
+    /// Sends a few messages at once, and notes what is answered meanwhile.
     async fn talk(&mut self) {
-        let mut sendings = Vec::new();
         for _ in 0..self.rng.random_range(1..8) {
             let quiet = self.rng.random_bool(0.002);
             let rooms = if quiet { &self.shared.rooms[BUSY..] } else { &self.shared.rooms[..BUSY] };
             let Some(room) = rooms.choose(&mut self.rng) else { return };
+            if self.counts.get(room).is_some_and(|count| *count >= UNDER_WAY) {
+                continue;
+            }
             self.sent += 1;
             let text = format!("{} of {} says {}", self.name, self.recording.user(), self.sent);
-            sendings.push(Sending::new(room, text, &self.recording));
+            let mut sending = Sending::new(room, text, &self.recording);
+            sending.tries_left = if self.rng.random_bool(0.8) { TRIES } else { 1 };
+            self.send(sending);
         }
-        let repeats = self.rng.random_bool(0.8);
-        self.send(sendings, repeats).await;
-        self.pause(50..600).await;
+        let until = Instant::now() + millis(&mut self.rng, 100..900);
+        self.settle(until).await;
     }
 
-    /// Sends messages at once, and those of unknown outcome again if `repeats` is set.
-    async fn send(&mut self, mut sendings: Vec<Sending>, repeats: bool) {
-        for try_number in 1..=TRIES {
-            let answers = sendings.iter_mut().map(|sending| sending.send(&self.recording));
-            futures_util::future::join_all(answers).await;
-            let (unknown, known) =
-                sendings.into_iter().partition(|sending| matches!(sending.call.outcome, CallOutcome::Unknown(_)));
-            sendings = unknown;
-            let known: Vec<Sending> = known;
-            known.into_iter().for_each(|sending| self.shared.log.add(sending.call));
-            if sendings.is_empty() {
-                return;
-            }
-            if self.is_connected().await {
-                self.pause(50..500).await;
+    fn send(&mut self, mut sending: Sending) {
+        *self.counts.entry(sending.call.room.clone()).or_default() += 1;
+        let client = self.recording.client().clone();
+        self.under_way.spawn(async move {
+            sending.send(&client).await;
+            sending
+        });
+    }
+
+    /// Notes what is answered until then. Comes back if the connection is dead, and sends again what may be.
+    async fn settle(&mut self, until: Instant) {
+        let mut is_unknown = false;
+        while let Ok(Some(sent)) = timeout_at(until, self.under_way.join_next()).await {
+            let sending = sent.unwrap_or_else(|error| panic!("{error}"));
+            self.counts.entry(sending.call.room.clone()).and_modify(|count| *count -= 1);
+            let is_open = matches!(sending.call.outcome, CallOutcome::Unknown(_));
+            is_unknown |= is_open;
+            if is_open && sending.tries_left > 0 {
+                self.again.push(sending);
             } else {
-                self.come_back().await;
-            }
-            if !repeats || try_number == TRIES {
-                break;
+                self.shared.log.add(sending.call);
             }
         }
-        sendings.into_iter().for_each(|sending| self.shared.log.add(sending.call));
+        if is_unknown && !self.is_connected().await {
+            self.come_back().await;
+        }
+        for sending in std::mem::take(&mut self.again) {
+            self.send(sending);
+        }
+        let mut stops = self.shared.stops.clone();
+        let _stopped = timeout_at(until, stops.wait_for(|stops| *stops)).await;
     }
 
     /// Ends the session in one of the ways in which devices do, and stays away for a while.
@@ -219,24 +244,29 @@ impl ChaosDevice {
 #[derive(Debug)]
 pub(crate) struct Sending {
     pub(crate) call: Call,
+    /// How often it may still be sent.
+    pub(crate) tries_left: usize,
     /// The seq of the room that was known when it was first sent.
     known: u64,
 }
 
 impl Sending {
+    /// Returns a message that may be sent any number of times.
     pub(crate) fn new(room: &str, text: String, by: &Recording) -> Self {
         let (user, room, outcome) =
             (by.user().to_owned(), room.to_owned(), CallOutcome::Unknown("not sent".to_owned()));
         let known = by.last(&room).unwrap_or(0);
         let began = Millis::now();
-        Self { call: Call { user, room, text, began, ended: began, tries: 0, outcome }, known }
+        let call = Call { user, room, text, began, ended: began, tries: 0, outcome };
+        Self { call, tries_left: usize::MAX, known }
     }
 
-    pub(crate) async fn send(&mut self, by: &Recording) {
+    pub(crate) async fn send(&mut self, by: &Client) {
+        self.tries_left = self.tries_left.saturating_sub(1);
         let retry = (self.call.tries > 0).then_some(self.known);
         let nonce = Some(self.call.text.replace(' ', "-"));
         let options = SendOptions { nonce, retry, ..SendOptions::default() };
-        let answer = by.client().send_with(&self.call.room, json!({"text": self.call.text}), options);
+        let answer = by.send_with(&self.call.room, json!({"text": self.call.text}), options);
         let answer = timeout(PATIENCE, answer).await;
         let answer = answer.unwrap_or_else(|_| Err(ClientError::Timeout("send".to_owned())));
         self.call.outcome = CallOutcome::of(&answer, self.call.tries > 0);

@@ -182,7 +182,7 @@ async fn make_rooms(stage: &impl ChaosStage, run: &str) -> Vec<String> {
 async fn send(by: &Recording, room: &str, text: String, log: &CallLog) {
     let mut sending = Sending::new(room, text, by);
     loop {
-        sending.send(by).await;
+        sending.send(by.client()).await;
         if !matches!(sending.call.outcome, CallOutcome::Unknown(_)) {
             return log.add(sending.call);
         }

@@ -1,7 +1,6 @@
 //! Two owners of a partition at one time, which a script brings about too seldom: each step waits for what the one
 //! before it is for.
 
-use std::future::Future;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -10,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use sendpi_model::faults::FreezePoint;
 use sendpi_model::timing::RECONNECT_GRACE;
 use sendpi_model::{Partition, Partitions, RoomId};
-use sendpi_store::Store;
+use sendpi_store::{ReadError, Store};
 use sendpi_store::cql::Cql;
 use sendpi_tests::{Proxy, ServedNode};
 use tokio::time::{sleep, timeout};
@@ -28,9 +27,10 @@ const APART: Duration = Duration::from_secs(9);
 /// How long both sides go on after the other one has taken over.
 const BOTH: Duration = Duration::from_secs(2);
 
-/// What workers log when they begin to own a partition, and when they find that they do not.
+/// How many rows are read at once.
+const PAGE: u64 = 500;
+/// What workers log when they begin to own a partition.
 const TAKEN_OVER: &str = "the partition is taken over";
-const LOST: &str = "was lost to another worker";
 
 impl ChaosFleet {
     /// Brings about two owners in both of these ways. Returns what did not come about.
@@ -76,13 +76,13 @@ impl ChaosFleet {
         };
         let before = taken(self);
         self.nats.routes(Some(server)).for_each(Proxy::cut);
-        let taken_over = timeout(APART - BOTH, until(|| taken(self) > before)).await.is_ok();
+        let taken_over = timeout(APART - BOTH, until("others to take over", async || taken(self) > before)).await;
         sleep(BOTH).await;
         self.nats.routes(Some(server)).for_each(Proxy::mend);
         for seat in self.seats.values() {
             seat.nats.iter().zip(&addresses).for_each(|(line, address)| line.aim(address));
         }
-        if taken_over { Ok(()) } else { Err(format!("nobody took over from {worker:?} within {APART:?}")) }
+        if taken_over.is_ok() { Ok(()) } else { Err(format!("nobody took over from {worker:?} within {APART:?}")) }
     }
 
     /// Has two owners write late: the first one a batch, after the second one has read the room, and the second one the
@@ -95,26 +95,26 @@ impl ChaosFleet {
         workers.shuffle(rng);
 
         self.freeze_at(&workers, Some((FreezePoint::BeforeBatch, partition)));
-        let first = self.frozen(&workers, "a worker writes into a busy room").await?;
+        let first = self.frozen(&workers, "an owner to write a batch").await?;
         workers.retain(|part| *part != first);
         self.freeze_at(&workers, Some((FreezePoint::BeforeStart, partition)));
         self.lines_of(first).for_each(Proxy::cut);
-        let second = self.frozen(&workers, "the partition of a worker that is gone is taken over").await?;
+        let second = self.frozen(&workers, "another one to take over and read the room").await?;
         workers.retain(|part| *part != second);
         self.freeze_at(&workers, None);
         println!("{first:?} and {second:?} are frozen as owners of partition {partition}");
 
         let store = Cql::open(self.keyspace_config()).await.map_err(|error| error.to_string())?;
-        let newest = newest_epoch(&store, &room).await?;
-        self.thaw(first).await?;
+        let rows = rows(&store, &room).await.unwrap_or(0);
+        self.thaw(first);
+        let is_written = async || self::rows(&store, &room).await.is_ok_and(|now| now > rows);
+        until("the first owner to have written its batch", is_written).await?;
+        let starts = starts(&store, &room).await.unwrap_or(0);
+        let more_starts = async |more| self::starts(&store, &room).await.is_ok_and(|now| now >= starts + more);
         self.lines_of(second).for_each(Proxy::cut);
-        step("the partition is taken over again, and its room is opened", async {
-            while newest_epoch(&store, &room).await.ok() <= Some(newest) {
-                sleep(LOOK).await;
-            }
-        })
-        .await?;
-        self.thaw(second).await?;
+        until("the third owner to have opened the room", async || more_starts(1).await).await?;
+        self.thaw(second);
+        until("the second owner to have written its start", async || more_starts(2).await).await?;
         [first, second].into_iter().for_each(|part| self.lines_of(part).for_each(Proxy::mend));
         Ok(())
     }
@@ -126,17 +126,13 @@ impl ChaosFleet {
     /// Waits until one of these is frozen.
     async fn frozen(&self, workers: &[ChaosPart], what: &str) -> Result<ChaosPart, String> {
         let is_frozen = |part: &&ChaosPart| self.node(**part).is_some_and(ServedNode::is_frozen);
-        step(what, until(|| workers.iter().any(|part| is_frozen(&part)))).await?;
+        until(what, async || workers.iter().any(|part| is_frozen(&part))).await?;
         workers.iter().find(is_frozen).copied().ok_or_else(|| what.to_owned())
     }
 
-    /// Lets a worker go on that is not an owner any more, and waits until it has found that out.
-    async fn thaw(&self, part: ChaosPart) -> Result<(), String> {
-        let Some(node) = self.node(part) else { return Err(format!("{part:?} ended")) };
-        let before = node.logged(LOST);
-        node.signal("CONT");
-        step("a former owner writes, and finds that it is not the owner any more", until(|| node.logged(LOST) > before))
-            .await
+    /// Lets a worker go on.
+    fn thaw(&self, part: ChaosPart) {
+        self.node(part).into_iter().for_each(|node| node.signal("CONT"));
     }
 
     fn node(&self, part: ChaosPart) -> Option<&ServedNode> {
@@ -153,17 +149,27 @@ impl ChaosFleet {
     }
 }
 
-async fn newest_epoch(store: &Cql, room: &RoomId) -> Result<u64, String> {
-    let chain = store.chain(room).await.map_err(|error| error.to_string())?;
-    Ok(chain.newest().map_or(0, |start| start.epoch))
-}
-
-async fn until(holds: impl Fn() -> bool) {
-    while !holds() {
-        sleep(LOOK).await;
+/// Returns how many rows a timeline has, those that do not count too.
+async fn rows(store: &Cql, room: &RoomId) -> Result<usize, ReadError> {
+    let (mut rows, mut next) = (0, 1);
+    loop {
+        let page = store.timeline(room, next..=next + PAGE - 1, 4 * PAGE as usize, false).await?;
+        let Some(last) = page.last() else { return Ok(rows) };
+        next = last.event.head.seq + 1;
+        rows += page.len();
     }
 }
 
-async fn step(what: &str, done: impl Future<Output = ()>) -> Result<(), String> {
-    timeout(STEP, done).await.map_err(|_| format!("not within {STEP:?}: {what}"))
+/// Returns how many starts a room has, those outside the chain too.
+async fn starts(store: &Cql, room: &RoomId) -> Result<usize, ReadError> {
+    Ok(store.starts(room, None, PAGE as usize).await?.len())
+}
+
+async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Result<(), String> {
+    let held = timeout(STEP, async {
+        while !holds().await {
+            sleep(LOOK).await;
+        }
+    });
+    held.await.map_err(|_| format!("not within {STEP:?}: {what}"))
 }

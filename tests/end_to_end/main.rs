@@ -34,6 +34,7 @@ mod operator_pages;
 mod page;
 mod push;
 mod rates;
+mod restored;
 mod resume;
 mod retention;
 mod rights;

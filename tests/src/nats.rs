@@ -1,5 +1,6 @@
 //! A test's own nats-server.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sendpi_bus::{Bus, BusConfig};
@@ -85,10 +86,37 @@ impl NatsServer {
         self.process.ended().await;
     }
 
+    /// Returns a copy of its data, as an operator's backup has it. The server ends for that, and starts again.
+    ///
+    /// # Panics
+    /// If the data cannot be copied.
+    pub async fn back_up(&mut self) -> TempDir {
+        self.kill9().await;
+        let copy = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder for NATS: {error}"));
+        copy_folder(self.data.path(), copy.path());
+        self.start_again().await;
+        copy
+    }
+
+    /// Kills the server, and starts it again with what it had when `copy` was made.
+    ///
+    /// # Panics
+    /// If the data cannot be replaced.
+    pub async fn restore(&mut self, copy: TempDir) {
+        self.kill9().await;
+        self.data = copy;
+        self.start_again().await;
+    }
+
     /// Starts the server again on the same port and data, after [`NatsServer::kill9`].
     pub async fn start_again(&mut self) {
         (self.process, self.port) = launch(&self.data, Some(self.port)).await;
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cannot copy {}", from.display());
 }
 
 async fn launch(data: &TempDir, port: Option<u16>) -> (Process, u16) {

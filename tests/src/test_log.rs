@@ -14,11 +14,13 @@ impl TestLog {
     /// Opens the log of this name, behind what it holds already.
     ///
     /// # Panics
-    /// If the file cannot be opened.
+    /// If the folder or the file cannot be made.
     pub(crate) fn open(name: &str) -> Self {
         let Some(folder) = std::env::var_os("SENDPI_TEST_LOGS").filter(|folder| !folder.is_empty()) else {
             return Self(None);
         };
+        let made = std::fs::create_dir_all(&folder);
+        made.unwrap_or_else(|error| panic!("{}: {error}", Path::new(&folder).display()));
         let path = Path::new(&folder).join(format!("{}.log", name.replace(' ', "-")));
         let file = File::options().create(true).append(true).open(&path);
         Self(Some(Arc::new(file.unwrap_or_else(|error| panic!("{}: {error}", path.display())))))
