@@ -77,7 +77,10 @@ impl Seat {
                 let lines = "durability = \"relaxed\"";
                 match ServedNode::try_start_on(&servers, 3, &keyspace, lines, &args).await {
                     Ok(node) => return Some(node),
-                    Err(_) => sleep(AGAIN).await,
+                    Err(why) => {
+                        println!("a node could not start: {why}");
+                        sleep(AGAIN).await;
+                    }
                 }
             }
         }));

@@ -10,13 +10,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 /// The receive buffer towards the server, in bytes. It is small, so that what a slow client has not read waits in the
 /// server.
 const RECEIVE_BUFFER: u32 = 16 * 1024;
 /// How often a slow connection forwards something.
 const TURN: Duration = Duration::from_millis(20);
+/// How long a connection that is not served stays.
+const REFUSAL: Duration = Duration::from_millis(100);
 /// How many pieces of at most 64 KiB may be under way in one direction of a connection.
 const UNDER_WAY: usize = 1_024;
 
@@ -179,7 +181,13 @@ async fn accept(listener: TcpListener, network: Arc<Network>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        if network.up.borrow().pace != Pace::Cut {
+        if network.up.borrow().pace == Pace::Cut {
+            // Who connects again without a pause would keep the machine busy.
+            connections.spawn(async move {
+                sleep(REFUSAL).await;
+                drop(client);
+            });
+        } else {
             connections.spawn(serve(client, Arc::clone(&network)));
         }
     }
