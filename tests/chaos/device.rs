@@ -24,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// How often a message is sent before it is left as it is.
 const TRIES: usize = 4;
 /// How many messages of a device to one room are under way at most. Rooms whose owner is away keep nobody from talking in
-/// the others.
-const UNDER_WAY: usize = 6;
+/// the others, and with all rooms away there are fewer than a session may have without an answer.
+const UNDER_WAY: usize = 3;
 /// How many of the rooms hear something all the time. The others are quiet, and their channels come and go.
 pub(crate) const BUSY: usize = 6;
 
@@ -36,6 +36,8 @@ pub(crate) enum Habit {
     Talks,
     /// Is online for a while, away for a while, and sends nothing.
     ComesAndGoes,
+    /// Goes away at once, and comes back when everybody is to stop.
+    Leaves,
 }
 
 /// What the devices of a run share.
@@ -93,6 +95,11 @@ impl ChaosDevice {
         while !self.stops() {
             match self.habit {
                 Habit::Talks => self.talk().await,
+                Habit::Leaves => {
+                    self.end_session().await;
+                    self.until_stops().await;
+                    self.come_back().await;
+                }
                 Habit::ComesAndGoes => {
                     if Instant::now() >= turn {
                         self.go_away().await;
@@ -142,6 +149,11 @@ impl ChaosDevice {
         *self.shared.stops.borrow()
     }
 
+    async fn until_stops(&self) {
+        // It is never dropped before.
+        drop(self.shared.stops.clone().wait_for(|stops| *stops).await);
+    }
+
     /// Returns whether the server answers on the connection that there is.
     async fn is_connected(&self) -> bool {
         timeout(PATIENCE, self.recording.client().ping()).await.is_ok_and(|answer| answer.is_ok())
@@ -149,8 +161,7 @@ impl ChaosDevice {
 
     /// Waits for some of these milliseconds, or until everybody is to stop.
     async fn pause(&mut self, range: std::ops::Range<u64>) {
-        let mut stops = self.shared.stops.clone();
-        let _stopped = timeout(millis(&mut self.rng, range), stops.wait_for(|stops| *stops)).await;
+        let _stopped = timeout(millis(&mut self.rng, range), self.until_stops()).await;
     }
 
     /// Sends a few messages at once, and notes what is answered meanwhile.
@@ -201,20 +212,24 @@ impl ChaosDevice {
         for sending in std::mem::take(&mut self.again) {
             self.send(sending);
         }
-        let mut stops = self.shared.stops.clone();
-        let _stopped = timeout_at(until, stops.wait_for(|stops| *stops)).await;
+        let _stopped = timeout_at(until, self.until_stops()).await;
     }
 
-    /// Ends the session in one of the ways in which devices do, and stays away for a while.
+    /// Stays away for a while.
     async fn go_away(&mut self) {
+        self.end_session().await;
+        self.pause(50_000..75_000).await;
+        self.come_back().await;
+    }
+
+    /// Ends the session in one of the ways in which devices do.
+    async fn end_session(&mut self) {
         if self.rng.random_bool(0.5) {
             let _closed = timeout(PATIENCE, self.recording.client().close()).await;
         } else {
             self.recording.client().cut().await;
         }
         self.note_offline();
-        self.pause(50_000..75_000).await;
-        self.come_back().await;
     }
 
     fn note_offline(&mut self) {

@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(100);
 /// How long people talk before anything happens: longer than it takes to give up a node.
 const CALM: Duration = Duration::from_secs(6);
 /// Who is there, with which devices.
-const PEOPLE: [(&str, &[&str], Habit); 7] = [
+const PEOPLE: [(&str, &[&str], Habit); 8] = [
     ("ann", &["phone", "laptop"], Habit::Talks),
     ("bob", &["phone", "tablet"], Habit::Talks),
     ("cleo", &["phone"], Habit::Talks),
@@ -29,6 +29,7 @@ const PEOPLE: [(&str, &[&str], Habit); 7] = [
     ("emil", &["phone"], Habit::Talks),
     ("fred", &["phone"], Habit::ComesAndGoes),
     ("gina", &["phone"], Habit::ComesAndGoes),
+    ("hank", &["phone"], Habit::Leaves),
 ];
 /// Who is a member and never comes.
 const NEVER_THERE: &str = "zoe";

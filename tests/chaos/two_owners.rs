@@ -6,11 +6,11 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use sendpi_model::RoomId;
 use sendpi_model::faults::FreezePoint;
 use sendpi_model::timing::RECONNECT_GRACE;
-use sendpi_model::{Partition, Partitions, RoomId};
-use sendpi_store::{ReadError, Store};
 use sendpi_store::cql::Cql;
+use sendpi_store::{ReadError, Store};
 use sendpi_tests::{Proxy, ServedNode};
 use tokio::time::{sleep, timeout};
 
@@ -22,9 +22,9 @@ use crate::seat::Seat;
 const STEP: Duration = Duration::from_secs(30);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long the two sides of a split stay apart at most. After 10 s without NATS a worker stops by itself.
-const APART: Duration = Duration::from_secs(9);
-/// How long both sides go on after the other one has taken over.
+/// How soon the other side of a split has taken over, and for how long both then go on. After 10 s without NATS a worker
+/// stops by itself.
+const TAKE_OVER: Duration = Duration::from_secs(7);
 const BOTH: Duration = Duration::from_secs(2);
 
 /// How many rows are read at once.
@@ -36,9 +36,25 @@ impl ChaosFleet {
     /// Brings about two owners in both of these ways. Returns what did not come about.
     pub(crate) async fn two_owners(&mut self, seed: u64, rooms: &[String]) -> Vec<String> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let split = self.split(&mut rng).await;
-        let late = self.late_owners(&mut rng, rooms).await;
-        [split, late].into_iter().filter_map(Result::err).collect()
+        let mut failed = Vec::new();
+        failed.extend(self.split(&mut rng).await.err());
+        self.as_before();
+        failed.extend(self.late_owners(&mut rng, rooms).await.err());
+        self.as_before();
+        failed
+    }
+
+    /// Undoes all that is done here.
+    fn as_before(&self) {
+        let addresses = self.nats.addresses();
+        self.nats.routes(None).for_each(Proxy::mend);
+        for seat in self.seats.values() {
+            seat.nats.iter().zip(&addresses).for_each(|(line, address)| line.aim(address));
+            seat.nats.iter().for_each(Proxy::mend);
+        }
+        let workers: Vec<ChaosPart> = (0..WORKERS).map(ChaosPart::Worker).collect();
+        self.freeze_at(&workers, None);
+        workers.into_iter().for_each(|part| self.thaw(part));
     }
 
     /// Splits a worker, a gateway and a NATS server off from the others, who take the worker for dead. It goes on to
@@ -60,7 +76,7 @@ impl ChaosFleet {
         }
         // Until the proxies have ended what there was.
         sleep(LOOK * 4).await;
-        self.lines().for_each(Proxy::mend);
+        self.seats.values().flat_map(|seat| &seat.nats).for_each(Proxy::mend);
         // With the leaders of the buckets on the other side, that one can claim.
         let (bus, leader) = (self.bus().await, format!(r#"{{"placement":{{"preferred":"nats-{}"}}}}"#, near + 1));
         for bucket in ["KV_sendpi_partitions", "KV_sendpi_presence"] {
@@ -76,13 +92,9 @@ impl ChaosFleet {
         };
         let before = taken(self);
         self.nats.routes(Some(server)).for_each(Proxy::cut);
-        let taken_over = timeout(APART - BOTH, until("others to take over", async || taken(self) > before)).await;
+        let taken_over = timeout(TAKE_OVER, until("others to take over", async || taken(self) > before)).await;
         sleep(BOTH).await;
-        self.nats.routes(Some(server)).for_each(Proxy::mend);
-        for seat in self.seats.values() {
-            seat.nats.iter().zip(&addresses).for_each(|(line, address)| line.aim(address));
-        }
-        if taken_over.is_ok() { Ok(()) } else { Err(format!("nobody took over from {worker:?} within {APART:?}")) }
+        taken_over.unwrap_or_else(|_| Err(format!("nobody took over from {worker:?} within {TAKE_OVER:?}")))
     }
 
     /// Has two owners write late: the first one a batch, after the second one has read the room, and the second one the
@@ -90,36 +102,34 @@ impl ChaosFleet {
     async fn late_owners(&mut self, rng: &mut StdRng, rooms: &[String]) -> Result<(), String> {
         let room = &rooms[rng.random_range(0..rooms.len())];
         let room = RoomId::parse(room).map_err(|error| error.to_string())?;
-        let partition = Partitions::DEFAULT.of(&room);
         let mut workers: Vec<ChaosPart> = (0..WORKERS).map(ChaosPart::Worker).collect();
         workers.shuffle(rng);
 
-        self.freeze_at(&workers, Some((FreezePoint::BeforeBatch, partition)));
+        self.freeze_at(&workers, Some((FreezePoint::BeforeBatch, &room)));
         let first = self.frozen(&workers, "an owner to write a batch").await?;
         workers.retain(|part| *part != first);
-        self.freeze_at(&workers, Some((FreezePoint::BeforeStart, partition)));
+        self.freeze_at(&workers, Some((FreezePoint::BeforeStart, &room)));
         self.lines_of(first).for_each(Proxy::cut);
         let second = self.frozen(&workers, "another one to take over and read the room").await?;
         workers.retain(|part| *part != second);
         self.freeze_at(&workers, None);
-        println!("{first:?} and {second:?} are frozen as owners of partition {partition}");
+        println!("{first:?} and {second:?} are frozen as owners of {room}");
 
+        let unread = |error: ReadError| error.to_string();
         let store = Cql::open(self.keyspace_config()).await.map_err(|error| error.to_string())?;
-        let rows = rows(&store, &room).await.unwrap_or(0);
+        let rows = rows(&store, &room).await.map_err(unread)?;
         self.thaw(first);
         let is_written = async || self::rows(&store, &room).await.is_ok_and(|now| now > rows);
         until("the first owner to have written its batch", is_written).await?;
-        let starts = starts(&store, &room).await.unwrap_or(0);
+        let starts = starts(&store, &room).await.map_err(unread)?;
         let more_starts = async |more| self::starts(&store, &room).await.is_ok_and(|now| now >= starts + more);
         self.lines_of(second).for_each(Proxy::cut);
         until("the third owner to have opened the room", async || more_starts(1).await).await?;
         self.thaw(second);
-        until("the second owner to have written its start", async || more_starts(2).await).await?;
-        [first, second].into_iter().for_each(|part| self.lines_of(part).for_each(Proxy::mend));
-        Ok(())
+        until("the second owner to have written its start", async || more_starts(2).await).await
     }
 
-    fn freeze_at(&self, workers: &[ChaosPart], point: Option<(FreezePoint, Partition)>) {
+    fn freeze_at(&self, workers: &[ChaosPart], point: Option<(FreezePoint, &RoomId)>) {
         workers.iter().filter_map(|part| self.node(*part)).for_each(|node| node.freeze_at(point));
     }
 
@@ -137,11 +147,6 @@ impl ChaosFleet {
 
     fn node(&self, part: ChaosPart) -> Option<&ServedNode> {
         self.seats.get(&part).and_then(Seat::node)
-    }
-
-    /// Returns the lines of all nodes to NATS.
-    fn lines(&self) -> impl Iterator<Item = &Proxy> {
-        self.seats.values().flat_map(|seat| &seat.nats)
     }
 
     fn lines_of(&self, part: ChaosPart) -> impl Iterator<Item = &Proxy> {

@@ -163,7 +163,7 @@ async fn barriers(page: &mut BrowserPage) -> serde_json::Value {
 }
 
 /// Checks the page with axe in both colours, on a wide screen and on a phone.
-async fn everybody_can_use(page: &mut BrowserPage, view: &str) {
+pub(crate) async fn everybody_can_use(page: &mut BrowserPage, view: &str) {
     for (width, dark) in [(1100, false), (1100, true), (360, true), (360, false)] {
         page.show_on(width, dark).await;
         if let Ok(folder) = std::env::var("SENDPI_SCREENSHOTS") {
@@ -172,7 +172,8 @@ async fn everybody_can_use(page: &mut BrowserPage, view: &str) {
             std::fs::write(file, BASE64_STANDARD.decode(page.screenshot().await).unwrap()).unwrap();
         }
         assert_eq!(barriers(page).await, json!([]), "{view} at {width} pixels, dark: {dark}");
-        let widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]").await;
+        let widths =
+            page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]").await;
         assert_eq!(widths[0], widths[1], "{view} at {width} pixels is wider than the screen");
     }
     page.show_on(1100, false).await;

@@ -10,7 +10,7 @@ use crate::faults::send_surely;
 
 const RELAXED: &str = "durability = \"relaxed\"";
 
-/// Returns the epochs of all partitions, once a live one of these workers owns each.
+/// Returns the epochs of all partitions, once each is owned under a higher one than `above` says.
 async fn epochs(nats: &NatsServer, above: &BTreeMap<Partition, u64>) -> BTreeMap<Partition, u64> {
     let bus = nats.connect("operator").await;
     let mut epochs = BTreeMap::new();
@@ -56,8 +56,7 @@ async fn epochs_rise_and_nothing_is_lost_when_nats_is_restored_from_an_old_copy(
     last = send_surely(&mut ann, gateway.url(), &room, "at the end", last).await.seq;
     let history = ann.whole_history(&room).await.unwrap();
     let texts: Vec<&str> = history.iter().filter_map(|event| event.text()).collect();
-    let wanted =
-        ["before the copy", "after the copy", "after another take-over", "after the restore", "at the end"];
+    let wanted = ["before the copy", "after the copy", "after another take-over", "after the restore", "at the end"];
     assert_eq!((texts, history.last().unwrap().seq), (wanted.to_vec(), Some(last)));
     ann.finish().await;
 }

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use sendpi_model::Partitions;
+
 use crate::{Keyspace, NatsCluster, NatsServer, Recording, ServedNode, get, metric, within};
 
 /// How soon the partitions are shared again after a change.
@@ -28,15 +30,21 @@ pub struct TestFleet {
     /// The workers, in the order in which they came.
     pub workers: Vec<ServedNode>,
     lines: String,
+    partitions: u16,
 }
 
 impl TestFleet {
-    /// Starts a gateway and so many workers, whose configuration has these further lines.
-    pub async fn start(nats: FleetNats, workers: usize, lines: &str) -> Self {
+    /// Starts a gateway and so many workers.
+    pub async fn start(nats: FleetNats, workers: usize) -> Self {
+        Self::start_with_partitions(nats, workers, Partitions::DEFAULT.count()).await
+    }
+
+    /// Starts a gateway and so many workers, which share so many partitions.
+    pub async fn start_with_partitions(nats: FleetNats, workers: usize, partitions: u16) -> Self {
         let keyspace = Keyspace::make().await;
-        let lines = format!("durability = \"relaxed\"\n{lines}");
+        let lines = format!("durability = \"relaxed\"\npartition-count = {partitions}");
         let gateway = start(&nats, &keyspace, &lines, &["--role", "gateway,push", "--no-rates", "--no-push"]).await;
-        let mut fleet = Self { nats, keyspace, gateway, workers: Vec::new(), lines };
+        let mut fleet = Self { nats, keyspace, gateway, workers: Vec::new(), lines, partitions };
         for _ in 0..workers {
             fleet.add_worker(&[]).await;
         }
@@ -76,7 +84,7 @@ impl TestFleet {
         within(SHARED, "all partitions are owned", async {
             loop {
                 let shares = self.shares().await;
-                if shares.iter().sum::<u64>() == 64 && !shares.contains(&0) {
+                if shares.iter().sum::<u64>() == u64::from(self.partitions) && !shares.contains(&0) {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

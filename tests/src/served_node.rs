@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
-use sendpi_model::Partition;
+use sendpi_model::RoomId;
 use sendpi_model::faults::FreezePoint;
 use serde_json::json;
 use tempfile::TempDir;
@@ -95,13 +95,13 @@ impl ServedNode {
         self.process.signal(signal);
     }
 
-    /// Has the node freeze itself when it next reaches a point with this partition, or at no point. It goes on with the
+    /// Has the node freeze itself when it next reaches a point with this room, or at no point. It goes on with the
     /// signal `CONT`.
     ///
     /// # Panics
     /// If the file that says so cannot be written.
-    pub fn freeze_at(&self, point: Option<(FreezePoint, Partition)>) {
-        let text = point.map(|(point, partition)| format!("{point:?} {partition}")).unwrap_or_default();
+    pub fn freeze_at(&self, point: Option<(FreezePoint, &RoomId)>) {
+        let text = point.map(|(point, room)| format!("{point:?} {room}")).unwrap_or_default();
         let written = std::fs::write(fail_point_file(self.folder.path()), text);
         written.unwrap_or_else(|error| panic!("cannot set a freeze point: {error}"));
     }

@@ -106,7 +106,10 @@ impl Leases {
         let partitions = keys.into_iter().filter_map(|key| key.parse().ok().map(Partition));
         let reads = partitions.map(|partition| async move { Ok((partition, self.read(partition).await?.0)) });
         let reads = futures_util::stream::iter(reads).buffer_unordered(READS_AT_ONCE);
-        reads.try_filter_map(|(partition, lease)| async move { Ok(lease.map(|lease| (partition, lease))) }).try_collect().await
+        reads
+            .try_filter_map(|(partition, lease)| async move { Ok(lease.map(|lease| (partition, lease))) })
+            .try_collect()
+            .await
     }
 
     /// Returns the present lease of a partition, as the leader has it, with its revision. The revision is 0 if there

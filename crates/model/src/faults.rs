@@ -146,7 +146,7 @@ pub enum FailPoint {
 /// A point at which a test build can freeze the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FreezePoint {
-    /// A batch is made, and nothing of it is written.
+    /// A batch with events is made, and nothing of it is written.
     BeforeBatch,
     /// A room is read, and its start is not written.
     BeforeStart,
@@ -157,7 +157,7 @@ mod on {
     use std::process::Command;
     use std::sync::OnceLock;
 
-    use crate::Partition;
+    use crate::RoomId;
 
     /// Returns whether the environment variable `SENDPI_MUTANT` names this mutant.
     #[must_use]
@@ -188,12 +188,13 @@ mod on {
         }
     }
 
-    /// Freezes the process until the signal `CONT`, once, if the file names this point and this partition, such as
-    /// `BeforeStart 7`.
-    pub fn freeze_point(which: super::FreezePoint, partition: Partition) {
-        let file = armed(&format_args!("{which:?} {partition}"));
+    /// Freezes the process until the signal `CONT`, once, if the file names this point and this room, such as
+    /// `BeforeStart =c:7`.
+    pub fn freeze_point(which: super::FreezePoint, room: &RoomId) {
+        let file = armed(&format_args!("{which:?} {room}"));
         if file.is_some_and(|file| std::fs::write(file, "").is_ok()) {
-            let _stopped = Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status();
+            let stop = format!("kill -s STOP {}", std::process::id());
+            let _stopped = Command::new("sh").args(["-c", &stop]).status();
         }
     }
 
@@ -234,7 +235,7 @@ mod off {
 
     /// Does nothing, because this build has no freeze points.
     #[inline(always)]
-    pub const fn freeze_point(_: super::FreezePoint, _: crate::Partition) {}
+    pub const fn freeze_point(_: super::FreezePoint, _: &crate::RoomId) {}
 }
 
 #[cfg(not(feature = "faults"))]

@@ -2,6 +2,7 @@
 
 mod control;
 mod fleet_history;
+mod fleet_reader;
 mod fleet_view;
 mod pages;
 mod table;
@@ -15,14 +16,12 @@ use sendpi_model::control::LiveRooms;
 use sendpi_model::{NodeId, Partition};
 use serde_json::json;
 
-use self::fleet_view::FleetView;
+use self::fleet_reader::FleetReader;
 use self::table::TextTable;
 use crate::nats_args::NatsArgs;
 use crate::node::fresh_id;
 use crate::output::say;
 
-/// How often the fleet is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -100,8 +99,14 @@ pub(crate) enum CtlError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The nodes could not be listed.
-    #[error("NATS does not list the nodes of a Sendpi: {0}")]
-    Nodes(&'static str),
+    #[error("NATS lists no node of a Sendpi")]
+    NoNodes,
+    /// The leases could not be read.
+    #[error("NATS does not tell who owns what: {0}")]
+    Leases(#[source] RequestError),
+    /// The fleet was not looked at yet.
+    #[error("nothing was seen of the fleet yet")]
+    Unseen,
     /// No worker, or more than one, has an id that begins so.
     #[error("{found} workers have an id that begins with {named}")]
     Worker {
@@ -161,7 +166,7 @@ pub(crate) async fn run(command: CtlCommand) -> Result<(), CtlError> {
 
 /// Looks at the fleet, and shows or changes something.
 async fn run_once(bus: &Bus, action: OnceAction, as_json: bool) -> Result<(), CtlError> {
-    let view = FleetView::read(bus).await?;
+    let view = FleetReader::new(bus).look().await?;
     match action {
         OnceAction::Workers => show(as_json, &view.workers_json(), || view.workers_table()),
         OnceAction::Partitions => show(as_json, &view.partitions_json(), || view.partitions_table()),

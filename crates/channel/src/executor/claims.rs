@@ -20,6 +20,7 @@ use tokio::time::{Duration, Instant};
 
 use super::Executor;
 use super::job_result::JobResult;
+use super::moves::Move;
 use crate::claim::{ClaimError, ClaimedPartition, OwnerState, claim, dies_within, is_dead};
 
 /// How often all partitions are looked through, whatever the watches bring.
@@ -140,6 +141,10 @@ impl Executor {
         self.claims.under_way.remove(&partition);
         self.claims.held.remove(&partition);
         match result {
+            Ok(claimed) if self.claims.lease(partition).is_some_and(|lease| lease.epoch > claimed.tenure.epoch) => {
+                tracing::warn!(%partition, epoch = claimed.tenure.epoch, "the partition was lost before it was taken over");
+                self.claims.pause(partition, CLAIM_PAUSE);
+            }
             Ok(claimed) => {
                 let dead = claimed.dead.clone();
                 if let Err(error) = self.take_over(*claimed).await {
@@ -252,7 +257,8 @@ impl Executor {
         self.claims.leases.insert(partition, change);
         match (epoch, self.partitions.get(&partition)) {
             (None, _) => self.lease_vanished(partition, revision),
-            (Some(epoch), Some(owned)) if epoch > owned.tenure.epoch => {
+            // What is being released is served no more, and the next owner may be fast.
+            (Some(epoch), Some(owned)) if epoch > owned.tenure.epoch && owned.moving != Some(Move::Releasing) => {
                 self.lose_partition(partition, Vec::new()).await;
             }
             _ => {}

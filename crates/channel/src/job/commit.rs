@@ -44,12 +44,19 @@ pub(crate) struct CommittedBatch {
     pub(crate) batch: Batch,
 }
 
+fn freeze_before(room: &RoomId, batch: &Batch) {
+    if !batch.events.is_empty() {
+        freeze_point(FreezePoint::BeforeBatch, room);
+    }
+}
+
 impl JobContext {
     /// Commits batches of one partition that only write events, all of them in one store job, with one fence read.
     pub(crate) async fn commit_plain(self, tenure: Tenure, commits: Vec<BatchCommit>) -> CommitOutcome {
         let mut rows = Vec::new();
         let mut rooms = Vec::with_capacity(commits.len());
         for BatchCommit { room, mut batch, .. } in commits {
+            freeze_before(&room, &batch);
             rows.append(&mut batch.events);
             rooms.push(CommittedBatch { room, batch });
         }
@@ -66,7 +73,6 @@ impl JobContext {
             });
             return Ok(());
         }
-        freeze_point(FreezePoint::BeforeBatch, tenure.partition);
         self.write(tenure, rows).await?;
         fail_point(FailPoint::AfterStore);
         self.pass_fence(tenure).await?;
@@ -77,6 +83,7 @@ impl JobContext {
     /// Commits one room's batch that does more than write events.
     pub(crate) async fn commit(self, commit: BatchCommit) -> CommitOutcome {
         let BatchCommit { room, tenure, mut batch, mut online } = commit;
+        freeze_before(&room, &batch);
         let result = async {
             let newcomers = std::mem::take(&mut batch.newcomers);
             online.extend(self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?);

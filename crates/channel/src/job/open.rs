@@ -78,7 +78,7 @@ impl JobContext {
     /// Writes the start of a room under this epoch, if there is none, and then passes the fence.
     async fn begin(&self, tenure: Tenure, room: &RoomId, start: Option<Start>) -> Result<(), JobError> {
         if let Some(start) = start {
-            freeze_point(FreezePoint::BeforeStart, tenure.partition);
+            freeze_point(FreezePoint::BeforeStart, room);
             self.write(tenure, vec![Row::Start(room.clone(), start)]).await?;
         }
         self.pass_fence(tenure).await

@@ -11,7 +11,7 @@ use super::CtlError;
 use super::fleet_view::FleetView;
 
 /// How many looks are kept for charts.
-const LOOKS: usize = 300;
+pub(super) const LOOKS: usize = 300;
 /// How many changes of owners are kept.
 const CHANGES: usize = 200;
 
@@ -89,19 +89,13 @@ mod tests {
     #[test]
     fn what_changed_hands_is_noted() {
         let mut history = FleetHistory::default();
-        history.look(Ok(FleetView::of(&["a", "b"], &[("a", 1), ("b", 1)])));
+        history.look(Ok(FleetView::of(&["a?", "b"], &[("a", 1), ("b", 1)])));
         assert!(history.changes.is_empty());
         history.look(Ok(FleetView::of(&["b"], &[("b", 2), ("b", 1)])));
         let id = |name: &str| NodeId::parse(name).unwrap();
         let [change] = history.changes.make_contiguous() else { panic!("{:?}", history.changes) };
-        let wanted = OwnerChange {
-            at: change.at,
-            partition: Partition(0),
-            from: id("a"),
-            to: id("b"),
-            epoch: 2,
-            is_gone: true,
-        };
+        let wanted =
+            OwnerChange { at: change.at, partition: Partition(0), from: id("a"), to: id("b"), epoch: 2, is_gone: true };
         assert_eq!(*change, wanted);
         assert_eq!(history.partition_count(), 2);
     }
@@ -122,8 +116,8 @@ mod tests {
     fn what_was_seen_stays_when_a_look_fails() {
         let mut history = FleetHistory::default();
         history.look(Ok(FleetView::of(&["a"], &[("a", 1)])));
-        history.look(Err(CtlError::Nodes("there is no node")));
-        assert!(history.failure.as_ref().is_some_and(|why| why.contains("there is no node")));
+        history.look(Err(CtlError::NoNodes));
+        assert!(history.failure.as_ref().is_some_and(|why| why.contains("no node")));
         assert!(history.view.is_some());
     }
 }

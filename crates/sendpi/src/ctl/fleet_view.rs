@@ -3,28 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use sendpi_bus::Bus;
-use sendpi_bus::lease::{Lease, Leases};
-use sendpi_bus::presence::{NodeChange, NodeInfo, watch_nodes};
-use sendpi_model::control::{ControlVerb, PartitionState, PartitionStatus, WorkerStatus};
+use sendpi_bus::lease::Lease;
+use sendpi_bus::presence::NodeInfo;
+use sendpi_model::control::{PartitionState, PartitionStatus, WorkerStatus};
 use sendpi_model::{Millis, NodeId, Partition};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::CtlError;
-use super::control::ask;
 use super::table::TextTable;
-
-/// How long the list of nodes may take.
-const NODES: Duration = Duration::from_secs(5);
 
 /// A worker that lives, as far as its key shows.
 #[derive(Debug)]
-struct SeenWorker {
-    info: NodeInfo,
+pub(super) struct SeenWorker {
+    pub(super) info: NodeInfo,
     /// What it says of itself. `None` if it does not answer.
-    status: Option<WorkerStatus>,
+    pub(super) status: Option<WorkerStatus>,
 }
 
 /// What is seen of the fleet.
@@ -35,21 +28,11 @@ pub(super) struct FleetView {
 }
 
 impl FleetView {
-    /// Looks at the fleet.
-    pub(super) async fn read(bus: &Bus) -> Result<Self, CtlError> {
-        let nodes = nodes(bus).await?;
-        let is_worker = |info: &NodeInfo| info.roles.iter().any(|role| role == "channel");
-        let workers = nodes.into_iter().filter(|(_, info)| is_worker(info));
-        let asked = workers.map(|(node, info)| async move {
-            let status = ask(bus, &node, ControlVerb::Status).await.ok();
-            (node, SeenWorker { info, status })
-        });
-        let workers = join_all(asked).await.into_iter().collect();
-        let leases = Leases::new(bus).all().await.map_err(|_| CtlError::Nodes("the leases could not be read"))?;
-        Ok(Self { workers, leases })
+    pub(super) fn new(workers: BTreeMap<NodeId, SeenWorker>, leases: BTreeMap<Partition, Lease>) -> Self {
+        Self { workers, leases }
     }
 
-    /// Returns a fleet with these silent workers, and these owners and epochs of the partitions from 0 on.
+    /// Returns a fleet with these workers, of which those with a `?` are silent, and these owners and epochs of the partitions from 0 on.
     #[cfg(test)]
     pub(super) fn of(workers: &[&str], owners: &[(&str, u64)]) -> Self {
         let id = |name: &str| NodeId::parse(name).unwrap();
@@ -61,10 +44,13 @@ impl FleetView {
             epoch: *epoch,
             released: false,
         };
-        Self {
-            workers: workers.iter().map(|name| (id(name), SeenWorker { info: info(), status: None })).collect(),
-            leases: (0..).map(Partition).zip(owners.iter().map(lease)).collect(),
-        }
+        let worker = |name: &&str| {
+            let node = id(name.trim_end_matches('?'));
+            let answer =
+                WorkerStatus { node: node.clone(), draining: false, takeovers: 0, moves: 0, partitions: vec![] };
+            (node, SeenWorker { info: info(), status: (!name.ends_with('?')).then_some(answer) })
+        };
+        Self::new(workers.iter().map(worker).collect(), (0..).map(Partition).zip(owners.iter().map(lease)).collect())
     }
 
     /// Returns the only worker whose id begins so.
@@ -101,21 +87,11 @@ impl FleetView {
         self.workers.get(node).is_some_and(|worker| worker.status.is_some())
     }
 
-    /// Returns how many workers live.
-    pub(super) fn worker_count(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// Returns how many partitions have a live owner, and how many there are.
+    /// Returns how many partitions have an owner that answers, and how many there are.
     pub(super) fn owned(&self) -> (usize, usize) {
         let owned =
-            self.leases.keys().filter(|partition| self.owner(**partition).is_some_and(|node| self.is_live(node)));
+            self.leases.keys().filter(|partition| self.owner(**partition).is_some_and(|node| self.answers(node)));
         (owned.count(), self.leases.len())
-    }
-
-    /// Returns how many rooms are in memory.
-    pub(super) fn rooms(&self) -> usize {
-        self.statuses().map(|status| status.rooms).sum()
     }
 
     /// Returns how many durable events there are a second.
@@ -125,15 +101,7 @@ impl FleetView {
 
     /// Returns how many durable events there are a second in what each worker owns, which is none if it does not answer.
     pub(super) fn events_by_worker(&self) -> impl Iterator<Item = (&NodeId, f64)> {
-        self.workers.iter().map(|(node, worker)| {
-            let partitions = worker.status.iter().flat_map(|status| &status.partitions);
-            (node, partitions.map(|partition| partition.events).sum())
-        })
-    }
-
-    /// Returns how many partitions the live workers claimed because their owner was dead, since they started.
-    pub(super) fn takeovers(&self) -> u64 {
-        self.workers.values().filter_map(|worker| worker.status.as_ref()).map(|status| status.takeovers).sum()
+        self.workers.iter().map(|(node, worker)| (node, worker.status.as_ref().map_or(0.0, events_of)))
     }
 
     fn statuses(&self) -> impl Iterator<Item = &PartitionStatus> {
@@ -145,17 +113,31 @@ impl FleetView {
         status.partitions.iter().find(|status| status.partition == partition)
     }
 
-    /// Returns what a person looks at first.
-    pub(super) fn summary_json(&self) -> Value {
+    /// Returns what a person reads first.
+    pub(super) fn summary(&self) -> String {
         let (owned, all) = self.owned();
-        json!({
-            "workers": self.worker_count(),
-            "owned": owned,
-            "partitions": all,
-            "rooms": self.rooms(),
-            "events": self.events(),
-            "takeovers": self.takeovers(),
-        })
+        format!(
+            "{} workers, {owned} of {all} partitions owned, {} live rooms, {:.0} events/s, {} failovers",
+            self.workers.len(),
+            self.statuses().map(|status| status.rooms).sum::<usize>(),
+            self.events(),
+            self.workers
+                .values()
+                .filter_map(|worker| worker.status.as_ref())
+                .map(|status| status.takeovers)
+                .sum::<u64>(),
+        )
+    }
+
+    /// Returns what happens to a partition, in a word.
+    fn state_of(&self, partition: Partition) -> &'static str {
+        match (self.owner(partition), self.status_of(partition).map(|status| status.state)) {
+            (None, _) => "released",
+            (_, None) => "unknown",
+            (_, Some(PartitionState::Serving)) => "serving",
+            (_, Some(PartitionState::Suspended)) => "suspended",
+            (_, Some(PartitionState::Moving)) => "moving",
+        }
     }
 
     pub(super) fn workers_json(&self) -> Value {
@@ -167,6 +149,9 @@ impl FleetView {
                 "started": info.started,
                 "weight": info.share.as_ref().map(|share| share.weight),
                 "pinned": info.share.as_ref().map(|share| share.pinned.to_string()),
+                "state": state_of(status.as_ref()),
+                "rooms": status.as_ref().map(rooms_of),
+                "events": status.as_ref().map(events_of),
                 "status": status,
             })
         });
@@ -189,18 +174,13 @@ impl FleetView {
         ]);
         for (node, SeenWorker { info, status }) in &self.workers {
             let of = |show: fn(&WorkerStatus) -> String| status.as_ref().map_or_else(|| "?".to_owned(), show);
-            let state = match status {
-                None => "silent",
-                Some(status) if status.draining => "drained",
-                Some(_) => "up",
-            };
             let share = info.share.as_ref();
             table.row([
                 node.to_string(),
-                state.to_owned(),
+                state_of(status.as_ref()).to_owned(),
                 of(|status| status.partitions.len().to_string()),
-                of(|status| status.partitions.iter().map(|p| p.rooms).sum::<usize>().to_string()),
-                of(|status| format!("{:.1}", status.partitions.iter().map(|p| p.events).sum::<f64>())),
+                of(|status| rooms_of(status).to_string()),
+                of(|status| format!("{:.1}", events_of(status))),
                 of(|status| status.takeovers.to_string()),
                 of(|status| status.moves.to_string()),
                 share.map_or_else(|| "-".to_owned(), |share| share.weight.to_string()),
@@ -219,6 +199,7 @@ impl FleetView {
                 "partition": partition,
                 "owner": self.owner(*partition),
                 "epoch": lease.epoch,
+                "state": self.state_of(*partition),
                 "status": self.status_of(*partition),
             })
         });
@@ -230,18 +211,11 @@ impl FleetView {
         for (partition, lease) in &self.leases {
             let status = self.status_of(*partition);
             let of = |show: fn(&PartitionStatus) -> String| status.map_or_else(|| "-".to_owned(), show);
-            let state = match (self.owner(*partition), status.map(|status| status.state)) {
-                (None, _) => "released",
-                (_, None) => "unknown",
-                (_, Some(PartitionState::Serving)) => "serving",
-                (_, Some(PartitionState::Suspended)) => "suspended",
-                (_, Some(PartitionState::Moving)) => "moving",
-            };
             table.row([
                 partition.to_string(),
                 self.owner(*partition).map_or_else(|| "-".to_owned(), NodeId::to_string),
                 lease.epoch.to_string(),
-                state.to_owned(),
+                self.state_of(*partition).to_owned(),
                 of(|status| status.rooms.to_string()),
                 of(|status| status.recovering.to_string()),
                 of(|status| format!("{:.1}", status.events)),
@@ -251,21 +225,19 @@ impl FleetView {
     }
 }
 
-/// Returns the nodes with a key, with what they say there.
-async fn nodes(bus: &Bus) -> Result<BTreeMap<NodeId, NodeInfo>, CtlError> {
-    let stop = CancellationToken::new();
-    let _stop = stop.clone().drop_guard();
-    let mut changes = watch_nodes(bus, stop);
-    let mut nodes = BTreeMap::new();
-    let listed = async {
-        while let Some(change) = changes.recv().await {
-            match change {
-                NodeChange::Alive(node, Some(info)) => drop(nodes.insert(node, info)),
-                NodeChange::Alive(_, None) | NodeChange::Gone(..) => {}
-                NodeChange::AllKnown => return,
-            }
-        }
-    };
-    tokio::time::timeout(NODES, listed).await.map_err(|_| CtlError::Nodes("there is no node, or no such bucket"))?;
-    Ok(nodes)
+/// Returns what a worker does, in a word.
+fn state_of(status: Option<&WorkerStatus>) -> &'static str {
+    match status {
+        None => "silent",
+        Some(status) if status.draining => "drained",
+        Some(_) => "up",
+    }
+}
+
+fn rooms_of(status: &WorkerStatus) -> usize {
+    status.partitions.iter().map(|partition| partition.rooms).sum()
+}
+
+fn events_of(status: &WorkerStatus) -> f64 {
+    status.partitions.iter().map(|partition| partition.events).sum()
 }

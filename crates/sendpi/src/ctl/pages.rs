@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sendpi_bus::Bus;
-use tokio::time::{MissedTickBehavior, interval};
 
 use self::listener::serve;
 use self::operator_token::{OperatorToken, OperatorTokenError};
+use super::CtlError;
 use super::fleet_history::FleetHistory;
+use super::fleet_reader::looks;
 use super::fleet_view::FleetView;
-use super::{CtlError, LOOK_EVERY};
 use crate::output::say;
 use crate::signals::EndSignals;
 
@@ -62,16 +62,13 @@ impl Pages {
 
     /// Returns what was seen last.
     fn view(&self) -> Result<Arc<FleetView>, CtlError> {
-        self.history().view.clone().ok_or(CtlError::Nodes("nothing was seen yet"))
+        self.history().view.clone().ok_or(CtlError::Unseen)
     }
 
-    /// Looks at the fleet all the time.
+    /// Notes what each look at the fleet shows.
     async fn look(&self) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            let view = FleetView::read(&self.bus).await;
+        let mut looks = looks(&self.bus);
+        while let Some(view) = looks.recv().await {
             self.history().look(view);
         }
     }

@@ -4,17 +4,15 @@ mod screen;
 
 use std::io::IsTerminal;
 
-use futures_util::future::OptionFuture;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use sendpi_bus::Bus;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
 
 use self::screen::draw;
-use super::{CtlError, LOOK_EVERY};
+use super::CtlError;
 use super::fleet_history::FleetHistory;
-use super::fleet_view::FleetView;
+use super::fleet_reader::looks;
 use crate::output::say;
 
 /// How many keys may wait.
@@ -47,16 +45,15 @@ enum Key {
 
 /// Shows the fleet until somebody presses `q`, or prints it once a second as JSON.
 pub(super) async fn run(bus: &Bus, as_json: bool) -> Result<(), CtlError> {
-    let mut looks = interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = looks(bus);
     if as_json {
-        loop {
-            looks.tick().await;
-            say(match FleetView::read(bus).await {
+        while let Some(view) = looks.recv().await {
+            say(match view {
                 Ok(view) => json!({"workers": view.workers_json(), "partitions": view.partitions_json()}),
                 Err(error) => json!({"error": error.to_string()}),
             });
         }
+        return Ok(());
     }
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(CtlError::NoTerminal);
@@ -64,16 +61,10 @@ pub(super) async fn run(bus: &Bus, as_json: bool) -> Result<(), CtlError> {
     let mut terminal = ratatui::try_init().map_err(CtlError::Terminal)?;
     let shown = async {
         let (mut keys, mut watched) = (read_keys(), Watched::default());
-        // A look takes seconds while NATS is away, and keys must not wait for it.
-        let mut looking = None;
         loop {
             terminal.draw(|frame| draw(frame, &watched)).map_err(CtlError::Terminal)?;
             tokio::select! {
-                _ = looks.tick(), if looking.is_none() => looking = Some(Box::pin(FleetView::read(bus))),
-                view = OptionFuture::from(looking.as_mut()), if looking.is_some() => {
-                    looking = None;
-                    view.into_iter().for_each(|view| watched.history.look(view));
-                }
+                Some(view) = looks.recv() => watched.history.look(view),
                 key = keys.recv() => match key {
                     Some(Key::Scroll(rows)) => watched.scroll(rows),
                     Some(Key::Draw) => {}
@@ -124,6 +115,7 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
+    use super::super::fleet_view::FleetView;
     use super::*;
 
     fn shown(watched: &Watched) -> String {
@@ -148,9 +140,9 @@ mod tests {
     fn why_a_look_failed_is_shown_with_what_was_seen() {
         let mut watched = Watched::default();
         watched.history.look(Ok(FleetView::of(&["a"], &[("a", 1)])));
-        watched.history.look(Err(CtlError::Nodes("there is no node")));
+        watched.history.look(Err(CtlError::NoNodes));
         let screen = shown(&watched);
-        assert!(screen.contains("there is no node") && screen.contains("PARTITION"), "{screen}");
+        assert!(screen.contains("no node") && screen.contains("PARTITION"), "{screen}");
     }
 
     #[test]

@@ -4,8 +4,8 @@ import { drawChart, hues } from "/charts.js";
 
 /** How often it is asked for, in milliseconds. */
 const EVERY = 1000;
-/** How many looks the server keeps. */
-const LOOKS = 300;
+/** How long an answer may take. */
+const PATIENCE = 10_000;
 
 const at = (id) => document.getElementById(id);
 let fleet = null;
@@ -24,8 +24,9 @@ function make(tag, properties = {}, ...children) {
 async function ask(path, body) {
   // The address of the page may hold the token, with which no request can be made from a script.
   const url = new URL(path, location.origin);
+  const signal = AbortSignal.timeout(PATIENCE);
   const sent = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
-  const answer = await fetch(url, body ? sent : {});
+  const answer = await fetch(url, body ? { ...sent, signal } : { signal });
   const text = await answer.text();
   let value;
   try {
@@ -49,17 +50,17 @@ async function attempt(action) {
 
 /** Keeps the children of an element as they are: one for each key, in order. Others go. */
 function keep(parent, keys, begin) {
+  const wanted = new Set(keys.map(String));
+  [...parent.children].filter((child) => !wanted.has(child.dataset.key)).forEach((child) => child.remove());
   const present = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   keys.forEach((key, place) => {
     let child = present.get(String(key));
-    if (child) present.delete(String(key));
-    else {
+    if (!child) {
       child = begin(key);
       child.dataset.key = key;
     }
     if (parent.children[place] !== child) parent.insertBefore(child, parent.children[place] ?? null);
   });
-  present.forEach((child) => child.remove());
   return [...parent.children];
 }
 
@@ -71,8 +72,7 @@ function setCells(row, cells) {
   });
 }
 
-const number = (value, digits = 0) => [value === undefined ? "?" : value.toFixed(digits), true];
-const sum = (worker, what) => worker.status?.partitions.reduce((all, partition) => all + partition[what], 0);
+const number = (value, digits = 0) => [value?.toFixed(digits) ?? "?", true];
 
 function span(milliseconds) {
   const minutes = Math.floor(milliseconds / 60_000);
@@ -80,29 +80,20 @@ function span(milliseconds) {
   return parts.filter((part) => !part.startsWith("0")).join(" ") || "0m";
 }
 
-function stateOfWorker({ status }) {
-  if (!status) return "silent";
-  return status.draining ? "drained" : "up";
-}
-
-function stateOfPartition({ owner, status }) {
-  if (!owner) return "released";
-  return status?.state ?? "unknown";
-}
-
+/** Says what is seen. Screen readers are told only when all is well, or no longer. */
 function drawSummary() {
-  const { summary: seen, failure } = fleet;
-  const isWell = seen && seen.owned === seen.partitions;
-  at("summary").dataset.state = failure ? "failed" : isWell ? "well" : "unwell";
-  const text = seen && `${seen.workers} workers, ${seen.owned} of ${seen.partitions} partitions owned, ` +
-    `${seen.rooms} live rooms, ${seen.events.toFixed(0)} events/s, ${seen.takeovers} failovers`;
-  const shown = failure ?? text ?? "Looking at the fleet";
-  if (at("summary").textContent !== shown) at("summary").textContent = shown;
+  const { summary, failure, owned, partitions } = fleet;
+  const isWell = partitions?.length > 0 && owned === partitions.length;
+  const state = failure ? "failed" : isWell ? "well" : "unwell";
+  const told = failure ?? (isWell ? "All partitions are owned" : "Not all partitions are owned");
+  if (at("state").textContent !== told) at("state").textContent = told;
+  at("summary").dataset.state = state;
+  at("summary").textContent = failure ?? summary ?? "Looking at the fleet";
 }
 
 function drawEvents() {
-  drawChart(at("events"), fleet.events, LOOKS);
-  at("events-most").textContent = `at most ${Math.max(...fleet.events, 0)} in the last ${LOOKS / 60} minutes`;
+  drawChart(at("events"), fleet.events, fleet.looks);
+  at("events-most").textContent = `at most ${Math.max(...fleet.events, 0)} in the last minutes`;
 }
 
 function drawWorkers(colours) {
@@ -111,10 +102,10 @@ function drawWorkers(colours) {
   const rows = keep(body, fleet.workers.map((worker) => worker.node), () => make("tr"));
   rows.forEach((row, place) => {
     const worker = fleet.workers[place];
-    const state = stateOfWorker(worker);
+    const { state } = worker;
     setCells(row, [
-      [worker.node], [state], number(worker.status?.partitions.length), number(sum(worker, "rooms")),
-      number(sum(worker, "events"), 1), [""], number(worker.status?.takeovers), number(worker.status?.moves),
+      [worker.node], [state], number(worker.status?.partitions.length), number(worker.rooms),
+      number(worker.events, 1), [""], number(worker.status?.takeovers), number(worker.status?.moves),
       [worker.weight ?? "-", true], [worker.pinned || "-"], [span(fleet.at - worker.started)], [worker.address],
     ]);
     row.cells[1].dataset.state = state;
@@ -133,7 +124,7 @@ function drawColour(cell, hue) {
 /** The cell holds a chart, whose text is empty. */
 function drawLooks(cell, looks, most) {
   const chart = cell.querySelector("div") ?? cell.appendChild(make("div"));
-  drawChart(chart, looks, LOOKS, most);
+  drawChart(chart, looks, fleet.looks, most);
 }
 
 function drawDrain(row, worker, state) {
@@ -153,9 +144,8 @@ function drawMap(colours) {
   const begin = (key) => make("button", { type: "button", onclick: () => choose(Number(key)) }, String(key),
     make("span", { className: "bar" }));
   keep(at("map"), keys, begin).forEach((button, place) => {
-    const { partition, owner, epoch, status } = fleet.partitions[place];
+    const { partition, owner, epoch, state, status } = fleet.partitions[place];
     const events = status?.events ?? 0;
-    const state = stateOfPartition(fleet.partitions[place]);
     button.dataset.state = state;
     button.style.setProperty("--hue", colours.get(owner) ?? 0);
     button.setAttribute("aria-pressed", String(partition === chosen));
@@ -169,8 +159,7 @@ function drawPartitions() {
   if (!body.closest("details").open) return;
   const rows = keep(body, fleet.partitions.map(({ partition }) => partition), () => make("tr"));
   rows.forEach((row, place) => {
-    const { partition, owner, epoch, status } = fleet.partitions[place];
-    const state = stateOfPartition(fleet.partitions[place]);
+    const { partition, owner, epoch, state, status } = fleet.partitions[place];
     setCells(row, [
       number(partition), [owner ?? "-"], number(epoch), [state], number(status?.rooms), number(status?.recovering),
       number(status?.events, 1),
@@ -180,7 +169,7 @@ function drawPartitions() {
 }
 
 function drawChanges() {
-  const keyOf = (change) => `${change.partition} ${change.epoch} ${change.to}`;
+  const keyOf = (change) => `${change.at} ${change.partition} ${change.epoch} ${change.to}`;
   const keys = fleet.changes.map(keyOf);
   const changes = new Map(fleet.changes.map((change) => [keyOf(change), change]));
   keep(at("changes"), keys, (key) => {
@@ -205,7 +194,8 @@ function drawChosen() {
   if (chosen === null) return;
   const seen = fleet.partitions.find(({ partition }) => partition === chosen);
   at("partition-title").textContent = `Partition ${chosen}, owned by ${seen?.owner ?? "nobody"}`;
-  const targets = ["", ...fleet.workers.map(({ node }) => node)];
+  // A worker that is chosen stays so when it goes: the partition must not move to another one then.
+  const targets = [...new Set(["", ...fleet.workers.map(({ node }) => node), at("move-to").value])];
   keep(at("move-to"), targets, (node) => make("option", { value: node }, node || "where it belongs"));
 }
 
@@ -250,8 +240,10 @@ async function look() {
     draw();
     await drawRooms();
   } catch (error) {
+    const told = error.name === "TimeoutError" ? "The server of this page does not answer" : error.message;
     at("summary").dataset.state = "failed";
-    at("summary").textContent = error.message;
+    at("summary").textContent = told;
+    at("state").textContent = told;
   }
   setTimeout(look, EVERY);
 }

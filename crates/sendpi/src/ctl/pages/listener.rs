@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 /// The most connections at one time. Further ones wait.
 const CONNECTIONS: usize = 64;
-/// How long a connection may be without a request, or with half a one.
+/// How long a connection may be without a request, or with half a one, or have read nothing of an answer.
 const SILENCE: Duration = Duration::from_secs(15);
 /// The pause when nothing can be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -43,6 +43,11 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
 }
 
 async fn connection(stream: TcpStream, router: Router) {
+    // Who does not read an answer must not hold the connection either.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, SILENCE.as_millis() as u32) {
+        tracing::debug!(%error, "who does not read an answer holds a connection until the operating system gives up");
+    }
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(SILENCE);
     let service = TowerToHyperService::new(router);

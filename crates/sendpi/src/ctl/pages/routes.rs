@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Pages;
+use crate::ctl::fleet_history::LOOKS;
 use crate::ctl::{CtlError, control};
 
 /// The most bytes of a request's body.
@@ -87,9 +88,11 @@ async fn fleet(State(pages): State<Arc<Pages>>) -> Json<Value> {
     Json(json!({
         "at": Millis::now(),
         "failure": history.failure,
-        "summary": view.map(|view| view.summary_json()),
+        "summary": view.map(|view| view.summary()),
+        "owned": view.map(|view| view.owned().0),
         "workers": view.map(|view| view.workers_json()),
         "partitions": view.map(|view| view.partitions_json()),
+        "looks": LOOKS,
         "events": history.events,
         "events_of": history.events_of,
         "changes": history.changes,

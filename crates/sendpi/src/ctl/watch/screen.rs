@@ -48,14 +48,7 @@ fn summary(history: &FleetHistory) -> Line<'static> {
     }
     let Some(view) = &history.view else { return Line::styled("looking at the fleet", style) };
     let (owned, all) = view.owned();
-    let text = format!(
-        "{} workers, {owned} of {all} partitions owned, {} live rooms, {:.0} events/s, {} failovers",
-        view.worker_count(),
-        view.rooms(),
-        view.events(),
-        view.takeovers(),
-    );
-    Line::styled(text, if owned == all { style } else { style.fg(Color::Yellow) })
+    Line::styled(view.summary(), if owned == all { style } else { style.fg(Color::Yellow) })
 }
 
 fn draw_events(frame: &mut Frame<'_>, area: Rect, history: &FleetHistory) {
