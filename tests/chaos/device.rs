@@ -23,8 +23,8 @@ use crate::script::millis;
 const PATIENCE: Duration = Duration::from_secs(12);
 /// How often a message is sent before it is left as it is.
 const TRIES: usize = 4;
-/// How many messages of a device to one room are under way at most. Rooms whose owner is away keep nobody from talking in
-/// the others, and with all rooms away there are fewer than a session may have without an answer.
+/// How many messages of a device to one room are under way at most. Rooms whose owner is away keep nobody from talking
+/// in the others, and with all rooms away there are fewer than a session may have without an answer.
 const UNDER_WAY: usize = 3;
 /// How many of the rooms hear something all the time. The others are quiet, and their channels come and go.
 pub(crate) const BUSY: usize = 6;

@@ -10,8 +10,8 @@
 //! - `process_metrics`: what a process uses. `logging`: logs. `output`: lines for people. `signals`: the signals that
 //!   end a process.
 //! - `chat`: `sendpi chat`, a client in the terminal.
-//! - `ctl`: `sendpi ctl`, with `ctl/fleet_view`, what is seen of the fleet, `ctl/watch` and `ctl/pages`, which show that
-//!   to people, and `ctl/control`, what they ask of workers.
+//! - `ctl`: `sendpi ctl`, with `ctl/fleet_view`, what is seen of the fleet, `ctl/watch` and `ctl/pages`, which show
+//!   that to people, and `ctl/control`, what they ask of workers.
 //! - `nats_command`: `sendpi nats`, for clusters of NATS with rights. `nats_args`: how a process signs in there.
 //! - `admin`: `sendpi admin`. `ask`: `sendpi push test` and `sendpi why`. `push_args`, `rate_args`: the options for
 //!   push notifications and for rates.

@@ -142,7 +142,8 @@ impl Executor {
         self.claims.held.remove(&partition);
         match result {
             Ok(claimed) if self.claims.lease(partition).is_some_and(|lease| lease.epoch > claimed.tenure.epoch) => {
-                tracing::warn!(%partition, epoch = claimed.tenure.epoch, "the partition was lost before it was taken over");
+                let epoch = claimed.tenure.epoch;
+                tracing::warn!(%partition, epoch, "the partition was lost before it was taken over");
                 self.claims.pause(partition, CLAIM_PAUSE);
             }
             Ok(claimed) => {

@@ -32,7 +32,8 @@ impl FleetView {
         Self { workers, leases }
     }
 
-    /// Returns a fleet with these workers, of which those with a `?` are silent, and these owners and epochs of the partitions from 0 on.
+    /// Returns a fleet with these workers, of which those with a `?` are silent, and these owners and epochs of the
+    /// partitions from 0 on.
     #[cfg(test)]
     pub(super) fn of(workers: &[&str], owners: &[(&str, u64)]) -> Self {
         let id = |name: &str| NodeId::parse(name).unwrap();
@@ -99,7 +100,7 @@ impl FleetView {
         self.statuses().map(|status| status.events).sum()
     }
 
-    /// Returns how many durable events there are a second in what each worker owns, which is none if it does not answer.
+    /// Returns how many durable events there are a second in what each worker owns: none if it does not answer.
     pub(super) fn events_by_worker(&self) -> impl Iterator<Item = (&NodeId, f64)> {
         self.workers.iter().map(|(node, worker)| (node, worker.status.as_ref().map_or(0.0, events_of)))
     }

@@ -85,7 +85,7 @@ pub(super) async fn run(bus: &Bus, args: &PagesArgs) -> Result<(), CtlError> {
         say(format_args!("the token of this start is {made}"));
     }
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the token and all else goes over the network as it is: put a proxy with TLS before it");
+        tracing::warn!(%address, "nothing that goes over the network is encrypted: put a proxy with TLS before it");
     }
     say(format_args!("listening on http://{address}"));
     let pages = Arc::new(Pages { bus: bus.clone(), token, history: Mutex::default() });
