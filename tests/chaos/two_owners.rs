@@ -6,12 +6,14 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use sendpi_bus::subject::{PARTITIONS_BUCKET, PRESENCE_BUCKET};
 use sendpi_model::RoomId;
 use sendpi_model::faults::FreezePoint;
 use sendpi_model::timing::RECONNECT_GRACE;
 use sendpi_store::cql::Cql;
 use sendpi_store::{ReadError, Store};
 use sendpi_tests::{Proxy, ServedNode};
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::fleet::{ChaosFleet, GATEWAYS, NATS, WORKERS};
@@ -26,7 +28,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// stops by itself.
 const TAKE_OVER: Duration = Duration::from_secs(7);
 const BOTH: Duration = Duration::from_secs(2);
-
+/// How long a change of leaders may take.
+const ELECTION: Duration = Duration::from_secs(1);
 /// How many rows are read at once.
 const PAGE: u64 = 500;
 /// What workers log when they begin to own a partition.
@@ -78,10 +81,8 @@ impl ChaosFleet {
         sleep(LOOK * 4).await;
         self.seats.values().flat_map(|seat| &seat.nats).for_each(Proxy::mend);
         // With the leaders of the buckets on the other side, that one can claim.
-        let (bus, leader) = (self.bus().await, format!(r#"{{"placement":{{"preferred":"nats-{}"}}}}"#, near + 1));
-        for bucket in ["KV_sendpi_partitions", "KV_sendpi_presence"] {
-            let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{bucket}");
-            bus.request(subject, leader.clone().into()).await.map_err(|error| format!("{bucket}: {error}"))?;
+        for bucket in [PARTITIONS_BUCKET, PRESENCE_BUCKET] {
+            self.lead(&format!("KV_{bucket}"), &format!("nats-{}", near + 1)).await?;
         }
         // Until nobody gives others the benefit of the doubt any more because of the reconnects.
         sleep(2 * RECONNECT_GRACE).await;
@@ -95,6 +96,25 @@ impl ChaosFleet {
         let taken_over = timeout(TAKE_OVER, until("others to take over", async || taken(self) > before)).await;
         sleep(BOTH).await;
         taken_over.unwrap_or_else(|_| Err(format!("nobody took over from {worker:?} within {TAKE_OVER:?}")))
+    }
+
+    /// Has a NATS server lead a stream.
+    async fn lead(&self, stream: &str, server: &str) -> Result<(), String> {
+        let bus = self.bus().await;
+        until("a NATS server to lead a stream", async || {
+            let info = bus.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await;
+            let info: Value =
+                info.ok().and_then(|info| serde_json::from_slice(info.payload()).ok()).unwrap_or_default();
+            if info["cluster"]["leader"] == server {
+                return true;
+            }
+            let wanted = json!({"placement": {"preferred": server}}).to_string();
+            let _told = bus.request(format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}"), wanted.into()).await;
+            // It is not asked again while it does it.
+            sleep(ELECTION).await;
+            false
+        })
+        .await
     }
 
     /// Has two owners write late: the first one a batch, after the second one has read the room, and the second one the
