@@ -128,6 +128,10 @@ impl ChaosFleet {
         self.freeze_at(&workers, Some((FreezePoint::BeforeBatch, &room)));
         let first = self.frozen(&workers, "an owner to write a batch").await?;
         workers.retain(|part| *part != first);
+        // After the split two of them may have taken themselves for the owner, and both are frozen.
+        self.freeze_at(&workers, None);
+        sleep(LOOK * 4).await;
+        workers.iter().for_each(|part| self.thaw(*part));
         self.freeze_at(&workers, Some((FreezePoint::BeforeStart, &room)));
         self.lines_of(first).for_each(Proxy::cut);
         let second = self.frozen(&workers, "another one to take over and read the room").await?;

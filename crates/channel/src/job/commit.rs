@@ -83,10 +83,10 @@ impl JobContext {
     /// Commits one room's batch that does more than write events.
     pub(crate) async fn commit(self, commit: BatchCommit) -> CommitOutcome {
         let BatchCommit { room, tenure, mut batch, mut online } = commit;
-        freeze_before(&room, &batch);
         let result = async {
             let newcomers = std::mem::take(&mut batch.newcomers);
             online.extend(self.activate(tenure, std::mem::take(&mut batch.before), newcomers).await?);
+            freeze_before(&room, &batch);
             self.write_and_pass(tenure, std::mem::take(&mut batch.events)).await?;
             let after = self.keep_times(std::mem::take(&mut batch.after)).await?;
             self.write(tenure, after).await?;
