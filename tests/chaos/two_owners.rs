@@ -24,8 +24,8 @@ use crate::seat::Seat;
 const STEP: Duration = Duration::from_secs(30);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(50);
-/// How soon the other side of a split has taken over, and for how long both then go on. After 10 s without NATS a worker
-/// stops by itself.
+/// How soon the other side of a split has taken over, and for how long both then go on. After 10 s without NATS a
+/// worker stops by itself.
 const TAKE_OVER: Duration = Duration::from_secs(7);
 const BOTH: Duration = Duration::from_secs(2);
 /// How long a change of leaders may take.

@@ -6,10 +6,9 @@
 //! A [`WorkerNode`] runs workers within the test, on a [`TestStore`], or a [`DisturbedStore`] if they are to meet a
 //! bad one.
 //! A [`TestFleet`] is a gateway and workers, each a process.
-//! [`OperatorPages`] is what operators open in a browser. [`Browser`] is a headless Chromium, [`ChatTerminal`] a user at a
-//! terminal. A [`Proxy`] is a bad network,
-//! a [`CqlProxy`] one between Sendpi and its database. A
-//! [`Recording`] is a client that remembers what it received and checks it against the promises of the protocol.
+//! [`OperatorPages`] is what operators open in a browser. [`Browser`] is a headless Chromium, [`ChatTerminal`] a user
+//! at a terminal. A [`Proxy`] is a bad network, a [`CqlProxy`] one between Sendpi and its database. A [`Recording`]
+//! is a client that remembers what it received and checks it against the promises of the protocol.
 
 mod browser;
 mod cassandra;
