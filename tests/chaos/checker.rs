@@ -125,9 +125,7 @@ impl Evidence {
                 violations.push(format!("{room}: {seq} was {event:?}, and the store has {stored:?}"));
             }
         }
-        // What was there before it signed in need not have come.
-        let first = timeline.events().keys().next().copied().or_else(|| timeline.last().map(|last| last + 1));
-        let first = first.unwrap_or(1);
+        let first = first_due(timeline);
         let missing = truth.iter().filter_map(|event| event.seq);
         let missing: Vec<u64> =
             missing.filter(|seq| *seq >= first && !timeline.events().contains_key(seq)).take(5).collect();
@@ -189,10 +187,23 @@ impl Evidence {
         if told.0 < u64::MAX && !online.any(|(from, to)| *from <= soon && *to >= gone_since) {
             return Some(format!("{user} was offline, and was not pushed it"));
         }
-        let came = own.iter().any(|witness| witness.rooms.get(room).is_some_and(|room| room.came(seq).is_some()));
+        // Who signs in for the first time just then is told by the seq of the room in the welcome.
+        let is_welcomed = |witness: &Witness, timeline: &Timeline| {
+            seq < first_due(timeline) && witness.online.iter().any(|(from, to)| *from <= at && at <= *to)
+        };
+        let came = own.iter().any(|witness| {
+            let timeline = witness.rooms.get(room);
+            timeline.is_some_and(|timeline| timeline.came(seq).is_some() || is_welcomed(witness, timeline))
+        });
         // Who was online got it live, or by a resume, as soon as the room's owner could be reached.
         (!came).then(|| format!("{user} neither got it nor was pushed it"))
     }
+}
+
+/// Returns the first seq that must have come. What was there before the device first signed in need not have.
+fn first_due(timeline: &Timeline) -> u64 {
+    let first = timeline.events().keys().next().copied();
+    first.or_else(|| timeline.last().map(|last| last + 1)).unwrap_or(1)
 }
 
 /// Returns the event at a seq.
