@@ -1,6 +1,7 @@
 //! A device that sends and receives on a bad network, and remembers what it was told.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,8 +127,7 @@ impl ChaosDevice {
         while self.recording.last(room).is_none_or(|last| last < seq) {
             if Instant::now() > until {
                 let last = self.recording.last(room);
-                let who = format!("{} of {}", self.name, self.recording.user());
-                return Err(format!("{who} saw {room} up to {last:?}, not up to {seq}, for {limit:?}"));
+                return Err(format!("{self} saw {room} up to {last:?}, not up to {seq}, for {limit:?}"));
             }
             if !self.is_connected().await {
                 self.come_back().await;
@@ -252,6 +252,12 @@ impl ChaosDevice {
             }
             sleep(millis(&mut self.rng, 100..1_000)).await;
         }
+    }
+}
+
+impl fmt::Display for ChaosDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.name, self.recording.user())
     }
 }
 

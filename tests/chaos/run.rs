@@ -18,6 +18,8 @@ use crate::script::{ChaosAction, ChaosCast, Script};
 const ROOMS: usize = 9;
 /// How soon everybody has seen everything when nothing more happens, and how soon everything is pushed.
 const QUIET: Duration = Duration::from_secs(100);
+/// What takes longer than this at the end is told.
+const SLOW: Duration = Duration::from_secs(3);
 /// How long people talk before anything happens: longer than it takes to give up a node.
 const CALM: Duration = Duration::from_secs(6);
 /// Who is there, with which devices.
@@ -197,7 +199,11 @@ async fn catch_up(reader: &Recording, devices: &mut [ChaosDevice], rooms: &[Stri
     loop {
         let mut now = Vec::new();
         for room in rooms {
+            let began = Instant::now();
             now.push(head(reader, room).await);
+            if began.elapsed() > SLOW {
+                println!("{room} could be read after {:?}", began.elapsed());
+            }
         }
         // An event of a call that nobody waits for any more may still come.
         if now == heads || !violations.is_empty() {
@@ -206,7 +212,11 @@ async fn catch_up(reader: &Recording, devices: &mut [ChaosDevice], rooms: &[Stri
         heads = now;
         for device in &mut *devices {
             for (room, head) in rooms.iter().zip(&heads) {
+                let began = Instant::now();
                 violations.extend(device.catch_up(room, *head, QUIET).await.err());
+                if began.elapsed() > SLOW {
+                    println!("{device} had {room} after {:?}", began.elapsed());
+                }
             }
         }
     }
