@@ -65,8 +65,6 @@ pub(crate) struct ChaosDevice {
     under_way: JoinSet<Sending>,
     /// How many of them there are, by room.
     counts: BTreeMap<String, usize>,
-    /// What is to be sent again.
-    again: Vec<Sending>,
     online: Vec<(Millis, Millis)>,
     /// When it last began to be online or to try to be.
     since: Option<Millis>,
@@ -86,8 +84,8 @@ impl ChaosDevice {
         let options = Options { timeout: PATIENCE, ..Options::default() };
         let recording = Recording::connect_with(line.url(), token, user, name, options).await;
         let (name, rng) = (name.to_owned(), StdRng::seed_from_u64(seed));
-        let (under_way, counts, again, online) = (JoinSet::new(), BTreeMap::new(), Vec::new(), Vec::new());
-        Self { name, habit, line, recording, rng, shared, sent: 0, under_way, counts, again, online, since }
+        let (under_way, counts, online) = (JoinSet::new(), BTreeMap::new(), Vec::new());
+        Self { name, habit, line, recording, rng, shared, sent: 0, under_way, counts, online, since }
     }
 
     /// Does what the device does until everybody is to stop. Then it is online, with every call answered or given up.
@@ -114,7 +112,7 @@ impl ChaosDevice {
                 }
             }
         }
-        while !self.under_way.is_empty() || !self.again.is_empty() {
+        while !self.under_way.is_empty() {
             self.settle(Instant::now() + Duration::from_secs(1)).await;
         }
         self
@@ -194,14 +192,14 @@ impl ChaosDevice {
 
     /// Notes what is answered until then. Comes back if the connection is dead, and sends again what may be.
     async fn settle(&mut self, until: Instant) {
-        let mut is_unknown = false;
+        let (mut is_unknown, mut again) = (false, Vec::new());
         while let Ok(Some(sent)) = timeout_at(until, self.under_way.join_next()).await {
             let sending = sent.unwrap_or_else(|error| panic!("{error}"));
             self.counts.entry(sending.call.room.clone()).and_modify(|count| *count -= 1);
             let is_open = matches!(sending.call.outcome, CallOutcome::Unknown(_));
             is_unknown |= is_open;
             if is_open && sending.tries_left > 0 {
-                self.again.push(sending);
+                again.push(sending);
             } else {
                 self.shared.log.add(sending.call);
             }
@@ -209,9 +207,7 @@ impl ChaosDevice {
         if is_unknown && !self.is_connected().await {
             self.come_back().await;
         }
-        for sending in std::mem::take(&mut self.again) {
-            self.send(sending);
-        }
+        again.into_iter().for_each(|sending| self.send(sending));
         let _stopped = timeout_at(until, self.until_stops()).await;
     }
 
