@@ -16,6 +16,10 @@ use crate::{CqlProxy, TestCertificates, within};
 const START: Duration = Duration::from_secs(120);
 /// The port at which nodes listen for CQL. Each has an address of its own.
 const PORT: u16 = 9042;
+/// Has a node start although the last mark of its commit log is half written, as it is if the node is killed in just
+/// that moment. It read everything before that; what would come behind was not acknowledged. Without this it refuses to
+/// start ("Encountered bad header … with invalid CRC").
+const TORN_END: &str = "-Dcassandra.commitlog.ignorereplayerrors=true";
 
 /// A cluster of Cassandra nodes, each on a loopback address of its own. Dropping it ends them and deletes their data.
 #[derive(Debug)]
@@ -106,7 +110,7 @@ impl CassandraServer {
             TestCertificates::make(server.data.path(), &server.address(0));
         }
         for node in 0..nodes {
-            let process = server.launch(usize::from(node)).await;
+            let process = server.launch(usize::from(node), &[]).await;
             server.nodes.push(process);
         }
         server.until_all_are_up().await;
@@ -144,7 +148,7 @@ impl CassandraServer {
 
     /// Starts a node again on its address and data, after [`CassandraServer::kill9`].
     pub async fn start_again(&mut self, node: usize) {
-        self.nodes[node] = self.launch(node).await;
+        self.nodes[node] = self.launch(node, &[TORN_END]).await;
         self.until_all_are_up().await;
     }
 
@@ -162,7 +166,7 @@ impl CassandraServer {
         }
     }
 
-    async fn launch(&self, node: usize) -> Process {
+    async fn launch(&self, node: usize, options: &[&str]) -> Process {
         let data = self.data.path().join(node.to_string());
         let written = std::fs::create_dir_all(&data).and_then(|()| write_config(self, node, &data));
         written.unwrap_or_else(|error| panic!("cannot write the configuration of Cassandra: {error}"));
@@ -174,6 +178,7 @@ impl CassandraServer {
             .arg(format!("-Dcassandra.config=file:{}", data.join("cassandra.yaml").display()))
             .arg(format!("-Dcassandra.storagedir={}", data.display()))
             .args(self.kind.options())
+            .args(options)
             .args(["-cp", &format!("{}/*", jars().display()), "org.apache.cassandra.service.CassandraDaemon"])
             .current_dir(&data);
         let mut process = Process::start("Cassandra", command);
