@@ -11,7 +11,7 @@ use crate::call_log::{Call, CallOutcome};
 
 /// Who was without a session for so long before an event counts as offline to everybody: no process may take longer to
 /// notice that a session, its node or its worker is gone.
-const SURELY_GONE: Duration = Duration::from_secs(45);
+pub(crate) const SURELY_GONE: Duration = Duration::from_secs(45);
 /// So long after the answer the next owner may hand an event out again, to who has come back meanwhile.
 const SOON: Duration = Duration::from_secs(60);
 

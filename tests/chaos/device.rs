@@ -37,7 +37,7 @@ pub(crate) enum Habit {
     Talks,
     /// Is online for a while, away for a while, and sends nothing.
     ComesAndGoes,
-    /// Goes away at once, and comes back when everybody is to stop.
+    /// Goes away at once, and comes back at the very end.
     Leaves,
 }
 
@@ -50,6 +50,8 @@ pub(crate) struct SharedByDevices {
     pub(crate) gateways: watch::Receiver<Vec<String>>,
     /// Set when everybody is to stop.
     pub(crate) stops: watch::Receiver<bool>,
+    /// Set when who left is to come back.
+    pub(crate) all_back: watch::Receiver<bool>,
 }
 
 /// A device of a user.
@@ -96,7 +98,7 @@ impl ChaosDevice {
                 Habit::Talks => self.talk().await,
                 Habit::Leaves => {
                     self.end_session().await;
-                    self.until_stops().await;
+                    until_set(&self.shared.all_back).await;
                     self.come_back().await;
                 }
                 Habit::ComesAndGoes => {
@@ -148,8 +150,7 @@ impl ChaosDevice {
     }
 
     async fn until_stops(&self) {
-        // It is never dropped before.
-        drop(self.shared.stops.clone().wait_for(|stops| *stops).await);
+        until_set(&self.shared.stops).await;
     }
 
     /// Returns whether the server answers on the connection that there is.
@@ -249,6 +250,11 @@ impl ChaosDevice {
             sleep(millis(&mut self.rng, 100..1_000)).await;
         }
     }
+}
+
+async fn until_set(flag: &watch::Receiver<bool>) {
+    // It is never dropped before.
+    drop(flag.clone().wait_for(|is_set| *is_set).await);
 }
 
 impl fmt::Display for ChaosDevice {

@@ -14,7 +14,7 @@ use sendpi_tests::{CassandraServer, Keyspace, NatsCluster, Proxy, PushRecorder, 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::run::{ChaosStage, GIVEN_UP};
+use crate::run::ChaosStage;
 use crate::script::{ChaosAction, ChaosCast, ChaosPart, Line};
 use crate::seat::Seat;
 use crate::truth;
@@ -188,8 +188,8 @@ impl ChaosStage for ChaosFleet {
         }
     }
 
-    fn times_given_up(&self) -> usize {
-        self.nodes().map(|node| node.logged(GIVEN_UP)).sum()
+    fn printed(&self) -> Vec<String> {
+        self.nodes().flat_map(ServedNode::printed).collect()
     }
 
     fn violations(&mut self) -> Vec<String> {

@@ -2,14 +2,15 @@
 //! talk. At the end nothing that was acknowledged is missing, nothing is there twice, everybody saw the same, and who
 //! was away was pushed.
 //!
-//! `SENDPI_SEED` plays one seed, `SENDPI_SEEDS` so many, and `SENDPI_CHAOS_SECONDS` says how long things happen in
-//! each. With `SENDPI_SOAK_SECONDS` random seeds are played for so long, and what the fleet uses must stay what it was.
+//! `SENDPI_SEED` is the first seed, `SENDPI_SEEDS` how many are played, and `SENDPI_CHAOS_SECONDS` how long things happen
+//! in each. With `SENDPI_SOAK_SECONDS` random seeds are played for so long, and what the fleet uses must stay what it was.
 
 mod call_log;
 mod checker;
 mod device;
 mod faults;
 mod fleet;
+mod given_up;
 mod one_process;
 mod resources;
 mod run;
@@ -52,10 +53,8 @@ fn length(seconds: u64) -> Duration {
 
 /// Returns the seeds to play.
 fn seeds() -> Range<u64> {
-    match variable("SENDPI_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 1..variable("SENDPI_SEEDS").unwrap_or(1) + 1,
-    }
+    let first = variable("SENDPI_SEED").unwrap_or(1);
+    first..first + variable("SENDPI_SEEDS").unwrap_or(1)
 }
 
 /// Plays a seed. Nothing may be wrong.

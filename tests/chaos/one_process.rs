@@ -7,7 +7,7 @@ use std::time::Duration;
 use sendpi_client::EventFrame;
 use sendpi_tests::{NatsServer, Proxy, PushRecorder, Sendpi, SendpiSetup};
 
-use crate::run::{ChaosStage, GIVEN_UP};
+use crate::run::ChaosStage;
 use crate::script::{ChaosAction, ChaosCast, ChaosPart, Line};
 use crate::truth;
 
@@ -75,8 +75,8 @@ impl ChaosStage for OneProcess {
 
     async fn heal(&mut self) {}
 
-    fn times_given_up(&self) -> usize {
-        self.server.logged(GIVEN_UP)
+    fn printed(&self) -> Vec<String> {
+        self.server.printed()
     }
 
     fn violations(&mut self) -> Vec<String> {

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sendpi_client::EventFrame;
+use sendpi_model::Millis;
 use sendpi_tests::{Proxy, PushRecorder, Recording, within};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::call_log::{CallLog, CallOutcome};
-use crate::checker::Evidence;
+use crate::checker::{Evidence, SURELY_GONE};
 use crate::device::{BUSY, ChaosDevice, Habit, Sending, SharedByDevices};
+use crate::given_up::times_given_up;
 use crate::script::{ChaosAction, ChaosCast, Script};
 
 /// How many rooms there are. Some of them are quiet.
@@ -31,13 +34,12 @@ const PEOPLE: [(&str, &[&str], Habit); 8] = [
     ("emil", &["phone"], Habit::Talks),
     ("fred", &["phone"], Habit::ComesAndGoes),
     ("gina", &["phone"], Habit::ComesAndGoes),
-    ("hank", &["phone"], Habit::Leaves),
+    (LEAVES, &["phone"], Habit::Leaves),
 ];
+/// Who leaves at the beginning.
+const LEAVES: &str = "hank";
 /// Who is a member and never comes.
 const NEVER_THERE: &str = "zoe";
-
-/// What a worker logs when it gives a node up.
-pub(crate) const GIVEN_UP: &str = "it counts as unreachable";
 
 /// What a script acts on.
 pub(crate) trait ChaosStage {
@@ -57,8 +59,8 @@ pub(crate) trait ChaosStage {
     async fn perform(&mut self, action: ChaosAction);
     /// Waits until everything is up. Nothing is wrong any more at the end of a script.
     async fn heal(&mut self);
-    /// Returns how often a worker that is up has given a node up.
-    fn times_given_up(&self) -> usize;
+    /// Returns what the processes that are up have printed.
+    fn printed(&self) -> Vec<String>;
     /// Returns what processes did that no fault explains.
     fn violations(&mut self) -> Vec<String>;
     /// Returns the events of rooms in the store.
@@ -75,9 +77,9 @@ pub(crate) async fn play(
     let run = format!("{seed}-{:08x}", rand::random::<u32>());
     let rooms = make_rooms(stage, &run).await;
     let (tell_gateways, gateways) = watch::channel(stage.gateways());
-    let (stop, stops) = watch::channel(false);
-    let shared = Arc::new(SharedByDevices { rooms: rooms.clone(), log: CallLog::default(), gateways, stops });
-    let (mut lines, mut living) = (Vec::new(), Vec::new());
+    let ((stop, stops), (come_back, all_back)) = (watch::channel(false), watch::channel(false));
+    let shared = Arc::new(SharedByDevices { rooms: rooms.clone(), log: CallLog::default(), gateways, stops, all_back });
+    let (mut lines, mut living, mut away) = (Vec::new(), Vec::new(), Vec::new());
     for (name, devices, habit) in PEOPLE {
         let user = user(name, &run);
         let token = stage.token(&user).await;
@@ -88,15 +90,17 @@ pub(crate) async fn play(
             lines.push(Arc::clone(&line));
             let device =
                 ChaosDevice::sign_in((&user, device), &token, habit, line, Arc::clone(&shared), seed + number as u64);
-            living.push(tokio::spawn(device.await.live()));
+            let life = tokio::spawn(device.await.live());
+            if habit == Habit::Leaves { away.push(life) } else { living.push(life) }
         }
     }
     stage.set_devices(lines);
 
     // While nothing happens, nobody may take a node that is well for dead.
-    let before = stage.times_given_up();
+    let before = times_given_up(&stage.printed());
     sleep(CALM).await;
-    let given_up = stage.times_given_up().saturating_sub(before);
+    let given_up = times_given_up(&stage.printed()).saturating_sub(before);
+    let gone_since = Millis::now();
     let wrong = (given_up > 0).then(|| format!("{given_up} times a node was given up while all was well"));
     let mut violations: Vec<String> = wrong.into_iter().collect();
     violations.extend(stage.before_script(seed, &rooms[..BUSY]).await);
@@ -117,15 +121,16 @@ pub(crate) async fn play(
     println!("seed {seed}: all is well after {:?}", began.elapsed());
 
     stop.send_replace(true);
-    let mut devices = Vec::new();
-    for device in living {
-        devices.push(device.await.unwrap_or_else(|error| panic!("{error}")));
-    }
+    let mut devices = at_end(living).await;
     let reader = sign_in(stage, PEOPLE[0].0, "reader", &run).await;
     for (number, room) in rooms.iter().enumerate() {
         let text = format!("{} says good-bye {number}", reader.user());
         within(QUIET, "a message is acknowledged when all is well", send(&reader, room, text, &shared.log)).await;
     }
+    // Who comes back before the last owners have pushed what was left reads it, and is not pushed it any more.
+    violations.extend(until_pushed(&reader, &rooms, &user(LEAVES, &run), gone_since, pushes).await.err());
+    come_back.send_replace(true);
+    devices.extend(at_end(away).await);
     violations.extend(catch_up(&reader, &mut devices, &rooms).await);
     reader.finish().await;
     println!("seed {seed}: everybody has everything after {:?}", began.elapsed());
@@ -181,6 +186,15 @@ async fn make_rooms(stage: &impl ChaosStage, run: &str) -> Vec<String> {
     rooms
 }
 
+/// Waits for the devices when their lives end.
+async fn at_end(living: Vec<JoinHandle<ChaosDevice>>) -> Vec<ChaosDevice> {
+    let mut devices = Vec::new();
+    for device in living {
+        devices.push(device.await.unwrap_or_else(|error| panic!("{error}")));
+    }
+    devices
+}
+
 /// Sends a message until it is acknowledged.
 async fn send(by: &Recording, room: &str, text: String, log: &CallLog) {
     let mut sending = Sending::new(room, text, by);
@@ -200,7 +214,7 @@ async fn catch_up(reader: &Recording, devices: &mut [ChaosDevice], rooms: &[Stri
         let mut now = Vec::new();
         for room in rooms {
             let began = Instant::now();
-            now.push(head(reader, room).await);
+            now.push(history(reader, room).await.last().and_then(|event| event.seq).unwrap_or(0));
             if began.elapsed() > SLOW {
                 println!("{room} could be read after {:?}", began.elapsed());
             }
@@ -222,12 +236,39 @@ async fn catch_up(reader: &Recording, devices: &mut [ChaosDevice], rooms: &[Stri
     }
 }
 
-/// Returns the seq of the last event of a room. Its owner may still be on its way to the database.
-async fn head(reader: &Recording, room: &str) -> u64 {
+/// Waits until a user who is away since some time was pushed every message that came after everybody must have noticed
+/// it. Returns what was not pushed in time.
+async fn until_pushed(
+    reader: &Recording,
+    rooms: &[String],
+    user: &str,
+    gone_since: Millis,
+    pushes: &PushRecorder,
+) -> Result<(), String> {
+    let from = Millis(gone_since.0 + SURELY_GONE.as_millis() as u64);
+    let mut due = BTreeSet::new();
+    for room in rooms {
+        let messages =
+            history(reader, room).await.into_iter().filter(|event| event.kind == "message" && event.at >= from);
+        due.extend(messages.filter_map(|message| Some((room.clone(), message.seq?, user.to_owned()))));
+    }
+    let pushed = timeout(QUIET, async {
+        while !due.is_subset(&pushes.seen()) {
+            sleep(Duration::from_millis(500)).await;
+        }
+    });
+    pushed.await.map_err(|_| {
+        let missing: Vec<_> = due.difference(&pushes.seen()).cloned().collect();
+        format!("not pushed for {QUIET:?} to who is away: {missing:?}")
+    })
+}
+
+/// Returns the events of a room. Its owner may still be on its way to the database.
+async fn history(reader: &Recording, room: &str) -> Vec<EventFrame> {
     within(QUIET, "a room can be read when all is well", async {
         loop {
             if let Ok(events) = reader.whole_history(room).await {
-                return events.last().and_then(|event| event.seq).unwrap_or(0);
+                return events;
             }
             sleep(Duration::from_millis(500)).await;
         }

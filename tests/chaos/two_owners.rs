@@ -142,10 +142,11 @@ impl ChaosFleet {
         let unread = |error: ReadError| error.to_string();
         let store = Cql::open(self.keyspace_config()).await.map_err(|error| error.to_string())?;
         let rows = rows(&store, &room).await.map_err(unread)?;
+        // Before anything that may take long: once the second one's key has expired the third one opens the room.
+        let starts = starts(&store, &room).await.map_err(unread)?;
         self.thaw(first);
         let is_written = async || self::rows(&store, &room).await.is_ok_and(|now| now > rows);
         until("the first owner to have written its batch", is_written).await?;
-        let starts = starts(&store, &room).await.map_err(unread)?;
         let more_starts = async |more| self::starts(&store, &room).await.is_ok_and(|now| now >= starts + more);
         self.lines_of(second).for_each(Proxy::cut);
         until("the third owner to have opened the room", async || more_starts(1).await).await?;

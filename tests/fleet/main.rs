@@ -161,6 +161,32 @@ async fn a_worker_that_is_frozen_and_goes_on_contradicts_nobody() {
     load.finish().await;
 }
 
+/// NATS takes the connection of a frozen worker for alive for minutes. What is asked of its rooms must not go there only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_frozen_worker_is_taken_over_its_rooms_answer_at_once() {
+    let _alone = alone().await;
+    let mut fleet = TestFleet::start(single().await, 3).await;
+    let load = load(&fleet).await;
+    step("a worker is frozen, until the others have its partitions");
+    let frozen = fleet.workers.remove(0);
+    frozen.signal("STOP");
+    fleet.until_shared().await;
+    load.goes_on().await;
+    load.forget_slowest();
+    load.goes_on().await;
+    load.goes_on().await;
+    let slowest = load.slowest().into_iter().max();
+    println!("a worker stays frozen, and its rooms have a new owner: slowest answer {slowest:?}");
+    // What goes to the frozen one is asked again after 2 seconds.
+    assert!(slowest < Some(Duration::from_secs(1)), "{slowest:?}");
+    step("it goes on");
+    frozen.signal("CONT");
+    fleet.workers.push(frozen);
+    fleet.until_shared().await;
+    load.goes_on().await;
+    load.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_each_nats_server_is_restarted_in_turn_nobody_sees_an_error_or_is_called_dead() {
     let _alone = alone().await;

@@ -255,6 +255,12 @@ impl Sendpi {
         self.process.printed(START, text, enough).await;
     }
 
+    /// Returns what the process has printed so far.
+    #[must_use]
+    pub fn printed(&self) -> Vec<String> {
+        self.process.lines()
+    }
+
     /// Returns how many lines that contain `text` the process has printed so far.
     #[must_use]
     pub fn logged(&self, text: &str) -> usize {

@@ -112,6 +112,12 @@ impl ServedNode {
         self.process.is_frozen()
     }
 
+    /// Returns what the process has printed so far.
+    #[must_use]
+    pub fn printed(&self) -> Vec<String> {
+        self.process.lines()
+    }
+
     /// Returns how many lines that contain `text` the process has printed so far.
     #[must_use]
     pub fn logged(&self, text: &str) -> usize {

@@ -94,12 +94,6 @@ pub fn room(partition: Partition) -> String {
     format!("sendpi.room.{partition}")
 }
 
-/// Returns the queue group of a partition's owner.
-#[must_use]
-pub fn room_queue(partition: Partition) -> String {
-    format!("room-{partition}")
-}
-
 /// Returns the subject on which nodes report that nobody answers for a partition.
 #[must_use]
 pub fn orphan(partition: Partition) -> String {

@@ -242,8 +242,7 @@ impl Executor {
     }
 
     /// Handles a lease that the watch brought. If it is of a later epoch than this worker's, the partition is lost at
-    /// once, not only when the fence is met: two owners share the requests of one queue group, and take each other's
-    /// consumer of system events.
+    /// once, not only when the fence is met: two owners take each other's consumer of system events.
     pub(super) async fn lease_changed(&mut self, change: PartitionChange) {
         let change = match change {
             PartitionChange::Lease(change) => change,

@@ -22,8 +22,9 @@ const ROOM_QUEUE: usize = 4_096;
 impl Executor {
     /// Subscribes to the requests of a partition.
     pub(super) async fn subscribe_requests(&mut self, partition: Partition) -> Result<(), SendError> {
-        let (subject, queue) = (subject::room(partition), subject::room_queue(partition));
-        let requests = self.context.bus.queue_subscribe(subject, queue).await?;
+        // Not in a queue group: NATS would give some requests only to a former owner, for as long as it takes the
+        // connection of one that is frozen or cut off for alive.
+        let requests = self.context.bus.subscribe(subject::room(partition)).await?;
         self.inboxes.open(partition, requests);
         // Flows that wait for an owner need not find it out by themselves.
         self.context.bus.publish(subject::served(partition), Bytes::from_static(b"{\"v\":1}")).await
