@@ -2,8 +2,9 @@
 //! talk. At the end nothing that was acknowledged is missing, nothing is there twice, everybody saw the same, and who
 //! was away was pushed.
 //!
-//! `SENDPI_SEED` is the first seed, `SENDPI_SEEDS` how many are played, and `SENDPI_CHAOS_SECONDS` how long things happen
-//! in each. With `SENDPI_SOAK_SECONDS` random seeds are played for so long, and what the fleet uses must stay what it was.
+//! `SENDPI_SEED` is the first seed, `SENDPI_SEEDS` how many are played, and `SENDPI_CHAOS_SECONDS` how long things
+//! happen in each. With `SENDPI_SOAK_SECONDS` random seeds are played for so long, and what the fleet uses must stay
+//! what it was.
 
 mod call_log;
 mod checker;

@@ -161,7 +161,8 @@ async fn a_worker_that_is_frozen_and_goes_on_contradicts_nobody() {
     load.finish().await;
 }
 
-/// NATS takes the connection of a frozen worker for alive for minutes. What is asked of its rooms must not go there only.
+/// NATS takes the connection of a frozen worker for alive for minutes. What is asked of its rooms must not only go
+/// there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_a_frozen_worker_is_taken_over_its_rooms_answer_at_once() {
     let _alone = alone().await;
