@@ -96,11 +96,11 @@ pub(crate) async fn play(
     }
     stage.set_devices(lines);
 
+    let gone_since = Millis::now();
     // While nothing happens, nobody may take a node that is well for dead.
     let before = times_given_up(&stage.printed());
     sleep(CALM).await;
     let given_up = times_given_up(&stage.printed()).saturating_sub(before);
-    let gone_since = Millis::now();
     let wrong = (given_up > 0).then(|| format!("{given_up} times a node was given up while all was well"));
     let mut violations: Vec<String> = wrong.into_iter().collect();
     violations.extend(stage.before_script(seed, &rooms[..BUSY]).await);
